@@ -1,0 +1,126 @@
+"""Pictures of what a stage does: files in the run folder, and the same in W&B."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import WandbLogger
+
+from datamodules.labels import LabelSet
+from datamodules.transforms import denormalize
+from lightning_modules.parsing import FaceParsing
+from lightning_modules.pretraining import MaskedPretraining
+
+Tiles = dict[str, list[np.ndarray]]
+"""Column name -> one RGB picture per face."""
+
+
+class Panels(Callback):
+    """A grid of the first faces of the validation set at about ten moments of the training, and each tile of the end.
+
+    Pre-training shows input, masked input and reconstruction, parsing shows picture, truth and prediction.
+    ``panels/epoch_0010.png`` is such a grid; ``panels/{val,test}/<face>.<column>.png`` are single tiles of the last
+    weights in pre-training and of the best ones on the test set in parsing.
+
+    Args:
+        count: number of faces.
+    """
+
+    def __init__(self, count: int = 6) -> None:
+        self.count = count
+        self.folder: Path | None = None
+
+    @torch.no_grad()
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        every = max(1, (trainer.max_epochs or 1) // 10)
+        due = last or (trainer.current_epoch + 1) % every == 0
+        if batch_idx or not due or not trainer.is_global_zero or self.folder is None:
+            return
+        tiles = self._tiles(trainer, pl_module, batch)
+        picture = grid(tiles)
+        _save(picture, self.folder / f"epoch_{trainer.current_epoch + 1:04d}.png")
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image("panels", [picture], step=None, caption=[" | ".join(tiles)])
+        if last and isinstance(pl_module, MaskedPretraining):
+            self._save_tiles(tiles, batch["id"], "val")
+
+    @torch.no_grad()
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if batch_idx == 0 and trainer.is_global_zero:
+            self._save_tiles(self._tiles(trainer, pl_module, batch), batch["id"], "test")
+
+    def _tiles(self, trainer: Trainer, module: LightningModule, batch: dict[str, Any]) -> Tiles:
+        if isinstance(module, MaskedPretraining):
+            return reconstruction_tiles(module, batch, self.count)
+        assert isinstance(module, FaceParsing)  # noqa: S101
+        labels = trainer.datamodule.layout.labels  # type: ignore[attr-defined]
+        return parsing_tiles(module, batch, self.count, labels)
+
+    def _save_tiles(self, tiles: Tiles, ids: list[str], split: str) -> None:
+        if self.folder is None:
+            return
+        for column, pictures in tiles.items():
+            for face, picture in zip(ids, pictures, strict=False):
+                _save(picture, self.folder / split / f"{face}.{column}.png")
+
+
+def reconstruction_tiles(module: MaskedPretraining, batch: dict[str, Any], count: int) -> Tiles:
+    """Input, masked input and reconstruction of the first faces of a batch."""
+    few = {name: value[:count] for name, value in batch.items()}
+    masked = module.mask(few)[1]
+    columns = {"image": few["image"], "masked": masked, "reconstruction": module(masked)}
+    return {name: [denormalize(picture) for picture in value.float().cpu().numpy()] for name, value in columns.items()}
+
+
+def parsing_tiles(module: FaceParsing, batch: dict[str, Any], count: int, labels: LabelSet) -> Tiles:
+    """Picture, true and predicted label map of the first faces of a batch, in the data set's colours."""
+    image = batch["image"][:count]
+    predicted = module(image).argmax(dim=1)
+    return {
+        "image": [denormalize(picture) for picture in image.float().cpu().numpy()],
+        "truth": [labels.colorize(label.cpu().numpy()) for label in batch["label"][:count]],
+        "prediction": [labels.colorize(label.cpu().numpy()) for label in predicted],
+    }
+
+
+def grid(tiles: Tiles, gap: int = 2) -> np.ndarray:
+    """One row a face, one column a kind of tile, on white: (H, W, 3) uint8."""
+    columns = list(tiles.values())
+    rows = [_join(list(row), gap, axis=1) for row in zip(*columns, strict=True)]
+    return _join(rows, gap, axis=0)
+
+
+def _join(pictures: list[np.ndarray], gap: int, axis: int) -> np.ndarray:
+    shape = list(pictures[0].shape)
+    shape[axis] = gap
+    white = np.full(shape, 255, dtype=np.uint8)
+    parts = [part for picture in pictures for part in (picture, white)][:-1]
+    return np.concatenate(parts, axis=axis)
+
+
+def _save(picture: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path)

@@ -1,0 +1,39 @@
+"""Progress of a stage: a bar where there is a screen, a line per epoch where there is a log file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import RichProgressBar
+
+SHOWN = ("train/loss", "val/loss", "val/miou", "val/psnr")
+
+
+class EpochProgressBar(RichProgressBar):
+    """Lightning's rich progress bar; without a terminal, one plain line per validated epoch."""
+
+    def __init__(self) -> None:
+        super().__init__(leave=False)
+        self._start = time.perf_counter()
+        if not sys.stdout.isatty():
+            self.disable()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        if self.is_enabled or not trainer.is_global_zero:
+            return
+        values = trainer.callback_metrics
+        shown = "  ".join(f"{name} {float(values[name]):.4f}" for name in SHOWN if name in values)
+        seconds = time.perf_counter() - self._start
+        print(f"  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {shown}  {seconds:.0f} s", flush=True)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        shown = super().get_metrics(trainer, pl_module)
+        return {name: value for name, value in shown.items() if name in SHOWN}

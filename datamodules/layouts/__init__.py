@@ -1,0 +1,25 @@
+"""One reader per published data set layout. Readers import neither torch nor image libraries: a stage that is already
+done is recognised from names and file digests alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datamodules.layouts.lapa import LaPa
+from datamodules.layouts.sample import Sample
+from engine.errors import ConfigError
+
+LAYOUTS = {"lapa": LaPa}
+
+__all__ = ["LAYOUTS", "LaPa", "Sample", "open_layout"]
+
+
+def open_layout(dataset: str, root: str | Path) -> LaPa:
+    """The reader of data set ``dataset`` at folder ``root``.
+
+    Raises:
+        ConfigError: if no layout has that name.
+    """
+    if dataset not in LAYOUTS:
+        raise ConfigError(f"datamodule.dataset={dataset} is not known; expected one of: {', '.join(sorted(LAYOUTS))}.")
+    return LAYOUTS[dataset](Path(root))

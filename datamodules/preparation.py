@@ -1,0 +1,35 @@
+"""The tasks of ``prepare.py``, by name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from datamodules.synthesis.dataset import write_drawn_faces
+from engine.errors import ConfigError
+
+TASKS = ("synthetic_faces",)
+
+
+def prepare(config: DictConfig) -> None:
+    """Run the task that the configuration names.
+
+    Raises:
+        ConfigError: for a task or a value that cannot be.
+    """
+    if OmegaConf.is_missing(config, "task") or config.task not in TASKS:
+        said = "" if OmegaConf.is_missing(config, "task") else f"task={config.task} does not exist.\n"
+        raise ConfigError(f"{said}Expected: task=<one of {', '.join(TASKS)}>. See python prepare.py --help.")
+    for name in ("count", "size", "seed"):
+        if isinstance(config[name], bool) or not isinstance(config[name], int):
+            raise ConfigError(f"{name}={config[name]} cannot be.\nExpected: a whole number.")
+    write_drawn_faces(
+        Path(config.out),
+        layout=config.layout,
+        count=config.count,
+        size=config.size,
+        seed=config.seed,
+        workers=config.workers or os.cpu_count() or 1,
+    )

@@ -1,0 +1,177 @@
+"""Writes drawn faces as a data set in a published layout: all of it or nothing, and continued where it stopped."""
+
+from __future__ import annotations
+
+import io
+import json
+import multiprocessing
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from engine.errors import ConfigError, DataError
+
+GENERATOR_VERSION = 1
+"""Raised by hand whenever the same seed would give other bytes, in `faces.py` or here."""
+
+LAYOUTS = ("lapa",)
+SPLITS = ("train", "val", "test")
+JPEG_QUALITY = 92
+PARAMETERS_FILE = "dataset.json"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One face of a data set: drawn from (seed, index) alone, so neither order nor workers matter."""
+
+    root: Path
+    index: int
+    count: int
+    size: int
+    seed: int
+
+    @property
+    def split(self) -> str:
+        """80 % train, 10 % val, 10 % test, in the order of the indices; each has at least one face."""
+        held_out = self.count // 10
+        return SPLITS[(self.index >= self.count - 2 * held_out) + (self.index >= self.count - held_out)]
+
+    def file(self, folder: str, ending: str) -> Path:
+        """Where this face's image, label or landmarks lie."""
+        return self.root / self.split / folder / f"drawn_{self.index:06d}{ending}"
+
+
+def write_drawn_faces(out: Path, *, layout: str, count: int, size: int, seed: int, workers: int) -> None:
+    """Draws `count` labelled faces into `out`, in the layout in which LaPa is published.
+
+    `out/{train,val,test}/{images/*.jpg, labels/*.png, landmarks/*.txt}` and `out/dataset.json`. Everything is
+    built in `<out>.partial` beside it and renamed at the very end; a second call after an interruption draws only
+    what is missing, a call for what is there already does nothing.
+
+    Args:
+        out: folder of the data set; must not exist, or hold a data set of the same parameters.
+        layout: "lapa".
+        count: number of faces, at least 10; 80 % train, 10 % val, 10 % test.
+        size: width and height in pixels, at least 32.
+        seed: 0 or more; face i depends on (seed, i) only.
+        workers: number of processes, at least 1; it does not change the result.
+
+    Raises:
+        ConfigError: an argument has a value it cannot have.
+        DataError: `out` holds something else; it is left untouched.
+    """
+    _check_arguments(layout, count, size, seed, workers)
+    parameters = {"origin": "drawn", "layout": layout, "count": count, "size": size, "seed": seed}
+    parameters["generator_version"] = GENERATOR_VERSION
+    console = Console(stderr=True)
+    if _is_there(out, parameters):
+        console.print(f"{out}: {count} drawn faces are there already", soft_wrap=True, highlight=False)
+        return
+    partial = out.with_name(out.name + ".partial")
+    _open_partial(partial, parameters)
+    jobs = [_Job(partial, index, count, size, seed) for index in range(count)]
+    _draw([job for job in jobs if not job.file("labels", ".png").exists()], workers, console)
+    if out.exists():  # an empty folder: not every system lets a rename take its place
+        out.rmdir()
+    partial.replace(out)
+
+
+def _check_arguments(layout: str, count: int, size: int, seed: int, workers: int) -> None:
+    if layout not in LAYOUTS:
+        raise ConfigError(f"layout={layout}: no such layout of drawn faces; there is: {', '.join(LAYOUTS)}")
+    least = {"count": (count, 10), "size": (size, 32), "seed": (seed, 0), "workers": (workers, 1)}
+    for name, (value, bound) in least.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < bound:
+            raise ConfigError(f"{name}={value}: must be a whole number, {bound} or more")
+
+
+def _is_there(out: Path, parameters: dict[str, Any]) -> bool:
+    """Whether `out` already holds what is asked for; anything else that lies there is an error."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    found = _parameters_in(out)
+    if found == parameters:
+        return True
+    what = "something that is not a data set of drawn faces"
+    if found is not None:
+        what = f"another data set ({_in_words(found)})"
+    raise DataError(
+        f"{out} holds {what}; asked for: {_in_words(parameters)}. "
+        "Nothing was written: choose another folder (out=...) or move that one away"
+    )
+
+
+def _parameters_in(folder: Path) -> dict[str, Any] | None:
+    """The parameters that a data set, finished or partial, was built with; None if it does not say."""
+    try:
+        found = json.loads((folder / PARAMETERS_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _in_words(parameters: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in parameters.items())
+
+
+def _open_partial(partial: Path, parameters: dict[str, Any]) -> None:
+    """Makes the folder in which to build; what an earlier call left there stays if it was building the same."""
+    if _parameters_in(partial) != parameters:
+        # Only what says that it was drawn here is ours to delete.
+        if partial.exists() and any(partial.iterdir()) and (_parameters_in(partial) or {}).get("origin") != "drawn":
+            raise DataError(f"{partial} is in the way and was not written here: move it away")
+        shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True, exist_ok=True)
+    _write(partial / PARAMETERS_FILE, (json.dumps(parameters, indent=2) + "\n").encode())
+    for split in SPLITS:
+        for folder in ("images", "labels", "landmarks"):
+            (partial / split / folder).mkdir(parents=True, exist_ok=True)
+
+
+def _draw(jobs: list[_Job], workers: int, console: Console) -> None:
+    if not jobs:
+        return
+    if workers == 1:
+        for job in track(jobs, "drawing faces", console=console):
+            _write_face(job)
+        return
+    # "spawn" is the only start method that behaves alike everywhere and beside other threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+        try:
+            drawn = pool.map(_write_face, jobs, chunksize=8)
+            for _ in track(drawn, "drawing faces", total=len(jobs), console=console):
+                pass
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _write_face(job: _Job) -> None:
+    """Draws one face; its label is written last, so a label stands for a whole face."""
+    import cv2  # here, because whether a data set is complete must be told without these imports
+    import numpy as np
+    from PIL import Image
+
+    from datamodules.synthesis.faces import draw_face
+
+    cv2.setNumThreads(1)  # the processes share the cores already
+    face = draw_face(np.random.default_rng([job.seed, job.index]), job.size)
+    Image.fromarray(face.image).save(job.file("images", ".jpg"), quality=JPEG_QUALITY)
+    points = "\n".join(f"{x:.3f} {y:.3f}" for x, y in face.landmarks)
+    job.file("landmarks", ".txt").write_text(f"{len(face.landmarks)}\n{points}\n")
+    png = io.BytesIO()
+    Image.fromarray(face.label).save(png, format="PNG")
+    _write(job.file("labels", ".png"), png.getvalue())
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file so that it is either whole or not there."""
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)

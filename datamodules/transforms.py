@@ -1,0 +1,140 @@
+"""Paired augmentation of a picture and its label map: a pure function of (seed, epoch, position).
+
+The paper augments by rotation and scale alone. Both are folded, with the resize and the flip, into one affine warp,
+so that a picture is interpolated once (linear) and a label map once (nearest).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import dataclass
+from typing import Any
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its newest version
+
+import albumentations as A
+import cv2
+import numpy as np
+
+from datamodules.labels import IGNORE, LabelSet
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+"""ImageNet's colour statistics, which the encoders' published weights expect."""
+
+cv2.setNumThreads(0)  # the loader's worker processes are the parallelism
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a training picture may be moved.
+
+    Args:
+        rotation: largest angle to either side, in degrees (30 in pre-training, 15 in fine-tuning).
+        scale: smallest and largest zoom ((0.75, 1.25) and (0.8, 1.2)).
+        flip: probability of a mirror image, left and right classes exchanged (0 in the paper).
+        color: strength of brightness, contrast and saturation changes, 0..1 (0 in the paper).
+    """
+
+    rotation: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    flip: float = 0.0
+    color: float = 0.0
+
+
+def affine_matrix(source: tuple[int, int], size: int, angle: float, zoom: float, mirror: bool) -> np.ndarray:
+    """The 2x3 matrix that takes pixel centres of a (H, W) picture to those of a ``size`` x ``size`` one.
+
+    The whole picture fills the output; angle (degrees, counter-clockwise) and zoom turn about its centre. At angle 0
+    and zoom 1 this is exactly the resize that ``interpolate(align_corners=False)`` undoes.
+    """
+    height, width = source
+    radians = np.deg2rad(angle)
+    cosine, sine = zoom * np.cos(radians), zoom * np.sin(radians)
+    turn = np.array([[cosine, sine], [-sine, cosine]])  # y points down
+    if mirror:
+        turn = turn @ np.diag([-1.0, 1.0])
+    linear = turn @ np.diag([size / width, size / height])
+    offset = size / 2 - linear @ (width / 2, height / 2)
+    centres = offset + linear @ (0.5, 0.5) - 0.5  # from pixel edges to pixel centres
+    return np.column_stack([linear, centres])
+
+
+class WarpToSize(A.DualTransform):
+    """Rotation, zoom, flip and resize as one warp; what lies outside the picture becomes mean colour and ignored."""
+
+    def __init__(self, size: int, augmentation: Augmentation, labels: LabelSet | None = None) -> None:
+        super().__init__(p=1.0)
+        self.size = size
+        self.augmentation = augmentation
+        self.flip_table = None if labels is None else labels.flip_table
+
+    def get_params(self) -> dict[str, Any]:
+        move = self.augmentation
+        return {
+            "angle": self.py_random.uniform(-move.rotation, move.rotation),
+            "zoom": self.py_random.uniform(*move.scale),
+            "mirror": self.py_random.random() < move.flip,
+        }
+
+    def apply(self, img: np.ndarray, angle: float, zoom: float, mirror: bool, **_: Any) -> np.ndarray:
+        return self._warp(img, (angle, zoom, mirror), cv2.INTER_LINEAR, tuple(round(255 * mean) for mean in MEAN))
+
+    def apply_to_mask(self, mask: np.ndarray, angle: float, zoom: float, mirror: bool, **_: Any) -> np.ndarray:
+        label = self._warp(mask, (angle, zoom, mirror), cv2.INTER_NEAREST, (IGNORE,))
+        if mirror and self.flip_table is not None:
+            return self.flip_table[label]
+        return label
+
+    def _warp(self, array: np.ndarray, move: tuple[float, float, bool], flag: int, border: tuple) -> np.ndarray:
+        matrix = affine_matrix((array.shape[0], array.shape[1]), self.size, *move)
+        size = (self.size, self.size)
+        return cv2.warpAffine(array, matrix, size, flags=flag, borderMode=cv2.BORDER_CONSTANT, borderValue=border)
+
+
+class FaceTransform:
+    """Picture and label map at training size, normalised, moved as (seed, epoch, position) says.
+
+    Args:
+        size: side of the output, in pixels.
+        augmentation: how far pictures move; None only resizes.
+        labels: the classes, for the exchange of left and right in mirror images.
+        seed: the stage's seed.
+    """
+
+    def __init__(self, size: int, augmentation: Augmentation | None, labels: LabelSet, seed: int) -> None:
+        self.size = size
+        self.seed = seed
+        self.augmented = augmentation is not None
+        move = augmentation or Augmentation()
+        steps: list[A.BasicTransform] = [WarpToSize(size, move, labels)]
+        if move.color > 0:
+            change = 0.4 * move.color
+            steps.append(A.ColorJitter(change, change, change, hue=0.05 * move.color, p=0.8))
+        steps.append(A.Normalize(MEAN, STD))
+        # Warps reach beyond whole-picture agreement: a picture may be decoded smaller than its label map.
+        self.compose = A.Compose(steps, is_check_shapes=False)
+
+    @property
+    def least_source(self) -> int:
+        """Side, in pixels, below which a picture would be magnified at the largest zoom."""
+        return round(self.size * (self.compose.transforms[0].augmentation.scale[1]))
+
+    def __call__(
+        self, image: np.ndarray, label: np.ndarray | None, epoch: int, position: int
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Picture (H, W, 3) uint8 -> (size, size, 3) float32; label map (h, w) -> (size, size) uint8."""
+        self.compose.set_random_state(
+            np.random.default_rng([self.seed, epoch, position]),
+            random.Random(f"{self.seed}/{epoch}/{position}"),  # noqa: S311
+        )
+        arrays = {"image": image} if label is None else {"image": image, "mask": label}
+        moved = self.compose(**arrays)
+        return moved["image"], moved.get("mask")
+
+
+def denormalize(image: np.ndarray) -> np.ndarray:
+    """Normalised picture (3, H, W) -> (H, W, 3) uint8 RGB."""
+    pixels = image.transpose(1, 2, 0) * np.array(STD, np.float32) + np.array(MEAN, np.float32)
+    return (pixels.clip(0, 1) * 255).round().astype(np.uint8)

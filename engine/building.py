@@ -1,0 +1,82 @@
+"""From settings to the objects that a stage trains with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+
+from datamodules.faces import FaceDataModule
+from datamodules.patches import Masking
+from datamodules.transforms import Augmentation
+from engine.errors import ConfigError
+from engine.stages import PRETRAIN, Run
+from lightning_modules.parsing import FaceParsing
+from lightning_modules.pretraining import MaskedPretraining
+from models.encoders import EncoderWeightsError, encoder_state
+from models.masking import central_box, patch_sides
+from models.parser import transfer
+
+
+def build_datamodule(run: Run) -> FaceDataModule:
+    """The batches of a stage: all training faces unlabelled, or those of the manifest with their labels."""
+    size = run.settings["datamodule.image_size"]
+    move = run.group("augmentation")
+    masking = None
+    if run.stage is PRETRAIN:
+        masking = Masking(
+            count=run.setting("patches"),
+            sides=patch_sides(size, run.setting("patch_size")),
+            region=central_box(size) if run.setting("masking") == "central" else (0, size),
+        )
+    return FaceDataModule(
+        layout=run.layout,
+        image_size=size,
+        batch_size=run.setting("batch_size"),
+        seed=run.setting("seed"),
+        augmentation=Augmentation(move["rotation"], tuple(move["scale"]), move["flip"], move["color"]),
+        masking=masking,
+        train_ids=None if run.manifest is None else run.manifest.ids,
+        steps_per_epoch=run.setting("steps_per_epoch"),
+        eval_batch_size=run.settings["datamodule.eval_batch_size"],
+        full_labels=run.stage.labelled and run.setting("score_at") == "label",
+        workers=run.settings["datamodule.workers"],
+    )
+
+
+def build_module(run: Run) -> LightningModule:
+    """The Lightning module of a stage, at its start: encoder weights loaded, or the pre-trained part handed over.
+
+    Raises:
+        ConfigError: if the encoder or its weights are not to be had, or do not fit.
+    """
+    common: dict[str, Any] = {
+        "encoder": run.settings["model.encoder"],
+        "features": run.settings["model.features"],
+        "optimizer": run.group("optimizer"),
+        "schedule": run.group("schedule"),
+        "encoder_state": None if run.upstream else _encoder_state(run),
+    }
+    if run.stage is PRETRAIN:
+        names = ("loss", "reduction", "loss_over", "fill")
+        return MaskedPretraining(**{name: run.setting(name) for name in names}, **common)
+    terms = ("loss", "lambda_ce", "lambda_dice", "alpha", "gamma")
+    module = FaceParsing(run.layout.labels.classes, **{name: run.setting(name) for name in terms}, **common)
+    if run.upstream is not None:
+        trained = torch.load(run.upstream.folder.best, map_location="cpu", weights_only=True)["state_dict"]
+        weights = {name.removeprefix("model."): value for name, value in trained.items()}
+        report = transfer(module.model, weights, run.setting("transfer"))
+        print(f"From {run.upstream.folder.name}: {report}")
+    return module
+
+
+def _encoder_state(run: Run) -> dict[str, Tensor] | None:
+    weights = run.settings["model.encoder_weights"]
+    encoder = run.settings["model.encoder"]
+    try:
+        return encoder_state(encoder, weights if weights in (None, "imagenet") else Path(weights))
+    except EncoderWeightsError as fault:
+        raise ConfigError(str(fault)) from fault

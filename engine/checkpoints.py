@@ -1,0 +1,86 @@
+"""Checkpoints that are whole or absent, at epoch boundaries."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins.io import TorchCheckpointIO
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+
+from engine.curves import Curves
+
+
+def save_atomically(content: dict[str, Any], path: Path) -> None:
+    """``torch.save`` so that a reader, or a crash, finds the old file or the new one, never a part."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with draft.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's own checkpoints, written atomically and read without unpickling code."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:  # noqa: ARG002
+        save_atomically(checkpoint, Path(path))
+
+
+class EpochCheckpoint(Checkpoint):
+    """Keeps ``last`` (to resume) after every epoch, and ``best`` (weights alone) where validation improves.
+
+    Args:
+        best: path of the best checkpoint.
+        last: path of the last checkpoint.
+        monitor: the validation score to maximise, or None to keep the newest weights: fine-tuning starts from where
+            pre-training ended, as no score of a reconstruction says which epoch parses best.
+        description: plain values kept with the weights.
+    """
+
+    def __init__(self, best: Path, last: Path, monitor: str | None, description: dict[str, Any]) -> None:
+        self.best = best
+        self.last = last
+        self.monitor = monitor
+        self.description = description
+        self.score = float("-inf")
+        self.metrics: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"score": self.score, "metrics": self.metrics}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.score, self.metrics = state_dict["score"], state_dict["metrics"]
+
+    def on_load_checkpoint(self, trainer: Trainer, _: LightningModule, checkpoint: dict[str, Any]) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, Curves):
+                logger.cut(checkpoint["global_step"])
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        validated = trainer.fit_loop.epoch_loop._should_check_val_epoch()  # the validation of this very epoch
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if validated and (self.monitor is None or values[self.monitor] > self.score):
+            self.score = float("-inf") if self.monitor is None else values[self.monitor]
+            self.metrics = {name: value for name, value in values.items() if name.startswith("val/")}
+            if trainer.is_global_zero:
+                content = {
+                    "state_dict": {name: value.cpu() for name, value in pl_module.state_dict().items()},
+                    "hyper_parameters": dict(pl_module.hparams),
+                    "epoch": trainer.current_epoch + 1,
+                    "global_step": trainer.global_step,
+                    **self.description,
+                }
+                save_atomically(content, self.best)
+        for logger in trainer.loggers:
+            if isinstance(logger, Curves):
+                logger.flush()
+        trainer.save_checkpoint(self.last, weights_only=False)  # with the optimiser

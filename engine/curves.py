@@ -1,0 +1,109 @@
+"""``metrics.csv``: one row per optimiser step, kept across interruptions."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from engine.files import write_atomically
+
+
+class Curves(Logger):
+    """Writes ``epoch``, ``step`` and every logged value; validation values stand in the row of the step they follow.
+
+    Lightning's own CSV logger erases its file on resume; this one is cut back to the checkpoint and goes on.
+
+    Args:
+        path: the CSV file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self._columns: list[str] = ["epoch", "step"]
+        self._row: dict[str, Any] = {}
+        self._pending: list[dict[str, Any]] = []
+
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        return str(self.path.parent)
+
+    def cut(self, step: int) -> None:
+        """Keep the rows of the first ``step`` steps, which is what a checkpoint knows of."""
+        rows: list[dict[str, Any]] = []
+        if self.path.is_file():
+            with self.path.open(newline="", encoding="utf-8") as file:
+                reader = csv.DictReader(file)
+                self._columns = list(reader.fieldnames or self._columns)
+                for row in reader:
+                    place = row.get("step") or ""
+                    if place.isdigit() and int(place) < step:
+                        rows.append({key: value for key, value in row.items() if value != ""})
+        self._row, self._pending = {}, []
+        self._rewrite(rows)
+
+    @rank_zero_only
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """The configuration lies beside the curves as ``config.yaml``."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if any(name.startswith("test/") for name in metrics):
+            return  # results, not curves: status.json holds them
+        if self._row and self._row["step"] != step:
+            self._pending.append(self._row)
+            self._row = {}
+        values = {name: f"{value:g}" if name == "epoch" else repr(float(value)) for name, value in metrics.items()}
+        self._row = self._row | values | {"step": step}
+        if len(self._pending) >= 100:
+            self._write()
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Called by Lightning after every step: rows reach the file a hundred at a time, and with each checkpoint."""
+
+    @rank_zero_only
+    def flush(self) -> None:
+        """Bring every row to the file."""
+        if self._row:
+            self._pending.append(self._row)
+            self._row = {}
+        self._write()
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:  # noqa: ARG002
+        self.flush()
+
+    def _write(self) -> None:
+        rows, self._pending = self._pending, []
+        new = [name for row in rows for name in row if name not in self._columns]
+        if new or not self.path.exists():
+            earlier: list[dict[str, Any]] = []
+            if self.path.exists():
+                with self.path.open(newline="", encoding="utf-8") as file:
+                    earlier = list(csv.DictReader(file))
+            self._columns += dict.fromkeys(new)
+            self._rewrite(earlier + rows)
+        elif rows:
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, self._columns, restval="").writerows(rows)
+
+    def _rewrite(self, rows: list[dict[str, Any]]) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, restval="", lineterminator="\r\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.path, text.getvalue())

@@ -1,0 +1,64 @@
+"""The doors' common frame: jobs raise, a door translates into one message and an exit code.
+
+Exit codes: 0 done; 1 a run failed; 2 a wrong setting or missing data; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from engine.errors import UserError
+from engine.schema import KEYS, explain_overrides
+
+_failures: list[UserError] = []
+
+
+def answers(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    """Keeps a user's mistake for the door, past Hydra's own report of a failed job; a sweep's jobs raise it."""
+
+    @functools.wraps(job)
+    def guarded(config: DictConfig) -> None:
+        try:
+            job(config)
+        except UserError as mistake:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            _failures.append(mistake)
+
+    return guarded
+
+
+def enter(main: Callable[[], None], keys: Iterable[str] = KEYS) -> None:
+    """Run a ``@hydra.main`` function as a program.
+
+    Args:
+        main: the decorated function.
+        keys: settings of this door, for the nearest right one to a mistyped key.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to here instead of Hydra's own exit
+    try:
+        main()
+    except UserError as mistake:
+        _failures.append(mistake)
+    except (HydraException, OmegaConfBaseException) as fault:
+        explanation = explain_overrides((word for word in sys.argv[1:] if not word.startswith("-")), keys)
+        _leave(explanation or str(fault), 2)
+    except KeyboardInterrupt:
+        _leave("Interrupted. The same command goes on where it stopped.", 130)
+    for failure in _failures:
+        _leave(str(failure), failure.exit_code)
+
+
+def _leave(message: str, code: int) -> None:
+    sys.stdout.flush()
+    print(f"\n{message}", file=sys.stderr)
+    sys.exit(code)

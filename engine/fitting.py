@@ -1,0 +1,224 @@
+"""Train one run: the Trainer around a module and its data, the status beside it, the test at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import resource
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from pytorch_lightning.callbacks import Callback, LearningRateMonitor
+from pytorch_lightning.loggers import Logger, WandbLogger
+
+from callbacks.throughput import Throughput
+from engine.building import build_datamodule, build_module
+from engine.checkpoints import AtomicCheckpointIO, EpochCheckpoint
+from engine.curves import Curves
+from engine.files import write_atomically
+from engine.runs import git_state
+from engine.stages import FINETUNE, PRETRAIN, Run
+from engine.training import describe
+
+
+def fit(run: Run, config: dict[str, Any]) -> None:
+    """Train a run from its start or its last checkpoint, test it, and leave its status done.
+
+    Args:
+        run: what to train; its lock is held by the caller.
+        config: the composed configuration, kept as the run's ``config.yaml``.
+
+    Raises:
+        UserError: for broken data or settings; any other error of the training itself. The status says so first.
+    """
+    folder = run.folder
+    folder.path.mkdir(parents=True, exist_ok=True)
+    attempt = folder.status.get("attempts", 0) + 1
+    write_atomically(folder.config, OmegaConf.to_yaml(config))
+    folder.write_status(**_description(run), state="running", error=None)
+    try:
+        with _quiet():
+            result = _fit(run, config, attempt)
+    except (KeyboardInterrupt, SystemExit):  # Lightning leaves by SystemExit after Ctrl-C and SIGTERM
+        folder.write_status(state="interrupted")
+        raise KeyboardInterrupt from None
+    except BaseException as fault:
+        folder.write_status(state="failed", error=describe(fault))
+        raise
+    folder.write_status(**result, state="done")
+    folder.last.unlink(missing_ok=True)
+
+
+def _fit(run: Run, config: dict[str, Any], attempt: int) -> dict[str, Any]:
+    pl.seed_everything(run.setting("seed"), workers=True, verbose=False)
+    module = build_module(run)
+    datamodule = build_datamodule(run)
+    if run.settings["trainer.channels_last"]:
+        module = module.to(memory_format=torch.channels_last)
+    if run.settings["trainer.compile"]:
+        module.get_submodule("model").compile()  # in place, so that the names of the weights stay
+
+    throughput = Throughput()
+    monitor = "val/miou" if run.stage is FINETUNE else None
+    description = {"stage": run.stage.name, "id": run.id, "dataset": run.layout.name}
+    checkpoint = EpochCheckpoint(run.folder.best, run.folder.last, monitor, description)
+    wandb_id = f"{run.folder.name}-{attempt}"
+    loggers = _loggers(run, config, wandb_id)
+    run.folder.write_status(
+        attempts=attempt,
+        wandb_ids=[*run.folder.status.get("wandb_ids", []), *([wandb_id] if len(loggers) > 1 else [])],
+    )
+    trainer = pl.Trainer(
+        accelerator=run.settings["trainer.accelerator"],
+        devices=run.settings["trainer.devices"],
+        strategy=run.settings["trainer.strategy"],
+        precision=run.settings["trainer.precision"],
+        sync_batchnorm=run.settings["trainer.sync_batchnorm"],
+        deterministic=run.settings["trainer.deterministic"],
+        max_epochs=run.setting("epochs"),
+        check_val_every_n_epoch=run.setting("validate_every") if run.stage is FINETUNE else 1,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        use_distributed_sampler=False,  # the sampler knows of ranks itself
+        logger=loggers,
+        callbacks=[*_callbacks(run, config), throughput, LearningRateMonitor("step"), checkpoint],
+        plugins=[AtomicCheckpointIO()],
+        enable_model_summary=False,
+        default_root_dir=run.folder.path,
+    )
+    resume = run.folder.last if run.folder.last.is_file() else None
+    if resume is None:
+        run.folder.curves.unlink(missing_ok=True)
+    with _wandb_finished(loggers):
+        trainer.fit(module, datamodule, ckpt_path=resume, weights_only=True)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        metrics = dict(checkpoint.metrics)
+        if run.stage is FINETUNE:
+            best = torch.load(run.folder.best, map_location="cpu", weights_only=True)
+            module.load_state_dict(best["state_dict"])
+            metrics |= _plain(trainer.test(module, datamodule, verbose=False)[0])
+    return {
+        "metrics": metrics,
+        "parameters": sum(parameter.numel() for parameter in module.parameters()),
+        "seconds": round(throughput.seconds, 2),
+        "images_per_second": round(throughput.images_per_second, 2),
+        "peak_memory_mb": round(_peak_memory_mb(), 1),
+        "epochs": run.setting("epochs"),
+    }
+
+
+def _description(run: Run) -> dict[str, Any]:
+    """What a run is, in words and numbers that a report can group by."""
+    settings = run.settings
+    labelled = run.manifest is not None
+    pretrained = run.stage is PRETRAIN or run.upstream is not None
+    return {
+        "stage": run.stage.name,
+        "id": run.id,
+        "identity": dict(run.identity),
+        "upstream": [] if run.upstream is None else [run.upstream.id],
+        "experiment": settings["experiment"],
+        "method": settings["method"],
+        "ablation": settings["ablation"],
+        "masking": settings["pretrain.masking"] if pretrained else None,
+        "loss": run.setting("loss"),
+        "recipe": settings["recipe"],
+        "scale": settings["scale"],
+        "dataset": run.layout.name,
+        "origin": run.layout.origin,
+        "data_digest": run.identity["data"],
+        "label_fraction": settings["label_fraction"] if labelled else None,
+        "labelled": 0 if run.manifest is None else len(run.manifest.ids),
+        "manifest": None if run.manifest is None else str(run.manifest.path),
+        "subset": settings["subset"] if labelled else None,
+        "seed": run.setting("seed"),
+        "git_sha": git_state(),
+        "metrics": {},
+    }
+
+
+def _loggers(run: Run, config: dict[str, Any], wandb_id: str) -> list[Logger]:
+    loggers: list[Logger] = [Curves(run.folder.curves)]
+    wandb = config["logger"].get("wandb")
+    if wandb is None or wandb["mode"] == "disabled":
+        return loggers
+    import wandb as client
+
+    logger = WandbLogger(
+        name=f"{config['experiment'] or run.settings['method']} {run.stage.name}",
+        project=wandb["project"],
+        save_dir=run.folder.path,
+        version=wandb_id,
+        offline=wandb["mode"] == "offline",
+        group=wandb["group"] or config["experiment"] or None,
+        job_type=run.stage.name,
+        tags=[*wandb["tags"], run.settings["method"], run.layout.name, f"scale:{run.settings['scale']}"],
+        config=config | {"run_id": run.id},
+        settings=client.Settings(console="off", silent=True),
+    )
+    for name, summary in (("val/miou", "max"), ("val/mean_f1", "max"), ("val/psnr", "max"), ("val/loss", "min")):
+        logger.experiment.define_metric(name, summary=summary)
+    return [*loggers, logger]
+
+
+def _callbacks(run: Run, config: dict[str, Any]) -> list[Callback]:
+    """The configured callbacks, each told the run's folder if it asks for one."""
+    chosen = []
+    for settings in config["callbacks"].values():
+        if settings is None:
+            continue
+        callback = instantiate(settings)
+        if hasattr(callback, "folder"):
+            callback.folder = run.folder.panels
+        chosen.append(callback)
+    return chosen
+
+
+@contextlib.contextmanager
+def _wandb_finished(loggers: list[Logger]) -> Iterator[None]:
+    """End the W&B run with the stage: the next one of this process would continue it otherwise."""
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what Lightning and W&B say of themselves and advice that does not apply here."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in (
+            ".*does not have many workers.*",
+            ".*persistent_workers.*",
+            ".*sync_dist=True.*",
+            ".*Checkpoint directory.*exists.*",
+            ".*isinstance.treespec, LeafSpec.*",
+            ".*GPU available but not used.*",
+        ):
+            warnings.filterwarnings("ignore", message)
+        yield
+
+
+def _plain(metrics: Any) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _peak_memory_mb() -> float:
+    """Of the device where there is one, else of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

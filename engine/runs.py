@@ -1,0 +1,92 @@
+"""The run folder: what is on disk for one stage with one identity, and its state."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from engine.files import to_json, write_atomically
+
+
+class RunFolder:
+    """``<output_dir>/runs/<stage>-<id>/``.
+
+    Args:
+        output_dir: where all runs lie.
+        stage: the stage's name.
+        run_id: the stage's identity.
+    """
+
+    def __init__(self, output_dir: Path, stage: str, run_id: str) -> None:
+        self.output_dir = output_dir
+        self.name = f"{stage}-{run_id}"
+        self.path = output_dir / "runs" / self.name
+        self.config = self.path / "config.yaml"
+        self.curves = self.path / "metrics.csv"
+        self.panels = self.path / "panels"
+        self.best = self.path / "checkpoints" / "best.ckpt"
+        self.last = self.path / "checkpoints" / "last.ckpt"
+
+    def lock(self) -> FileLock:
+        """The lock that one process holds while it trains this run; the system frees it when the process ends."""
+        folder = self.output_dir / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{self.name}.lock")
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """What ``status.json`` says; {} if there is none or it cannot be read."""
+        try:
+            return json.loads((self.path / "status.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+    def write_status(self, **changes: Any) -> None:
+        """Change parts of ``status.json``, atomically."""
+        write_atomically(self.path / "status.json", to_json(self.status | changes))
+
+    @property
+    def state(self) -> str:
+        """new, running, done, failed or interrupted. A run that says running while nobody holds its lock is not."""
+        state = self.status.get("state", "new")
+        if state != "running":
+            return state
+        try:
+            with self.lock().acquire(timeout=0):
+                return "interrupted"
+        except Timeout:
+            return "running"
+
+    @property
+    def done(self) -> bool:
+        """Whether the stage is finished and its result is there to be used."""
+        return self.status.get("state") == "done" and self.best.is_file()
+
+    def set_aside(self) -> None:
+        """Move an earlier result out of the way (``force=true``); nothing is deleted."""
+        if not self.path.exists():
+            return
+        number = 1
+        while (aside := self.output_dir / "replaced" / f"{self.name}-{number}").exists():
+            number += 1
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        self.path.rename(aside)
+
+
+def git_state() -> str | None:
+    """Commit of the code, with ``+changes`` where files differ from it; None outside a repository."""
+    root = Path(__file__).parent.parent
+
+    def git(*words: str) -> str:
+        answer = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True, timeout=20)
+        return answer.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,255 @@
+"""Every setting of a training run: its type, its range, and the stages whose results it can change.
+
+A setting that enters a stage's identity stands here with that stage's name; one that cannot change a number (where
+files lie, loggers, workers) stands here without. What is not in this table is no setting.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import ConfigError
+
+CONF = Path(__file__).parent.parent / "conf"
+
+
+@dataclass(frozen=True)
+class Key:
+    """One setting.
+
+    Args:
+        read: the value in its canonical form (an int given for a float becomes one); ValueError if it cannot be.
+        expected: what a value has to be, for the message.
+        enters: stages whose identity holds the value.
+    """
+
+    read: Callable[[Any], Any]
+    expected: str
+    enters: tuple[str, ...] = ()
+
+
+def _integer(least: int, multiple: int = 1) -> tuple[Callable[[Any], int], str]:
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least or value % multiple:
+            raise ValueError
+        return value
+
+    return read, f"a whole number of at least {least}" + (f", a multiple of {multiple}" if multiple > 1 else "")
+
+
+def _number(least: float, most: float = math.inf, open_below: bool = False) -> tuple[Callable[[Any], float], str]:
+    def read(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            raise ValueError
+        if not math.isfinite(value) or (open_below and value == least):
+            raise ValueError
+        return float(value)
+
+    below = f"above {least:g}" if open_below else f"of at least {least:g}"
+    return read, f"a number {below}" + (f" and at most {most:g}" if most < math.inf else "")
+
+
+def _pair(item: tuple[Callable[[Any], Any], str]) -> tuple[Callable[[Any], list], str]:
+    def read(value: Any) -> list:
+        if not isinstance(value, list | tuple) or len(value) != 2:
+            raise ValueError
+        low, high = (item[0](part) for part in value)
+        if low > high:
+            raise ValueError
+        return [low, high]
+
+    return read, f"[smallest, largest], each {item[1]}"
+
+
+def _choice(*values: Any) -> tuple[Callable[[Any], Any], str]:
+    def read(value: Any) -> Any:
+        if not any(value is known or (value == known and type(value) is type(known)) for known in values):
+            raise ValueError
+        return value
+
+    return read, "one of " + ", ".join(
+        str(value).lower() if isinstance(value, bool) else str(value) for value in values
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError
+    return value
+
+
+def _optional(kind: tuple[Callable[[Any], Any], str]) -> tuple[Callable[[Any], Any], str]:
+    return (lambda value: None if value is None else kind[0](value)), f"null or {kind[1]}"
+
+
+TEXT = (_text, "a text")
+FLAG = _choice(True, False)
+BOTH, FIRST, SECOND = ("pretrain", "finetune"), ("pretrain",), ("finetune",)
+
+
+def _optimization(stage: str) -> dict[str, Key]:
+    """Settings that every trained stage has."""
+    own = (stage,)
+    return {
+        f"{stage}.seed": Key(*_integer(0), own),
+        f"{stage}.batch_size": Key(*_integer(1), own),
+        f"{stage}.epochs": Key(*_integer(1), own),
+        f"{stage}.steps_per_epoch": Key(*_optional(_integer(1)), own),
+        f"{stage}.augmentation.rotation": Key(*_number(0, 180), own),
+        f"{stage}.augmentation.scale": Key(*_pair(_number(0.1, 10)), own),
+        f"{stage}.augmentation.flip": Key(*_number(0, 1), own),
+        f"{stage}.augmentation.color": Key(*_number(0, 1), own),
+        f"{stage}.optimizer.name": Key(*_choice("sgd", "adamw"), own),
+        f"{stage}.optimizer.lr": Key(*_number(0, open_below=True), own),
+        f"{stage}.optimizer.momentum": Key(*_number(0, 1), own),
+        f"{stage}.optimizer.weight_decay": Key(*_number(0), own),
+        f"{stage}.schedule.name": Key(*_choice("constant", "cosine"), own),
+        f"{stage}.schedule.warmup": Key(*_number(0, 1), own),
+    }
+
+
+KEYS: dict[str, Key] = {
+    "experiment": Key(*TEXT),
+    "scale": Key(*TEXT),
+    "recipe": Key(*TEXT),
+    "method": Key(*_choice("mtl", "baseline")),  # enters as the presence of an upstream stage
+    "ablation": Key(*_optional(TEXT)),
+    "label_fraction": Key(*_number(0, 1, open_below=True), SECOND),
+    "subset": Key(*_integer(0)),  # enters as the manifest of the chosen faces
+    "seed": Key(*_integer(0)),  # enters as each stage's own seed
+    "output_dir": Key(*TEXT),
+    "force": Key(*FLAG),
+    "dry_run": Key(*FLAG),
+    "datamodule.dataset": Key(*TEXT, BOTH),
+    "datamodule.root": Key(*TEXT),
+    "datamodule.image_size": Key(*_integer(32, multiple=32), BOTH),
+    "datamodule.eval_batch_size": Key(*_integer(1)),
+    "datamodule.workers": Key(*_optional(_integer(0))),
+    "model.encoder": Key(*TEXT, BOTH),
+    "model.encoder_weights": Key(*_optional(TEXT), BOTH),  # as its content, and only where no trunk is handed over
+    "model.features": Key(*_integer(1), BOTH),
+    **_optimization("pretrain"),
+    "pretrain.masking": Key(*_choice("central", "anywhere"), FIRST),
+    "pretrain.patches": Key(*_integer(1), FIRST),
+    "pretrain.patch_size": Key(*_pair(_integer(1)), FIRST),
+    "pretrain.fill": Key(*_choice("zero", "mean", "noise"), FIRST),
+    "pretrain.loss": Key(*_choice("mse", "l1"), FIRST),
+    "pretrain.reduction": Key(*_choice("mean", "sum"), FIRST),
+    "pretrain.loss_over": Key(*_choice("box", "image", "masked"), FIRST),
+    **_optimization("finetune"),
+    "finetune.validate_every": Key(*_integer(1), SECOND),
+    "finetune.transfer": Key(*_choice("trunk", "encoder"), SECOND),  # only where something is handed over
+    "finetune.loss": Key(*_choice("focal_dice", "ce_dice", "focal", "ce"), SECOND),
+    "finetune.lambda_ce": Key(*_number(0), SECOND),
+    "finetune.lambda_dice": Key(*_number(0), SECOND),
+    "finetune.alpha": Key(*_number(0, 1), SECOND),
+    "finetune.gamma": Key(*_number(0), SECOND),
+    "finetune.score_at": Key(*_choice("label", "input"), SECOND),
+    "trainer.accelerator": Key(*_choice("auto", "cpu", "gpu", "mps")),
+    "trainer.devices": Key(*_integer(1), BOTH),  # as 1 where batch norm is synchronised
+    "trainer.strategy": Key(*_choice("auto", "ddp", "ddp_spawn")),
+    "trainer.precision": Key(*_choice("32-true", "bf16-mixed", "16-mixed", "64-true"), BOTH),
+    "trainer.sync_batchnorm": Key(*FLAG, BOTH),
+    "trainer.channels_last": Key(*FLAG, BOTH),
+    "trainer.compile": Key(*FLAG, BOTH),
+    "trainer.deterministic": Key(*_choice(True, False, "warn"), BOTH),
+}
+FREE = ("callbacks", "logger")
+"""Groups whose entries a user may add to; they stand beside training and change no number."""
+
+GROUPS = (
+    "datamodule",
+    "model",
+    "pretrain",
+    "finetune",
+    "recipe",
+    "scale",
+    "trainer",
+    "logger",
+    "callbacks",
+    "experiment",
+)
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings -> {"a.b.c": value}."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping) and not (not prefix and name in FREE):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def check(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A composed training configuration -> its settings in canonical form, flat.
+
+    Raises:
+        ConfigError: naming the first key or value that cannot be, with what was expected and the nearest right one.
+    """
+    flat = {name: value for name, value in flatten(config).items() if name not in FREE}
+    for name in flat:
+        if name not in KEYS:
+            raise ConfigError(unknown_key(name))
+    settings = {}
+    for name, key in KEYS.items():
+        if name not in flat:
+            raise ConfigError(f"The setting {name} is missing.\nExpected: {key.expected}.")
+        try:
+            settings[name] = key.read(flat[name])
+        except (ValueError, TypeError) as fault:
+            near = nearest(str(flat[name]), key.expected.removeprefix("one of ").split(", "))
+            hint = f" Did you mean {near}?" if near and key.expected.startswith("one of") else ""
+            raise ConfigError(f"{name}={flat[name]} cannot be.\nExpected: {key.expected}.{hint}") from fault
+    if settings["finetune.validate_every"] > settings["finetune.epochs"]:
+        raise ConfigError(
+            f"finetune.validate_every={settings['finetune.validate_every']} is beyond "
+            f"finetune.epochs={settings['finetune.epochs']}: no epoch would be validated.\n"
+            f"Expected: at most the number of epochs."
+        )
+    return settings
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word most like a mistyped one, or None if none is near."""
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
+def unknown_key(name: str, keys: Iterable[str] = KEYS) -> str:
+    """The message about a key that does not exist."""
+    keys = list(keys)
+    near = nearest(name, keys) or next((key for key in keys if key.rpartition(".")[2] == name.rpartition(".")[2]), None)
+    hint = f"Did you mean {near}?" if near else "See conf/ or --help for those that exist."
+    return f"There is no setting {name}.\n{hint}"
+
+
+def group_options(group: str) -> list[str]:
+    """The choices of a configuration group: the files of its folder."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def explain_overrides(overrides: Iterable[str], keys: Iterable[str] = KEYS) -> str | None:
+    """What is wrong with command-line overrides that Hydra refused, in this project's words; None if unknown."""
+    keys = list(keys)
+    for override in overrides:
+        name, equals, value = override.lstrip("+~").partition("=")
+        name = name.partition("@")[0]
+        if not equals:
+            return f"{override!r} is not a setting.\nExpected: key=value, as in label_fraction=0.01."
+        if name in GROUPS:
+            for choice in value.split(","):
+                if choice not in group_options(name):
+                    near = nearest(choice, group_options(name))
+                    return f"{name}={choice} does not exist.\nExpected: one of {', '.join(group_options(name))}." + (
+                        f" Did you mean {near}?" if near else ""
+                    )
+        elif name not in keys and name.partition(".")[0] not in ("hydra", *FREE):
+            return unknown_key(name, [*keys, *GROUPS])
+    return None

@@ -1,0 +1,145 @@
+"""What a command consists of: its stages, each with the identity that its configuration gives it.
+
+A stage's id is a digest of everything that can change its result and of nothing else. Pre-training reads no labels,
+so no fraction, subset or parsing loss is in its id, and all fine-tunings of a study share one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datamodules import subsets
+from datamodules.layouts import LaPa, open_layout
+from engine.errors import ConfigError
+from engine.files import DigestCache
+from engine.runs import RunFolder
+from engine.schema import KEYS
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One kind of training.
+
+    Args:
+        name: the stage's name, as in the configuration.
+        version: raised by hand when a change of the code changes the stage's results.
+        labelled: whether it reads labels.
+    """
+
+    name: str
+    version: int
+    labelled: bool
+
+
+PRETRAIN = Stage("pretrain", version=1, labelled=False)
+FINETUNE = Stage("finetune", version=1, labelled=True)
+METHODS = {"mtl": (PRETRAIN, FINETUNE), "baseline": (FINETUNE,)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stage with a configuration: what is to be trained, and where it lies.
+
+    Args:
+        stage: the kind of training.
+        settings: the flat canonical settings of the command.
+        identity: all that enters the id.
+        folder: the run folder.
+        layout: reader of the data.
+        manifest: the labelled faces, for a stage that reads labels.
+        upstream: the run it starts from.
+    """
+
+    stage: Stage
+    settings: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    folder: RunFolder
+    layout: LaPa
+    manifest: subsets.Manifest | None
+    upstream: Run | None
+
+    @property
+    def id(self) -> str:
+        return identity_digest(self.identity)
+
+    def setting(self, name: str) -> Any:
+        """A setting of this stage: ``setting("epochs")`` is ``finetune.epochs`` for fine-tuning."""
+        return self.settings[f"{self.stage.name}.{name}"]
+
+    def group(self, name: str) -> dict[str, Any]:
+        """A group of settings of this stage: ``group("optimizer")`` -> {"name": ..., "lr": ...}."""
+        prefix = f"{self.stage.name}.{name}."
+        return {key.removeprefix(prefix): value for key, value in self.settings.items() if key.startswith(prefix)}
+
+
+def identity_digest(identity: Mapping[str, Any]) -> str:
+    """Identity -> id: twelve hexadecimal digits."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def plan(settings: Mapping[str, Any]) -> list[Run]:
+    """The runs of a command, in order, each with its id and folder; nothing is trained and little is imported.
+
+    Raises:
+        DataError: if the data is not where the settings say.
+    """
+    output_dir = Path(settings["output_dir"])
+    layout = open_layout(settings["datamodule.dataset"], settings["datamodule.root"])
+    runs: list[Run] = []
+    with DigestCache(output_dir / "cache" / "digests.sqlite") as digests:
+        for stage in METHODS[settings["method"]]:
+            upstream = runs[-1] if runs else None
+            manifest = _manifest(layout, settings, output_dir) if stage.labelled else None
+            identity = {
+                "stage": stage.name,
+                "version": stage.version,
+                "data": _data_digest(layout, stage, digests),
+                "labels": None if manifest is None else manifest.digest,
+                "upstream": None if upstream is None else upstream.id,
+                "settings": _entering(settings, stage, upstream is not None, digests),
+            }
+            folder = RunFolder(output_dir, stage.name, identity_digest(identity))
+            runs.append(Run(stage, settings, identity, folder, layout, manifest, upstream))
+    return runs
+
+
+def _entering(settings: Mapping[str, Any], stage: Stage, follows: bool, digests: DigestCache) -> dict[str, Any]:
+    """The settings that can change this stage's numbers."""
+    entering = {name: settings[name] for name, key in KEYS.items() if stage.name in key.enters}
+    if settings["trainer.sync_batchnorm"]:
+        entering["trainer.devices"] = 1  # the total batch is the same, and so are its statistics
+    if follows:
+        del entering["model.encoder_weights"]  # overwritten by what is handed over, whose id holds them
+        return entering
+    entering.pop("finetune.transfer", None)  # nothing is handed over
+    weights = settings["model.encoder_weights"]
+    if weights not in (None, "imagenet"):
+        if not Path(weights).is_file():
+            raise ConfigError(
+                f"model.encoder_weights={weights} is no file.\n"
+                f"Expected: imagenet, null (random weights), or the path of a state dictionary of "
+                f"{settings['model.encoder']}."
+            )
+        entering["model.encoder_weights"] = digests.of_file(Path(weights))  # what it holds, not where it lies
+    return entering
+
+
+def _data_digest(layout: LaPa, stage: Stage, digests: DigestCache) -> str:
+    """Digest of the contents of all files that a stage may read."""
+    files: list[tuple[str, Path]] = []
+    for split in ("train", "val", "test") if stage.labelled else ("train", "val"):
+        for sample in layout.samples(split, labelled=stage.labelled):
+            files.append((f"{split}/{sample.id}/image", sample.image))
+            if sample.label is not None:
+                files.append((f"{split}/{sample.id}/label", sample.label))
+    return digests.of_files(files)
+
+
+def _manifest(layout: LaPa, settings: Mapping[str, Any], output_dir: Path) -> subsets.Manifest:
+    ids = [sample.id for sample in layout.samples("train")]
+    return subsets.manifest(output_dir / "manifests", layout.name, ids, settings["label_fraction"], settings["subset"])

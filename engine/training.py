@@ -1,0 +1,118 @@
+"""One command, from its configuration to its results: skip what is done, resume what was interrupted, train the rest.
+
+Nothing heavy is imported until something has to be trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from engine.errors import UserError
+from engine.runs import git_state
+from engine.schema import check
+from engine.stages import Run, plan
+
+console = Console(highlight=False)
+
+
+def train(config: DictConfig) -> None:
+    """Train every stage of a command that is not done yet, and show the results.
+
+    Raises:
+        ConfigError: if a setting cannot be.
+        DataError: if data is missing or broken.
+    """
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)  # noqa: S101 (for the type checker: a composed configuration is a mapping)
+    composed = {str(name): value for name, value in plain.items()}
+    settings = check(composed)
+    runs = plan(settings)
+    if settings["dry_run"]:
+        console.print(plan_table(runs, settings["force"]))
+        return
+    for run in runs:
+        _settle(run, composed)
+    console.print(results_table(runs))
+
+
+def _settle(run: Run, config: dict[str, Any]) -> None:
+    """Leave a run done, whoever does it: one process trains, others that want the same wait for it."""
+    if run.folder.done and not run.settings["force"]:
+        _say_done(run)
+        return
+    with run.folder.lock():
+        if run.settings["force"]:
+            run.folder.set_aside()
+        elif run.folder.done:  # by the process that held the lock
+            _say_done(run)
+            return
+        resumes = run.folder.last.is_file()
+        console.print(f"{'Resuming' if resumes else 'Training'} [bold]{run.folder.name}[/] in {run.folder.path}")
+        from engine.fitting import fit  # torch and Lightning, seconds
+
+        fit(run, config)
+
+
+def _say_done(run: Run) -> None:
+    console.print(f"Done already: [bold]{run.folder.name}[/] (force=true trains it again)")
+    then, now = run.folder.status.get("git_sha"), git_state()
+    if then != now:
+        console.print(f"[dim]  trained by the code at {_short(then)}, which is now at {_short(now)}[/]")
+
+
+def _short(commit: str | None) -> str:
+    return "an unknown state" if commit is None else commit[:10] + ("+changes" if commit.endswith("+changes") else "")
+
+
+def plan_table(runs: Iterable[Run], force: bool) -> Table:
+    """What a command would do, a row a stage."""
+    table = Table(title="Stages of this command")
+    for column in ("run folder", "state", "would"):
+        table.add_column(column)
+    for run in runs:
+        state = run.folder.state
+        would = (
+            "train again"
+            if force
+            else {"done": "skip", "running": "wait", "new": "train"}.get(
+                state, "resume" if run.folder.last.is_file() else "train"
+            )
+        )
+        table.add_row(str(run.folder.path), state, would)
+    return table
+
+
+def results_table(runs: Iterable[Run]) -> Table:
+    """What a command's runs came to, a row a stage."""
+    table = Table(title="Results on the test set (mIoU, F1, accuracy in %; PSNR in dB, validation)")
+    for column in ("run", "labels", "mIoU", "mean F1", "acc.", "PSNR", "img/s", "time"):
+        table.add_column(column, justify="left" if column == "run" else "right", no_wrap=True)
+    for run in runs:
+        status = run.folder.status
+        metrics = status.get("metrics", {})
+        scores = [_percent(metrics.get(f"test/{name}")) for name in ("miou", "mean_f1", "pixel_accuracy")]
+        psnr = metrics.get("val/psnr")
+        seconds = status.get("seconds", 0)
+        table.add_row(
+            run.folder.name,
+            "none" if run.manifest is None else str(len(run.manifest.ids)),
+            *scores,
+            "" if psnr is None else f"{psnr:.2f}",
+            f"{status.get('images_per_second', 0):.1f}",
+            f"{seconds // 60:.0f}:{seconds % 60:02.0f}",
+        )
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f}"
+
+
+def describe(fault: BaseException) -> str:
+    """An error as one line for ``status.json``."""
+    return str(fault) if isinstance(fault, UserError) else f"{type(fault).__name__}: {fault}"

@@ -1,0 +1,50 @@
+"""Optimisers and learning-rate schedules, by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def configure_optimizer(
+    parameters: Iterable[nn.Parameter], optimizer: dict[str, Any], schedule: dict[str, Any], steps: int
+) -> dict[str, Any]:
+    """What ``LightningModule.configure_optimizers`` returns.
+
+    Args:
+        parameters: what is trained.
+        optimizer: ``name`` (``sgd`` or ``adamw``), ``lr``, ``weight_decay`` and, for SGD, ``momentum``.
+        schedule: ``name`` (``constant`` or ``cosine``, down to zero) and ``warmup``, the fraction of the steps over
+            which the learning rate rises to ``lr``.
+        steps: total number of optimiser steps.
+    """
+    chosen: torch.optim.Optimizer
+    if optimizer["name"] == "sgd":
+        chosen = torch.optim.SGD(
+            parameters,
+            lr=optimizer["lr"],
+            momentum=optimizer["momentum"],
+            weight_decay=optimizer["weight_decay"],
+        )
+    else:
+        chosen = torch.optim.AdamW(parameters, lr=optimizer["lr"], weight_decay=optimizer["weight_decay"])
+    warmup = round(schedule["warmup"] * steps)
+    cosine = schedule["name"] == "cosine"
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if not cosine:
+            return 1.0
+        progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+        return 0.5 * (1 + math.cos(math.pi * progress))
+
+    return {
+        "optimizer": chosen,
+        "lr_scheduler": {"scheduler": LambdaLR(chosen, factor), "interval": "step", "name": "train/lr"},
+    }

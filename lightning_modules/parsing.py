@@ -1,0 +1,104 @@
+"""Stage 2: fine-tune the trunk for face parsing with a new FP decoder (Fine-tuning stage, Equations 2 and 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pytorch_lightning import LightningModule
+from torch import Tensor
+from torch.nn import functional as F
+
+from lightning_modules.metrics import SegmentationScores
+from lightning_modules.optimization import configure_optimizer
+from models.losses import parsing_loss
+from models.parser import FaceParser
+
+
+class FaceParsing(LightningModule):
+    """Supervised training of the face parser; the baseline and the fine-tuning stage differ in their start alone.
+
+    Args:
+        classes: class names by id.
+        encoder: encoder name.
+        features: channels of the trunk's full-resolution map.
+        loss: see :func:`models.losses.parsing_loss`, as are the four numbers that follow.
+        lambda_ce: weight of the cross-entropy term.
+        lambda_dice: weight of the Dice term.
+        alpha: focal weight of the true class.
+        gamma: focal exponent.
+        optimizer: see :func:`lightning_modules.optimization.configure_optimizer`.
+        schedule: likewise.
+        encoder_state: weights the encoder starts from.
+
+    Logs ``train/loss``, ``val/loss`` and the scores of :class:`lightning_modules.metrics.SegmentationScores`. Where
+    the batch carries label maps at their own size, logits are brought to that size before they are scored.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        encoder: str,
+        features: int,
+        loss: str,
+        lambda_ce: float,
+        lambda_dice: float,
+        alpha: float,
+        gamma: float,
+        optimizer: dict[str, Any],
+        schedule: dict[str, Any],
+        encoder_state: dict[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["encoder_state"], logger=False)
+        self.model = FaceParser(len(classes), encoder, features, encoder_state)
+        self.scores = SegmentationScores(classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Picture (N, 3, H, W), normalised -> logits (N, C, H, W)."""
+        return self.model(image)
+
+    def loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Equations 2 and 3."""
+        names = ("lambda_ce", "lambda_dice", "alpha", "gamma")
+        return parsing_loss(logits, label, self.hparams["loss"], **{name: self.hparams[name] for name in names})
+
+    def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
+        loss = self.loss(self(batch["image"]), batch["label"])
+        self.log("train/loss", loss, batch_size=len(batch["id"]))
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], _: int) -> None:
+        self._score(batch, "val")
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self._score(batch, "test")
+
+    def _score(self, batch: dict[str, Any], split: str) -> None:
+        logits = self(batch["image"])
+        self.log(f"{split}/loss", self.loss(logits, batch["label"]), batch_size=len(batch["id"]))
+        if "full_label" not in batch:
+            self.scores.update(logits.argmax(dim=1), batch["label"])
+            return
+        for single, label in zip(logits, batch["full_label"], strict=True):
+            self.scores.update(parse_at(single, label.shape[-2:]), label)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_scores("test")
+
+    def _log_scores(self, split: str) -> None:
+        self.log_dict({f"{split}/{name}": value for name, value in self.scores.compute().items()})
+        self.scores.reset()
+
+    def configure_optimizers(self) -> Any:
+        steps = int(self.trainer.estimated_stepping_batches)
+        return configure_optimizer(self.parameters(), self.hparams["optimizer"], self.hparams["schedule"], steps)
+
+
+def parse_at(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """Logits (C, H, W) -> class ids (h, w) at another size, by bilinear interpolation of the logits."""
+    full = F.interpolate(logits.unsqueeze(0).float(), size=tuple(size), mode="bilinear", align_corners=False)
+    return full[0].argmax(dim=0)

@@ -1,0 +1,99 @@
+"""Stage 1: reconstruct the masked centre of unlabelled faces (Proposed MTL pre-training stage, Equation 1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+
+from lightning_modules.optimization import configure_optimizer
+from models.losses import reconstruction_loss
+from models.masking import box_region, hide, rasterize
+from models.parser import FaceParser
+
+STD = (0.229, 0.224, 0.225)
+
+
+class MaskedPretraining(LightningModule):
+    """Masked pre-training of the trunk through the R decoder.
+
+    Args:
+        encoder: encoder name.
+        features: channels of the trunk's full-resolution map.
+        loss: pixel loss L of Equation 1, ``mse`` or ``l1``.
+        reduction: ``mean`` over the region or the paper's ``sum``.
+        loss_over: region of the loss: the central ``box`` (Equation 1), the whole ``image``, or ``masked`` pixels.
+        fill: what hides the patches, see :func:`models.masking.hide`.
+        optimizer: see :func:`lightning_modules.optimization.configure_optimizer`.
+        schedule: likewise.
+        encoder_state: weights the encoder starts from.
+
+    Logs ``train/loss``, ``val/loss`` and ``val/psnr``: dB on masked pixels, of pictures with values 0..1.
+    """
+
+    def __init__(
+        self,
+        encoder: str,
+        features: int,
+        loss: str,
+        reduction: str,
+        loss_over: str,
+        fill: str,
+        optimizer: dict[str, Any],
+        schedule: dict[str, Any],
+        encoder_state: dict[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["encoder_state"], logger=False)
+        self.model = FaceParser(3, encoder, features, encoder_state)
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+        self.masked_error = torch.zeros(())
+        self.masked_values = torch.zeros(())
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Masked picture (N, 3, H, W) -> reconstruction (N, 3, H, W), both normalised."""
+        return self.model(image)
+
+    def mask(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """The batch's mask (N, 1, H, W) and its pictures with the mask's pixels hidden."""
+        mask = rasterize(batch["patches"], batch["image"].shape[-1])
+        return mask, hide(batch["image"], mask, self.hparams["fill"], batch["noise_seed"])
+
+    def reconstruct(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        """Mask, reconstruction and the loss of Equation 1."""
+        image = batch["image"]
+        mask, masked = self.mask(batch)
+        prediction = self(masked)
+        region = {
+            "box": lambda: box_region(image.shape[-1], image.device),
+            "image": lambda: torch.ones_like(mask),
+            "masked": lambda: mask,
+        }[self.hparams["loss_over"]]()
+        loss = reconstruction_loss(prediction, image, region, self.hparams["loss"], self.hparams["reduction"])
+        return mask, prediction, loss
+
+    def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
+        loss = self.reconstruct(batch)[-1]
+        self.log("train/loss", loss, batch_size=len(batch["id"]))
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        self.masked_error = torch.zeros((), dtype=torch.float64, device="cpu")
+        self.masked_values = torch.zeros((), dtype=torch.float64, device="cpu")
+
+    def validation_step(self, batch: dict[str, Any], _: int) -> None:
+        mask, prediction, loss = self.reconstruct(batch)
+        error = ((prediction - batch["image"]) * self.std).float().square() * mask  # of values 0..1
+        self.masked_error += error.sum().double().cpu()
+        self.masked_values += 3 * mask.sum().double().cpu()
+        self.log("val/loss", loss, batch_size=len(batch["id"]))
+
+    def on_validation_epoch_end(self) -> None:
+        psnr = -10 * torch.log10(self.masked_error / self.masked_values)
+        self.log("val/psnr", psnr.float())
+
+    def configure_optimizers(self) -> Any:
+        steps = int(self.trainer.estimated_stepping_batches)
+        return configure_optimizer(self.parameters(), self.hparams["optimizer"], self.hparams["schedule"], steps)

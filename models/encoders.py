@@ -1,0 +1,78 @@
+"""Published encoder weights: downloaded, or read from a file."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import segmentation_models_pytorch as smp
+import torch
+from huggingface_hub import constants as hub
+from torch import Tensor
+
+
+class EncoderWeightsError(Exception):
+    """The weights asked for cannot be had, or do not fit."""
+
+
+def encoder_state(encoder: str, weights: str | Path | None) -> dict[str, Tensor] | None:
+    """State dictionary of an encoder.
+
+    Args:
+        encoder: encoder name of segmentation-models-pytorch.
+        weights: ``imagenet`` (downloaded once by segmentation-models-pytorch, then cached), the path of a state
+            dictionary saved by ``torch.save`` (torchvision's own files fit), or None for random weights.
+
+    Raises:
+        EncoderWeightsError: with what is wrong and the ways out.
+    """
+    if weights is None:
+        return None
+    if isinstance(weights, Path):
+        return _from_file(encoder, weights)
+    was_offline = hub.HF_HUB_OFFLINE
+    hub.HF_HUB_OFFLINE = was_offline or not _resolves("huggingface.co")  # else the hub retries for half a minute
+    try:
+        return smp.encoders.get_encoder(encoder, weights=weights).state_dict()
+    except KeyError as fault:
+        raise EncoderWeightsError(str(fault.args[0])) from fault
+    except Exception as fault:  # whatever the hub raises: no route, no file, a proxy's answer
+        raise EncoderWeightsError(
+            f"The {weights} weights of {encoder} could not be downloaded ({type(fault).__name__}) and are not cached.\n"
+            f"Do one of:\n"
+            f"  - start from random weights: model.encoder_weights=null\n"
+            f"  - give a file: model.encoder_weights=/path/to/{encoder}.pth (a state dictionary, as torchvision's)"
+        ) from fault
+    finally:
+        hub.HF_HUB_OFFLINE = was_offline
+
+
+def _from_file(encoder: str, path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as fault:  # a pickle of code, a truncated file, another format
+        raise EncoderWeightsError(
+            f"{path} cannot be read as encoder weights: {type(fault).__name__}.\n"
+            f"Expected: a state dictionary of {encoder}, written by torch.save and free of code."
+        ) from fault
+    state = content.get("state_dict", content) if isinstance(content, dict) else {}
+    state = {name: value for name, value in state.items() if not name.startswith("fc.")}  # ImageNet's classifier
+    wanted = smp.encoders.get_encoder(encoder, weights=None).state_dict()
+    missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    if missing or unexpected:
+        raise EncoderWeightsError(
+            f"{path} does not fit {encoder}: {len(missing)} tensors missing"
+            + (f" (as {missing[0]})" if missing else "")
+            + f", {len(unexpected)} unexpected"
+            + (f" (as {unexpected[0]})" if unexpected else "")
+            + f".\nExpected: a state dictionary of {encoder}."
+        )
+    return state
+
+
+def _resolves(host: str) -> bool:
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,119 @@
+"""The losses of the parsing paper, one function per term.
+
+Equation 3 is printed with three slips, put right here: the cross-entropy weight stands before the Dice term too, the
+Dice term lacks its ``1 -`` (it would be maximised), and the second focal term lacks its minus sign.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+IGNORE = 255
+
+
+def reconstruction_loss(
+    prediction: Tensor, target: Tensor, region: Tensor, kind: str = "mse", reduction: str = "mean"
+) -> Tensor:
+    """Equation 1: the pixel loss between a picture and its reconstruction over a region.
+
+    The paper sums over the whole central box, masked pixels or not, and leaves the pixel loss L open. The mean is the
+    default here: a sum changes the meaning of a learning rate with the picture's size.
+
+    Args:
+        prediction: (N, 3, H, W) normalised pixels.
+        target: (N, 3, H, W) normalised pixels.
+        region: (N, 1, H, W) or (1, 1, H, W), 1 where the loss counts and 0 elsewhere.
+        kind: ``mse`` or ``l1``.
+        reduction: ``mean`` over the region's values, or ``sum`` over a picture's, averaged over the batch.
+    """
+    difference = (prediction - target).float()
+    pixel_loss = difference.square() if kind == "mse" else difference.abs()  # [N, 3, H, W]
+    total = (pixel_loss * region).sum()
+    if reduction == "sum":
+        return total / prediction.shape[0]
+    return total / (region.expand_as(pixel_loss).sum()).clamp(min=1)
+
+
+def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    """Plain softmax cross-entropy, averaged over labelled pixels; logits (N, C, H, W), label (N, H, W)."""
+    valid = (label != IGNORE).sum().clamp(min=1)
+    return F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="sum") / valid
+
+
+def focal_cross_entropy(logits: Tensor, label: Tensor, alpha: float = 0.5, gamma: float = 2.0) -> Tensor:
+    """The first term of Equation 3: focal cross-entropy, each class against the rest.
+
+    With p the one-hot truth and q the softmax probability of a class at a pixel,
+    ``-alpha (1 - q)^gamma p log q - (1 - alpha) q^gamma (1 - p) log(1 - q)``, summed over classes and averaged over
+    labelled pixels.
+
+    Args:
+        logits: (N, C, H, W).
+        label: (N, H, W) class ids; 255 is left out.
+        alpha: weight of the true class against the others, 0..1 (not given in the paper; 0.5 weighs them alike).
+        gamma: focusing exponent, >= 0 (not given in the paper; 2 is the focal loss's own default).
+    """
+    valid = label != IGNORE
+    log_q = F.log_softmax(logits.float(), dim=1)  # [N, C, H, W]
+    q = log_q.exp()
+    p = _one_hot(label, valid, logits.shape[1])
+    log_rest = torch.log1p(-q.clamp(max=1 - 1e-6))  # log(1 - q) without infinity at q = 1
+    per_class = -alpha * (1 - q) ** gamma * p * log_q - (1 - alpha) * q**gamma * (1 - p) * log_rest
+    per_pixel = per_class.sum(dim=1)  # [N, H, W]
+    return (per_pixel * valid).sum() / valid.sum().clamp(min=1)
+
+
+def dice_loss(logits: Tensor, label: Tensor) -> Tensor:
+    """The second term of Equation 3: ``1 - 2 <p, q> / (|p|_1 + |q|_1)``, averaged over classes.
+
+    Sums run over the whole batch, and the average over the classes that the batch's truth contains: for an absent
+    class the quotient is 0 whatever is predicted, so it would add a constant and a gradient without direction.
+
+    Args:
+        logits: (N, C, H, W).
+        label: (N, H, W) class ids; 255 is left out.
+    """
+    valid = label != IGNORE
+    q = logits.float().softmax(dim=1) * valid.unsqueeze(1)
+    p = _one_hot(label, valid, logits.shape[1])
+    overlap = (p * q).sum(dim=(0, 2, 3))  # [C]
+    size = p.sum(dim=(0, 2, 3)) + q.sum(dim=(0, 2, 3))  # [C]
+    present = p.sum(dim=(0, 2, 3)) > 0
+    dice = 2 * overlap / size.clamp(min=1e-7)
+    return ((1 - dice) * present).sum() / present.sum().clamp(min=1)
+
+
+def parsing_loss(
+    logits: Tensor,
+    label: Tensor,
+    kind: str = "focal_dice",
+    lambda_ce: float = 0.5,
+    lambda_dice: float = 0.5,
+    alpha: float = 0.5,
+    gamma: float = 2.0,
+) -> Tensor:
+    """Equations 2 and 3: ``lambda_ce * L_ce + lambda_dice * L_dice``.
+
+    Args:
+        logits: (N, C, H, W).
+        label: (N, H, W) class ids; 255 is left out.
+        kind: ``focal_dice`` (the paper's combined loss), ``ce_dice``, ``focal`` or ``ce`` (one term alone, weight 1).
+        lambda_ce: weight of the cross-entropy term.
+        lambda_dice: weight of the Dice term.
+        alpha: see :func:`focal_cross_entropy`.
+        gamma: see :func:`focal_cross_entropy`.
+    """
+    entropy, _, dice = kind.partition("_")
+    focal = entropy == "focal"
+    classification = focal_cross_entropy(logits, label, alpha, gamma) if focal else cross_entropy(logits, label)
+    if not dice:
+        return classification
+    return lambda_ce * classification + lambda_dice * dice_loss(logits, label)
+
+
+def _one_hot(label: Tensor, valid: Tensor, classes: int) -> Tensor:
+    """(N, H, W) ids -> (N, C, H, W) of 0 and 1; all zeros where not valid."""
+    ids = label.masked_fill(~valid, 0)
+    return F.one_hot(ids, classes).movedim(-1, 1) * valid.unsqueeze(1)

@@ -1,0 +1,64 @@
+"""The masks of the pre-training stage (Proposed MTL pre-training stage; Equation 1's limits).
+
+Patches come with the sample, as corners and sizes, and are only rasterised here, where the picture already is: a mask
+then depends on the sample's own random numbers, not on the device or the batch it travels in.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+PAPER_SIZE = 480
+"""Side of the paper's pictures, in pixels: patch sizes are given for it and scale with the input."""
+
+
+def central_box(size: int) -> tuple[int, int]:
+    """First and one-past-last pixel of the central region along a side: W/6 and 5W/6, rounded."""
+    return round(size / 6), round(5 * size / 6)
+
+
+def patch_sides(size: int, sides: tuple[int, int]) -> tuple[int, int]:
+    """Smallest and largest side of a patch in a picture of side ``size``, from the sides at 480 px; at least 1."""
+    smallest, largest = (max(1, round(side * size / PAPER_SIZE)) for side in sides)
+    return smallest, largest
+
+
+def rasterize(patches: Tensor, size: int) -> Tensor:
+    """Patches (N, P, 3) of top, left, side -> mask (N, 1, size, size) float, 1 inside any patch."""
+    pixel = torch.arange(size, device=patches.device)
+    top, left, side = patches.unsqueeze(-1).unbind(dim=2)  # each [N, P, 1]
+    rows = ((pixel >= top) & (pixel < top + side)).float()  # [N, P, H]
+    columns = ((pixel >= left) & (pixel < left + side)).float()  # [N, P, W]
+    return (rows.mT @ columns > 0).float().unsqueeze(1)  # a pixel is masked if any patch covers its row and column
+
+
+def box_region(size: int, device: torch.device | None = None) -> Tensor:
+    """The central box as a mask, (1, 1, size, size) float."""
+    start, end = central_box(size)
+    region = torch.zeros(1, 1, size, size, device=device)
+    region[..., start:end, start:end] = 1
+    return region
+
+
+def hide(image: Tensor, mask: Tensor, fill: str = "zero", noise_seeds: Tensor | None = None) -> Tensor:
+    """Cover the masked pixels of a normalised picture.
+
+    Args:
+        image: (N, 3, H, W) normalised picture.
+        mask: (N, 1, H, W), 1 where hidden.
+        fill: ``zero`` (the data set's mean colour after normalisation; the paper does not say what it paints),
+            ``mean`` (each picture's own mean colour) or ``noise`` (standard normal).
+        noise_seeds: (N,) integers, one per sample, for ``fill="noise"``.
+    """
+    if fill == "zero":
+        return image * (1 - mask)
+    if fill == "mean":
+        cover = image.mean(dim=(2, 3), keepdim=True)
+        return image * (1 - mask) + cover * mask
+    if noise_seeds is None:
+        raise ValueError("fill='noise' needs one seed per sample, so that it is the same on every device")
+    noise = torch.stack(
+        [torch.randn(image.shape[1:], generator=torch.Generator().manual_seed(int(seed))) for seed in noise_seeds]
+    )
+    return image * (1 - mask) + noise.to(image) * mask

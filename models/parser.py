@@ -1,0 +1,132 @@
+"""The face parser: one trunk, two one-convolution decoders (Architecture details, Figures 2 and 3).
+
+The paper's "encoder" maps 3 x H x W to n x H x W, and both decoders "use only one convolution layer". That is
+UNet++ on a ResNet-50 up to its 16-channel full-resolution map (the paper draws 16 x 512 x 512 activation maps), here
+called the *trunk*, followed by a *head* of one 3 x 3 convolution: 3 channels out for reconstruction (R decoder), one
+per class for parsing (FP decoder). Moving from one stage to the next swaps the head and keeps the trunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+
+TransferPart = Literal["trunk", "encoder"]
+
+
+class Trunk(nn.Module):
+    """UNet++ without its segmentation head.
+
+    Args:
+        encoder: name of an encoder of segmentation-models-pytorch, such as ``resnet50``.
+        features: channels of the full-resolution map.
+
+    Shape: (N, 3, H, W) float -> (N, features, H, W) float; H and W are multiples of 32.
+    """
+
+    def __init__(self, encoder: str = "resnet50", features: int = 16) -> None:
+        super().__init__()
+        unet = smp.UnetPlusPlus(
+            encoder_name=encoder,
+            encoder_weights=None,
+            decoder_channels=(256, 128, 64, 32, features),
+            in_channels=3,
+            classes=1,
+        )
+        self.encoder = unet.encoder
+        self.decoder = unet.decoder
+
+    def forward(self, image: Tensor) -> Tensor:
+        pyramid = self.encoder(image)  # [N, 3, H, W], [N, C1, H/2, W/2] ... [N, C5, H/32, W/32]
+        return self.decoder(pyramid)  # [N, features, H, W]
+
+
+class FaceParser(nn.Module):
+    """A trunk with a head of one convolution.
+
+    Args:
+        out_channels: 3 to reconstruct a picture, the number of classes to parse a face.
+        encoder: encoder name, see :class:`Trunk`.
+        features: channels of the trunk's full-resolution map (n in the paper).
+        encoder_state: weights of the encoder to start from (as ImageNet's), or None for random ones.
+
+    Shape: (N, 3, H, W) normalised picture -> (N, out_channels, H, W) pixels or logits.
+    """
+
+    def __init__(
+        self,
+        out_channels: int,
+        encoder: str = "resnet50",
+        features: int = 16,
+        encoder_state: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.trunk = Trunk(encoder, features)
+        self.head = nn.Conv2d(features, out_channels, kernel_size=3, padding=1)
+        if encoder_state is not None:
+            self.trunk.encoder.load_state_dict(dict(encoder_state))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.trunk(image))
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """Which tensors of a trained network found their place in a new one."""
+
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.matched) and not (self.missing or self.unexpected or self.mismatched)
+
+    def __str__(self) -> str:
+        counts = ", ".join(
+            f"{len(keys)} {kind}" + (f" ({', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''})" if keys else "")
+            for kind, keys in (
+                ("missing", self.missing),
+                ("unexpected", self.unexpected),
+                ("of another shape", self.mismatched),
+            )
+        )
+        return f"{len(self.matched)} tensors matched, {counts}"
+
+
+def transfer(target: FaceParser, trained: Mapping[str, Tensor], part: TransferPart = "trunk") -> TransferReport:
+    """Copy the pre-trained part of ``trained`` into ``target``; the head always stays new.
+
+    The paper fine-tunes "the same encoder". Read as all of UNet++ that is ``part="trunk"``; read as UNet++'s own
+    encoder, the ResNet, it is ``part="encoder"``, and the UNet++ decoder starts anew.
+
+    Args:
+        target: the network to fine-tune, changed in place.
+        trained: state dictionary of a pre-trained :class:`FaceParser`.
+        part: which tensors move.
+
+    Raises:
+        ValueError: unless every tensor of the part is present on both sides in the same shape. Nothing is copied then.
+    """
+    prefix = {"trunk": "trunk.", "encoder": "trunk.encoder."}[part]
+    source = {key: value for key, value in trained.items() if key.startswith(prefix)}
+    places = {key: value for key, value in target.state_dict().items() if key.startswith(prefix)}
+    shared = source.keys() & places.keys()
+    report = TransferReport(
+        matched=tuple(sorted(key for key in shared if source[key].shape == places[key].shape)),
+        missing=tuple(sorted(places.keys() - source.keys())),
+        unexpected=tuple(sorted(source.keys() - places.keys())),
+        mismatched=tuple(sorted(key for key in shared if source[key].shape != places[key].shape)),
+    )
+    if not report.complete:
+        raise ValueError(f"the pre-trained {part} does not fit this network: {report}")
+    with torch.no_grad():
+        for key in report.matched:
+            places[key].copy_(source[key])
+    return report

@@ -1,0 +1,20 @@
+"""Make or check data: python prepare.py task=synthetic_faces layout=lapa count=2000 out=... (see --help)."""
+
+from __future__ import annotations
+
+import hydra
+from omegaconf import DictConfig
+
+from engine.door import answers, enter
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="prepare")
+@answers
+def main(config: DictConfig) -> None:
+    from datamodules.preparation import prepare
+
+    prepare(config)
+
+
+if __name__ == "__main__":
+    enter(main, ["task", "layout", "count", "size", "seed", "out", "workers"])

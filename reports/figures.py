@@ -1,0 +1,199 @@
+"""Curves of runs as SVG, each drawn once and coloured for light and for dark paper."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reports.comparisons import VARIANT, grouped, setting, variants
+from reports.runs import Run
+
+COLOURS = {
+    "ink": ("#24292f", "#dfe4ea"),
+    "grid": ("#d8dee4", "#39414b"),
+    "mtl": ("#0a5fb4", "#6fb6ff"),
+    "baseline": ("#b54a00", "#ffa35c"),
+    "other": ("#57606b", "#a3adb8"),
+}
+"""Role -> its colour on light and on dark paper; all but the grid stand out from it by 4.5 : 1 or more."""
+
+DASHES = ("-", "--", "-.", ":")
+DRAWN_STEPS = 600
+"""At most so many points of a raw curve are drawn: more than a page has pixels only makes it heavy."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure and where it comes from.
+
+    Args:
+        title: what it shows.
+        alt: the same for those who do not see it, with its last values.
+        note: how to read it; may be "".
+        runs: the runs whose numbers it draws.
+        light: the picture for light paper, SVG.
+        dark: the same for dark paper.
+    """
+
+    title: str
+    alt: str
+    note: str
+    runs: tuple[Run, ...]
+    light: str
+    dark: str
+
+
+def charts(runs: Iterable[Run]) -> list[Chart]:
+    """All figures that the runs have numbers for: pre-training, fine-tuning, and scores against label fraction."""
+    drawn = [run for run in runs if run.state in ("done", "running", "interrupted")]
+    pretrainings = grouped((run for run in drawn if run.stage == "pretrain" and run.curves), _study)
+    finetunings = grouped((run for run in drawn if run.stage == "finetune" and run.curves), _fraction_of_study)
+    scored = [run for run in drawn if run.tested and not math.isnan(run.metric("test/miou"))]
+    studies = grouped((run for run in scored if 0 < run.number("label_fraction") <= 1), _study)
+    with matplotlib.rc_context(_STYLE):
+        return [
+            *(_pretraining(group) for group in pretrainings),
+            *(_finetuning(group) for group in finetunings),
+            *(_fractions(group) for group in studies if len({run.text("label_fraction") for run in group}) > 1),
+        ]
+
+
+def _pretraining(runs: list[Run]) -> Chart:
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for run, line in _lines(runs):
+        _steps_and_average(left, run, line)
+        left.plot(*run.curve("step", "val/loss"), "o", ms=4, color=line["color"])
+        right.plot(*run.curve("step", "val/psnr"), marker="o", ms=4, **line)
+    _finish(left, "optimiser step", "reconstruction loss")
+    _finish(right, "optimiser step", "validation PSNR (dB)")
+    last = ", ".join(f"run {run.id} ends at {_last(run, 'val/psnr'):.2f} dB" for run in runs)
+    note = f"{_AVERAGED} Dots on the left: validation loss."
+    return _chart(figure, f"Pre-training on {runs[0].data}", f"Loss and PSNR by step; {last}.", note, runs)
+
+
+def _finetuning(runs: list[Run]) -> Chart:
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for run, line in _lines(runs):
+        _steps_and_average(left, run, line)
+        epochs, miou = run.curve("epoch", "val/miou")
+        right.plot(epochs, 100 * miou, marker="o", ms=4, **line)
+    _finish(left, "optimiser step", "training loss")
+    _finish(right, "epoch", "validation mIoU (%)")
+    last = ", ".join(f"{run.method} {run.id} ends at {100 * _last(run, 'val/miou'):.2f} %" for run in runs)
+    title = f"Fine-tuning on {runs[0].data}, {runs[0].fraction} labelled"
+    return _chart(figure, title, f"Training loss by step, validation mIoU by epoch; {last}.", _AVERAGED, runs)
+
+
+def _fractions(runs: list[Run]) -> Chart:
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    lines = {run.path: line for run, line in _lines(runs)}
+    means = []
+    for group in grouped(runs, lambda run: (run.method, *map(run.text, VARIANT))):
+        line = lines[group[0].path]
+        points = [(100 * run.number("label_fraction"), 100 * run.metric("test/miou")) for run in group]
+        shares, mious = np.array(points).T
+        fractions = np.unique(shares)
+        mean = [float(np.mean(mious[shares == fraction])) for fraction in fractions]
+        axes.plot(shares, mious, "o", ms=5, alpha=0.5, color=line["color"])
+        axes.plot(fractions, mean, **line)
+        means += [f"{line['label']} {m:.2f} % at {share:g} %" for share, m in zip(fractions, mean, strict=True)]
+    ticks = sorted({100 * run.number("label_fraction") for run in runs})
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks([], minor=True)
+    _finish(axes, "labelled share of the training images (%)", "test mIoU (%)")
+    note = "Dots: single runs. Lines: means over subsets and seeds."
+    return _chart(figure, f"mIoU by label fraction on {runs[0].data}", f"{', '.join(means)}.", note, runs)
+
+
+_AVERAGED = "Faint lines: single steps; bold: moving average over a twentieth of the steps."
+
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "halfmask",  # without it every drawing of the same curve has other ids
+    "text.parse_math": False,  # names from files are text, whatever dollar signs they hold
+    "font.size": 11,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": COLOURS["grid"][0],
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), COLOURS["ink"][0]),
+    **dict.fromkeys(("xtick.color", "ytick.color"), COLOURS["ink"][0]),
+}
+
+
+def _study(run: Run) -> tuple[str, ...] | None:
+    """What is the same in all runs of one figure whatever their label fraction."""
+    values = tuple(run.text(key) for key in ("dataset", "data_digest", "scale", "recipe"))
+    return values if all(values) else None
+
+
+def _fraction_of_study(run: Run) -> tuple[str, ...] | None:
+    return setting(run, repeat=False)
+
+
+def _lines(runs: list[Run]) -> list[tuple[Run, dict[str, Any]]]:
+    """How each run is drawn: the colour is its method's, the dashes its variant's; one legend entry for each."""
+    names = variants(runs)
+    dashes: dict[str, list[str]] = {}
+    lines, labelled = [], set()
+    for run in runs:
+        name = names[run.path]
+        label = f"{run.method or 'unknown method'} ({name})" if name else run.method or "unknown method"
+        if name not in (known := dashes.setdefault(run.method, [])):
+            known.append(name)
+        line = {
+            "color": COLOURS.get(run.text("method"), COLOURS["other"])[0],
+            "linestyle": DASHES[known.index(name) % len(DASHES)],
+            "label": f"_{label}" if label in labelled else label,  # Matplotlib's sign for no legend entry
+        }
+        labelled.add(label)
+        lines.append((run, line))
+    return lines
+
+
+def _steps_and_average(axes: Axes, run: Run, line: dict[str, Any]) -> None:
+    steps, loss = run.curve("step", "train/loss")
+    if not len(steps):
+        return
+    reach = len(loss) // 40
+    start = np.maximum(np.arange(len(loss)) - reach, 0)
+    end = np.minimum(np.arange(len(loss)) + reach + 1, len(loss))
+    sums = np.concatenate([[0.0], np.cumsum(loss)])
+    average = (sums[end] - sums[start]) / (end - start)  # near both ends over the fewer steps there are
+    every = slice(None, None, math.ceil(len(steps) / DRAWN_STEPS))
+    axes.plot(steps[every], loss[every], color=line["color"], alpha=0.25, linewidth=0.8)
+    axes.plot(steps[every], average[every], **line)
+
+
+def _finish(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper right" if "loss" in y else "lower right")
+
+
+def _last(run: Run, column: str) -> float:
+    values = run.curve("step", column)[1]
+    return float(values[-1]) if len(values) else math.nan
+
+
+def _chart(figure: Figure, title: str, alt: str, note: str, runs: list[Run]) -> Chart:
+    file = io.StringIO()
+    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    light = dark = file.getvalue()
+    for on_light, on_dark in COLOURS.values():
+        dark = dark.replace(on_light, on_dark)
+    return Chart(title, alt, note, tuple(runs), light, dark)

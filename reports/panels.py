@@ -1,0 +1,127 @@
+"""Pictures that runs have saved, put side by side."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from datamodules import labels
+from reports.comparisons import VARIANT, grouped, setting, variants
+from reports.runs import Run
+
+MOST, FEWEST = 6, 3
+"""Samples shown of each panel: many of a single one, few where there are several; run folders hold the others."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture: what stands in for it, its source for an ``<img>`` and its width and height in pixels."""
+
+    alt: str
+    source: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A grid of pictures, one row for each sample.
+
+    Args:
+        title: what the runs of the panel share.
+        columns: head of each column.
+        rows: sample id and its tiles; None where a run lacks one.
+        legend: class names with their colours as CSS; empty where no label maps are shown.
+        runs: the runs whose pictures these are.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Tile | None, ...]], ...]
+    legend: tuple[tuple[str, str], ...]
+    runs: tuple[Run, ...]
+
+
+def predictions(runs: Iterable[Run]) -> list[Panel]:
+    """Input, truth and predictions of comparable runs: for each label fraction, its first subset and seed."""
+    panels = []
+    tested = [run for run in runs if run.tested and _samples(run, "test", "prediction")]
+    groups = grouped(tested, lambda run: setting(run, repeat=False))
+    shown = max(FEWEST, MOST // max(1, len(groups)))
+    for group in groups:
+        repeats = grouped(group, setting)
+        # Among subsets and seeds, the first that shows most methods.
+        compared = max(repeats, key=len)
+        first = compared[0]
+        names = variants(compared)
+        # Runs that share a head (something else differs) are told apart by their ids.
+        heads = [f"{run.method} {names[run.path]}".strip() for run in compared]
+        heads = [
+            f"{head} {run.id}" if heads.count(head) > 1 else head for head, run in zip(heads, compared, strict=True)
+        ]
+        shared = set.intersection(*(set(_samples(run, "test", "prediction")) for run in compared))
+        pictures = [(first, "image"), (first, "truth"), *((run, "prediction") for run in compared)]
+        title = f"{first.data}, {first.fraction} labelled, "
+        title += f"scale {first.text('scale')}, subset {first.text('subset')}, seed {first.text('seed')}"
+        panels.append(
+            _panel(title, "test", sorted(shared)[:shown], pictures, ["image", "truth", *heads], _legend(first))
+        )
+    return panels
+
+
+def reconstructions(runs: Iterable[Run]) -> list[Panel]:
+    """Input, masked input and reconstruction of every finished pre-training run."""
+    panels = []
+    for run in runs:
+        if run.stage == "pretrain" and run.state == "done" and (samples := _samples(run, "val", "reconstruction")):
+            title = ", ".join(filter(None, (run.data, f"scale {run.text('scale')}", *map(run.text, VARIANT))))
+            columns = ["image", "masked", "reconstruction"]
+            panels.append(_panel(title, "val", samples[:FEWEST], [(run, kind) for kind in columns], columns, ()))
+    return panels
+
+
+def _panel(
+    title: str,
+    split: str,
+    samples: list[str],
+    pictures: list[tuple[Run, str]],
+    columns: list[str],
+    legend: tuple[tuple[str, str], ...],
+) -> Panel:
+    rows = tuple(
+        (
+            sample,
+            tuple(
+                _tile(run.path / "panels" / split / f"{sample}.{kind}.png", f"{column} of {sample}")
+                for (run, kind), column in zip(pictures, columns, strict=True)
+            ),
+        )
+        for sample in samples
+    )
+    return Panel(title, tuple(columns), rows, legend, tuple(dict.fromkeys(run for run, _ in pictures)))
+
+
+def _samples(run: Run, split: str, kind: str) -> list[str]:
+    suffix = f".{kind}.png"
+    return sorted(path.name.removesuffix(suffix) for path in (run.path / "panels" / split).glob(f"*{suffix}"))
+
+
+def _tile(path: Path, alt: str) -> Tile | None:
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    # A PNG file gives its width and height in bytes 16 to 23.
+    width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+    return Tile(alt, f"data:image/png;base64,{base64.b64encode(data).decode()}", width, height)
+
+
+def _legend(run: Run) -> tuple[tuple[str, str], ...]:
+    known = {found.name: found for found in vars(labels).values() if isinstance(found, labels.LabelSet)}
+    label_set = known.get(run.text("dataset"))
+    if label_set is None:
+        return ()
+    names = (name.replace("_", " ") for name in label_set.classes)
+    return tuple(zip(names, (f"rgb{colour}" for colour in label_set.palette), strict=True))

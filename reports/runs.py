@@ -1,0 +1,157 @@
+"""Run folders as they lie on disk: finished, running, failed or half written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+STAGES = ("pretrain", "finetune")
+METHODS = {"baseline": "baseline", "mtl": "MTL"}
+"""How each method is written, in the order in which methods are listed."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Args:
+        path: the folder, ``<output_dir>/runs/<stage>-<id>``.
+        status: what its ``status.json`` holds; any key may be missing. For an unreadable file, ``state`` is
+            "unreadable" and ``error`` says why.
+    """
+
+    path: Path
+    status: dict[str, Any] = field(compare=False)
+
+    def text(self, key: str) -> str:
+        """A value of the status as text that any file can hold, "" where it is missing."""
+        value = self.status.get(key)
+        text = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+        return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
+
+    def number(self, key: str) -> float:
+        """A value of the status as a number, NaN where it is missing or is none."""
+        return _number(self.status.get(key))
+
+    def metric(self, name: str) -> float:
+        """A metric in its own unit (scores: 0..1, PSNR: dB), NaN where it is missing or undefined."""
+        return _number(self.metrics.get(name))
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """All metrics, flat, as they stand in the status."""
+        metrics = self.status.get("metrics")
+        return metrics if isinstance(metrics, dict) else {}
+
+    @property
+    def state(self) -> str:
+        """running, done, failed, interrupted, unreadable, or whatever else the status says."""
+        return self.text("state") or "unknown"
+
+    @property
+    def stage(self) -> str:
+        """pretrain or finetune; from the folder's name if the status does not say."""
+        return self.text("stage") or self.path.name.partition("-")[0]
+
+    @property
+    def id(self) -> str:
+        """The run's id; from the folder's name if the status does not say."""
+        return self.text("id") or self.path.name.partition("-")[2] or self.path.name
+
+    @property
+    def method(self) -> str:
+        """The method as it is written: MTL or baseline."""
+        return METHODS.get(self.text("method"), self.text("method"))
+
+    @property
+    def data(self) -> str:
+        """The data set and whether its faces are drawn or real."""
+        return f"{self.text('dataset') or 'unknown data'} ({self.text('origin') or 'origin unknown'})"
+
+    @property
+    def fraction(self) -> str:
+        """The label fraction in per cent, with the number of labelled images where it is known."""
+        fraction, labelled = self.number("label_fraction"), self.number("labelled")
+        if math.isnan(fraction):
+            return ""
+        images = "" if math.isnan(labelled) else f" ({labelled:.0f} image{'s' if labelled != 1 else ''})"
+        return f"{fraction * 100:g} %{images}"
+
+    @property
+    def tested(self) -> bool:
+        """Whether this is a finished fine-tuning run, whose test scores count."""
+        return self.stage == "finetune" and self.state == "done"
+
+    @cached_property
+    def curves(self) -> dict[str, np.ndarray]:
+        """Columns of ``metrics.csv``, each float (rows,), NaN in empty cells; {} without a readable file."""
+        try:
+            with (self.path / "metrics.csv").open(newline="", encoding="utf-8", errors="replace") as file:
+                header, *rows = csv.reader(file)
+        except (OSError, ValueError, csv.Error):
+            return {}
+        whole = [row for row in rows if len(row) == len(header)]  # a run that writes leaves half a last line
+        columns = zip(*whole, strict=True) if whole else [()] * len(header)
+        return {
+            name: np.array([_number(cell) for cell in column]) for name, column in zip(header, columns, strict=True)
+        }
+
+    def curve(self, x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
+        """Two columns of ``metrics.csv``, where both are finite numbers; empty where either is missing."""
+        if not {x, y} <= self.curves.keys():
+            return np.empty(0), np.empty(0)
+        points = np.stack([self.curves[x], self.curves[y]])  # [2, rows]
+        x_values, y_values = points[:, np.isfinite(points).all(axis=0)]
+        return x_values, y_values
+
+
+def read_runs(output_dir: Path) -> list[Run]:
+    """All runs of an output folder; [] if it holds none.
+
+    Pre-training comes first, then fine-tuning by data set, scale, recipe, label fraction, subset and seed, with each
+    baseline beside what is compared with it. A folder whose status cannot be read is listed as such.
+    """
+    folders = output_dir / "runs"
+    if not folders.is_dir():
+        return []
+    return sorted((Run(path, _status(path)) for path in folders.iterdir() if path.is_dir()), key=_place)
+
+
+def _status(folder: Path) -> dict[str, Any]:
+    try:
+        status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {"state": "unreadable", "error": "status.json is missing"}
+    except (OSError, ValueError) as error:
+        return {"state": "unreadable", "error": f"status.json cannot be read: {error}"}
+    if not isinstance(status, dict):
+        return {"state": "unreadable", "error": "status.json holds no JSON object"}
+    return status
+
+
+def _place(run: Run) -> tuple[object, ...]:
+    def rank(value: str, known: tuple[str, ...]) -> int:
+        return known.index(value) if value in known else len(known)
+
+    def ordered(key: str) -> tuple[float, str]:
+        number = run.number(key)
+        return (math.inf if math.isnan(number) else number, run.text(key))
+
+    where = tuple(run.text(key) for key in ("dataset", "origin", "data_digest", "scale", "recipe"))
+    how = tuple(ordered(key) for key in ("label_fraction", "subset", "seed"))
+    method = rank(run.text("method"), tuple(METHODS))
+    return (rank(run.stage, STAGES), where, how, method, run.text("ablation"), run.path.name)
+
+
+def _number(value: Any) -> float:
+    try:
+        return math.nan if value is None or isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan

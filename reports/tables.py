@@ -1,0 +1,157 @@
+"""Tables of runs as plain data, which the screen and the page both render."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import rich.table
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.text import Text
+
+from reports.comparisons import grouped, pairs, signed, variants
+from reports.runs import Run
+
+IOU = "test/iou/"
+SCORES = {
+    "mIoU": "test/miou",
+    "mean F1": "test/mean_f1",
+    "pixel acc.": "test/pixel_accuracy",
+    "mean acc.": "test/mean_accuracy",
+}
+Kind = Literal["run", "method", "setting", "score", "bar"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column and what its cells are.
+
+    Args:
+        title: the column's head.
+        kind: "run" for ids, "method" for methods, "setting" for what a run was given, "score" for numbers, "bar"
+            for percentages that the page underlines by their size.
+    """
+
+    title: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text cells, one row for each run.
+
+    Args:
+        title: what the rows are.
+        columns: one for each cell of a row.
+        rows: the cells, as they are shown.
+        runs: the run of each row.
+        note: how to read it; may be "".
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    runs: tuple[Run, ...]
+    note: str = ""
+
+    def rich(self) -> rich.table.Table:
+        """The table for a screen: settings that all rows share move from their columns to the caption."""
+        table = rich.table.Table(
+            title=Text(self.title), box=SIMPLE_HEAD, padding=0, title_justify="left", caption_justify="left"
+        )
+        shown, shared = [], []
+        for index, column in enumerate(self.columns):
+            values = {row[index] for row in self.rows}
+            if column.kind == "setting" and len(self.rows) > 1 and len(values) == 1:
+                shared.append(f"{column.title}: {values.pop() or '—'}")
+            else:
+                shown.append(index)
+                # A narrow screen may break cells into lines, but only between words.
+                whole = max((len(word) for value in values for word in value.split()), default=0)
+                right = column.kind in ("score", "bar")
+                table.add_column(Text(column.title), justify="right" if right else "left", min_width=whole)
+        for row in self.rows:
+            table.add_row(*(Text(row[index]) for index in shown))
+        table.caption = Text("\n".join(part for part in (" · ".join(shared), self.note) if part))
+        return table
+
+
+def results(runs: Iterable[Run]) -> Table:
+    """Test scores of all finished fine-tuning runs in per cent, and the gain of MTL over its baseline in points."""
+    tested = [run for run in runs if run.tested]
+    gains = {pair.mtl.path: signed(pair.gain) for pair in pairs(tested)}
+    note = (
+        "Scores on the test set in per cent. Gain: mIoU points over the one baseline with the same data, scale, "
+        "recipe, label fraction, subset and seed."
+    )
+    return _table(
+        "Test results",
+        tested,
+        {
+            "data": [run.data for run in tested],
+            **{key: [run.text(key) for run in tested] for key in ("scale", "recipe")},
+            "labels": [run.fraction for run in tested],
+            **{key: [run.text(key) for run in tested] for key in ("subset", "seed")},
+        },
+        "score",
+        {
+            **{title: [percent(run.metric(name)) for run in tested] for title, name in SCORES.items()},
+            "gain": [gains.get(run.path, "not paired" if run.text("method") == "mtl" else "") for run in tested],
+        },
+        note,
+    )
+
+
+def class_ious(runs: Iterable[Run]) -> list[Table]:
+    """IoU of each class in per cent, one table for each data set."""
+    tested = [run for run in runs if run.tested and any(name.startswith(IOU) for name in run.metrics)]
+    return [_class_ious(group) for group in grouped(tested, lambda run: run.data)]
+
+
+def _class_ious(runs: list[Run]) -> Table:
+    # The classes in the order in which the runs name them, which is that of their ids.
+    names = dict.fromkeys(name for run in runs for name in run.metrics if name.startswith(IOU))
+    ious = {name.removeprefix(IOU).replace("_", " "): [percent(run.metric(name)) for run in runs] for name in names}
+    note = "IoU on the test set in per cent; — where a class occurs neither in truth nor in prediction."
+    return _table(f"IoU by class, {runs[0].data}", runs, {"labels": [run.fraction for run in runs]}, "bar", ious, note)
+
+
+def _table(
+    title: str,
+    runs: list[Run],
+    settings: dict[str, list[str]],
+    kind: Kind,
+    numbers: dict[str, list[str]],
+    note: str,
+) -> Table:
+    """A table from its columns' cells; columns without any are left out."""
+    names = variants(runs)
+    columns = {
+        Column("run", "run"): [run.id for run in runs],
+        Column("method", "method"): [run.method or "—" for run in runs],
+        Column("variant", "setting"): [names[run.path] for run in runs],
+        **{Column(head, "setting"): cells for head, cells in settings.items()},
+        **{Column(head, kind): cells for head, cells in numbers.items()},
+    }
+    filled = {column: cells for column, cells in columns.items() if any(cells)}
+    return Table(title, tuple(filled), tuple(zip(*filled.values(), strict=True)), tuple(runs), note)
+
+
+def percent(share: float) -> str:
+    """A share (0..1) in per cent with two decimals; an em dash for NaN."""
+    return "—" if math.isnan(share) else f"{100 * share:.2f}"
+
+
+def print_results(runs: Iterable[Run], console: Console | None = None) -> None:
+    """Print the results table to the screen, or one line if no fine-tuning run is done.
+
+    Args:
+        runs: runs of any stage and state.
+        console: where to print; standard output by default.
+    """
+    console = console or Console()
+    table = results(runs)
+    console.print(table.rich() if table.rows else Text("No fine-tuning run is done yet."))

@@ -1,0 +1,58 @@
+"""Data that tests share: drawn faces in LaPa's layout, and real ones where they are present."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("WANDB_MODE", "offline")
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from datamodules.synthesis.dataset import write_drawn_faces
+from engine.schema import CONF
+
+ROOT = Path(__file__).parent.parent
+
+TINY = (
+    "scale=demo",
+    "logger=none",
+    "trainer=cpu",
+    "datamodule.image_size=32",
+    "datamodule.workers=0",
+    "pretrain.epochs=2",
+    "pretrain.steps_per_epoch=2",
+    "pretrain.batch_size=4",
+    "finetune.epochs=2",
+    "finetune.steps_per_epoch=2",
+    "finetune.batch_size=4",
+)
+"""Overrides with which every stage trains in a second or two."""
+
+
+@pytest.fixture(scope="session")
+def lapa(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty drawn faces of 64 px in LaPa's layout: 32 train, 4 val, 4 test. Read only."""
+    folder = tmp_path_factory.mktemp("data") / "LaPa"
+    write_drawn_faces(folder, layout="lapa", count=40, size=64, seed=3, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def face_data() -> Path:
+    """The folder of real faces that the environment variable FACE_DATA names; tests skip without it."""
+    folder = Path(os.environ.get("FACE_DATA") or ROOT.parent / "shared" / "data")
+    if not (folder / "real" / "LaPa" / "train").is_dir():
+        pytest.skip("no real faces: FACE_DATA names no folder that holds real/LaPa")
+    return folder
+
+
+def settings_of(*overrides: str) -> dict:
+    """The composed training configuration with overrides, as plain values."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", overrides=list(overrides))
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(name): value for name, value in plain.items()}

@@ -1,0 +1,128 @@
+"""LaPa's published layout, read from drawn, native and real folders, and its faults."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datamodules.layouts import open_layout
+from datamodules.reading import read_image, read_label
+from engine.errors import ConfigError, DataError
+
+
+@pytest.fixture
+def copy(lapa: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(lapa, tmp_path / "LaPa"))
+
+
+def test_counts_pairs_and_origin(lapa: Path) -> None:
+    layout = open_layout("lapa", lapa)
+    assert [len(layout.samples(split)) for split in ("train", "val", "test")] == [32, 4, 4]
+    assert layout.origin == "drawn"
+    for sample in layout.samples("train"):
+        assert sample.label is not None
+        assert sample.landmarks is not None
+        assert sample.image.stem == sample.label.stem == sample.landmarks.stem == sample.id
+
+
+def test_unlabelled_faces_need_no_labels(copy: Path) -> None:
+    shutil.rmtree(copy / "train" / "labels")
+    layout = open_layout("lapa", copy)
+    assert len(layout.samples("train", labelled=False)) == 32
+    with pytest.raises(DataError, match="labels does not exist"):
+        layout.samples("train")
+
+
+def test_picture_without_label_is_named(copy: Path) -> None:
+    victim = sorted((copy / "train" / "labels").iterdir())[5]
+    victim.unlink()
+    with pytest.raises(DataError, match=victim.name):
+        open_layout("lapa", copy).samples("train")
+
+
+def test_two_pictures_of_one_name_are_named(copy: Path) -> None:
+    victim = sorted((copy / "val" / "images").iterdir())[0]
+    shutil.copy(victim, victim.with_suffix(".png"))
+    with pytest.raises(DataError, match=victim.name):
+        open_layout("lapa", copy).samples("val")
+
+
+def test_missing_folder_says_what_belongs_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"train.*\n.*labels/\*\.png(.|\n)*make demo"):
+        open_layout("lapa", tmp_path / "nowhere").samples("train")
+
+
+def test_unknown_dataset() -> None:
+    with pytest.raises(ConfigError, match="lapa"):
+        open_layout("lappa", "anywhere")
+
+
+def test_native_sample(face_data: Path) -> None:
+    layout = open_layout("lapa", face_data / "native" / "LaPa")
+    samples = layout.samples("train")
+    assert len(samples) == 9
+    assert layout.origin == "real"
+    sizes = set()
+    for sample in samples:
+        image, size = read_image(sample.image)
+        assert sample.label is not None
+        label = read_label(sample.label, layout.labels, size)
+        assert image.shape == (*label.shape, 3)
+        assert {0, 1, 6} <= set(np.unique(label)), "every native face shows background, skin and nose"
+        sizes.add(size)
+    assert sizes == {(256, 256), (378, 378), (512, 512)}
+
+
+def test_real_faces(face_data: Path) -> None:
+    layout = open_layout("lapa", face_data / "real" / "LaPa")
+    assert [len(layout.samples(split)) for split in ("train", "val", "test")] == [560, 70, 70]
+
+
+def test_large_pictures_are_decoded_no_larger_than_needed(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (900, 1400, 3), dtype=np.uint8)
+    for name in ("large.jpg", "large.png"):
+        Image.fromarray(picture).save(tmp_path / name)
+        image, size = read_image(tmp_path / name, least=100)
+        assert size == (900, 1400)
+        assert 100 <= min(image.shape[:2]) < 200
+        assert read_image(tmp_path / name)[0].shape == (900, 1400, 3)
+
+
+def test_shrinking_averages_instead_of_skipping(tmp_path: Path) -> None:
+    stripes = np.zeros((256, 256, 3), dtype=np.uint8)
+    stripes[::2] = 255
+    Image.fromarray(stripes).save(tmp_path / "stripes.png")
+    image, _ = read_image(tmp_path / "stripes.png", least=64)
+    assert abs(image.astype(float) - 127.5).max() < 2
+
+
+@pytest.mark.parametrize("fault", ["truncated", "colour", "size", "id"])
+def test_broken_files_are_named(lapa: Path, tmp_path: Path, fault: str) -> None:
+    layout = open_layout("lapa", lapa)
+    sample = layout.samples("train")[0]
+    assert sample.label is not None
+    bad = tmp_path / "bad.png"
+    label = np.array(Image.open(sample.label))
+    match fault:
+        case "truncated":
+            bad.write_bytes(sample.label.read_bytes()[:60])
+        case "colour":
+            Image.fromarray(layout.labels.colorize(label)).save(bad)
+        case "size":
+            Image.fromarray(label[:-1]).save(bad)
+        case "id":
+            label[3, 3] = 11
+            Image.fromarray(label).save(bad)
+    with pytest.raises(DataError, match=r"bad\.png"):
+        read_label(bad, layout.labels, label.shape)
+
+
+def test_truncated_jpeg_is_named(lapa: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(open_layout("lapa", lapa).samples("train")[0].image.read_bytes()[:900])
+    with pytest.raises(DataError, match=r"bad\.jpg"):
+        read_image(bad)

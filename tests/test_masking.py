@@ -1,0 +1,84 @@
+"""Patches of the pre-training stage: where they lie, how they are rasterised, what they hide."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.patches import Masking, draw_patches
+from models.masking import box_region, central_box, hide, patch_sides, rasterize
+
+
+@pytest.mark.parametrize(
+    ("size", "box", "sides"), [(480, (80, 400), (32, 64)), (64, (11, 53), (4, 9)), (96, (16, 80), (6, 13))]
+)
+def test_sizes_scale_with_the_input(size: int, box: tuple[int, int], sides: tuple[int, int]) -> None:
+    assert central_box(size) == box
+    assert patch_sides(size, (32, 64)) == sides
+
+
+def papers_patches(seed: int, size: int = 480) -> np.ndarray:
+    masking = Masking(128, patch_sides(size, (32, 64)), central_box(size))
+    return draw_patches(np.random.default_rng(seed), masking)
+
+
+def test_patches_lie_wholly_inside_the_box_and_reach_its_sides() -> None:
+    patches = np.concatenate([papers_patches(seed) for seed in range(60)])
+    top, left, side = patches.T
+    assert side.min() == 32
+    assert side.max() == 64
+    assert min(top.min(), left.min()) == 80
+    assert (top + side).max() == 400
+    assert (left + side).max() == 400
+
+
+def test_anywhere_reaches_the_pictures_edges() -> None:
+    masking = Masking(128, (32, 64), (0, 480))
+    patches = np.concatenate([draw_patches(np.random.default_rng(seed), masking) for seed in range(60)])
+    assert patches[:, :2].min() == 0
+    assert (patches[:, 0] + patches[:, 2]).max() == 480
+
+
+def test_coverage_of_the_box() -> None:
+    """128 patches of 32-64 px overlap: together they hide about 86 % of the central box."""
+    masks = rasterize(torch.from_numpy(np.stack([papers_patches(seed) for seed in range(8)])), 480)
+    share = masks.sum(dim=(1, 2, 3)) / 320**2
+    assert 0.83 < share.mean() < 0.89
+
+
+def test_rasterised_as_drawn() -> None:
+    patches = np.stack([papers_patches(seed, size=64)[:9] for seed in range(3)])
+    mask = rasterize(torch.from_numpy(patches), 64)
+    expected = np.zeros((3, 1, 64, 64), dtype=np.float32)
+    for index, drawn in enumerate(patches):
+        for top, left, side in drawn:
+            expected[index, 0, top : top + side, left : left + side] = 1
+    assert np.array_equal(mask.numpy(), expected)
+
+
+def test_box_is_four_ninths_of_the_picture() -> None:
+    region = box_region(480)
+    assert region.sum() / 480**2 == pytest.approx(4 / 9)
+    assert region[0, 0, 80, 80] == region[0, 0, 399, 399] == 1
+    assert region[0, 0, 79, 200] == region[0, 0, 200, 400] == 0
+
+
+@pytest.mark.parametrize("fill", ["zero", "mean", "noise"])
+def test_fill_hides_masked_pixels_alone(fill: str) -> None:
+    image = torch.randn(2, 3, 32, 32) + 2
+    mask = rasterize(torch.tensor([[[4, 6, 10]], [[0, 0, 5]]]), 32)
+    seeds = torch.tensor([1, 2])
+    hidden = hide(image, mask, fill, seeds)
+    outside = mask.expand_as(image) == 0
+    assert torch.equal(hidden[outside], image[outside])
+    inside = hidden[0, :, 4:14, 6:16]
+    if fill == "zero":
+        assert (inside == 0).all()
+    elif fill == "mean":
+        assert torch.allclose(inside, image[0].mean(dim=(1, 2)).view(3, 1, 1).expand_as(inside))
+    else:
+        assert abs(inside.mean()) < 0.3
+        assert abs(inside.std() - 1) < 0.2
+        alone = hide(image[1:], mask[1:], fill, seeds[1:])
+        assert torch.equal(alone[0], hidden[1]), "noise belongs to the sample, not to its place in the batch"

@@ -1,0 +1,134 @@
+"""The face parser, and what is handed over from one stage to the next."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+
+from models.encoders import EncoderWeightsError, encoder_state
+from models.losses import parsing_loss
+from models.parser import FaceParser, TransferPart, transfer
+
+
+@pytest.fixture(scope="module")
+def pretrained() -> FaceParser:
+    torch.manual_seed(0)
+    return FaceParser(3, "resnet18")
+
+
+def test_shapes_and_the_single_convolutions(pretrained: FaceParser) -> None:
+    parser = FaceParser(11, "resnet18").eval()
+    image = torch.randn(2, 3, 64, 96)
+    assert parser.trunk(image).shape == (2, 16, 64, 96)
+    assert parser(image).shape == (2, 11, 64, 96)
+    assert pretrained.head.weight.shape == (3, 16, 3, 3)
+    assert parser.head.weight.shape == (11, 16, 3, 3)
+
+
+def test_is_unet_plus_plus_on_resnet50() -> None:
+    ours = FaceParser(11)
+    theirs = smp.UnetPlusPlus("resnet50", encoder_weights=None, classes=11)
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
+    ours.trunk.encoder.load_state_dict(theirs.encoder.state_dict())
+    ours.trunk.decoder.load_state_dict(theirs.decoder.state_dict())
+    ours.head.load_state_dict(theirs.segmentation_head[0].state_dict())
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(ours.eval()(image), theirs.eval()(image))
+
+
+def test_gradients_reach_every_parameter() -> None:
+    parser = FaceParser(5, "resnet18")
+    parser(torch.randn(2, 3, 64, 64)).square().mean().backward()
+    for name, parameter in parser.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_overfits_one_batch() -> None:
+    torch.manual_seed(0)
+    parser = FaceParser(3, "resnet18")
+    image = torch.randn(4, 3, 32, 32)
+    label = (image[:, 0] > 0).long() + (image[:, 1] > 0.5).long()
+    optimizer = torch.optim.AdamW(parser.parameters(), lr=3e-3)
+    first = parsing_loss(parser(image), label).item()
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = parsing_loss(parser(image), label)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.35 * first
+
+
+def test_saves_and_loads_as_weights_only(tmp_path: Path, pretrained: FaceParser) -> None:
+    torch.save(pretrained.state_dict(), tmp_path / "weights.pt")
+    other = FaceParser(3, "resnet18")
+    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    image = torch.randn(1, 3, 64, 64)
+    assert torch.equal(other.eval()(image), pretrained.eval()(image))
+
+
+@pytest.mark.parametrize(("part", "prefix"), [("trunk", "trunk."), ("encoder", "trunk.encoder.")])
+def test_transfer_moves_its_part_and_nothing_else(pretrained: FaceParser, part: TransferPart, prefix: str) -> None:
+    torch.manual_seed(1)
+    target = FaceParser(11, "resnet18")
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    source = {name: value + 1 for name, value in pretrained.state_dict().items()}
+    report = transfer(target, source, part)
+    assert report.complete
+    assert set(report.matched) == {name for name in before if name.startswith(prefix)}
+    for name, value in target.state_dict().items():
+        wanted = source[name] if name.startswith(prefix) else before[name]
+        assert torch.equal(value, wanted), name
+
+
+@pytest.mark.parametrize("fault", ["missing", "unexpected", "shape", "empty"])
+def test_partial_match_is_refused_and_copies_nothing(pretrained: FaceParser, fault: str) -> None:
+    target = FaceParser(11, "resnet18")
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    source = {name: value + 1 for name, value in pretrained.state_dict().items()}
+    name = "trunk.encoder.layer1.0.conv1.weight"
+    if fault == "missing":
+        del source[name]
+    elif fault == "unexpected":
+        source["trunk.encoder.extra"] = torch.zeros(1)
+    elif fault == "shape":
+        source[name] = source[name][:1]
+    else:
+        source = {}
+    with pytest.raises(ValueError, match="does not fit"):
+        transfer(target, source)
+    assert all(torch.equal(value, before[key]) for key, value in target.state_dict().items())
+
+
+def test_encoder_weights_from_a_file(tmp_path: Path) -> None:
+    encoder = smp.encoders.get_encoder("resnet18", weights=None)
+    state = {**encoder.state_dict(), "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
+    torch.save(state, tmp_path / "resnet18.pth")  # as torchvision publishes it
+    loaded = encoder_state("resnet18", tmp_path / "resnet18.pth")
+    parser = FaceParser(11, "resnet18", encoder_state=loaded)
+    for name, value in parser.trunk.encoder.state_dict().items():
+        assert torch.equal(value, encoder.state_dict()[name])
+    with pytest.raises(EncoderWeightsError, match="does not fit resnet50"):
+        encoder_state("resnet50", tmp_path / "resnet18.pth")
+
+
+def test_encoder_weights_that_hold_code_are_refused(tmp_path: Path) -> None:
+    torch.save({"conv1.weight": print}, tmp_path / "evil.pth")
+    with pytest.raises(EncoderWeightsError, match="free of code"):
+        encoder_state("resnet18", tmp_path / "evil.pth")
+
+
+def test_imagenet_without_network_names_the_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> list:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unreachable)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.file_download.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(EncoderWeightsError, match=r"encoder_weights=null(.|\n)*encoder_weights=/path"):
+        encoder_state("resnet18", "imagenet")

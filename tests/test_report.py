@@ -1,0 +1,271 @@
+"""The report, on run folders written for the purpose."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from datamodules.labels import LAPA
+from engine.errors import DataError
+from reports import comparisons, figures, panels, tables
+from reports.page import write_report
+from reports.runs import Run, read_runs
+
+SAMPLES = ("face_01", "face_02")
+
+
+def write_run(output_dir: Path, stage: str, run_id: str, **changes: Any) -> Path:
+    """A run folder with a status, curves and panels as a run of a few minutes leaves them."""
+    folder = output_dir / "runs" / f"{stage}-{run_id}"
+    finetune = stage == "finetune"
+    miou = changes.pop("miou", 0.5)
+    scores: dict[str, float | None] = {"val/loss": 0.02, "val/psnr": 24.0}
+    if finetune:
+        scores = {f"test/iou/{name}": miou for name in LAPA.classes} | {"test/iou/inner_mouth": None}
+        scores |= {"test/miou": miou, "test/mean_f1": 0.61, "test/pixel_accuracy": 0.9, "test/mean_accuracy": 0.7}
+    status = {
+        "state": "done",
+        "stage": stage,
+        "id": run_id,
+        "upstream": ["pre1"] if finetune and changes.get("method") != "baseline" else [],
+        "experiment": "mtl_lapa_1pct",
+        "method": "mtl",
+        "ablation": None,
+        "masking": "central",
+        "loss": "focal_dice",
+        "recipe": "short",
+        "scale": "demo",
+        "dataset": "lapa",
+        "origin": "drawn",
+        "data_digest": "d1",
+        "label_fraction": 0.01,
+        "labelled": 6,
+        "subset": 0,
+        "seed": 0,
+        "metrics": scores,
+        "seconds": 81.3,
+        "images_per_second": 212.4,
+        "peak_memory_mb": 911.0,
+        "git_sha": "0123456789abcdef0123456789abcdef01234567",
+    } | changes
+    tiles = {"image": 0, "truth": 1, "prediction": 2} if finetune else {"image": 0, "masked": 1, "reconstruction": 2}
+    place = folder / "panels" / ("test" if finetune else "val")
+    place.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for sample in SAMPLES:
+        for kind in tiles:
+            picture = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(picture).save(place / f"{sample}.{kind}.png")
+    names = "val/miou,val/mean_f1" if finetune else "val/loss,val/psnr"
+    lines = [f"epoch,step,train/loss,train/lr,{names}"]
+    for step in range(60):
+        validated = f"{miou * step / 59},0.5" if step % 20 == 19 else ","
+        lines.append(f"{step // 20},{step},{2 / (1 + step)},0.001,{validated}")
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n2,60,0.0")
+    (folder / "status.json").write_text(json.dumps(status))
+    (folder / "config.yaml").write_text("seed: 0\n")
+    return folder
+
+
+@pytest.fixture
+def output_dir(tmp_path: Path) -> Path:
+    """A pre-training, a comparable pair, a failed run and one whose status is half written."""
+    write_run(tmp_path, "pretrain", "pre1")
+    write_run(tmp_path, "finetune", "mtl1", miou=0.5831)
+    write_run(tmp_path, "finetune", "base1", miou=0.569, method="baseline", masking=None)
+    write_run(tmp_path, "finetune", "fail1", state="failed", error="<b>boom</b> & smoke", seed=1)
+    (write_run(tmp_path, "finetune", "half1") / "status.json").write_text('{"state": "done", "metr')
+    return tmp_path
+
+
+def row(table: tables.Table, run_id: str) -> dict[str, str]:
+    """A row of a table by its column's titles."""
+    cells = next(row for row, run in zip(table.rows, table.runs, strict=True) if run.id == run_id)
+    return {column.title: cell for column, cell in zip(table.columns, cells, strict=True)}
+
+
+def test_runs_are_read_in_order_and_a_broken_status_is_listed(output_dir: Path) -> None:
+    runs = {run.id: run for run in read_runs(output_dir)}
+    assert next(iter(runs)) == "pre1"
+    assert list(runs).index("base1") < list(runs).index("mtl1")
+    assert runs["half1"].state == "unreadable"
+    assert "status.json cannot be read" in runs["half1"].text("error")
+
+
+def test_results_are_percentages_and_the_gain_is_in_points(output_dir: Path) -> None:
+    table = tables.results(read_runs(output_dir))
+    assert [run.id for run in table.runs] == ["base1", "mtl1"]
+    mtl = row(table, "mtl1")
+    assert (mtl["mIoU"], mtl["mean F1"], mtl["pixel acc."], mtl["mean acc."]) == ("58.31", "61.00", "90.00", "70.00")
+    assert (mtl["labels"], mtl["data"], mtl["method"]) == ("1 % (6 images)", "lapa (drawn)", "MTL")
+    assert mtl["gain"] == "+1.41"
+    assert row(table, "base1")["gain"] == ""
+
+
+def test_class_table_names_every_class_and_marks_the_absent_one(output_dir: Path) -> None:
+    (table,) = tables.class_ious(read_runs(output_dir))
+    mtl = row(table, "mtl1")
+    assert {name.replace("_", " ") for name in LAPA.classes} <= set(mtl)
+    assert (mtl["left eye"], mtl["inner mouth"]) == ("58.31", "—")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"subset": 1},
+        {"seed": 1},
+        {"data_digest": "d2"},
+        {"label_fraction": 0.1},
+        {"scale": "study"},
+        {"recipe": "paper"},
+        {"dataset": "celebamask_hq"},
+        {"data_digest": None},
+        {"state": "running"},
+    ],
+)
+def test_no_gain_across_settings(tmp_path: Path, change: dict[str, Any]) -> None:
+    write_run(tmp_path, "finetune", "base1", method="baseline")
+    write_run(tmp_path, "finetune", "mtl1", **change)
+    runs = read_runs(tmp_path)
+    assert comparisons.pairs(runs) == []
+    assert comparisons.findings(runs) == []
+
+
+def test_no_gain_where_two_baselines_fit(tmp_path: Path) -> None:
+    for run_id in ("base1", "base2"):
+        write_run(tmp_path, "finetune", run_id, method="baseline")
+    write_run(tmp_path, "finetune", "mtl1")
+    assert row(tables.results(read_runs(tmp_path)), "mtl1")["gain"] == "not paired"
+
+
+def test_of_two_baselines_the_one_with_the_same_loss_counts(tmp_path: Path) -> None:
+    write_run(tmp_path, "finetune", "base1", method="baseline", miou=0.4)
+    write_run(tmp_path, "finetune", "mtl1", loss="ce")
+    (finding,) = comparisons.findings(read_runs(tmp_path))
+    assert "baseline 40.00 (loss ce against focal_dice): +10.00" in finding.sentence
+    write_run(tmp_path, "finetune", "base2", method="baseline", miou=0.45, loss="ce")
+    (finding,) = comparisons.findings(read_runs(tmp_path))
+    assert "baseline 45.00: +5.00" in finding.sentence
+
+
+def test_headline_of_one_pair_and_of_repeats(output_dir: Path) -> None:
+    (finding,) = comparisons.findings(read_runs(output_dir))
+    assert math.isclose(finding.gain, 1.41)
+    assert "MTL 58.31 mIoU, baseline 56.90: +1.41 points" in finding.sentence
+    assert "One seed, one subset: within noise until repeated." in finding.sentence
+    write_run(output_dir, "finetune", "base2", method="baseline", miou=0.6, subset=1)
+    write_run(output_dir, "finetune", "mtl2", miou=0.59, subset=1)
+    (finding,) = comparisons.findings(read_runs(output_dir))
+    assert math.isclose(finding.gain, 0.205)
+    assert "Means of 2 pairs (one seed, 2 subsets)" in finding.sentence
+    assert "from −1.00 to +1.41, MTL ahead in 1 of 2" in finding.sentence
+
+
+def test_runs_of_the_same_seed_and_subset_are_no_repeats(output_dir: Path) -> None:
+    write_run(output_dir, "finetune", "mtl2", miou=0.6)
+    assert len(comparisons.findings(read_runs(output_dir))) == 2
+
+
+def test_curves_leave_out_empty_cells_and_the_half_written_line(output_dir: Path) -> None:
+    run = next(run for run in read_runs(output_dir) if run.id == "mtl1")
+    steps, loss = run.curve("step", "train/loss")
+    assert (len(steps), loss[0]) == (60, 2.0)
+    epochs, miou = run.curve("epoch", "val/miou")
+    assert epochs.tolist() == [0, 1, 2]
+    assert math.isclose(miou[-1], 0.5831)
+    assert len(run.curve("step", "no/such")[0]) == 0
+
+
+def test_figures_cite_their_runs_and_fractions_need_two(output_dir: Path) -> None:
+    def titles() -> list[str]:
+        return [chart.title for chart in figures.charts(read_runs(output_dir))]
+
+    assert titles() == ["Pre-training on lapa (drawn)", "Fine-tuning on lapa (drawn), 1 % (6 images) labelled"]
+    write_run(output_dir, "finetune", "mtl10", label_fraction=0.1, labelled=60, miou=0.7)
+    assert titles()[-1] == "mIoU by label fraction on lapa (drawn)"
+    chart = figures.charts(read_runs(output_dir))[-1]
+    assert {run.id for run in chart.runs} == {"base1", "mtl1", "mtl10"}
+    assert "MTL 70.00 % at 10 %" in chart.alt
+    assert figures.COLOURS["mtl"][0] in chart.light
+    assert figures.COLOURS["mtl"][0] not in chart.dark
+
+
+def test_panels_pair_runs_on_shared_samples(output_dir: Path) -> None:
+    (output_dir / "runs/finetune-mtl1/panels/test/face_02.prediction.png").unlink()
+    (panel,) = panels.predictions(read_runs(output_dir))
+    assert panel.columns == ("image", "truth", "baseline", "MTL")
+    assert [sample for sample, _ in panel.rows] == ["face_01"]
+    assert dict(panel.legend)["hair"] == "rgb(255, 0, 102)"
+    tile = panel.rows[0][1][3]
+    assert tile is not None
+    assert (tile.width, tile.height, tile.alt) == (16, 16, "MTL of face_01")
+    (panel,) = panels.reconstructions(read_runs(output_dir))
+    assert panel.columns == ("image", "masked", "reconstruction")
+
+
+def test_page_is_self_contained_escaped_and_the_same_each_time(output_dir: Path) -> None:
+    nasty = '"><script>alert(1)</script>${{7*7}}\ud800\x00'
+    write_run(output_dir, "finetune", "odd1", experiment=nasty, dataset=nasty, ablation=nasty, method=nasty)
+    page = write_report(output_dir)
+    first = page.read_bytes()
+    assert page == output_dir / "report" / "index.html"
+    assert write_report(output_dir).read_bytes() == first
+    assert [path.name for path in page.parent.iterdir()] == ["index.html"]
+    html = first.decode()
+    assert "<script" not in html
+    assert "&lt;b&gt;boom&lt;/b&gt; &amp; smoke" in html
+    assert "status.json cannot be read" in html
+    assert "says nothing about real faces" in html
+    assert all(source.startswith("data:") for source in re.findall(r'(?:src|srcset)="([^"]*)"', html))
+    assert 'href="../runs/finetune-mtl1/config.yaml"' in html
+    for anchor in re.findall(r'href="#([^"]*)"', html):
+        assert f'id="{anchor}"' in html
+
+
+def test_real_faces_carry_no_note_of_drawn_ones(tmp_path: Path) -> None:
+    write_run(tmp_path, "finetune", "base1", method="baseline", origin="real")
+    assert "Drawn faces" not in write_report(tmp_path).read_text()
+
+
+@pytest.mark.parametrize(
+    "status",
+    ["", "[]", "{}", '{"state": "done", "stage": "finetune", "metrics": [1], "seed": {}, "label_fraction": "x"}'],
+)
+def test_any_status_gives_a_page(tmp_path: Path, status: str) -> None:
+    folder = tmp_path / "runs" / "finetune-bare"
+    folder.mkdir(parents=True)
+    (folder / "status.json").write_text(status)
+    (folder / "metrics.csv").write_bytes(b"epoch,step\n\xff,\x00")
+    assert "bare" in write_report(tmp_path).read_text()
+
+
+def test_without_runs_one_message_says_where_and_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"No runs to report.*runs.*python train\.py"):
+        write_report(tmp_path)
+    assert not (tmp_path / "report").exists()
+
+
+def test_screen_table_folds_what_all_rows_share(output_dir: Path, tmp_path: Path) -> None:
+    console = Console(width=120, record=True, file=(tmp_path / "screen").open("w"))
+    tables.print_results(read_runs(output_dir), console)
+    shown = console.export_text()
+    assert "+1.41" in shown
+    assert "data: lapa (drawn)" in shown
+    tables.print_results([Run(tmp_path, {})], console)
+    assert "No fine-tuning run is done yet." in console.export_text()
+
+
+def test_reports_load_neither_torch_nor_lightning() -> None:
+    code = "import sys, reports.page; assert not {'torch', 'pytorch_lightning'} & sys.modules.keys()"
+    root = Path(__file__).parents[1]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

@@ -1,0 +1,106 @@
+"""Samples depend on (seed, epoch, position) alone: not on workers, batches or what came before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.faces import FaceDataModule
+from datamodules.layouts import open_layout
+from datamodules.patches import Masking
+from datamodules.sampling import EpochSampler
+from datamodules.transforms import Augmentation
+
+MOVES = Augmentation(rotation=30, scale=(0.75, 1.25), flip=0.5, color=0.5)
+
+
+def datamodule(root: Path, workers: int, masked: bool, **changes: Any) -> FaceDataModule:
+    masking = Masking(count=16, sides=(2, 5), region=(5, 27)) if masked else None
+    arguments = {"image_size": 32, "batch_size": 8, "seed": 1, "augmentation": MOVES, **changes}
+    return FaceDataModule(open_layout("lapa", root), masking=masking, workers=workers, **arguments)
+
+
+def two_epochs(data: FaceDataModule) -> list[dict[str, Any]]:
+    loader = data.train_dataloader()
+    assert isinstance(loader.sampler, EpochSampler)
+    batches = []
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)
+        batches += list(loader)
+    return batches
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_identical_with_0_1_and_2_workers(lapa: Path, masked: bool) -> None:
+    expected = two_epochs(datamodule(lapa, 0, masked))
+    assert len(expected) == 8
+    for workers in (1, 2):
+        for batch, wanted in zip(two_epochs(datamodule(lapa, workers, masked)), expected, strict=True):
+            assert batch["id"] == wanted["id"]
+            for name, value in wanted.items():
+                if isinstance(value, torch.Tensor):
+                    assert torch.equal(batch[name], value), name
+
+
+def test_epochs_and_positions_differ(lapa: Path) -> None:
+    """One face alone, drawn eight times in each of two epochs: sixteen different pictures and masks."""
+    face = open_layout("lapa", lapa).samples("train")[0].id
+    data = datamodule(lapa, 0, masked=False, train_ids=[face], steps_per_epoch=1)
+    images = torch.cat([batch["image"] for batch in two_epochs(data)])
+    assert len(images) == 16
+    distances = torch.cdist(images.flatten(1), images.flatten(1)) + torch.eye(16) * 1e6
+    assert distances.min() > 1
+
+    patches = torch.cat([batch["patches"] for batch in two_epochs(datamodule(lapa, 0, masked=True))])
+    assert len(torch.unique(patches, dim=0)) == len(patches)
+
+
+def test_an_epoch_is_every_face_once() -> None:
+    sampler = EpochSampler(10, seed=3)
+    orders = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        draws = list(sampler)
+        assert [draw[:2] for draw in draws] == [(epoch, position) for position in range(10)]
+        orders.append([draw[2] for draw in draws])
+        assert sorted(orders[-1]) == list(range(10))
+    assert len({tuple(order) for order in orders}) == 3
+
+
+def test_three_faces_fill_an_epoch_evenly() -> None:
+    sampler = EpochSampler(3, draws=30, seed=0)
+    indices = [index for _, _, index in sampler]
+    assert len(indices) == 30
+    assert np.bincount(indices).tolist() == [10, 10, 10]
+    assert len({tuple(indices[start : start + 3]) for start in range(0, 30, 3)}) > 1
+
+
+def test_validation_is_the_same_every_time(lapa: Path) -> None:
+    loader = datamodule(lapa, 0, masked=True).val_dataloader()
+    assert isinstance(loader.sampler, EpochSampler)
+    first = list(loader)
+    loader.sampler.set_epoch(5)
+    for batch, again in zip(first, loader, strict=True):
+        assert torch.equal(batch["image"], again["image"])
+        assert torch.equal(batch["patches"], again["patches"])
+
+
+def test_labelled_batches_carry_labels_of_both_sizes(lapa: Path) -> None:
+    data = datamodule(lapa, 0, masked=False)
+    batch = next(iter(data.train_dataloader()))
+    assert batch["image"].shape == (8, 3, 32, 32)
+    assert batch["label"].shape == (8, 32, 32)
+    assert batch["label"].dtype == torch.long
+    assert "full_label" not in batch
+    batch = next(iter(data.test_dataloader()))
+    assert [label.shape for label in batch["full_label"]] == [(64, 64)] * 4
+
+
+def test_only_manifested_faces_are_served(lapa: Path) -> None:
+    chosen = [sample.id for sample in open_layout("lapa", lapa).samples("train")][3:6]
+    batch = next(iter(datamodule(lapa, 0, masked=False, train_ids=chosen).train_dataloader()))
+    assert sorted(batch["id"]) == sorted(chosen)

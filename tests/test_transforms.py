@@ -1,0 +1,130 @@
+"""One warp for picture and label, pure in (seed, epoch, position), with left and right exchanged in mirror images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from datamodules.labels import IGNORE, LAPA
+from datamodules.layouts import open_layout
+from datamodules.reading import read_image, read_label
+from datamodules.transforms import Augmentation, FaceTransform, affine_matrix, denormalize
+
+MOVES = Augmentation(rotation=30, scale=(0.75, 1.25), flip=0.5, color=0.5)
+
+
+def picture(height: int = 90, width: int = 70) -> np.ndarray:
+    smooth = np.random.default_rng(0).integers(0, 255, (9, 7, 3), dtype=np.uint8)
+    return cv2.resize(smooth, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.mark.parametrize("source", [(64, 64), (128, 128), (90, 70), (33, 47)])
+def test_still_warp_is_the_resize_that_interpolate_undoes(source: tuple[int, int]) -> None:
+    image = picture(*source)
+    warped = cv2.warpAffine(image, affine_matrix(source, 64, 0, 1, False), (64, 64), borderMode=cv2.BORDER_REPLICATE)
+    resized = F.interpolate(torch.from_numpy(image).permute(2, 0, 1)[None].float(), (64, 64), mode="bilinear")
+    assert np.abs(warped.transpose(2, 0, 1) - resized[0].numpy()).max() < 3  # cv2 interpolates in steps of 1/32 px
+
+
+def test_turns_about_the_centre_counter_clockwise() -> None:
+    matrix = affine_matrix((100, 100), 100, 90, 1, False)
+    assert np.allclose(matrix @ (49.5, 49.5, 1), (49.5, 49.5))
+    assert np.allclose(matrix @ (99, 49.5, 1), (49.5, 0)), "the right side turns to the top"
+
+
+def test_mirror_exchanges_columns() -> None:
+    matrix = affine_matrix((10, 10), 10, 0, 1, True)
+    assert np.allclose(matrix @ (0, 4, 1), (9, 4))
+
+
+def test_zoom_enlarges() -> None:
+    matrix = affine_matrix((100, 100), 100, 0, 1.25, False)
+    assert np.allclose(matrix[:, :2], 1.25 * np.eye(2))
+
+
+def test_pure_in_seed_epoch_and_position() -> None:
+    image = picture()
+    label = (image[..., 0] // 24).astype(np.uint8)
+    transform, again = (FaceTransform(48, MOVES, LAPA, seed=5) for _ in range(2))
+    transform(image, label, 9, 9)  # whatever came before
+    for epoch, position in [(0, 0), (0, 1), (1, 0), (3, 7)]:
+        first, second = transform(image, label, epoch, position), again(image, label, epoch, position)
+        assert np.array_equal(first[0], second[0])
+        assert first[1] is not None
+        assert second[1] is not None
+        assert np.array_equal(first[1], second[1])
+    different = [transform(image, label, *place)[0] for place in [(0, 0), (0, 1), (1, 0), (1, 1)]]
+    different.append(FaceTransform(48, MOVES, LAPA, seed=6)(image, label, 0, 0)[0])
+    for index, one in enumerate(different):
+        for other in different[index + 1 :]:
+            assert np.abs(one - other).max() > 0.05
+
+
+def test_picture_and_label_move_together() -> None:
+    """A picture whose brightness is its label map: after the warp, brightness still says the label."""
+    label = np.kron(np.array([[1, 6], [10, 7]], dtype=np.uint8), np.ones((40, 40), dtype=np.uint8))
+    image = np.repeat(label[..., None] * 20, 3, axis=2)
+    move = Augmentation(rotation=30, scale=(0.75, 1.25), flip=0.5)
+    for position in range(12):
+        moved, moved_label = FaceTransform(64, move, LAPA, 0)(image, label, 0, position)
+        assert moved_label is not None
+        brightness = denormalize(moved.transpose(2, 0, 1))[..., 0] / 20
+        inside = moved_label != IGNORE
+        agree = np.abs(brightness - moved_label)[inside] < 0.6
+        assert agree.mean() > 0.93  # the rest are mixed pixels on the seams
+
+
+def test_angles_and_zooms_cover_the_papers_ranges_and_no_more() -> None:
+    transform = FaceTransform(32, Augmentation(rotation=15, scale=(0.8, 1.2)), LAPA, 0)
+    warp = transform.compose.transforms[0]
+    angles, zooms = [], []
+    for position in range(400):
+        transform(picture(32, 32), None, 0, position)
+        angles.append(warp.params["angle"] if hasattr(warp, "params") and warp.params else np.nan)
+        zooms.append(warp.params["zoom"] if hasattr(warp, "params") and warp.params else np.nan)
+    assert not np.isnan(angles).any()
+    assert -15 <= min(angles) < -14
+    assert 14 < max(angles) <= 15
+    assert 0.8 <= min(zooms) < 0.81
+    assert 1.19 < max(zooms) <= 1.2
+
+
+def centroid(label: np.ndarray, ids: int) -> float:
+    return float(np.nonzero(label == ids)[1].mean())
+
+
+def test_mirror_images_of_real_faces_keep_left_left(face_data: Path) -> None:
+    """In both orientations the class called left lies on the viewer's left (LaPa's convention)."""
+    layout = open_layout("lapa", face_data / "native" / "LaPa")
+    checked = 0
+    for sample in layout.samples("train"):
+        image, size = read_image(sample.image)
+        assert sample.label is not None
+        label = read_label(sample.label, LAPA, size)
+        if not all((label == part).any() for part in (2, 3, 4, 5)):
+            continue
+        upright = FaceTransform(128, Augmentation(flip=0.0), LAPA, 0)(image, label, 0, 0)
+        mirrored = FaceTransform(128, Augmentation(flip=1.0), LAPA, 0)(image, label, 0, 0)
+        assert np.abs(upright[0][:, ::-1] - mirrored[0]).max() < 0.15, "the picture itself is mirrored"
+        assert upright[1] is not None
+        assert mirrored[1] is not None
+        for left, right in LAPA.mirrored:
+            gaps = [centroid(moved, right) - centroid(moved, left) for moved in (upright[1], mirrored[1])]
+            assert abs(gaps[0] - gaps[1]) < 1, "what lies left of what stays so"
+            if abs(gaps[0]) > 0.1 * 128:  # in a profile both eyes lie on one side, and their order says nothing
+                assert min(gaps) > 0
+                checked += 1
+        assert (LAPA.flip_table[upright[1][:, ::-1]] == mirrored[1]).mean() > 0.999
+    assert checked >= 8
+
+
+def test_flip_table_only_exchanges_pairs() -> None:
+    table = LAPA.flip_table
+    assert [int(table[i]) for i in range(11)] == [0, 1, 3, 2, 5, 4, 6, 7, 8, 9, 10]
+    assert table[IGNORE] == IGNORE
+    assert np.array_equal(table[table], np.arange(256))

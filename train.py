@@ -1,0 +1,20 @@
+"""Train an experiment: python train.py experiment=mtl_lapa_1pct (see --help)."""
+
+from __future__ import annotations
+
+import hydra
+from omegaconf import DictConfig
+
+from engine.door import answers, enter
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@answers
+def main(config: DictConfig) -> None:
+    from engine.training import train
+
+    train(config)
+
+
+if __name__ == "__main__":
+    enter(main)
