@@ -102,7 +102,7 @@ class FaceDataModule(LightningDataModule):
     Args:
         layout: reader of the data set.
         image_size: side of the network's input, in pixels, a multiple of 32.
-        batch_size: faces in a training batch.
+        batch_size: faces in a training batch, over all processes that train together.
         seed: seed of order, augmentation and patches.
         augmentation: how far training pictures move.
         masking: patches for unlabelled faces; None serves labelled ones.
@@ -147,8 +147,9 @@ class FaceDataModule(LightningDataModule):
             "train", FaceTransform(self.image_size, self.augmentation, self.layout.labels, self.seed)
         )
         draws = None if self.steps_per_epoch is None else self.steps_per_epoch * self.batch_size
-        sampler = EpochSampler(len(dataset), draws, self.seed)
-        return self._loader(dataset, sampler, self.batch_size)
+        rank, world = self._place()
+        sampler = EpochSampler(len(dataset), draws, self.seed, rank=rank, world=world)
+        return self._loader(dataset, sampler, self.batch_size // world)
 
     def val_dataloader(self) -> DataLoader:
         return self._eval_dataloader("val")
@@ -158,7 +159,13 @@ class FaceDataModule(LightningDataModule):
 
     def _eval_dataloader(self, split: str) -> DataLoader:
         dataset = self._dataset(split, FaceTransform(self.image_size, None, self.layout.labels, self.seed))
-        return self._loader(dataset, EpochSampler(len(dataset), shuffle=False), self.eval_batch_size)
+        rank, world = self._place()
+        sampler = EpochSampler(len(dataset), shuffle=False, rank=rank, world=world)
+        return self._loader(dataset, sampler, self.eval_batch_size)
+
+    def _place(self) -> tuple[int, int]:
+        """Rank of this process and number of processes that train together."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _dataset(self, split: str, transform: FaceTransform) -> MaskedFaces | LabelledFaces:
         if self.masking is not None:

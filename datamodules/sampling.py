@@ -20,11 +20,26 @@ class EpochSampler(Sampler[Draw]):
             in another order, so that three labelled faces fill an epoch too.
         seed: the stage's seed.
         shuffle: False draws the faces in their order, and as epoch 0 each time.
+        rank: number of this process among those that train together.
+        world: how many they are. Each draws every world-th position, so that together they draw the batches of one
+            process; in training the few draws that do not divide evenly are left out, as no process may wait alone.
     """
 
-    def __init__(self, faces: int, draws: int | None = None, seed: int = 0, shuffle: bool = True) -> None:
+    def __init__(
+        self,
+        faces: int,
+        draws: int | None = None,
+        seed: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
         self.faces = faces
         self.draws = faces if draws is None else draws
+        if shuffle:
+            self.draws -= self.draws % world
+        self.rank = rank
+        self.world = world
         self.seed = seed
         self.shuffle = shuffle
         self.epoch = 0
@@ -34,15 +49,16 @@ class EpochSampler(Sampler[Draw]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.draws
+        return len(range(self.rank, self.draws, self.world))
 
     def __iter__(self) -> Iterator[Draw]:
         if not self.shuffle:
-            yield from ((0, position, position % self.faces) for position in range(self.draws))
+            yield from ((0, place, place % self.faces) for place in range(self.rank, self.draws, self.world))
             return
         order = np.empty(0, dtype=np.int64)
         for position in range(self.draws):
             turn, place = divmod(position, self.faces)
             if place == 0:
                 order = np.random.default_rng([self.seed, self.epoch, turn]).permutation(self.faces)
-            yield self.epoch, position, int(order[place])
+            if position % self.world == self.rank:
+                yield self.epoch, position, int(order[place])

@@ -41,6 +41,7 @@ class Curves(Logger):
     def save_dir(self) -> str:
         return str(self.path.parent)
 
+    @rank_zero_only
     def cut(self, step: int) -> None:
         """Keep the rows of the first ``step`` steps, which is what a checkpoint knows of."""
         rows: list[dict[str, Any]] = []

@@ -6,7 +6,9 @@ import contextlib
 import logging
 import os
 import resource
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +19,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor
 from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
 
 from callbacks.throughput import Throughput
 from engine.building import build_datamodule, build_module
@@ -39,12 +42,15 @@ def fit(run: Run, config: dict[str, Any]) -> None:
         UserError: for broken data or settings; any other error of the training itself. The status says so first.
     """
     folder = run.folder
-    folder.path.mkdir(parents=True, exist_ok=True)
+    if rank_zero_only.rank:  # beside the process that keeps the run folder
+        with _quiet(), _interruptible():
+            _fit(run, config, attempt=0)
+        return
     attempt = folder.status.get("attempts", 0) + 1
     write_atomically(folder.config, OmegaConf.to_yaml(config))
-    folder.write_status(**_description(run), state="running", error=None)
+    folder.write_status(**_description(run), state="running", error=None, attempts=attempt)
     try:
-        with _quiet():
+        with _quiet(), _interruptible():
             result = _fit(run, config, attempt)
     except (KeyboardInterrupt, SystemExit):  # Lightning leaves by SystemExit after Ctrl-C and SIGTERM
         folder.write_status(state="interrupted")
@@ -69,12 +75,7 @@ def _fit(run: Run, config: dict[str, Any], attempt: int) -> dict[str, Any]:
     monitor = "val/miou" if run.stage is FINETUNE else None
     description = {"stage": run.stage.name, "id": run.id, "dataset": run.layout.name}
     checkpoint = EpochCheckpoint(run.folder.best, run.folder.last, monitor, description)
-    wandb_id = f"{run.folder.name}-{attempt}"
-    loggers = _loggers(run, config, wandb_id)
-    run.folder.write_status(
-        attempts=attempt,
-        wandb_ids=[*run.folder.status.get("wandb_ids", []), *([wandb_id] if len(loggers) > 1 else [])],
-    )
+    loggers = _loggers(run, config, attempt)
     trainer = pl.Trainer(
         accelerator=run.settings["trainer.accelerator"],
         devices=run.settings["trainer.devices"],
@@ -94,7 +95,7 @@ def _fit(run: Run, config: dict[str, Any], attempt: int) -> dict[str, Any]:
         default_root_dir=run.folder.path,
     )
     resume = run.folder.last if run.folder.last.is_file() else None
-    if resume is None:
+    if resume is None and not rank_zero_only.rank:
         run.folder.curves.unlink(missing_ok=True)
     with _wandb_finished(loggers):
         trainer.fit(module, datamodule, ckpt_path=resume, weights_only=True)
@@ -142,15 +143,20 @@ def _description(run: Run) -> dict[str, Any]:
         "seed": run.setting("seed"),
         "git_sha": git_state(),
         "metrics": {},
+        "wandb_ids": run.folder.status.get("wandb_ids", []),
     }
 
 
-def _loggers(run: Run, config: dict[str, Any], wandb_id: str) -> list[Logger]:
+def _loggers(run: Run, config: dict[str, Any], attempt: int) -> list[Logger]:
+    """``metrics.csv``, and a W&B run for this attempt: a hard exit leaves an offline file that cannot be continued."""
     loggers: list[Logger] = [Curves(run.folder.curves)]
     wandb = config["logger"].get("wandb")
-    if wandb is None or wandb["mode"] == "disabled":
+    if wandb is None or wandb["mode"] == "disabled" or rank_zero_only.rank:
         return loggers
     import wandb as client
+
+    wandb_id = f"{run.folder.name}-{attempt}"
+    run.folder.write_status(wandb_ids=[*run.folder.status.get("wandb_ids", []), wandb_id])
 
     logger = WandbLogger(
         name=f"{config['experiment'] or run.settings['method']} {run.stage.name}",
@@ -191,6 +197,28 @@ def _wandb_finished(loggers: list[Logger]) -> Iterator[None]:
         for logger in loggers:
             if isinstance(logger, WandbLogger):
                 logger.experiment.finish()
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Take SIGTERM (a cluster that wants its machine back) as Ctrl-C, and leave both as they were.
+
+    Lightning ignores Ctrl-C for the rest of the process once it has met one; the next run must hear it again.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

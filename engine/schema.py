@@ -87,6 +87,11 @@ def _optional(kind: tuple[Callable[[Any], Any], str]) -> tuple[Callable[[Any], A
     return (lambda value: None if value is None else kind[0](value)), f"null or {kind[1]}"
 
 
+def group_options(group: str) -> list[str]:
+    """The choices of a configuration group: the files of its folder."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
 TEXT = (_text, "a text")
 FLAG = _choice(True, False)
 BOTH, FIRST, SECOND = ("pretrain", "finetune"), ("pretrain",), ("finetune",)
@@ -114,7 +119,7 @@ def _optimization(stage: str) -> dict[str, Key]:
 
 
 KEYS: dict[str, Key] = {
-    "experiment": Key(*TEXT),
+    "experiment": Key(_text, "experiment=<one of " + ", ".join(group_options("experiment")) + ">"),
     "scale": Key(*TEXT),
     "recipe": Key(*TEXT),
     "method": Key(*_choice("mtl", "baseline")),  # enters as the presence of an upstream stage
@@ -199,7 +204,7 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(unknown_key(name))
     settings = {}
     for name, key in KEYS.items():
-        if name not in flat:
+        if name not in flat or flat[name] == "":
             raise ConfigError(f"The setting {name} is missing.\nExpected: {key.expected}.")
         try:
             settings[name] = key.read(flat[name])
@@ -207,6 +212,13 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
             near = nearest(str(flat[name]), key.expected.removeprefix("one of ").split(", "))
             hint = f" Did you mean {near}?" if near and key.expected.startswith("one of") else ""
             raise ConfigError(f"{name}={flat[name]} cannot be.\nExpected: {key.expected}.{hint}") from fault
+    for stage in BOTH:
+        if settings[f"{stage}.batch_size"] % settings["trainer.devices"]:
+            raise ConfigError(
+                f"{stage}.batch_size={settings[f'{stage}.batch_size']} cannot be shared by "
+                f"trainer.devices={settings['trainer.devices']}.\n"
+                f"Expected: a multiple of the number of devices; batch_size is the total over all of them."
+            )
     if settings["finetune.validate_every"] > settings["finetune.epochs"]:
         raise ConfigError(
             f"finetune.validate_every={settings['finetune.validate_every']} is beyond "
@@ -225,14 +237,11 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 def unknown_key(name: str, keys: Iterable[str] = KEYS) -> str:
     """The message about a key that does not exist."""
     keys = list(keys)
-    near = nearest(name, keys) or next((key for key in keys if key.rpartition(".")[2] == name.rpartition(".")[2]), None)
+    leaf = name.rpartition(".")[2]
+    same_leaf = [key for key in keys if key.rpartition(".")[2] == leaf]  # finetune.lr: finetune.optimizer.lr
+    near = nearest(name, same_leaf) or nearest(name, keys) or next(iter(same_leaf), None)
     hint = f"Did you mean {near}?" if near else "See conf/ or --help for those that exist."
     return f"There is no setting {name}.\n{hint}"
-
-
-def group_options(group: str) -> list[str]:
-    """The choices of a configuration group: the files of its folder."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
 def explain_overrides(overrides: Iterable[str], keys: Iterable[str] = KEYS) -> str | None:
@@ -241,7 +250,7 @@ def explain_overrides(overrides: Iterable[str], keys: Iterable[str] = KEYS) -> s
     for override in overrides:
         name, equals, value = override.lstrip("+~").partition("=")
         name = name.partition("@")[0]
-        if not equals:
+        if not equals and not override.startswith("~"):
             return f"{override!r} is not a setting.\nExpected: key=value, as in label_fraction=0.01."
         if name in GROUPS:
             for choice in value.split(","):
@@ -251,5 +260,5 @@ def explain_overrides(overrides: Iterable[str], keys: Iterable[str] = KEYS) -> s
                         f" Did you mean {near}?" if near else ""
                     )
         elif name not in keys and name.partition(".")[0] not in ("hydra", *FREE):
-            return unknown_key(name, [*keys, *GROUPS])
+            return unknown_key(name, keys if "." in name else [*keys, *GROUPS])
     return None

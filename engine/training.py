@@ -5,10 +5,13 @@ Nothing heavy is imported until something has to be trained.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
+from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -16,6 +19,9 @@ from engine.errors import UserError
 from engine.runs import git_state
 from engine.schema import check
 from engine.stages import Run, plan
+
+FOLLOWED = "HALFMASK_FOLLOWED_RUNS"
+"""Environment variable that tells the processes of one distributed run what their leader trains."""
 
 console = Console(highlight=False)
 
@@ -35,27 +41,49 @@ def train(config: DictConfig) -> None:
     if settings["dry_run"]:
         console.print(plan_table(runs, settings["force"]))
         return
-    for run in runs:
-        _settle(run, composed)
+    if FOLLOWED in os.environ:  # started by Lightning to train along with the process that holds the locks
+        for name in os.environ[FOLLOWED].split():
+            _fit(next(run for run in runs if run.folder.name == name), composed)
+        return
+    pending = {run.folder.name: lock for run in runs if (lock := _claim(run)) is not None}
+    os.environ[FOLLOWED] = " ".join(pending)
+    try:
+        for run in runs:
+            if run.folder.name in pending:
+                with pending[run.folder.name]:
+                    console.print(
+                        f"{'Resuming' if run.folder.last.is_file() else 'Training'} [bold]{run.folder.name}[/]"
+                    )
+                    _fit(run, composed)
+    finally:
+        del os.environ[FOLLOWED]
+        for lock in pending.values():
+            lock.release(force=True)
     console.print(results_table(runs))
 
 
-def _settle(run: Run, config: dict[str, Any]) -> None:
-    """Leave a run done, whoever does it: one process trains, others that want the same wait for it."""
+def _claim(run: Run) -> FileLock | None:
+    """The lock of a run that this process has to train, held; None if the run is done, by whichever process."""
     if run.folder.done and not run.settings["force"]:
         _say_done(run)
-        return
-    with run.folder.lock():
-        if run.settings["force"]:
-            run.folder.set_aside()
-        elif run.folder.done:  # by the process that held the lock
-            _say_done(run)
-            return
-        resumes = run.folder.last.is_file()
-        console.print(f"{'Resuming' if resumes else 'Training'} [bold]{run.folder.name}[/] in {run.folder.path}")
-        from engine.fitting import fit  # torch and Lightning, seconds
+        return None
+    if run.folder.state == "running":
+        console.print(f"Waiting for the process that trains [bold]{run.folder.name}[/]")
+    lock = run.folder.lock()
+    lock.acquire()
+    if run.settings["force"]:
+        run.folder.set_aside()
+    elif run.folder.done:  # by the process that held the lock
+        lock.release()
+        _say_done(run)
+        return None
+    return lock
 
-        fit(run, config)
+
+def _fit(run: Run, config: dict[str, Any]) -> None:
+    from engine.fitting import fit  # torch and Lightning, seconds
+
+    fit(run, config)
 
 
 def _say_done(run: Run) -> None:
@@ -71,7 +99,7 @@ def _short(commit: str | None) -> str:
 
 def plan_table(runs: Iterable[Run], force: bool) -> Table:
     """What a command would do, a row a stage."""
-    table = Table(title="Stages of this command")
+    table = Table(box=SIMPLE)
     for column in ("run folder", "state", "would"):
         table.add_column(column)
     for run in runs:
@@ -89,8 +117,8 @@ def plan_table(runs: Iterable[Run], force: bool) -> Table:
 
 def results_table(runs: Iterable[Run]) -> Table:
     """What a command's runs came to, a row a stage."""
-    table = Table(title="Results on the test set (mIoU, F1, accuracy in %; PSNR in dB, validation)")
-    for column in ("run", "labels", "mIoU", "mean F1", "acc.", "PSNR", "img/s", "time"):
+    table = Table(box=SIMPLE, caption="mIoU, mean F1, pixel accuracy: test set, %. PSNR: validation set, dB.")
+    for column in ("run", "labels", "mIoU", "F1", "acc.", "PSNR", "img/s", "time"):
         table.add_column(column, justify="left" if column == "run" else "right", no_wrap=True)
     for run in runs:
         status = run.folder.status

@@ -76,7 +76,7 @@ class FaceParsing(LightningModule):
 
     def _score(self, batch: dict[str, Any], split: str) -> None:
         logits = self(batch["image"])
-        self.log(f"{split}/loss", self.loss(logits, batch["label"]), batch_size=len(batch["id"]))
+        self.log(f"{split}/loss", self.loss(logits, batch["label"]), batch_size=len(batch["id"]), sync_dist=True)
         if "full_label" not in batch:
             self.scores.update(logits.argmax(dim=1), batch["label"])
             return

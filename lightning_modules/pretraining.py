@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
+from torchmetrics import MeanMetric
 
 from lightning_modules.optimization import configure_optimizer
 from models.losses import reconstruction_loss
@@ -49,8 +50,7 @@ class MaskedPretraining(LightningModule):
         self.save_hyperparameters(ignore=["encoder_state"], logger=False)
         self.model = FaceParser(3, encoder, features, encoder_state)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
-        self.masked_error = torch.zeros(())
-        self.masked_values = torch.zeros(())
+        self.masked_error = MeanMetric()  # squared, over masked values
 
     def forward(self, image: Tensor) -> Tensor:
         """Masked picture (N, 3, H, W) -> reconstruction (N, 3, H, W), both normalised."""
@@ -79,20 +79,16 @@ class MaskedPretraining(LightningModule):
         self.log("train/loss", loss, batch_size=len(batch["id"]))
         return loss
 
-    def on_validation_epoch_start(self) -> None:
-        self.masked_error = torch.zeros((), dtype=torch.float64, device="cpu")
-        self.masked_values = torch.zeros((), dtype=torch.float64, device="cpu")
-
     def validation_step(self, batch: dict[str, Any], _: int) -> None:
         mask, prediction, loss = self.reconstruct(batch)
         error = ((prediction - batch["image"]) * self.std).float().square() * mask  # of values 0..1
-        self.masked_error += error.sum().double().cpu()
-        self.masked_values += 3 * mask.sum().double().cpu()
-        self.log("val/loss", loss, batch_size=len(batch["id"]))
+        values = 3 * mask.sum()
+        self.masked_error.update(error.sum() / values, weight=values)
+        self.log("val/loss", loss, batch_size=len(batch["id"]), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
-        psnr = -10 * torch.log10(self.masked_error / self.masked_values)
-        self.log("val/psnr", psnr.float())
+        self.log("val/psnr", -10 * torch.log10(self.masked_error.compute()))
+        self.masked_error.reset()
 
     def configure_optimizers(self) -> Any:
         steps = int(self.trainer.estimated_stepping_batches)

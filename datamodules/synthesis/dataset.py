@@ -17,7 +17,7 @@ from rich.progress import track
 from engine.errors import ConfigError, DataError
 
 GENERATOR_VERSION = 1
-"""Raised by hand whenever the same seed would give other bytes, in `faces.py` or here."""
+"""Raised by hand whenever the same seed would give other bytes, in any module of this package."""
 
 LAYOUTS = ("lapa",)
 SPLITS = ("train", "val", "test")

@@ -1,0 +1,113 @@
+"""The doors as a user meets them: exit codes, one message, and no heavy imports where nothing is to be trained."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, TINY
+
+
+def door(name: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / name), *words], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["experiment=mtl_lapa_1pct"], ["data/LaPa", "labels/*.png", "make demo", "datamodule.root="]),
+        (["experiment=mtl_lapa_1pct", "label_fraction=2"], ["label_fraction=2", "at most 1"]),
+        (["experiment=mtl_lapa_1pct", "seed=-1"], ["seed=-1", "at least 0"]),
+        (["experiment=mtl_lapa_1pct", "labelfraction=0.1"], ["labelfraction", "label_fraction"]),
+        (["experiment=mtl_lapa_1pct", "scale=huge"], ["scale=huge", "demo, paper, small, study"]),
+        (["experiment=mtl_lapa_2pct"], ["mtl_lapa_2pct", "Did you mean mtl_lapa_1pct"]),
+        ([], ["experiment", "mtl_lapa_1pct"]),
+        (["experiment=mtl_lapa_1pct", "seed=[1"], ["[1"]),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(words: list[str], expected: list[str], tmp_path: Path) -> None:
+    answer = door("train.py", *words, cwd=tmp_path)
+    assert answer.returncode == 2
+    assert answer.stdout == ""
+    assert "Traceback" not in answer.stderr
+    assert "Error executing job" not in answer.stderr
+    assert len(answer.stderr.strip().splitlines()) < 14
+    for word in expected:
+        assert word in answer.stderr
+    assert not (tmp_path / "outputs" / "runs").exists()
+
+
+def test_help_shows_choices_and_examples(tmp_path: Path) -> None:
+    answer = door("train.py", "--help", cwd=tmp_path)
+    assert answer.returncode == 0
+    for word in ("mtl_lapa_1pct", "scale: demo, paper, small, study", "python train.py experiment=", "label_fraction"):
+        assert word in answer.stdout
+
+
+@pytest.mark.slow
+def test_first_run_dry_run_and_all_done(lapa: Path, tmp_path: Path) -> None:
+    words = ["experiment=mtl_lapa_10pct", *TINY, f"datamodule.root={lapa}"]
+    dry = door("train.py", *words, "dry_run=true", cwd=tmp_path)
+    assert dry.returncode == 0
+    assert dry.stdout.count("new") == 2
+    assert not (tmp_path / "outputs" / "runs").exists()
+
+    first = door("train.py", *words, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "mIoU" in first.stdout
+    assert not list(tmp_path.glob("lightning_logs")), "nothing is written outside the output folder"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs"]
+
+    light = (
+        "import runpy, sys; sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv[0].rpartition('/')[0]);"
+        "runpy.run_path(sys.argv[0], run_name='__main__');"
+        "heavy = {'torch', 'pytorch_lightning', 'albumentations', 'cv2', 'wandb'} & sys.modules.keys();"
+        "assert not heavy, heavy"
+    )
+    again = subprocess.run(
+        [sys.executable, "-c", light, str(ROOT / "train.py"), *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("Done already") == 2
+
+    report = door("report.py", cwd=tmp_path)
+    assert report.returncode == 0, report.stderr
+    assert (tmp_path / "outputs" / "report" / "index.html").is_file()
+
+
+def test_prepare_draws_a_data_set_and_finds_it_again(tmp_path: Path) -> None:
+    words = ["task=synthetic_faces", "layout=lapa", "count=12", "size=32", "workers=1", "out=drawn/LaPa"]
+    first = door("prepare.py", *words, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert len(list((tmp_path / "drawn" / "LaPa").glob("*/labels/*.png"))) == 12
+    assert door("prepare.py", *words, cwd=tmp_path).returncode == 0
+    other = door("prepare.py", *words, "seed=9", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "drawn/LaPa" in other.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["task=synthetic_face"], [], ["task=synthetic_faces", "count=ten"], ["task=synthetic_faces", "cuont=10"]]
+)
+def test_prepare_says_what_cannot_be(words: list[str], tmp_path: Path) -> None:
+    answer = door("prepare.py", *words, cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "Traceback" not in answer.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_report_without_runs(tmp_path: Path) -> None:
+    answer = door("report.py", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "outputs" in answer.stderr
+    assert "train.py" in answer.stderr

@@ -1,0 +1,114 @@
+"""Every configuration composes and passes the schema; what cannot be is said with the nearest right key."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.errors import ConfigError
+from engine.schema import FREE, KEYS, check, explain_overrides, flatten, group_options
+from tests.conftest import settings_of
+
+ONE = "experiment=mtl_lapa_1pct"
+
+
+@pytest.mark.parametrize("experiment", group_options("experiment"))
+def test_every_experiment_composes(experiment: str) -> None:
+    settings = check(settings_of(f"experiment={experiment}"))
+    assert settings["experiment"] == experiment
+    method, _, fraction = experiment.partition("_lapa")
+    assert settings["method"] == method
+    assert (
+        settings["label_fraction"] == {"": 1.0, "_full": 1.0, "_05pct": 0.005, "_1pct": 0.01, "_10pct": 0.1}[fraction]
+    )
+
+
+@pytest.mark.parametrize("scale", group_options("scale"))
+@pytest.mark.parametrize("trainer", group_options("trainer"))
+def test_every_scale_and_trainer_composes(scale: str, trainer: str) -> None:
+    settings = check(settings_of(ONE, f"scale={scale}", f"trainer={trainer}"))
+    assert settings["scale"] == scale
+    assert settings["recipe"] == ("paper" if scale == "paper" else "tuned")
+
+
+def test_the_paper_as_published() -> None:
+    """Implementation details of the paper, at the defaults."""
+    settings = check(settings_of("experiment=mtl_lapa"))
+    assert settings["datamodule.image_size"] == 480
+    assert (settings["model.encoder"], settings["model.encoder_weights"]) == ("resnet50", "imagenet")
+    assert settings["pretrain.augmentation.rotation"] == 30
+    assert settings["pretrain.augmentation.scale"] == [0.75, 1.25]
+    assert settings["finetune.augmentation.rotation"] == 15
+    assert settings["finetune.augmentation.scale"] == [0.8, 1.2]
+    assert (settings["pretrain.patches"], settings["pretrain.patch_size"]) == (128, [32, 64])
+    assert settings["pretrain.masking"] == "central"
+    for stage, rate in (("pretrain", 1e-4), ("finetune", 1e-5)):
+        assert settings[f"{stage}.optimizer.name"] == "sgd"
+        assert settings[f"{stage}.optimizer.lr"] == rate
+        assert settings[f"{stage}.batch_size"] == 16
+        assert settings[f"{stage}.augmentation.flip"] == settings[f"{stage}.augmentation.color"] == 0
+    assert settings["pretrain.epochs"] == 500
+    assert settings["finetune.lambda_ce"] == settings["finetune.lambda_dice"] == 0.5
+    assert settings["finetune.loss"] == "focal_dice"
+
+
+def test_recipe_on_the_command_line_wins_over_the_scales() -> None:
+    assert check(settings_of(ONE, "scale=demo", "recipe=paper"))["finetune.optimizer.name"] == "sgd"
+
+
+def test_the_schema_knows_every_composed_key_and_no_other() -> None:
+    composed = {name for name in flatten(settings_of(ONE)) if name not in FREE}
+    assert composed == set(KEYS)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("label_fraction=2", "label_fraction=2 .*\n.*above 0 and at most 1"),
+        ("label_fraction=0", "label_fraction=0"),
+        ("label_fraction=ten", "label_fraction=ten"),
+        ("seed=-1", "seed=-1 .*\n.*at least 0"),
+        ("seed=true", "seed=True"),
+        ("finetune.seed=1.5", r"finetune.seed=1\.5"),
+        ("finetune.loss=focal_dcie", "Did you mean focal_dice"),
+        ("datamodule.image_size=100", "multiple of 32"),
+        ("pretrain.patch_size=[64,32]", "smallest, largest"),
+        ("pretrain.patch_size=[32]", "smallest, largest"),
+        ("finetune.optimizer.lr=0", "above 0"),
+        ("finetune.optimizer.lr=inf", "lr=inf"),
+        ("method=mlt", "Did you mean mtl"),
+        ("finetune.validate_every=501", "beyond"),
+        ("+finetune.los=ce", "Did you mean finetune.loss"),
+        ("+pretrain.optimiser.lr=1", "Did you mean pretrain.optimizer.lr"),
+    ],
+)
+def test_what_cannot_be_is_said(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check(settings_of(ONE, override))
+
+
+def test_integers_are_numbers() -> None:
+    assert check(settings_of(ONE, "label_fraction=1")) == check(settings_of(ONE, "label_fraction=1.0"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["experiment=mtl_lap"], "Did you mean mtl_lapa?"),
+        (["scale=dmeo"], "one of demo, paper, small, study. Did you mean demo?"),
+        (["labelfraction=0.1"], "Did you mean label_fraction?"),
+        (["finetune.lr=0.1"], "Did you mean finetune.optimizer.lr?"),
+        (["datamodule.rot=x"], "Did you mean datamodule.root?"),
+        (["epochs=3"], "epochs?"),
+        (["experimnt=mtl_lapa"], "Did you mean experiment?"),
+        (["verbose"], "key=value"),
+    ],
+)
+def test_refused_overrides_are_explained(overrides: list[str], message: str) -> None:
+    explanation = explain_overrides(overrides)
+    assert explanation is not None
+    assert message in explanation
+
+
+def test_good_overrides_need_no_explanation() -> None:
+    good = [ONE, "scale=demo,small", "+callbacks.mine._target_=x", "~logger.wandb", "seed=1"]
+    assert explain_overrides(good) is None

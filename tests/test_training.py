@@ -1,0 +1,290 @@
+"""Whole runs: both stages, skipping, resuming, failing, and what they leave on disk."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from omegaconf import OmegaConf
+
+from engine.building import build_datamodule, build_module
+from engine.errors import DataError
+from engine.schema import check
+from engine.stages import Run, plan
+from engine.training import train
+from lightning_modules.pretraining import MaskedPretraining
+from tests.conftest import ROOT, TINY, settings_of
+
+
+def command(root: Path, output: Path, *overrides: str, experiment: str = "mtl_lapa_10pct") -> list[Run]:
+    """Run a training command to its end; the runs that it consists of."""
+    words = (f"experiment={experiment}", *TINY, f"datamodule.root={root}", f"output_dir={output}", *overrides)
+    config = settings_of(*words)
+    train(OmegaConf.create(config))
+    return plan(check(config))
+
+
+@pytest.fixture(scope="module")
+def finished(lapa: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """Both stages, trained without interruption."""
+    return command(lapa, tmp_path_factory.mktemp("finished"))
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return torch.load(run.folder.best, weights_only=True)["state_dict"]
+
+
+def rows(run: Run) -> list[dict[str, str]]:
+    with run.folder.curves.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same_weights(first: Run, second: Run) -> None:
+    one, other = weights(first), weights(second)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def test_both_stages_leave_a_whole_run_folder(finished: list[Run]) -> None:
+    for run in finished:
+        status = run.folder.status
+        assert run.folder.state == status["state"] == "done"
+        assert status["error"] is None
+        for key in ("experiment", "method", "ablation", "recipe", "scale", "seed", "git_sha", "wandb_ids", "subset"):
+            assert key in status
+        assert status["dataset"] == "lapa"
+        assert status["origin"] == "drawn"
+        assert status["data_digest"] == run.identity["data"]
+        assert status["parameters"] > 10e6
+        assert status["images_per_second"] > 0
+        assert status["seconds"] > 0
+        assert status["peak_memory_mb"] > 100
+        assert OmegaConf.load(run.folder.config).experiment == "mtl_lapa_10pct"
+        assert run.folder.best.is_file()
+        assert not run.folder.last.exists(), "the optimiser's state goes when the run is done"
+        assert [int(row["step"]) for row in rows(run)] == [0, 1, 2, 3]
+        assert all(float(row["train/loss"]) > 0 for row in rows(run))
+        assert sorted(path.name for path in run.folder.panels.glob("*.png")) == ["epoch_0001.png", "epoch_0002.png"]
+    pretrain, finetune = finished
+    assert finetune.folder.status["upstream"] == [pretrain.id]
+    assert pretrain.folder.status["label_fraction"] is None
+    assert finetune.folder.status["labelled"] == 3
+    assert pretrain.folder.status["metrics"].keys() == {"val/loss", "val/psnr"}
+    metrics = finetune.folder.status["metrics"]
+    assert {"test/miou", "test/mean_f1", "test/pixel_accuracy", "test/iou/hair", "val/miou"} <= metrics.keys()
+    assert 0 < metrics["test/miou"] < metrics["test/pixel_accuracy"] < 1
+    assert rows(finetune)[1]["val/miou"] != ""
+    assert rows(finetune)[0]["val/miou"] == ""
+    assert len(list((finetune.folder.panels / "test").glob("*.prediction.png"))) == 4
+    assert len(list((pretrain.folder.panels / "val").glob("*.reconstruction.png"))) == 4
+
+
+def test_best_is_plain_and_holds_what_it_takes_to_rebuild(finished: list[Run]) -> None:
+    best = torch.load(finished[0].folder.best, weights_only=True)
+    module = MaskedPretraining(**best["hyper_parameters"])
+    module.load_state_dict(best["state_dict"])
+    assert json.loads(json.dumps(best["hyper_parameters"])) == best["hyper_parameters"]
+    assert best["id"] == finished[0].id
+
+
+def test_best_is_the_best_by_validation(finished: list[Run]) -> None:
+    finetune = finished[1]
+    scores = [float(row["val/miou"]) for row in rows(finetune) if row["val/miou"]]
+    assert len(scores) == 2
+    assert finetune.folder.status["metrics"]["val/miou"] == pytest.approx(max(scores))
+    assert torch.load(finetune.folder.best, weights_only=True)["epoch"] == 1 + scores.index(max(scores))
+
+
+def test_fine_tuning_starts_from_the_pretrained_trunk(finished: list[Run]) -> None:
+    pretrain, finetune = finished
+    start = build_module(finetune).state_dict()
+    handed_over = weights(pretrain)
+    trunk = [name for name in start if ".trunk." in name]
+    assert len(trunk) > 200
+    assert all(torch.equal(start[name], handed_over[name]) for name in trunk)
+
+
+def test_what_is_done_is_skipped(
+    finished: list[Run], lapa: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("engine.fitting.fit", refuse)
+    again = command(lapa, finished[0].folder.output_dir)
+    assert [run.id for run in again] == [run.id for run in finished]
+    assert capsys.readouterr().out.count("Done already") == 2
+
+
+def test_same_configuration_same_numbers(finished: list[Run], lapa: Path, tmp_path: Path) -> None:
+    again = command(lapa, tmp_path, "datamodule.workers=1", "datamodule.eval_batch_size=3")
+    for first, second in zip(finished, again, strict=True):
+        assert first.id == second.id
+        assert_same_weights(first, second)
+        assert [row["train/loss"] for row in rows(first)] == [row["train/loss"] for row in rows(second)]
+    for name, value in finished[1].folder.status["metrics"].items():
+        if "loss" not in name and value == value:
+            assert again[1].folder.status["metrics"][name] == value, name
+
+
+@pytest.mark.parametrize("stage", ["MaskedPretraining", "FaceParsing"])
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_interrupted_and_resumed_equals_uninterrupted(
+    finished: list[Run], lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, step: int
+) -> None:
+    """Ctrl-C in the first epoch, at the start of the second and within it."""
+    from lightning_modules import parsing, pretraining
+
+    module = {"MaskedPretraining": pretraining.MaskedPretraining, "FaceParsing": parsing.FaceParsing}[stage]
+    original = module.training_step
+
+    def interrupted(self: Any, batch: dict[str, Any], index: int) -> torch.Tensor:
+        if self.trainer.global_step == step:
+            raise KeyboardInterrupt
+        return original(self, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "training_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            command(lapa, tmp_path)
+    index = ["MaskedPretraining", "FaceParsing"].index(stage)
+    config = settings_of("experiment=mtl_lapa_10pct", *TINY, f"datamodule.root={lapa}", f"output_dir={tmp_path}")
+    assert plan(check(config))[index].folder.state == "interrupted"
+
+    resumed = command(lapa, tmp_path)
+    for first, second in zip(finished, resumed, strict=True):
+        assert_same_weights(first, second)
+        assert first.folder.curves.read_bytes() == second.folder.curves.read_bytes()
+        assert first.folder.status["metrics"] == pytest.approx(second.folder.status["metrics"], nan_ok=True, rel=0)
+    assert resumed[index].folder.status["attempts"] == 2
+
+
+def test_force_trains_again_and_keeps_the_earlier_run(lapa: Path, tmp_path: Path) -> None:
+    (run,) = command(lapa, tmp_path, experiment="baseline_lapa_10pct")
+    before = weights(run)
+    (again,) = command(lapa, tmp_path, "force=true", experiment="baseline_lapa_10pct")
+    assert again.id == run.id
+    aside = tmp_path / "replaced" / f"{run.folder.name}-1"
+    kept = torch.load(aside / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(value, weights(again)[name]) for name, value in kept.items())
+    assert kept.keys() == before.keys()
+
+
+def test_broken_picture_fails_the_run_by_name_and_nothing_is_lost(lapa: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(lapa, tmp_path / "LaPa"))
+    victim = sorted((copy / "test" / "images").iterdir())[0]
+    victim.write_bytes(victim.read_bytes()[:500])
+    with pytest.raises(DataError, match=victim.name):
+        command(copy, tmp_path / "out", experiment="baseline_lapa_10pct")
+    (status,) = [json.loads(path.read_text()) for path in (tmp_path / "out" / "runs").glob("*/status.json")]
+    assert status["state"] == "failed"
+    assert victim.name in status["error"]
+    assert list((tmp_path / "out" / "runs").glob("*/checkpoints/last.ckpt")), "the training itself is kept"
+
+
+def test_running_with_a_free_lock_means_interrupted(lapa: Path, tmp_path: Path) -> None:
+    config = settings_of("experiment=mtl_lapa_10pct", *TINY, f"datamodule.root={lapa}", f"output_dir={tmp_path}")
+    folder = plan(check(config))[0].folder
+    assert folder.state == "new"
+    folder.write_status(state="running")
+    assert folder.state == "interrupted"
+    with folder.lock():
+        assert folder.state == "running"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("finetune.transfer=encoder", "finetune.loss=ce", "finetune.score_at=input", "pretrain.loss=l1"),
+        ("recipe=paper", "pretrain.masking=anywhere", "pretrain.loss_over=image", "pretrain.fill=noise"),
+        (
+            "trainer.precision=bf16-mixed",
+            "trainer.channels_last=true",
+            "pretrain.loss_over=masked",
+            "pretrain.fill=mean",
+        ),
+        ("pretrain.steps_per_epoch=null", "pretrain.batch_size=6", "pretrain.reduction=sum", "pretrain.epochs=1"),
+    ],
+)
+def test_every_choice_trains(lapa: Path, tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    runs = command(lapa, tmp_path, *overrides)
+    assert all(run.folder.done for run in runs)
+    if "pretrain.steps_per_epoch=null" in overrides:
+        assert len(rows(runs[0])) == 6, "32 faces in batches of 6, the last one smaller"
+
+
+def test_wandb_runs_are_written_offline_beside_the_run(
+    lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    runs = command(lapa, tmp_path, "logger=wandb", "finetune.epochs=1", "pretrain.epochs=1")
+    for run in runs:
+        assert run.folder.status["wandb_ids"] == [f"{run.folder.name}-1"]
+        (folder,) = run.folder.path.glob("wandb/offline-run-*")
+        answer = subprocess.run(
+            [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        records = [json.loads(line) for line in answer.stdout.splitlines() if line.startswith("{")]
+        (header,) = [record["run"] for record in records if record["type"] == "run"]
+        assert header["job_type"] == run.stage.name
+        assert header["run_group"] == "mtl_lapa_10pct"
+        assert {"mtl", "lapa", "scale:demo"} <= set(header["tags"])
+        assert [record for record in records if record["type"] == "exit"], "the run is finished"
+        logged = answer.stdout
+        for name in ("train/loss", "train/lr", "val/loss", "panels", "val/psnr" if run is runs[0] else "val/iou/hair"):
+            assert name in logged, name
+
+
+@pytest.mark.slow
+def test_two_processes_train_together_and_score_as_one(finished: list[Run], lapa: Path, tmp_path: Path) -> None:
+    """Lightning's ddp on the CPU: both stages in two processes, one run folder, every test face scored once."""
+    words = [
+        "experiment=mtl_lapa_10pct",
+        *TINY,
+        f"datamodule.root={lapa}",
+        f"output_dir={tmp_path}",
+        "trainer.devices=2",
+        "trainer.strategy=ddp",
+        "datamodule.eval_batch_size=1",
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    answer = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *words],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert answer.returncode == 0, answer.stderr
+    runs = plan(check(settings_of(*words)))
+    for run, alone in zip(runs, finished, strict=True):
+        assert run.folder.done
+        assert run.id != alone.id, "batch statistics are of each process's share"
+        assert [int(row["step"]) for row in rows(run)] == [0, 1, 2, 3]
+        assert run.folder.status["attempts"] == 1
+    again = command(
+        lapa, tmp_path, "trainer.devices=2", "trainer.strategy=ddp", "datamodule.eval_batch_size=1"
+    )  # in this process: everything is done
+    assert [run.id for run in again] == [run.id for run in runs]
+    module = build_module(runs[1])
+    module.load_state_dict(weights(runs[1]))
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
+    alone_scores = trainer.test(module, build_datamodule(runs[1]), verbose=False)[0]
+    for name in ("test/miou", "test/mean_f1", "test/pixel_accuracy"):
+        assert runs[1].folder.status["metrics"][name] == pytest.approx(alone_scores[name], abs=1e-6)
