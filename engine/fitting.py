@@ -19,14 +19,13 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor
 from pytorch_lightning.loggers import Logger, WandbLogger
-from pytorch_lightning.utilities import rank_zero_only
 
 from callbacks.throughput import Throughput
 from engine.building import build_datamodule, build_module
 from engine.checkpoints import AtomicCheckpointIO, EpochCheckpoint
 from engine.curves import Curves
 from engine.files import write_atomically
-from engine.runs import git_state
+from engine.runs import git_state, is_leader
 from engine.stages import FINETUNE, PRETRAIN, Run
 from engine.training import describe
 
@@ -42,7 +41,7 @@ def fit(run: Run, config: dict[str, Any]) -> None:
         UserError: for broken data or settings; any other error of the training itself. The status says so first.
     """
     folder = run.folder
-    if rank_zero_only.rank:  # beside the process that keeps the run folder
+    if not is_leader():  # beside the process that keeps the run folder
         with _quiet(), _interruptible():
             _fit(run, config, attempt=0)
         return
@@ -95,7 +94,7 @@ def _fit(run: Run, config: dict[str, Any], attempt: int) -> dict[str, Any]:
         default_root_dir=run.folder.path,
     )
     resume = run.folder.last if run.folder.last.is_file() else None
-    if resume is None and not rank_zero_only.rank:
+    if resume is None and is_leader():
         run.folder.curves.unlink(missing_ok=True)
     with _wandb_finished(loggers):
         trainer.fit(module, datamodule, ckpt_path=resume, weights_only=True)
@@ -151,7 +150,7 @@ def _loggers(run: Run, config: dict[str, Any], attempt: int) -> list[Logger]:
     """``metrics.csv``, and a W&B run for this attempt: a hard exit leaves an offline file that cannot be continued."""
     loggers: list[Logger] = [Curves(run.folder.curves)]
     wandb = config["logger"].get("wandb")
-    if wandb is None or wandb["mode"] == "disabled" or rank_zero_only.rank:
+    if wandb is None or wandb["mode"] == "disabled" or not is_leader():
         return loggers
     import wandb as client
 

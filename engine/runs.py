@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,11 @@ class RunFolder:
             number += 1
         aside.parent.mkdir(parents=True, exist_ok=True)
         self.path.rename(aside)
+
+
+def is_leader() -> bool:
+    """Whether this process keeps the run folder: of those that train together, the first."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0
 
 
 def git_state() -> str | None:

@@ -30,9 +30,10 @@ def configure_optimizer(
             lr=optimizer["lr"],
             momentum=optimizer["momentum"],
             weight_decay=optimizer["weight_decay"],
+            fused=True,
         )
     else:
-        chosen = torch.optim.AdamW(parameters, lr=optimizer["lr"], weight_decay=optimizer["weight_decay"])
+        chosen = torch.optim.AdamW(parameters, lr=optimizer["lr"], weight_decay=optimizer["weight_decay"], fused=True)
     warmup = round(schedule["warmup"] * steps)
     cosine = schedule["name"] == "cosine"
 

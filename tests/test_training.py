@@ -145,7 +145,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     """Ctrl-C in the first epoch, at the start of the second and within it."""
     from lightning_modules import parsing, pretraining
 
-    module = {"MaskedPretraining": pretraining.MaskedPretraining, "FaceParsing": parsing.FaceParsing}[stage]
+    module: Any = {"MaskedPretraining": pretraining.MaskedPretraining, "FaceParsing": parsing.FaceParsing}[stage]
     original = module.training_step
 
     def interrupted(self: Any, batch: dict[str, Any], index: int) -> torch.Tensor:
