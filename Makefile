@@ -35,7 +35,7 @@ format: setup ## let ruff put the code in shape
 	$(PYTHON) -m ruff check --fix .
 
 bench: setup ## what is claimed about speed, measured
-	@for file in benchmarks/*.py; do echo "== $$file"; $(PYTHON) $$file || exit 1; done
+	@for file in benchmarks/*.py; do echo "== $$file"; PYTHONPATH=. $(PYTHON) $$file || exit 1; done
 
 clean: ## remove the virtual environment and caches; runs and data stay
 	rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache

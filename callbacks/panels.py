@@ -24,8 +24,8 @@ class Panels(Callback):
     """A grid of the first faces of the validation set at about ten moments of the training, and each tile of the end.
 
     Pre-training shows input, masked input and reconstruction, parsing shows picture, truth and prediction.
-    ``panels/epoch_0010.png`` is such a grid; ``panels/{val,test}/<face>.<column>.png`` are single tiles of the last
-    weights in pre-training and of the best ones on the test set in parsing.
+    ``panels/epoch_0010.png`` is such a grid; ``panels/{val,test}/<face>.<column>.png`` are single tiles, of the
+    newest weights in pre-training and of the best ones on the test set in parsing.
 
     Args:
         count: number of faces.
@@ -33,7 +33,7 @@ class Panels(Callback):
 
     def __init__(self, count: int = 6) -> None:
         self.count = count
-        self.folder: Path | None = None
+        self._tenth = 0
 
     @torch.no_grad()
     def on_validation_batch_end(
@@ -45,19 +45,18 @@ class Panels(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        last = trainer.current_epoch + 1 == trainer.max_epochs
-        every = max(1, (trainer.max_epochs or 1) // 10)
-        due = last or (trainer.current_epoch + 1) % every == 0
-        if batch_idx or not due or not trainer.is_global_zero or self.folder is None:
+        tenth = 10 * (trainer.current_epoch + 1) // (trainer.max_epochs or 1)
+        if batch_idx or tenth <= self._tenth or not trainer.is_global_zero:
             return
+        self._tenth = tenth
         tiles = self._tiles(trainer, pl_module, batch)
         picture = grid(tiles)
-        _save(picture, self.folder / f"epoch_{trainer.current_epoch + 1:04d}.png")
+        _save(picture, _folder(trainer) / f"epoch_{trainer.current_epoch + 1:04d}.png")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image("panels", [picture], step=None, caption=[" | ".join(tiles)])
-        if last and isinstance(pl_module, MaskedPretraining):
-            self._save_tiles(tiles, batch["id"], "val")
+        if isinstance(pl_module, MaskedPretraining):
+            _save_tiles(tiles, batch["id"], _folder(trainer) / "val")
 
     @torch.no_grad()
     def on_test_batch_end(
@@ -70,7 +69,7 @@ class Panels(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         if batch_idx == 0 and trainer.is_global_zero:
-            self._save_tiles(self._tiles(trainer, pl_module, batch), batch["id"], "test")
+            _save_tiles(self._tiles(trainer, pl_module, batch), batch["id"], _folder(trainer) / "test")
 
     def _tiles(self, trainer: Trainer, module: LightningModule, batch: dict[str, Any]) -> Tiles:
         if isinstance(module, MaskedPretraining):
@@ -78,13 +77,6 @@ class Panels(Callback):
         assert isinstance(module, FaceParsing)  # noqa: S101
         labels = trainer.datamodule.layout.labels  # type: ignore[attr-defined]
         return parsing_tiles(module, batch, self.count, labels)
-
-    def _save_tiles(self, tiles: Tiles, ids: list[str], split: str) -> None:
-        if self.folder is None:
-            return
-        for column, pictures in tiles.items():
-            for face, picture in zip(ids, pictures, strict=False):
-                _save(picture, self.folder / split / f"{face}.{column}.png")
 
 
 def reconstruction_tiles(module: MaskedPretraining, batch: dict[str, Any], count: int) -> Tiles:
@@ -119,6 +111,16 @@ def _join(pictures: list[np.ndarray], gap: int, axis: int) -> np.ndarray:
     white = np.full(shape, 255, dtype=np.uint8)
     parts = [part for picture in pictures for part in (picture, white)][:-1]
     return np.concatenate(parts, axis=axis)
+
+
+def _folder(trainer: Trainer) -> Path:
+    return Path(trainer.default_root_dir) / "panels"
+
+
+def _save_tiles(tiles: Tiles, ids: list[str], folder: Path) -> None:
+    for column, pictures in tiles.items():
+        for face, picture in zip(ids, pictures, strict=False):
+            _save(picture, folder / f"{face}.{column}.png")
 
 
 def _save(picture: np.ndarray, path: Path) -> None:

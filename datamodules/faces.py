@@ -36,8 +36,8 @@ class MaskedFaces(Dataset[dict[str, Any]]):
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         epoch, position, index = draw
         sample = self.samples[index]
-        image, _ = read_image(sample.image, self.transform.least_source)
-        image, _ = self.transform(image, None, epoch, position)
+        picture = read_image(sample.image, self.transform.least_source)
+        image, _ = self.transform(picture.pixels, None, epoch, position, picture.extent)
         # The fourth number keeps the patches' random stream apart from the augmentation's.
         rng = np.random.default_rng([self.transform.seed, epoch, position, 1])
         patches = draw_patches(rng, self.masking)
@@ -70,9 +70,9 @@ class LabelledFaces(Dataset[dict[str, Any]]):
         sample = self.samples[index]
         if sample.label is None:
             raise ValueError(f"{sample.id} has no label map; unlabelled faces belong into MaskedFaces")
-        image, size = read_image(sample.image, self.transform.least_source)
-        full_label = read_label(sample.label, self.layout.labels, size)
-        image, label = self.transform(image, full_label, epoch, position)
+        picture = read_image(sample.image, self.transform.least_source)
+        full_label = read_label(sample.label, self.layout.labels, picture.size)
+        image, label = self.transform(picture.pixels, full_label, epoch, position, picture.extent)
         item = {"image": to_tensor(image), "label": torch.from_numpy(label).long(), "id": sample.id}
         if self.full:
             item["full_label"] = torch.from_numpy(full_label)

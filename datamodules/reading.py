@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,23 @@ from datamodules.labels import IGNORE, LabelSet
 from engine.errors import DataError
 
 
-def read_image(path: Path, least: int | None = None) -> tuple[np.ndarray, tuple[int, int]]:
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB.
+        size: (H, W) stored in the file.
+        extent: (height, width) of the file's whole picture in the decoded pixels: where it is shrunk by a factor that
+            does not divide its size, the last row and column reach a fraction of a pixel beyond it.
+    """
+
+    pixels: np.ndarray
+    size: tuple[int, int]
+    extent: tuple[float, float]
+
+
+def read_image(path: Path, least: int | None = None) -> Picture:
     """A picture as RGB, decoded no larger than needed.
 
     Large photographs are shrunk by a whole factor as they are decoded (in the JPEG decoder where it can, by box
@@ -21,9 +38,6 @@ def read_image(path: Path, least: int | None = None) -> tuple[np.ndarray, tuple[
         path: the picture.
         least: both sides stay at least this many pixels where the file has them; None decodes in full.
 
-    Returns:
-        The picture, (H, W, 3) uint8, and the size (H, W) stored in the file.
-
     Raises:
         DataError: if the file cannot be read.
     """
@@ -31,13 +45,14 @@ def read_image(path: Path, least: int | None = None) -> tuple[np.ndarray, tuple[
         with Image.open(path) as file:
             width, height = file.size
             factor = 1 if least is None else max(1, min(width, height) // least)
-            if factor > 1:
-                file.draft("RGB", (-(-width // factor), -(-height // factor)))  # JPEG alone heeds this
+            # The JPEG decoder shrinks by 2, 4 or 8; other formats heed no draft.
+            drafted = file.draft("RGB", (-(-width // factor), -(-height // factor))) if factor > 1 else None
+            across, down = drafted[1][2:] if drafted else (width, height)
             image = file.convert("RGB")
             factor = 1 if least is None else max(1, min(image.size) // least)
             if factor > 1:
                 image = image.reduce(factor)
-            return np.asarray(image), (height, width)
+            return Picture(np.asarray(image), (height, width), (down / factor, across / factor))
     except (OSError, SyntaxError, ValueError) as fault:
         raise DataError(f"Cannot read the picture {path}: {fault}.\nReplace the file or remove the face.") from fault
 

@@ -64,8 +64,7 @@ def manifest(folder: Path, dataset: str, ids: list[str], fraction: float, subset
         draft = path.with_suffix(f".{os.getpid()}.tmp")
         draft.write_text("\n".join(chosen) + "\n", encoding="utf-8")
         draft.replace(path)
-    chosen = path.read_text(encoding="utf-8").split("\n")
-    chosen = [line for line in chosen if line]
+    chosen = [line for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if line]
     unknown = sorted(set(chosen) - set(everything))
     if unknown or not chosen:
         raise DataError(

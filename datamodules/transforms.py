@@ -43,8 +43,8 @@ class Augmentation:
     color: float = 0.0
 
 
-def affine_matrix(source: tuple[int, int], size: int, angle: float, zoom: float, mirror: bool) -> np.ndarray:
-    """The 2x3 matrix that takes pixel centres of a (H, W) picture to those of a ``size`` x ``size`` one.
+def affine_matrix(source: tuple[float, float], size: int, angle: float, zoom: float, mirror: bool) -> np.ndarray:
+    """The 2x3 matrix that takes pixel centres of a picture of (H, W) pixels to those of a ``size`` x ``size`` one.
 
     The whole picture fills the output; angle (degrees, counter-clockwise) and zoom turn about its centre. At angle 0
     and zoom 1 this is exactly the resize that ``interpolate(align_corners=False)`` undoes.
@@ -69,6 +69,7 @@ class WarpToSize(A.DualTransform):
         self.size = size
         self.augmentation = augmentation
         self.flip_table = None if labels is None else labels.flip_table
+        self.extent: tuple[float, float] | None = None  # of the next picture, where it is not its number of pixels
 
     def get_params(self) -> dict[str, Any]:
         move = self.augmentation
@@ -79,16 +80,19 @@ class WarpToSize(A.DualTransform):
         }
 
     def apply(self, img: np.ndarray, angle: float, zoom: float, mirror: bool, **_: Any) -> np.ndarray:
-        return self._warp(img, (angle, zoom, mirror), cv2.INTER_LINEAR, tuple(round(255 * mean) for mean in MEAN))
+        border = tuple(round(255 * mean) for mean in MEAN)
+        return self._warp(img, self.extent or img.shape[:2], (angle, zoom, mirror), cv2.INTER_LINEAR, border)
 
     def apply_to_mask(self, mask: np.ndarray, angle: float, zoom: float, mirror: bool, **_: Any) -> np.ndarray:
-        label = self._warp(mask, (angle, zoom, mirror), cv2.INTER_NEAREST, (IGNORE,))
+        label = self._warp(mask, mask.shape[:2], (angle, zoom, mirror), cv2.INTER_NEAREST, (IGNORE,))
         if mirror and self.flip_table is not None:
             return self.flip_table[label]
         return label
 
-    def _warp(self, array: np.ndarray, move: tuple[float, float, bool], flag: int, border: tuple) -> np.ndarray:
-        matrix = affine_matrix((array.shape[0], array.shape[1]), self.size, *move)
+    def _warp(
+        self, array: np.ndarray, extent: tuple, move: tuple[float, float, bool], flag: int, border: tuple
+    ) -> np.ndarray:
+        matrix = affine_matrix(extent, self.size, *move)
         size = (self.size, self.size)
         return cv2.warpAffine(array, matrix, size, flags=flag, borderMode=cv2.BORDER_CONSTANT, borderValue=border)
 
@@ -108,23 +112,34 @@ class FaceTransform:
         self.seed = seed
         self.augmented = augmentation is not None
         move = augmentation or Augmentation()
-        steps: list[A.BasicTransform] = [WarpToSize(size, move, labels)]
+        self.warp = WarpToSize(size, move, labels)
+        steps: list[A.BasicTransform] = [self.warp]
         if move.color > 0:
             change = 0.4 * move.color
             steps.append(A.ColorJitter(change, change, change, hue=0.05 * move.color, p=0.8))
         steps.append(A.Normalize(MEAN, STD))
-        # Warps reach beyond whole-picture agreement: a picture may be decoded smaller than its label map.
+        # The sizes of a picture and its label map may differ here: pictures are decoded no larger than needed.
         self.compose = A.Compose(steps, is_check_shapes=False)
 
     @property
     def least_source(self) -> int:
         """Side, in pixels, below which a picture would be magnified at the largest zoom."""
-        return round(self.size * (self.compose.transforms[0].augmentation.scale[1]))
+        return round(self.size * (self.warp.augmentation.scale[1]))
 
     def __call__(
-        self, image: np.ndarray, label: np.ndarray | None, epoch: int, position: int
+        self,
+        image: np.ndarray,
+        label: np.ndarray | None,
+        epoch: int,
+        position: int,
+        extent: tuple[float, float] | None = None,
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Picture (H, W, 3) uint8 -> (size, size, 3) float32; label map (h, w) -> (size, size) uint8."""
+        """Picture (H, W, 3) uint8 -> (size, size, 3) float32; label map (h, w) -> (size, size) uint8.
+
+        ``extent`` is the picture's height and width where they are not whole pixels, see
+        :class:`datamodules.reading.Picture`.
+        """
+        self.warp.extent = extent
         self.compose.set_random_state(
             np.random.default_rng([self.seed, epoch, position]),
             random.Random(f"{self.seed}/{epoch}/{position}"),  # noqa: S311

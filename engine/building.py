@@ -5,18 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from datamodules.faces import FaceDataModule
 from datamodules.patches import Masking
 from datamodules.transforms import Augmentation
+from engine.checkpoints import load
 from engine.errors import ConfigError
+from engine.schema import nearest
 from engine.stages import PRETRAIN, Run
 from lightning_modules.parsing import FaceParsing
 from lightning_modules.pretraining import MaskedPretraining
-from models.encoders import EncoderWeightsError, encoder_state
+from models.encoders import EncoderWeightsError, encoder_names, encoder_state
 from models.masking import central_box, patch_sides
 from models.parser import transfer
 
@@ -47,6 +48,23 @@ def build_datamodule(run: Run) -> FaceDataModule:
     )
 
 
+def require_encoder(name: str) -> str:
+    """The name itself, if UNet++ takes an encoder of that name.
+
+    Raises:
+        ConfigError: with the nearest name that exists.
+    """
+    known = [encoder for encoder in encoder_names() if not encoder.startswith("mit_b")]  # UNet++ takes no transformer
+    if name not in known and not name.startswith("tu-"):
+        near = nearest(name, known)
+        raise ConfigError(
+            f"model.encoder={name} does not exist or does not fit UNet++.\n"
+            f"Expected: a convolutional encoder of segmentation-models-pytorch, as resnet50."
+            + (f" Did you mean {near}?" if near else "")
+        )
+    return name
+
+
 def build_module(run: Run) -> LightningModule:
     """The Lightning module of a stage, at its start: encoder weights loaded, or the pre-trained part handed over.
 
@@ -54,7 +72,7 @@ def build_module(run: Run) -> LightningModule:
         ConfigError: if the encoder or its weights are not to be had, or do not fit.
     """
     common: dict[str, Any] = {
-        "encoder": run.settings["model.encoder"],
+        "encoder": require_encoder(run.settings["model.encoder"]),
         "features": run.settings["model.features"],
         "optimizer": run.group("optimizer"),
         "schedule": run.group("schedule"),
@@ -66,7 +84,7 @@ def build_module(run: Run) -> LightningModule:
     terms = ("loss", "lambda_ce", "lambda_dice", "alpha", "gamma")
     module = FaceParsing(run.layout.labels.classes, **{name: run.setting(name) for name in terms}, **common)
     if run.upstream is not None:
-        trained = torch.load(run.upstream.folder.best, map_location="cpu", weights_only=True)["state_dict"]
+        trained = load(run.upstream.folder.best)["state_dict"]
         weights = {name.removeprefix("model."): value for name, value in trained.items()}
         report = transfer(module.model, weights, run.setting("transfer"))
         print(f"From {run.upstream.folder.name}: {report}")

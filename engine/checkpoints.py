@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from engine.curves import Curves
+from engine.errors import DataError
 
 
 def save_atomically(content: dict[str, Any], path: Path) -> None:
@@ -26,6 +29,31 @@ def save_atomically(content: dict[str, Any], path: Path) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A checkpoint of ours, without unpickling code.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as fault:
+        raise DataError(
+            f"The checkpoint {path} cannot be read ({type(fault).__name__}).\n"
+            f"Train its run again with force=true, or move the folder {path.parent.parent} away."
+        ) from fault
+
+
+def require_whole(path: Path) -> None:
+    """Refuse a checkpoint that was damaged after it was written.
+
+    Raises:
+        DataError: saying how to go on.
+    """
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"The checkpoint {path} is damaged.\nDelete it to train this run from its start.")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -84,3 +112,19 @@ class EpochCheckpoint(Checkpoint):
             if isinstance(logger, Curves):
                 logger.flush()
         trainer.save_checkpoint(self.last, weights_only=False)  # with the optimiser
+
+
+class StepSeed(Callback):
+    """Seeds torch anew at each step, so that a network that draws numbers of its own (dropped paths of some encoders)
+    draws the same ones after a resume.
+
+    Args:
+        seed: the stage's seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        place = f"{self.seed}/{trainer.global_step}/{trainer.global_rank}"
+        torch.manual_seed(int.from_bytes(hashlib.sha256(place.encode()).digest()[:8]))

@@ -19,15 +19,16 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor
 from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from callbacks.throughput import Throughput
 from engine.building import build_datamodule, build_module
-from engine.checkpoints import AtomicCheckpointIO, EpochCheckpoint
+from engine.checkpoints import AtomicCheckpointIO, EpochCheckpoint, StepSeed, load, require_whole
 from engine.curves import Curves
+from engine.errors import ConfigError, UserError, describe, from_worker
 from engine.files import write_atomically
 from engine.runs import git_state, is_leader
 from engine.stages import FINETUNE, PRETRAIN, Run
-from engine.training import describe
 
 
 def fit(run: Run, config: dict[str, Any]) -> None:
@@ -51,12 +52,14 @@ def fit(run: Run, config: dict[str, Any]) -> None:
     try:
         with _quiet(), _interruptible():
             result = _fit(run, config, attempt)
-    except (KeyboardInterrupt, SystemExit):  # Lightning leaves by SystemExit after Ctrl-C and SIGTERM
-        folder.write_status(state="interrupted")
-        raise KeyboardInterrupt from None
     except BaseException as fault:
+        if _is_interrupt(fault):
+            folder.write_status(state="interrupted")
+            raise KeyboardInterrupt from None
+        if isinstance(fault, UserError):
+            fault = from_worker(fault)
         folder.write_status(state="failed", error=describe(fault))
-        raise
+        raise fault
     folder.write_status(**result, state="done")
     folder.last.unlink(missing_ok=True)
 
@@ -75,7 +78,7 @@ def _fit(run: Run, config: dict[str, Any], attempt: int) -> dict[str, Any]:
     description = {"stage": run.stage.name, "id": run.id, "dataset": run.layout.name}
     checkpoint = EpochCheckpoint(run.folder.best, run.folder.last, monitor, description)
     loggers = _loggers(run, config, attempt)
-    trainer = pl.Trainer(
+    trainer = _trainer(
         accelerator=run.settings["trainer.accelerator"],
         devices=run.settings["trainer.devices"],
         strategy=run.settings["trainer.strategy"],
@@ -88,7 +91,13 @@ def _fit(run: Run, config: dict[str, Any], attempt: int) -> dict[str, Any]:
         log_every_n_steps=1,
         use_distributed_sampler=False,  # the sampler knows of ranks itself
         logger=loggers,
-        callbacks=[*_callbacks(run, config), throughput, LearningRateMonitor("step"), checkpoint],
+        callbacks=[
+            *_callbacks(config),
+            StepSeed(run.setting("seed")),
+            throughput,
+            LearningRateMonitor("step"),
+            checkpoint,
+        ],
         plugins=[AtomicCheckpointIO()],
         enable_model_summary=False,
         default_root_dir=run.folder.path,
@@ -96,21 +105,22 @@ def _fit(run: Run, config: dict[str, Any], attempt: int) -> dict[str, Any]:
     resume = run.folder.last if run.folder.last.is_file() else None
     if resume is None and is_leader():
         run.folder.curves.unlink(missing_ok=True)
+    elif resume is not None:
+        require_whole(resume)
+    if trainer.accelerator.name() == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     with _wandb_finished(loggers):
         trainer.fit(module, datamodule, ckpt_path=resume, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
         metrics = dict(checkpoint.metrics)
         if run.stage is FINETUNE:
-            best = torch.load(run.folder.best, map_location="cpu", weights_only=True)
-            module.load_state_dict(best["state_dict"])
+            module.load_state_dict(load(run.folder.best)["state_dict"])
             metrics |= _plain(trainer.test(module, datamodule, verbose=False)[0])
     return {
         "metrics": metrics,
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
         "seconds": round(throughput.seconds, 2),
         "images_per_second": round(throughput.images_per_second, 2),
-        "peak_memory_mb": round(_peak_memory_mb(), 1),
+        "peak_memory_mb": round(_peak_memory_mb(trainer), 1),
         "epochs": run.setting("epochs"),
     }
 
@@ -174,17 +184,36 @@ def _loggers(run: Run, config: dict[str, Any], attempt: int) -> list[Logger]:
     return [*loggers, logger]
 
 
-def _callbacks(run: Run, config: dict[str, Any]) -> list[Callback]:
-    """The configured callbacks, each told the run's folder if it asks for one."""
-    chosen = []
-    for settings in config["callbacks"].values():
-        if settings is None:
-            continue
-        callback = instantiate(settings)
-        if hasattr(callback, "folder"):
-            callback.folder = run.folder.panels
-        chosen.append(callback)
-    return chosen
+def _callbacks(config: dict[str, Any]) -> list[Callback]:
+    """The configured callbacks; one that is set to null is left out."""
+    return [instantiate(settings) for settings in config["callbacks"].values() if settings is not None]
+
+
+def _trainer(**arguments: Any) -> pl.Trainer:
+    """Lightning's Trainer.
+
+    Raises:
+        ConfigError: if this machine is not what the settings ask for.
+    """
+    try:
+        return pl.Trainer(**arguments)
+    except MisconfigurationException as fault:
+        raise ConfigError(
+            f"trainer: {fault}\nExpected: what this machine has; trainer=auto takes it as it is."
+        ) from fault
+
+
+def _is_interrupt(fault: BaseException) -> bool:
+    """Whether Ctrl-C or SIGTERM ended the run.
+
+    Lightning leaves by SystemExit then, and an interrupt in the middle of a write surfaces as the writer's own error.
+    """
+    seen: BaseException | None = fault
+    while seen is not None:
+        if isinstance(seen, KeyboardInterrupt | SystemExit):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 @contextlib.contextmanager
@@ -243,9 +272,9 @@ def _plain(metrics: Any) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items()}
 
 
-def _peak_memory_mb() -> float:
-    """Of the device where there is one, else of this process."""
-    if torch.cuda.is_available():
+def _peak_memory_mb(trainer: pl.Trainer) -> float:
+    """Of the GPU while this run trained; without one, of this process so far."""
+    if trainer.accelerator.name() == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

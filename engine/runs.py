@@ -10,6 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from engine.errors import DataError
 from engine.files import to_json, write_atomically
 
 
@@ -40,11 +41,21 @@ class RunFolder:
 
     @property
     def status(self) -> dict[str, Any]:
-        """What ``status.json`` says; {} if there is none or it cannot be read."""
+        """What ``status.json`` says; {} if there is none.
+
+        Raises:
+            DataError: if it cannot be read, so that a result of unknown state is not trained over.
+        """
+        path = self.path / "status.json"
         try:
-            return json.loads((self.path / "status.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            status = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
             return {}
+        except (OSError, ValueError) as fault:
+            status = fault
+        if not isinstance(status, dict):
+            raise DataError(f"{path} cannot be read.\nRestore the file, or move the folder {self.path} away.")
+        return status
 
     def write_status(self, **changes: Any) -> None:
         """Change parts of ``status.json``, atomically."""
@@ -68,14 +79,14 @@ class RunFolder:
         return self.status.get("state") == "done" and self.best.is_file()
 
     def set_aside(self) -> None:
-        """Move an earlier result out of the way (``force=true``); nothing is deleted."""
-        if not self.path.exists():
-            return
+        """Move a finished run out of the way (``force=true``); nothing is deleted and attempts count on."""
+        attempts = self.status.get("attempts", 0)
         number = 1
         while (aside := self.output_dir / "replaced" / f"{self.name}-{number}").exists():
             number += 1
         aside.parent.mkdir(parents=True, exist_ok=True)
         self.path.rename(aside)
+        self.write_status(attempts=attempts)
 
 
 def is_leader() -> bool:

@@ -33,13 +33,16 @@ class Key:
     enters: tuple[str, ...] = ()
 
 
-def _integer(least: int, multiple: int = 1) -> tuple[Callable[[Any], int], str]:
+def _integer(least: int, multiple: int = 1, most: int | None = None) -> tuple[Callable[[Any], int], str]:
     def read(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < least or value % multiple:
             raise ValueError
+        if most is not None and value > most:
+            raise ValueError
         return value
 
-    return read, f"a whole number of at least {least}" + (f", a multiple of {multiple}" if multiple > 1 else "")
+    bounds = f"of at least {least}" + (f" and at most {most}" if most is not None else "")
+    return read, f"a whole number {bounds}" + (f", a multiple of {multiple}" if multiple > 1 else "")
 
 
 def _number(least: float, most: float = math.inf, open_below: bool = False) -> tuple[Callable[[Any], float], str]:
@@ -101,7 +104,7 @@ def _optimization(stage: str) -> dict[str, Key]:
     """Settings that every trained stage has."""
     own = (stage,)
     return {
-        f"{stage}.seed": Key(*_integer(0), own),
+        f"{stage}.seed": Key(*_integer(0, most=2**32 - 1), own),
         f"{stage}.batch_size": Key(*_integer(1), own),
         f"{stage}.epochs": Key(*_integer(1), own),
         f"{stage}.steps_per_epoch": Key(*_optional(_integer(1)), own),
@@ -124,9 +127,9 @@ KEYS: dict[str, Key] = {
     "recipe": Key(*TEXT),
     "method": Key(*_choice("mtl", "baseline")),  # enters as the presence of an upstream stage
     "ablation": Key(*_optional(TEXT)),
-    "label_fraction": Key(*_number(0, 1, open_below=True), SECOND),
-    "subset": Key(*_integer(0)),  # enters as the manifest of the chosen faces
-    "seed": Key(*_integer(0)),  # enters as each stage's own seed
+    "label_fraction": Key(*_number(0, 1, open_below=True)),  # enters as the manifest of the chosen faces
+    "subset": Key(*_choice(0, 1, 2)),  # likewise
+    "seed": Key(*_integer(0, most=2**32 - 1)),  # enters as each stage's own seed
     "output_dir": Key(*TEXT),
     "force": Key(*FLAG),
     "dry_run": Key(*FLAG),
@@ -156,8 +159,8 @@ KEYS: dict[str, Key] = {
     "finetune.gamma": Key(*_number(0), SECOND),
     "finetune.score_at": Key(*_choice("label", "input"), SECOND),
     "trainer.accelerator": Key(*_choice("auto", "cpu", "gpu", "mps")),
-    "trainer.devices": Key(*_integer(1), BOTH),  # as 1 where batch norm is synchronised
-    "trainer.strategy": Key(*_choice("auto", "ddp", "ddp_spawn")),
+    "trainer.devices": Key(*_integer(1), BOTH),
+    "trainer.strategy": Key(*_choice("auto", "ddp")),
     "trainer.precision": Key(*_choice("32-true", "bf16-mixed", "16-mixed", "64-true"), BOTH),
     "trainer.sync_batchnorm": Key(*FLAG, BOTH),
     "trainer.channels_last": Key(*FLAG, BOTH),
@@ -166,6 +169,8 @@ KEYS: dict[str, Key] = {
 }
 FREE = ("callbacks", "logger")
 """Groups whose entries a user may add to; they stand beside training and change no number."""
+
+WANDB_MODES = ("offline", "online", "disabled")
 
 GROUPS = (
     "datamodule",
@@ -219,6 +224,15 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
                 f"trainer.devices={settings['trainer.devices']}.\n"
                 f"Expected: a multiple of the number of devices; batch_size is the total over all of them."
             )
+    wandb = config.get("logger", {}).get("wandb")
+    if wandb is not None and wandb.get("mode") not in WANDB_MODES:
+        near = nearest(str(wandb.get("mode")), WANDB_MODES)
+        raise ConfigError(
+            f"logger.wandb.mode={wandb.get('mode')} cannot be.\nExpected: one of {', '.join(WANDB_MODES)}."
+            + (f" Did you mean {near}?" if near else "")
+        )
+    if settings["trainer.precision"] == "16-mixed" and settings["trainer.accelerator"] == "cpu":
+        raise ConfigError("trainer.precision=16-mixed is not for the CPU.\nExpected: 32-true or bf16-mixed there.")
     if settings["finetune.validate_every"] > settings["finetune.epochs"]:
         raise ConfigError(
             f"finetune.validate_every={settings['finetune.validate_every']} is beyond "
@@ -250,6 +264,8 @@ def explain_overrides(overrides: Iterable[str], keys: Iterable[str] = KEYS) -> s
     for override in overrides:
         name, equals, value = override.lstrip("+~").partition("=")
         name = name.partition("@")[0]
+        if value.startswith("~"):
+            return f"{override!r}: the shell leaves ~ as it is there.\nExpected: {name}=$HOME{value[1:]}"
         if not equals and not override.startswith("~"):
             return f"{override!r} is not a setting.\nExpected: key=value, as in label_fraction=0.01."
         if name in GROUPS:

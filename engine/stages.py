@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,8 +111,8 @@ def plan(settings: Mapping[str, Any]) -> list[Run]:
 def _entering(settings: Mapping[str, Any], stage: Stage, follows: bool, digests: DigestCache) -> dict[str, Any]:
     """The settings that can change this stage's numbers."""
     entering = {name: settings[name] for name, key in KEYS.items() if stage.name in key.enters}
-    if settings["trainer.sync_batchnorm"]:
-        entering["trainer.devices"] = 1  # the total batch is the same, and so are its statistics
+    for name in _idle(settings, stage):
+        del entering[name]
     if follows:
         del entering["model.encoder_weights"]  # overwritten by what is handed over, whose id holds them
         return entering
@@ -127,6 +127,18 @@ def _entering(settings: Mapping[str, Any], stage: Stage, follows: bool, digests:
             )
         entering["model.encoder_weights"] = digests.of_file(Path(weights))  # what it holds, not where it lies
     return entering
+
+
+def _idle(settings: Mapping[str, Any], stage: Stage) -> Iterator[str]:
+    """Settings that the choice of another one leaves without effect."""
+    if settings[f"{stage.name}.optimizer.name"] == "adamw":
+        yield f"{stage.name}.optimizer.momentum"
+    if stage is FINETUNE:
+        loss = settings["finetune.loss"]
+        if "focal" not in loss:
+            yield from ("finetune.alpha", "finetune.gamma")
+        if "dice" not in loss:
+            yield from ("finetune.lambda_ce", "finetune.lambda_dice")
 
 
 def _data_digest(layout: LaPa, stage: Stage, digests: DigestCache) -> str:

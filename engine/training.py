@@ -6,22 +6,27 @@ Nothing heavy is imported until something has to be trained.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from engine.errors import UserError
+from engine.errors import ConfigError
 from engine.runs import git_state
 from engine.schema import check
 from engine.stages import Run, plan
 
 FOLLOWED = "HALFMASK_FOLLOWED_RUNS"
 """Environment variable that tells the processes of one distributed run what their leader trains."""
+
+_forced: set[str] = set()  # trained anew by this process: a sweep's jobs that share a stage force it once
 
 console = Console(highlight=False)
 
@@ -37,6 +42,11 @@ def train(config: DictConfig) -> None:
     assert isinstance(plain, dict)  # noqa: S101 (for the type checker: a composed configuration is a mapping)
     composed = {str(name): value for name, value in plain.items()}
     settings = check(composed)
+    _refuse_tangles(settings)
+    try:
+        Path(settings["output_dir"]).mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise ConfigError(f"output_dir={settings['output_dir']} cannot be made: {fault.strerror}.") from fault
     runs = plan(settings)
     if settings["dry_run"]:
         console.print(plan_table(runs, settings["force"]))
@@ -50,11 +60,9 @@ def train(config: DictConfig) -> None:
     try:
         for run in runs:
             if run.folder.name in pending:
-                with pending[run.folder.name]:
-                    console.print(
-                        f"{'Resuming' if run.folder.last.is_file() else 'Training'} [bold]{run.folder.name}[/]"
-                    )
-                    _fit(run, composed)
+                console.print(f"{'Resuming' if run.folder.last.is_file() else 'Training'} [bold]{run.folder.name}[/]")
+                _fit(run, composed)
+                pending[run.folder.name].release(force=True)  # others may wait for this stage alone
     finally:
         del os.environ[FOLLOWED]
         for lock in pending.values():
@@ -64,20 +72,42 @@ def train(config: DictConfig) -> None:
 
 def _claim(run: Run) -> FileLock | None:
     """The lock of a run that this process has to train, held; None if the run is done, by whichever process."""
-    if run.folder.done and not run.settings["force"]:
+    forced = run.settings["force"] and run.folder.name not in _forced
+    if run.folder.done and not forced:
         _say_done(run)
         return None
     if run.folder.state == "running":
         console.print(f"Waiting for the process that trains [bold]{run.folder.name}[/]")
     lock = run.folder.lock()
     lock.acquire()
-    if run.settings["force"]:
-        run.folder.set_aside()
+    if forced:
+        _forced.add(run.folder.name)
+        if run.folder.done:  # else an earlier force was interrupted, and goes on
+            run.folder.set_aside()
     elif run.folder.done:  # by the process that held the lock
         lock.release()
         _say_done(run)
         return None
     return lock
+
+
+def _refuse_tangles(settings: Mapping[str, Any]) -> None:
+    """Ways to start several processes that would train against one another.
+
+    Raises:
+        ConfigError: naming the way that works.
+    """
+    if "LOCAL_RANK" in os.environ and FOLLOWED not in os.environ and settings["trainer.devices"] > 1:
+        raise ConfigError(
+            "This process was started by torchrun or the like (LOCAL_RANK is set).\n"
+            "Start the command itself once, python train.py ... trainer=ddp trainer.devices=2: it starts the others."
+        )
+    swept = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if swept and settings["trainer.devices"] > 1:
+        raise ConfigError(
+            "A sweep (-m) and trainer.devices above 1 in one process cannot be: each job would start the whole sweep.\n"
+            "Run the jobs one by one, or sweep with one device each."
+        )
 
 
 def _fit(run: Run, config: dict[str, Any]) -> None:
@@ -117,7 +147,9 @@ def plan_table(runs: Iterable[Run], force: bool) -> Table:
 
 def results_table(runs: Iterable[Run]) -> Table:
     """What a command's runs came to, a row a stage."""
-    table = Table(box=SIMPLE, caption="mIoU, mean F1, pixel accuracy: test set, %. PSNR: validation set, dB.")
+    table = Table(
+        box=SIMPLE, pad_edge=False, caption="mIoU, mean F1, pixel accuracy: test set, %. PSNR: validation set, dB."
+    )
     for column in ("run", "labels", "mIoU", "F1", "acc.", "PSNR", "img/s", "time"):
         table.add_column(column, justify="left" if column == "run" else "right", no_wrap=True)
     for run in runs:
@@ -125,22 +157,17 @@ def results_table(runs: Iterable[Run]) -> Table:
         metrics = status.get("metrics", {})
         scores = [_percent(metrics.get(f"test/{name}")) for name in ("miou", "mean_f1", "pixel_accuracy")]
         psnr = metrics.get("val/psnr")
-        seconds = status.get("seconds", 0)
+        seconds = round(status.get("seconds", 0))
         table.add_row(
             run.folder.name,
             "none" if run.manifest is None else str(len(run.manifest.ids)),
             *scores,
             "" if psnr is None else f"{psnr:.2f}",
             f"{status.get('images_per_second', 0):.1f}",
-            f"{seconds // 60:.0f}:{seconds % 60:02.0f}",
+            f"{seconds // 60}:{seconds % 60:02}",
         )
     return table
 
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.2f}"
-
-
-def describe(fault: BaseException) -> str:
-    """An error as one line for ``status.json``."""
-    return str(fault) if isinstance(fault, UserError) else f"{type(fault).__name__}: {fault}"

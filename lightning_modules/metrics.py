@@ -42,7 +42,7 @@ class SegmentationScores(Metric):
         self.confusion += torch.bincount(pairs, minlength=size * size).reshape(size, size)
 
     def compute(self) -> dict[str, Tensor]:
-        matrix = self.confusion.double()  # [truth, prediction]
+        matrix = self.confusion.cpu().double()  # [truth, prediction]; some accelerators have no double
         hits, truth, predicted = matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0)
         iou = hits / (truth + predicted - hits)  # 0/0 is nan: absent on both sides
         f1 = 2 * hits / (truth + predicted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
@@ -76,7 +77,9 @@ class FaceParsing(LightningModule):
 
     def _score(self, batch: dict[str, Any], split: str) -> None:
         logits = self(batch["image"])
-        self.log(f"{split}/loss", self.loss(logits, batch["label"]), batch_size=len(batch["id"]), sync_dist=True)
+        pairs = zip(logits.split(1), batch["label"].split(1), strict=True)
+        loss = torch.stack([self.loss(*pair) for pair in pairs]).mean()  # per picture: no matter how they are batched
+        self.log(f"{split}/loss", loss, batch_size=len(batch["id"]), sync_dist=True)
         if "full_label" not in batch:
             self.scores.update(logits.argmax(dim=1), batch["label"])
             return

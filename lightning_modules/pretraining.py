@@ -61,26 +61,25 @@ class MaskedPretraining(LightningModule):
         mask = rasterize(batch["patches"], batch["image"].shape[-1])
         return mask, hide(batch["image"], mask, self.hparams["fill"], batch["noise_seed"])
 
-    def reconstruct(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-        """Mask, reconstruction and the loss of Equation 1."""
-        image = batch["image"]
-        mask, masked = self.mask(batch)
-        prediction = self(masked)
-        region = {
-            "box": lambda: box_region(image.shape[-1], image.device),
-            "image": lambda: torch.ones_like(mask),
-            "masked": lambda: mask,
-        }[self.hparams["loss_over"]]()
-        loss = reconstruction_loss(prediction, image, region, self.hparams["loss"], self.hparams["reduction"])
-        return mask, prediction, loss
+    def loss(self, prediction: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+        """Equation 1 over the configured region."""
+        over = self.hparams["loss_over"]
+        region = mask if over == "masked" else torch.ones_like(mask)
+        if over == "box":
+            region = box_region(image.shape[-1], image.device)
+        return reconstruction_loss(prediction, image, region, self.hparams["loss"], self.hparams["reduction"])
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
-        loss = self.reconstruct(batch)[-1]
+        mask, masked = self.mask(batch)
+        loss = self.loss(self(masked), batch["image"], mask)
         self.log("train/loss", loss, batch_size=len(batch["id"]))
         return loss
 
     def validation_step(self, batch: dict[str, Any], _: int) -> None:
-        mask, prediction, loss = self.reconstruct(batch)
+        mask, masked = self.mask(batch)
+        prediction = self(masked)
+        triples = zip(prediction.split(1), batch["image"].split(1), mask.split(1), strict=True)
+        loss = torch.stack([self.loss(*triple) for triple in triples]).mean()  # per picture, however batched
         error = ((prediction - batch["image"]) * self.std).float().square() * mask  # of values 0..1
         values = 3 * mask.sum()
         self.masked_error.update(error.sum() / values, weight=values)

@@ -15,6 +15,11 @@ class EncoderWeightsError(Exception):
     """The weights asked for cannot be had, or do not fit."""
 
 
+def encoder_names() -> list[str]:
+    """Names of the encoders of segmentation-models-pytorch."""
+    return sorted(smp.encoders.encoders)
+
+
 def encoder_state(encoder: str, weights: str | Path | None) -> dict[str, Tensor] | None:
     """State dictionary of an encoder.
 

@@ -57,10 +57,9 @@ def focal_cross_entropy(logits: Tensor, label: Tensor, alpha: float = 0.5, gamma
     """
     valid = label != IGNORE
     log_q = F.log_softmax(logits.float(), dim=1)  # [N, C, H, W]
-    q = log_q.exp()
+    q = log_q.exp().clamp(1e-6, 1 - 1e-6)  # a power below 1 has no gradient at 0, log(1 - q) no value at q = 1
     p = _one_hot(label, valid, logits.shape[1])
-    log_rest = torch.log1p(-q.clamp(max=1 - 1e-6))  # log(1 - q) without infinity at q = 1
-    per_class = -alpha * (1 - q) ** gamma * p * log_q - (1 - alpha) * q**gamma * (1 - p) * log_rest
+    per_class = -alpha * (1 - q) ** gamma * p * log_q - (1 - alpha) * q**gamma * (~p) * torch.log1p(-q)
     per_pixel = per_class.sum(dim=1)  # [N, H, W]
     return (per_pixel * valid).sum() / valid.sum().clamp(min=1)
 
@@ -78,7 +77,7 @@ def dice_loss(logits: Tensor, label: Tensor) -> Tensor:
     valid = label != IGNORE
     q = logits.float().softmax(dim=1) * valid.unsqueeze(1)
     p = _one_hot(label, valid, logits.shape[1])
-    overlap = (p * q).sum(dim=(0, 2, 3))  # [C]
+    overlap = (q * p).sum(dim=(0, 2, 3))  # [C]
     size = p.sum(dim=(0, 2, 3)) + q.sum(dim=(0, 2, 3))  # [C]
     present = p.sum(dim=(0, 2, 3)) > 0
     dice = 2 * overlap / size.clamp(min=1e-7)
@@ -114,6 +113,6 @@ def parsing_loss(
 
 
 def _one_hot(label: Tensor, valid: Tensor, classes: int) -> Tensor:
-    """(N, H, W) ids -> (N, C, H, W) of 0 and 1; all zeros where not valid."""
-    ids = label.masked_fill(~valid, 0)
-    return F.one_hot(ids, classes).movedim(-1, 1) * valid.unsqueeze(1)
+    """(N, H, W) ids -> (N, C, H, W) bool; all false where not valid."""
+    ids = torch.arange(classes, device=label.device).view(1, -1, 1, 1)
+    return (label.unsqueeze(1) == ids) & valid.unsqueeze(1)

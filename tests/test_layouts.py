@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datamodules.labels import LAPA
 from datamodules.layouts import open_layout
 from datamodules.reading import read_image, read_label
+from datamodules.transforms import MEAN, STD, FaceTransform
 from engine.errors import ConfigError, DataError
 
 
@@ -68,12 +70,12 @@ def test_native_sample(face_data: Path) -> None:
     assert layout.origin == "real"
     sizes = set()
     for sample in samples:
-        image, size = read_image(sample.image)
+        picture = read_image(sample.image)
         assert sample.label is not None
-        label = read_label(sample.label, layout.labels, size)
-        assert image.shape == (*label.shape, 3)
+        label = read_label(sample.label, layout.labels, picture.size)
+        assert picture.pixels.shape == (*label.shape, 3)
         assert {0, 1, 6} <= set(np.unique(label)), "every native face shows background, skin and nose"
-        sizes.add(size)
+        sizes.add(picture.size)
     assert sizes == {(256, 256), (378, 378), (512, 512)}
 
 
@@ -86,18 +88,34 @@ def test_large_pictures_are_decoded_no_larger_than_needed(tmp_path: Path) -> Non
     picture = np.random.default_rng(0).integers(0, 255, (900, 1400, 3), dtype=np.uint8)
     for name in ("large.jpg", "large.png"):
         Image.fromarray(picture).save(tmp_path / name)
-        image, size = read_image(tmp_path / name, least=100)
-        assert size == (900, 1400)
-        assert 100 <= min(image.shape[:2]) < 200
-        assert read_image(tmp_path / name)[0].shape == (900, 1400, 3)
+        small = read_image(tmp_path / name, least=100)
+        assert small.size == (900, 1400)
+        assert 100 <= min(small.pixels.shape[:2]) < 200
+        assert read_image(tmp_path / name).pixels.shape == (900, 1400, 3)
 
 
 def test_shrinking_averages_instead_of_skipping(tmp_path: Path) -> None:
     stripes = np.zeros((256, 256, 3), dtype=np.uint8)
     stripes[::2] = 255
     Image.fromarray(stripes).save(tmp_path / "stripes.png")
-    image, _ = read_image(tmp_path / "stripes.png", least=64)
-    assert abs(image.astype(float) - 127.5).max() < 2
+    picture = read_image(tmp_path / "stripes.png", least=64)
+    assert abs(picture.pixels.astype(float) - 127.5).max() < 2
+
+
+@pytest.mark.parametrize("width", [512, 1023, 1423])
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_shrinking_does_not_shift(tmp_path: Path, width: int, suffix: str) -> None:
+    """A horizontal ramp stays where it is, whatever whole factor the picture was shrunk by on its way."""
+    ramp = np.repeat(np.linspace(0, 255, width).round().astype(np.uint8)[None, :, None], 3, axis=2).repeat(width, 0)
+    Image.fromarray(ramp).save(tmp_path / f"ramp.{suffix}", quality=100)
+    picture = read_image(tmp_path / f"ramp.{suffix}", least=64)
+    warped, _ = FaceTransform(64, None, LAPA, 0)(picture.pixels, None, 0, 0, picture.extent)
+    seen = 255 * (warped[32, :, 0] * STD[0] + MEAN[0])
+    expected = ((np.arange(64) + 0.5) * width / 64 - 0.5) * 255 / (width - 1)
+    column = np.arange(1, 63)
+    error = (seen - expected)[1:-1] / (255 / 64)  # in pixels, with the rounding of grey levels
+    stretch = np.polyfit(column, error, deg=1)[0] * 64
+    assert abs(stretch) < (0.15 if suffix == "png" else 0.2)  # the JPEG decoder rounds, brighter at one end
 
 
 @pytest.mark.parametrize("fault", ["truncated", "colour", "size", "id"])

@@ -31,7 +31,7 @@ def written_out_focal(logits: torch.Tensor, label: torch.Tensor, alpha: float, g
     return total / pixels
 
 
-@pytest.mark.parametrize(("alpha", "gamma"), [(0.5, 2.0), (0.25, 1.0), (0.9, 0.0)])
+@pytest.mark.parametrize(("alpha", "gamma"), [(0.5, 2.0), (0.25, 1.0), (0.9, 0.0), (0.5, 0.5)])
 def test_focal_cross_entropy(batch: tuple[torch.Tensor, torch.Tensor], alpha: float, gamma: float) -> None:
     assert focal_cross_entropy(*batch, alpha, gamma).item() == pytest.approx(
         written_out_focal(*batch, alpha, gamma), rel=1e-4
@@ -86,13 +86,13 @@ def test_descent_leads_to_the_truth(batch: tuple[torch.Tensor, torch.Tensor], ki
     assert torch.isfinite(logits).all()
 
 
-@pytest.mark.parametrize("kind", ["focal_dice", "ce"])
-def test_finite_at_the_extremes(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "gamma"), [("focal_dice", 2.0), ("focal", 0.5), ("focal", 0.0), ("ce", 2.0)])
+def test_finite_at_the_extremes(kind: str, gamma: float) -> None:
     for sure in (0, 1):
         logits = torch.zeros(1, 2, 2, 2)
         logits[:, sure] = 1e4
         logits.requires_grad_()
-        loss = parsing_loss(logits, torch.zeros(1, 2, 2, dtype=torch.long), kind)
+        loss = parsing_loss(logits, torch.zeros(1, 2, 2, dtype=torch.long), kind, gamma=gamma)
         loss.backward()
         assert torch.isfinite(loss)
         assert logits.grad is not None

@@ -76,6 +76,9 @@ def test_the_schema_knows_every_composed_key_and_no_other() -> None:
         ("finetune.optimizer.lr=0", "above 0"),
         ("finetune.optimizer.lr=inf", "lr=inf"),
         ("method=mlt", "Did you mean mtl"),
+        ("subset=3", "one of 0, 1, 2"),
+        ("finetune.seed=99999999999", "at most 4294967295"),
+        ("logger.wandb.mode=ofline", "Did you mean offline"),
         ("finetune.validate_every=501", "beyond"),
         ("+finetune.los=ce", "Did you mean finetune.loss"),
         ("+pretrain.optimiser.lr=1", "Did you mean pretrain.optimizer.lr"),
@@ -101,6 +104,7 @@ def test_integers_are_numbers() -> None:
         (["epochs=3"], "epochs?"),
         (["experimnt=mtl_lapa"], "Did you mean experiment?"),
         (["verbose"], "key=value"),
+        (["datamodule.root=~/LaPa"], "datamodule.root=$HOME/LaPa"),
     ],
 )
 def test_refused_overrides_are_explained(overrides: list[str], message: str) -> None:

@@ -17,7 +17,7 @@ import torch
 from omegaconf import OmegaConf
 
 from engine.building import build_datamodule, build_module
-from engine.errors import DataError
+from engine.errors import ConfigError, DataError
 from engine.schema import check
 from engine.stages import Run, plan
 from engine.training import train
@@ -133,8 +133,7 @@ def test_same_configuration_same_numbers(finished: list[Run], lapa: Path, tmp_pa
         assert_same_weights(first, second)
         assert [row["train/loss"] for row in rows(first)] == [row["train/loss"] for row in rows(second)]
     for name, value in finished[1].folder.status["metrics"].items():
-        if "loss" not in name and value == value:
-            assert again[1].folder.status["metrics"][name] == value, name
+        assert again[1].folder.status["metrics"][name] == pytest.approx(value, rel=1e-5, nan_ok=True), name
 
 
 @pytest.mark.parametrize("stage", ["MaskedPretraining", "FaceParsing"])
@@ -180,16 +179,107 @@ def test_force_trains_again_and_keeps_the_earlier_run(lapa: Path, tmp_path: Path
     assert kept.keys() == before.keys()
 
 
-def test_broken_picture_fails_the_run_by_name_and_nothing_is_lost(lapa: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_broken_picture_fails_the_run_by_name_and_nothing_is_lost(lapa: Path, tmp_path: Path, workers: int) -> None:
     copy = Path(shutil.copytree(lapa, tmp_path / "LaPa"))
     victim = sorted((copy / "test" / "images").iterdir())[0]
     victim.write_bytes(victim.read_bytes()[:500])
-    with pytest.raises(DataError, match=victim.name):
-        command(copy, tmp_path / "out", experiment="baseline_lapa_10pct")
+    with pytest.raises(DataError, match=victim.name) as caught:
+        command(copy, tmp_path / "out", f"datamodule.workers={workers}", experiment="baseline_lapa_10pct")
+    assert "Traceback" not in str(caught.value)
     (status,) = [json.loads(path.read_text()) for path in (tmp_path / "out" / "runs").glob("*/status.json")]
     assert status["state"] == "failed"
     assert victim.name in status["error"]
     assert list((tmp_path / "out" / "runs").glob("*/checkpoints/last.ckpt")), "the training itself is kept"
+
+
+def test_interrupt_in_the_middle_of_a_write_is_an_interrupt(
+    lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch.save turns an interrupt within it into an error of its own."""
+    from engine import checkpoints
+
+    def broken(*_: Any) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("unexpected pos")
+
+    monkeypatch.setattr(checkpoints.torch, "save", broken)
+    with pytest.raises(KeyboardInterrupt):
+        command(lapa, tmp_path, experiment="baseline_lapa_10pct")
+    (status,) = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/status.json")]
+    assert status["state"] == "interrupted"
+    assert not list((tmp_path / "runs").glob("*/checkpoints/*"))
+
+
+def test_resume_of_an_encoder_that_draws_numbers_itself(
+    lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lightning_modules.parsing import FaceParsing
+
+    words = ("model.encoder=efficientnet-b0",)
+    (whole,) = command(lapa, tmp_path / "whole", *words, experiment="baseline_lapa_10pct")
+    original: Any = FaceParsing.training_step
+
+    def interrupted(self: Any, batch: dict[str, Any], index: int) -> torch.Tensor:
+        if self.trainer.global_step == 3:
+            raise KeyboardInterrupt
+        return original(self, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FaceParsing, "training_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            command(lapa, tmp_path / "broken", *words, experiment="baseline_lapa_10pct")
+    (resumed,) = command(lapa, tmp_path / "broken", *words, experiment="baseline_lapa_10pct")
+    assert_same_weights(whole, resumed)
+
+
+def test_damaged_files_are_named(finished: list[Run], lapa: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(finished[0].folder.output_dir, tmp_path / "out"))
+    (copy / "cache" / "digests.sqlite").write_bytes(b"rubbish" * 100)
+    command(lapa, copy)  # a damaged cache is made anew
+    pretrain, finetune = (copy / "runs" / run.folder.name for run in finished)
+    (pretrain / "checkpoints" / "best.ckpt").write_bytes(b"rubbish")
+    with pytest.raises(DataError, match=r"best\.ckpt cannot be read"):
+        command(lapa, copy, "finetune.seed=5")
+    (finetune / "status.json").write_text("[]")
+    with pytest.raises(DataError, match=r"status\.json cannot be read"):
+        command(lapa, copy)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("model.encoder=resnet99",), "Did you mean resnet"),
+        (("model.encoder=mit_b0",), "does not fit"),
+        (("trainer.accelerator=mps",), "trainer: "),
+        (("output_dir=/proc/nowhere",), "output_dir=/proc/nowhere"),
+    ],
+)
+def test_what_this_machine_or_model_cannot_do_is_said(
+    lapa: Path, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        command(lapa, tmp_path, *words)
+
+
+def test_a_lock_is_free_once_its_stage_is_done(lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other fine-tunings wait for the pre-training they share, and for nothing more."""
+    from engine import fitting
+
+    seen = {}
+    original = fitting.fit
+
+    def watched(run: Run, config: dict[str, Any]) -> None:
+        if run.upstream is not None:
+            with run.upstream.folder.lock().acquire(timeout=0):
+                seen[run.upstream.folder.name] = "free"
+        original(run, config)
+
+    monkeypatch.setattr(fitting, "fit", watched)
+    runs = command(lapa, tmp_path)
+    assert seen == {runs[0].folder.name: "free"}
 
 
 def test_running_with_a_free_lock_means_interrupted(lapa: Path, tmp_path: Path) -> None:

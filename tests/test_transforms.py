@@ -65,7 +65,7 @@ def test_pure_in_seed_epoch_and_position() -> None:
             assert np.abs(one - other).max() > 0.05
 
 
-def test_picture_and_label_move_together() -> None:
+def test_readand_label_move_together() -> None:
     """A picture whose brightness is its label map: after the warp, brightness still says the label."""
     label = np.kron(np.array([[1, 6], [10, 7]], dtype=np.uint8), np.ones((40, 40), dtype=np.uint8))
     image = np.repeat(label[..., None] * 20, 3, axis=2)
@@ -103,9 +103,10 @@ def test_mirror_images_of_real_faces_keep_left_left(face_data: Path) -> None:
     layout = open_layout("lapa", face_data / "native" / "LaPa")
     checked = 0
     for sample in layout.samples("train"):
-        image, size = read_image(sample.image)
+        read = read_image(sample.image)
+        image = read.pixels
         assert sample.label is not None
-        label = read_label(sample.label, LAPA, size)
+        label = read_label(sample.label, LAPA, read.size)
         if not all((label == part).any() for part in (2, 3, 4, 5)):
             continue
         upright = FaceTransform(128, Augmentation(flip=0.0), LAPA, 0)(image, label, 0, 0)
