@@ -149,6 +149,8 @@ class FaceDataModule(LightningDataModule):
         draws = None if self.steps_per_epoch is None else self.steps_per_epoch * self.batch_size
         rank, world = self._place()
         sampler = EpochSampler(len(dataset), draws, self.seed, rank=rank, world=world)
+        if self.trainer:  # on a resume workers fetch ahead before the Trainer tells the sampler which epoch it is
+            sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         return self._loader(dataset, sampler, self.batch_size // world)
 
     def val_dataloader(self) -> DataLoader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def build_module(run: Run) -> LightningModule:
         "features": run.settings["model.features"],
         "optimizer": run.group("optimizer"),
         "schedule": run.group("schedule"),
+        "steps": run.setting("epochs") * _steps_per_epoch(run),
         "encoder_state": None if run.upstream else _encoder_state(run),
     }
     if run.stage is PRETRAIN:
@@ -89,6 +91,12 @@ def build_module(run: Run) -> LightningModule:
         report = transfer(module.model, weights, run.setting("transfer"))
         print(f"From {run.upstream.folder.name}: {report}")
     return module
+
+
+def _steps_per_epoch(run: Run) -> int:
+    """Batches in an epoch: as set, or every face once."""
+    faces = len(run.layout.samples("train", labelled=False) if run.manifest is None else run.manifest.ids)
+    return run.setting("steps_per_epoch") or math.ceil(faces / run.setting("batch_size"))
 
 
 def _encoder_state(run: Run) -> dict[str, Tensor] | None:

@@ -78,38 +78,38 @@ def _fit(run: Run, config: dict[str, Any], attempt: int) -> dict[str, Any]:
     description = {"stage": run.stage.name, "id": run.id, "dataset": run.layout.name}
     checkpoint = EpochCheckpoint(run.folder.best, run.folder.last, monitor, description)
     loggers = _loggers(run, config, attempt)
-    trainer = _trainer(
-        accelerator=run.settings["trainer.accelerator"],
-        devices=run.settings["trainer.devices"],
-        strategy=run.settings["trainer.strategy"],
-        precision=run.settings["trainer.precision"],
-        sync_batchnorm=run.settings["trainer.sync_batchnorm"],
-        deterministic=run.settings["trainer.deterministic"],
-        max_epochs=run.setting("epochs"),
-        check_val_every_n_epoch=run.setting("validate_every") if run.stage is FINETUNE else 1,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        use_distributed_sampler=False,  # the sampler knows of ranks itself
-        logger=loggers,
-        callbacks=[
-            *_callbacks(config),
-            StepSeed(run.setting("seed")),
-            throughput,
-            LearningRateMonitor("step"),
-            checkpoint,
-        ],
-        plugins=[AtomicCheckpointIO()],
-        enable_model_summary=False,
-        default_root_dir=run.folder.path,
-    )
-    resume = run.folder.last if run.folder.last.is_file() else None
-    if resume is None and is_leader():
-        run.folder.curves.unlink(missing_ok=True)
-    elif resume is not None:
-        require_whole(resume)
-    if trainer.accelerator.name() == "cuda":
-        torch.cuda.reset_peak_memory_stats()
     with _wandb_finished(loggers):
+        trainer = _trainer(
+            accelerator=run.settings["trainer.accelerator"],
+            devices=run.settings["trainer.devices"],
+            strategy=run.settings["trainer.strategy"],
+            precision=run.settings["trainer.precision"],
+            sync_batchnorm=run.settings["trainer.sync_batchnorm"],
+            deterministic=run.settings["trainer.deterministic"],
+            max_epochs=run.setting("epochs"),
+            check_val_every_n_epoch=run.setting("validate_every") if run.stage is FINETUNE else 1,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            use_distributed_sampler=False,  # the sampler knows of ranks itself
+            logger=loggers,
+            callbacks=[
+                *_callbacks(config),
+                StepSeed(run.setting("seed")),
+                throughput,
+                LearningRateMonitor("step"),
+                checkpoint,
+            ],
+            plugins=[AtomicCheckpointIO()],
+            enable_model_summary=False,
+            default_root_dir=run.folder.path,
+        )
+        resume = run.folder.last if run.folder.last.is_file() else None
+        if resume is None and is_leader():
+            run.folder.curves.unlink(missing_ok=True)
+        elif resume is not None:
+            require_whole(resume)
+        if trainer.accelerator.name() == "cuda":
+            torch.cuda.reset_peak_memory_stats()
         trainer.fit(module, datamodule, ckpt_path=resume, weights_only=True)
         metrics = dict(checkpoint.metrics)
         if run.stage is FINETUNE:
@@ -165,23 +165,28 @@ def _loggers(run: Run, config: dict[str, Any], attempt: int) -> list[Logger]:
     import wandb as client
 
     wandb_id = f"{run.folder.name}-{attempt}"
-    run.folder.write_status(wandb_ids=[*run.folder.status.get("wandb_ids", []), wandb_id])
-
-    logger = WandbLogger(
-        name=f"{config['experiment'] or run.settings['method']} {run.stage.name}",
-        project=wandb["project"],
-        save_dir=run.folder.path,
-        version=wandb_id,
-        offline=wandb["mode"] == "offline",
-        group=wandb["group"] or config["experiment"] or None,
-        job_type=run.stage.name,
-        tags=[*wandb["tags"], run.settings["method"], run.layout.name, f"scale:{run.settings['scale']}"],
-        config=config | {"run_id": run.id},
-        settings=client.Settings(console="off", silent=True),
-    )
+    try:
+        experiment = client.init(
+            project=wandb["project"],
+            id=wandb_id,
+            name=f"{config['experiment']} {run.stage.name}",
+            dir=run.folder.path,
+            mode=wandb["mode"],
+            group=wandb["group"] or config["experiment"],
+            job_type=run.stage.name,
+            tags=[*wandb["tags"], run.settings["method"], run.layout.name, f"scale:{run.settings['scale']}"],
+            config=config | {"run_id": run.id},
+            settings=client.Settings(console="off", silent=True),
+        )
+    except client.errors.Error as fault:
+        raise ConfigError(
+            f"Weights & Biases: {fault}\nDo one of: wandb login; logger.wandb.mode=offline; logger=none."
+        ) from fault
+    experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     for name, summary in (("val/miou", "max"), ("val/mean_f1", "max"), ("val/psnr", "max"), ("val/loss", "min")):
-        logger.experiment.define_metric(name, summary=summary)
-    return [*loggers, logger]
+        experiment.define_metric(name, step_metric="trainer/global_step", summary=summary)
+    run.folder.write_status(wandb_ids=[*run.folder.status.get("wandb_ids", []), wandb_id])
+    return [*loggers, WandbLogger(experiment=experiment)]
 
 
 def _callbacks(config: dict[str, Any]) -> list[Callback]:

@@ -30,6 +30,8 @@ class FaceParsing(LightningModule):
         gamma: focal exponent.
         optimizer: see :func:`lightning_modules.optimization.configure_optimizer`.
         schedule: likewise.
+        steps: total number of optimiser steps. (Lightning's own estimate would start the loader, and its workers
+            with the first epoch's samples, before a resumed run knows its epoch.)
         encoder_state: weights the encoder starts from.
 
     Logs ``train/loss``, ``val/loss`` and the scores of :class:`lightning_modules.metrics.SegmentationScores`. Where
@@ -48,6 +50,7 @@ class FaceParsing(LightningModule):
         gamma: float,
         optimizer: dict[str, Any],
         schedule: dict[str, Any],
+        steps: int,
         encoder_state: dict[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
@@ -97,8 +100,8 @@ class FaceParsing(LightningModule):
         self.scores.reset()
 
     def configure_optimizers(self) -> Any:
-        steps = int(self.trainer.estimated_stepping_batches)
-        return configure_optimizer(self.parameters(), self.hparams["optimizer"], self.hparams["schedule"], steps)
+        names = ("optimizer", "schedule", "steps")
+        return configure_optimizer(self.parameters(), *(self.hparams[name] for name in names))
 
 
 def parse_at(logits: Tensor, size: Sequence[int]) -> Tensor:

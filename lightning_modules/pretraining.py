@@ -29,6 +29,8 @@ class MaskedPretraining(LightningModule):
         fill: what hides the patches, see :func:`models.masking.hide`.
         optimizer: see :func:`lightning_modules.optimization.configure_optimizer`.
         schedule: likewise.
+        steps: total number of optimiser steps. (Lightning's own estimate would start the loader, and its workers
+            with the first epoch's samples, before a resumed run knows its epoch.)
         encoder_state: weights the encoder starts from.
 
     Logs ``train/loss``, ``val/loss`` and ``val/psnr``: dB on masked pixels, of pictures with values 0..1.
@@ -44,6 +46,7 @@ class MaskedPretraining(LightningModule):
         fill: str,
         optimizer: dict[str, Any],
         schedule: dict[str, Any],
+        steps: int,
         encoder_state: dict[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
@@ -90,5 +93,5 @@ class MaskedPretraining(LightningModule):
         self.masked_error.reset()
 
     def configure_optimizers(self) -> Any:
-        steps = int(self.trainer.estimated_stepping_batches)
-        return configure_optimizer(self.parameters(), self.hparams["optimizer"], self.hparams["schedule"], steps)
+        names = ("optimizer", "schedule", "steps")
+        return configure_optimizer(self.parameters(), *(self.hparams[name] for name in names))

@@ -137,11 +137,17 @@ def test_same_configuration_same_numbers(finished: list[Run], lapa: Path, tmp_pa
 
 
 @pytest.mark.parametrize("stage", ["MaskedPretraining", "FaceParsing"])
-@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize(("step", "workers"), [(1, 0), (2, 2), (3, 0), (3, 1)])
 def test_interrupted_and_resumed_equals_uninterrupted(
-    finished: list[Run], lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, step: int
+    finished: list[Run],
+    lapa: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    step: int,
+    workers: int,
 ) -> None:
-    """Ctrl-C in the first epoch, at the start of the second and within it."""
+    """Ctrl-C in the first epoch, at the start of the second and within it; with workers that fetch ahead."""
     from lightning_modules import parsing, pretraining
 
     module: Any = {"MaskedPretraining": pretraining.MaskedPretraining, "FaceParsing": parsing.FaceParsing}[stage]
@@ -155,12 +161,12 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     with monkeypatch.context() as patch:
         patch.setattr(module, "training_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            command(lapa, tmp_path)
+            command(lapa, tmp_path, f"datamodule.workers={workers}")
     index = ["MaskedPretraining", "FaceParsing"].index(stage)
     config = settings_of("experiment=mtl_lapa_10pct", *TINY, f"datamodule.root={lapa}", f"output_dir={tmp_path}")
     assert plan(check(config))[index].folder.state == "interrupted"
 
-    resumed = command(lapa, tmp_path)
+    resumed = command(lapa, tmp_path, f"datamodule.workers={workers}")
     for first, second in zip(finished, resumed, strict=True):
         assert_same_weights(first, second)
         assert first.folder.curves.read_bytes() == second.folder.curves.read_bytes()
