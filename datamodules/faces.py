@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ class FaceDataModule(LightningDataModule):
     """Training, validation and test batches of one data set at one size.
 
     Args:
-        layout: reader of the data set.
+        root: the data set's folder.
         image_size: side of the network's input, in pixels, a multiple of 32.
         batch_size: faces in a training batch, over all processes that train together.
         seed: seed of order, augmentation and patches.
@@ -112,12 +113,14 @@ class FaceDataModule(LightningDataModule):
         full_labels: carry label maps at their own size in validation and test.
         workers: loader processes; 0 loads in the training process. The samples are the same.
 
-    Batches: see :class:`MaskedFaces` and :class:`LabelledFaces`.
+    Batches: see :class:`MaskedFaces` and :class:`LabelledFaces`. Each data set is a subclass that names its reader.
     """
+
+    layout_type: type[LaPa]
 
     def __init__(
         self,
-        layout: LaPa,
+        root: Path,
         image_size: int,
         batch_size: int,
         seed: int,
@@ -130,7 +133,7 @@ class FaceDataModule(LightningDataModule):
         workers: int | None = None,
     ) -> None:
         super().__init__()
-        self.layout = layout
+        self.layout = self.layout_type(root)
         self.image_size = image_size
         self.batch_size = batch_size
         self.seed = seed
@@ -188,3 +191,12 @@ class FaceDataModule(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             collate_fn=collate,
         )
+
+
+class LaPaDataModule(FaceDataModule):
+    """LaPa in its published layout, see :class:`datamodules.layouts.lapa.LaPa`."""
+
+    layout_type = LaPa
+
+
+DATAMODULES: dict[str, type[FaceDataModule]] = {"lapa": LaPaDataModule}

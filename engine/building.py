@@ -9,7 +9,7 @@ from typing import Any
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from datamodules.faces import FaceDataModule
+from datamodules.faces import DATAMODULES, FaceDataModule
 from datamodules.patches import Masking
 from datamodules.transforms import Augmentation
 from engine.checkpoints import load
@@ -34,8 +34,8 @@ def build_datamodule(run: Run) -> FaceDataModule:
             sides=patch_sides(size, run.setting("patch_size")),
             region=central_box(size) if run.setting("masking") == "central" else (0, size),
         )
-    return FaceDataModule(
-        layout=run.layout,
+    return DATAMODULES[run.layout.name](
+        root=run.layout.root,
         image_size=size,
         batch_size=run.setting("batch_size"),
         seed=run.setting("seed"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.faces import FaceDataModule
+from datamodules.faces import LaPaDataModule
 from datamodules.layouts import open_layout
 from datamodules.patches import Masking
 from datamodules.sampling import EpochSampler
@@ -18,13 +18,13 @@ from datamodules.transforms import Augmentation
 MOVES = Augmentation(rotation=30, scale=(0.75, 1.25), flip=0.5, color=0.5)
 
 
-def datamodule(root: Path, workers: int, masked: bool, **changes: Any) -> FaceDataModule:
+def datamodule(root: Path, workers: int, masked: bool, **changes: Any) -> LaPaDataModule:
     masking = Masking(count=16, sides=(2, 5), region=(5, 27)) if masked else None
     arguments = {"image_size": 32, "batch_size": 8, "seed": 1, "augmentation": MOVES, **changes}
-    return FaceDataModule(open_layout("lapa", root), masking=masking, workers=workers, **arguments)
+    return LaPaDataModule(root, masking=masking, workers=workers, **arguments)
 
 
-def two_epochs(data: FaceDataModule) -> list[dict[str, Any]]:
+def two_epochs(data: LaPaDataModule) -> list[dict[str, Any]]:
     loader = data.train_dataloader()
     assert isinstance(loader.sampler, EpochSampler)
     batches = []
