@@ -69,19 +69,23 @@ class WarpToSize(A.DualTransform):
         self.size = size
         self.augmentation = augmentation
         self.flip_table = None if labels is None else labels.flip_table
-        self.extent: tuple[float, float] | None = None  # of the next picture, where it is not its number of pixels
 
-    def get_params(self) -> dict[str, Any]:
+    @property
+    def targets_as_params(self) -> list[str]:
+        return ["extent"]
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         move = self.augmentation
         return {
+            "extent": data["extent"],
             "angle": self.py_random.uniform(-move.rotation, move.rotation),
             "zoom": self.py_random.uniform(*move.scale),
             "mirror": self.py_random.random() < move.flip,
         }
 
-    def apply(self, img: np.ndarray, angle: float, zoom: float, mirror: bool, **_: Any) -> np.ndarray:
+    def apply(self, img: np.ndarray, extent: tuple, angle: float, zoom: float, mirror: bool, **_: Any) -> np.ndarray:
         border = tuple(round(255 * mean) for mean in MEAN)
-        return self._warp(img, self.extent or img.shape[:2], (angle, zoom, mirror), cv2.INTER_LINEAR, border)
+        return self._warp(img, extent, (angle, zoom, mirror), cv2.INTER_LINEAR, border)
 
     def apply_to_mask(self, mask: np.ndarray, angle: float, zoom: float, mirror: bool, **_: Any) -> np.ndarray:
         label = self._warp(mask, mask.shape[:2], (angle, zoom, mirror), cv2.INTER_NEAREST, (IGNORE,))
@@ -139,13 +143,14 @@ class FaceTransform:
         ``extent`` is the picture's height and width where they are not whole pixels, see
         :class:`datamodules.reading.Picture`.
         """
-        self.warp.extent = extent
         self.compose.set_random_state(
             np.random.default_rng([self.seed, epoch, position]),
             random.Random(f"{self.seed}/{epoch}/{position}"),  # noqa: S311
         )
-        arrays = {"image": image} if label is None else {"image": image, "mask": label}
-        moved = self.compose(**arrays)
+        data: dict[str, Any] = {"image": image, "extent": extent or image.shape[:2]}
+        if label is not None:
+            data["mask"] = label
+        moved = self.compose(**data)
         return moved["image"], moved.get("mask")
 
 

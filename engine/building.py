@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datamodules.faces import DATAMODULES, FaceDataModule
 from datamodules.patches import Masking
-from datamodules.transforms import Augmentation
+from datamodules.transforms import STD, Augmentation
 from engine.checkpoints import load
 from engine.errors import ConfigError
 from engine.schema import nearest
@@ -82,7 +82,7 @@ def build_module(run: Run) -> LightningModule:
     }
     if run.stage is PRETRAIN:
         names = ("loss", "reduction", "loss_over", "fill")
-        return MaskedPretraining(**{name: run.setting(name) for name in names}, **common)
+        return MaskedPretraining(**{name: run.setting(name) for name in names}, **common, std=list(STD))
     terms = ("loss", "lambda_ce", "lambda_dice", "alpha", "gamma")
     module = FaceParsing(run.layout.labels.classes, **{name: run.setting(name) for name in terms}, **common)
     if run.upstream is not None:

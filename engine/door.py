@@ -54,8 +54,8 @@ def enter(main: Callable[[], None], keys: Iterable[str] = KEYS) -> None:
         _leave(explanation or str(fault), 2)
     except KeyboardInterrupt:
         _leave("Interrupted. The same command goes on where it stopped.", 130)
-    for failure in _failures:
-        _leave(str(failure), failure.exit_code)
+    if _failures:
+        _leave(str(_failures[0]), _failures[0].exit_code)
 
 
 def _leave(message: str, code: int) -> None:

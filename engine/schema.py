@@ -170,7 +170,7 @@ KEYS: dict[str, Key] = {
 FREE = ("callbacks", "logger")
 """Groups whose entries a user may add to; they stand beside training and change no number."""
 
-WANDB_MODES = ("offline", "online", "disabled")
+WANDB_MODE = Key(*_choice("offline", "online", "disabled"))
 
 GROUPS = (
     "datamodule",
@@ -211,12 +211,7 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
     for name, key in KEYS.items():
         if name not in flat or flat[name] == "":
             raise ConfigError(f"The setting {name} is missing.\nExpected: {key.expected}.")
-        try:
-            settings[name] = key.read(flat[name])
-        except (ValueError, TypeError) as fault:
-            near = nearest(str(flat[name]), key.expected.removeprefix("one of ").split(", "))
-            hint = f" Did you mean {near}?" if near and key.expected.startswith("one of") else ""
-            raise ConfigError(f"{name}={flat[name]} cannot be.\nExpected: {key.expected}.{hint}") from fault
+        settings[name] = _canonical(name, key, flat[name])
     for stage in BOTH:
         if settings[f"{stage}.batch_size"] % settings["trainer.devices"]:
             raise ConfigError(
@@ -225,12 +220,8 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
                 f"Expected: a multiple of the number of devices; batch_size is the total over all of them."
             )
     wandb = config.get("logger", {}).get("wandb")
-    if wandb is not None and wandb.get("mode") not in WANDB_MODES:
-        near = nearest(str(wandb.get("mode")), WANDB_MODES)
-        raise ConfigError(
-            f"logger.wandb.mode={wandb.get('mode')} cannot be.\nExpected: one of {', '.join(WANDB_MODES)}."
-            + (f" Did you mean {near}?" if near else "")
-        )
+    if wandb is not None:
+        _canonical("logger.wandb.mode", WANDB_MODE, wandb.get("mode"))
     if settings["trainer.precision"] == "16-mixed" and settings["trainer.accelerator"] == "cpu":
         raise ConfigError("trainer.precision=16-mixed is not for the CPU.\nExpected: 32-true or bf16-mixed there.")
     if settings["finetune.validate_every"] > settings["finetune.epochs"]:
@@ -240,6 +231,17 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
             f"Expected: at most the number of epochs."
         )
     return settings
+
+
+def _canonical(name: str, key: Key, value: Any) -> Any:
+    """A setting's value in canonical form; ConfigError with what was expected if it cannot be."""
+    try:
+        return key.read(value)
+    except (ValueError, TypeError) as fault:
+        choices = key.expected.removeprefix("one of ").split(", ") if key.expected.startswith("one of") else []
+        near = nearest(str(value), choices)
+        hint = f" Did you mean {near}?" if near else ""
+        raise ConfigError(f"{name}={value} cannot be.\nExpected: {key.expected}.{hint}") from fault
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

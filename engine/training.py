@@ -42,7 +42,7 @@ def train(config: DictConfig) -> None:
     assert isinstance(plain, dict)  # noqa: S101 (for the type checker: a composed configuration is a mapping)
     composed = {str(name): value for name, value in plain.items()}
     settings = check(composed)
-    _refuse_tangles(settings)
+    _refuse_rival_processes(settings)
     try:
         Path(settings["output_dir"]).mkdir(parents=True, exist_ok=True)
     except OSError as fault:
@@ -51,23 +51,40 @@ def train(config: DictConfig) -> None:
     if settings["dry_run"]:
         console.print(plan_table(runs, settings["force"]))
         return
-    if FOLLOWED in os.environ:  # started by Lightning to train along with the process that holds the locks
-        for name in os.environ[FOLLOWED].split():
-            _fit(next(run for run in runs if run.folder.name == name), composed)
+    if FOLLOWED in os.environ:
+        _follow(runs, composed)
+    else:
+        _lead(runs, composed)
+        console.print(results_table(runs))
+
+
+def _follow(runs: Iterable[Run], config: dict[str, Any]) -> None:
+    """Train along with the process that holds the locks, which had Lightning start this one."""
+    from engine.fitting import fit
+
+    names = os.environ[FOLLOWED].split()
+    for run in runs:
+        if run.folder.name in names:
+            fit(run, config)
+
+
+def _lead(runs: Iterable[Run], config: dict[str, Any]) -> None:
+    """Train what is not done yet, each run under its lock."""
+    pending = [(run, lock) for run in runs if (lock := _claim(run)) is not None]
+    if not pending:
         return
-    pending = {run.folder.name: lock for run in runs if (lock := _claim(run)) is not None}
-    os.environ[FOLLOWED] = " ".join(pending)
+    from engine.fitting import fit  # torch and Lightning, seconds
+
+    os.environ[FOLLOWED] = " ".join(run.folder.name for run, _ in pending)
     try:
-        for run in runs:
-            if run.folder.name in pending:
-                console.print(f"{'Resuming' if run.folder.last.is_file() else 'Training'} [bold]{run.folder.name}[/]")
-                _fit(run, composed)
-                pending[run.folder.name].release(force=True)  # others may wait for this stage alone
+        for run, lock in pending:
+            console.print(f"{'Resuming' if run.folder.last.is_file() else 'Training'} [bold]{run.folder.name}[/]")
+            fit(run, config)
+            lock.release(force=True)  # others may wait for this stage alone
     finally:
         del os.environ[FOLLOWED]
-        for lock in pending.values():
+        for _, lock in pending:
             lock.release(force=True)
-    console.print(results_table(runs))
 
 
 def _claim(run: Run) -> FileLock | None:
@@ -91,7 +108,7 @@ def _claim(run: Run) -> FileLock | None:
     return lock
 
 
-def _refuse_tangles(settings: Mapping[str, Any]) -> None:
+def _refuse_rival_processes(settings: Mapping[str, Any]) -> None:
     """Ways to start several processes that would train against one another.
 
     Raises:
@@ -108,12 +125,6 @@ def _refuse_tangles(settings: Mapping[str, Any]) -> None:
             "A sweep (-m) and trainer.devices above 1 in one process cannot be: each job would start the whole sweep.\n"
             "Run the jobs one by one, or sweep with one device each."
         )
-
-
-def _fit(run: Run, config: dict[str, Any]) -> None:
-    from engine.fitting import fit  # torch and Lightning, seconds
-
-    fit(run, config)
 
 
 def _say_done(run: Run) -> None:

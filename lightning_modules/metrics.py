@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from models.losses import IGNORE
+
 
 class SegmentationScores(Metric):
     """Pixel accuracy, mean accuracy, mean IoU, mean F1 and the IoU and F1 of every class.
@@ -27,7 +29,7 @@ class SegmentationScores(Metric):
     full_state_update = False
     confusion: Tensor
 
-    def __init__(self, classes: Sequence[str], ignore: int = 255) -> None:
+    def __init__(self, classes: Sequence[str], ignore: int = IGNORE) -> None:
         super().__init__()
         self.classes = tuple(classes)
         self.ignore = ignore

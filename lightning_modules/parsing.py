@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.optimization import configure_optimizer
-from models.losses import parsing_loss
+from models.losses import mean_over_pictures, parsing_loss
 from models.parser import FaceParser
 
 
@@ -80,8 +79,7 @@ class FaceParsing(LightningModule):
 
     def _score(self, batch: dict[str, Any], split: str) -> None:
         logits = self(batch["image"])
-        pairs = zip(logits.split(1), batch["label"].split(1), strict=True)
-        loss = torch.stack([self.loss(*pair) for pair in pairs]).mean()  # per picture: no matter how they are batched
+        loss = mean_over_pictures(self.loss, logits, batch["label"])
         self.log(f"{split}/loss", loss, batch_size=len(batch["id"]), sync_dist=True)
         if "full_label" not in batch:
             self.scores.update(logits.argmax(dim=1), batch["label"])

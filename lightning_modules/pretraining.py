@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,11 +11,9 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from lightning_modules.optimization import configure_optimizer
-from models.losses import reconstruction_loss
+from models.losses import mean_over_pictures, reconstruction_loss
 from models.masking import box_region, hide, rasterize
 from models.parser import FaceParser
-
-STD = (0.229, 0.224, 0.225)
 
 
 class MaskedPretraining(LightningModule):
@@ -31,6 +30,7 @@ class MaskedPretraining(LightningModule):
         schedule: likewise.
         steps: total number of optimiser steps. (Lightning's own estimate would start the loader, and its workers
             with the first epoch's samples, before a resumed run knows its epoch.)
+        std: the three standard deviations by which pictures were normalised, of values 0..1.
         encoder_state: weights the encoder starts from.
 
     Logs ``train/loss``, ``val/loss`` and ``val/psnr``: dB on masked pixels, of pictures with values 0..1.
@@ -47,12 +47,13 @@ class MaskedPretraining(LightningModule):
         optimizer: dict[str, Any],
         schedule: dict[str, Any],
         steps: int,
+        std: Sequence[float],
         encoder_state: dict[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["encoder_state"], logger=False)
         self.model = FaceParser(3, encoder, features, encoder_state)
-        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.masked_error = MeanMetric()  # squared, over masked values
 
     def forward(self, image: Tensor) -> Tensor:
@@ -81,8 +82,7 @@ class MaskedPretraining(LightningModule):
     def validation_step(self, batch: dict[str, Any], _: int) -> None:
         mask, masked = self.mask(batch)
         prediction = self(masked)
-        triples = zip(prediction.split(1), batch["image"].split(1), mask.split(1), strict=True)
-        loss = torch.stack([self.loss(*triple) for triple in triples]).mean()  # per picture, however batched
+        loss = mean_over_pictures(self.loss, prediction, batch["image"], mask)
         error = ((prediction - batch["image"]) * self.std).float().square() * mask  # of values 0..1
         values = 3 * mask.sum()
         self.masked_error.update(error.sum() / values, weight=values)

@@ -6,11 +6,24 @@ Dice term lacks its ``1 -`` (it would be maximised), and the second focal term l
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 IGNORE = 255
+
+
+def mean_over_pictures(loss: Callable[..., Tensor], *batch: Tensor) -> Tensor:
+    """A loss of each picture alone, averaged: the same however pictures are batched, as a score must be.
+
+    Args:
+        loss: takes one slice (1, ...) of every tensor and returns a scalar.
+        batch: tensors (N, ...).
+    """
+    slices = zip(*(tensor.split(1) for tensor in batch), strict=True)
+    return torch.stack([loss(*single) for single in slices]).mean()
 
 
 def reconstruction_loss(
