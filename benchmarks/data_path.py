@@ -2,28 +2,43 @@
 
     python benchmarks/data_path.py [--root FOLDER] [--size 480]
 
-Both read a picture and its label map from disk, rotate, scale and resize them, and normalise the picture. Medians of
-seven interleaved rounds in one process; look at the ratio, absolute figures are this machine's.
+Both read a picture and its label map from disk, rotate, scale and resize them, and normalise the picture; with a cache
+ours reads decoded pixels, the same ones. Medians of seven interleaved rounds in one process; look at the ratios,
+absolute figures are this machine's.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import statistics
+import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from datamodules.faces import LabelledFaces
+from datamodules import transforms
+from datamodules.cache import Cache
+from datamodules.digests import digest_of_files
+from datamodules.faces import LabelledFaces, open_labels, open_pictures
+from datamodules.labels import LabelSet
 from datamodules.layouts import Sample, open_layout
 from datamodules.synthesis.dataset import write_drawn_faces
-from datamodules.transforms import MEAN, STD, Augmentation, FaceTransform
+from datamodules.transforms import MEAN, STD, Augmentation, FaceTransform, WarpToSize
+
+ROUNDS = 7
+CHAIN = "PIL + torchvision"
+WHOLE = "whole"
 
 
 def chain(samples: list[Sample], size: int) -> Callable[[int], None]:
@@ -49,6 +64,46 @@ def chain(samples: list[Sample], size: int) -> Callable[[int], None]:
     return load
 
 
+class Clocks:
+    """What each stage of a round took, in seconds."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = defaultdict(float)
+
+    def around(self, stage: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The call itself, with a clock around it."""
+
+        def timed(*arguments: Any, **named: Any) -> Any:
+            start = time.perf_counter()
+            result = call(*arguments, **named)
+            self.spent[stage] += time.perf_counter() - start
+            return result
+
+        return timed
+
+    def on_transforms(self) -> contextlib.ExitStack:
+        """Clocks around the stages of all transforms that are made before the stack is closed."""
+        stack = contextlib.ExitStack()
+        for owner, name, stage in (
+            (WarpToSize, "apply", "warp picture"),
+            (WarpToSize, "apply_to_mask", "warp label map"),
+            (transforms, "normalize", "normalise, to planes"),
+        ):
+            stack.enter_context(patch.object(owner, name, self.around(stage, getattr(owner, name))))
+        return stack
+
+
+def ours(
+    samples: list[Sample], size: int, labels: LabelSet, cache: Cache | None, clocks: Clocks
+) -> Callable[[int], object]:
+    """The project's own path."""
+    transform = FaceTransform(size, Augmentation(rotation=15, scale=(0.8, 1.2)), labels, seed=0)
+    pictures = clocks.around("read picture", open_pictures(samples, transform.least_source, cache))
+    maps = clocks.around("read label map", open_labels(samples, labels, cache))
+    faces = LabelledFaces(samples, pictures, maps, transform, full=False)
+    return lambda index: faces[(0, index, index)]
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     face_data = Path(os.environ.get("FACE_DATA") or "../shared/data")
@@ -60,21 +115,39 @@ def main() -> None:
         write_drawn_faces(choice.root, layout="lapa", count=80, size=512, seed=0, workers=os.cpu_count() or 1)
     layout = open_layout("lapa", choice.root)
     samples = layout.samples("train")[:48]
-    move = Augmentation(rotation=15, scale=(0.8, 1.2))
-    ours = LabelledFaces(samples, FaceTransform(choice.size, move, layout.labels, seed=0), layout, full=False)
-    paths = {"ours": lambda index: ours[(0, index, index)], "PIL + torchvision": chain(samples, choice.size)}
     torch.set_num_threads(1)
-    times: dict[str, list[float]] = {name: [] for name in paths}
-    for _ in range(7):
-        for name, load in paths.items():
-            start = time.perf_counter()
-            for index in range(len(samples)):
-                load(index)
-            times[name].append((time.perf_counter() - start) / len(samples))
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    for name, seconds in medians.items():
-        print(f"{name:>18}  {1 / seconds:7.1f} samples/s  {1000 * seconds:6.2f} ms")
-    print(f"{'ratio':>18}  {medians['PIL + torchvision'] / medians['ours']:7.2f} x, at {choice.size} px, {choice.root}")
+    clocks = Clocks()
+    paths: dict[str, Callable[[int], object]] = {CHAIN: chain(samples, choice.size)}
+    with tempfile.TemporaryDirectory() as folder, clocks.on_transforms():
+        digest = partial(digest_of_files, Path(folder) / "digests.sqlite")
+        for cache in (None, Cache("disk", Path(folder), digest), Cache("ram", Path(folder), digest)):
+            name = f"ours, cache={cache.kind if cache else 'none'}"
+            paths[name] = ours(samples, choice.size, layout.labels, cache, clocks)
+        rounds = [{name: one_round(load, len(samples), clocks) for name, load in paths.items()} for _ in range(ROUNDS)]
+
+    def median(name: str, stage: str) -> float:
+        return statistics.median(row[name][stage] for row in rounds)
+
+    print(f"{choice.root} at {choice.size} px, one thread")
+    for name in paths:
+        whole = median(name, WHOLE)
+        print(f"{name:>18} {1000 / whole:8.1f} samples/s {whole:7.2f} ms {median(CHAIN, WHOLE) / whole:6.2f} x")
+    print("\nWhere the time goes, ms per sample")
+    own = [name for name in paths if name != CHAIN]
+    print(" " * 26 + "".join(f"{name:>18}" for name in own))
+    for stage in rounds[0][own[0]]:
+        print(f"{stage:>26}" + "".join(f"{median(name, stage):18.2f}" for name in own))
+
+
+def one_round(load: Callable[[int], object], count: int, clocks: Clocks) -> dict[str, float]:
+    """Milliseconds per sample of each stage that has a clock, of what remains, and of the whole."""
+    clocks.spent.clear()
+    start = time.perf_counter()
+    for index in range(count):
+        load(index)
+    whole = 1000 * (time.perf_counter() - start) / count
+    row = {stage: 1000 * spent / count for stage, spent in clocks.spent.items()}
+    return row | {"rest (label to long, ...)": whole - sum(row.values()), WHOLE: whole}
 
 
 if __name__ == "__main__":

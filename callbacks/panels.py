@@ -35,6 +35,12 @@ class Panels(Callback):
         self.count = count
         self._tenth = 0
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"tenth": self._tenth}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._tenth = state_dict["tenth"]
+
     @torch.no_grad()
     def on_validation_batch_end(
         self,

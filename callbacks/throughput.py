@@ -1,29 +1,43 @@
-"""How fast a run trains, across interruptions."""
+"""How fast a run trains and how much memory it takes, across interruptions."""
 
 from __future__ import annotations
 
+import resource
+import sys
 import time
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 
 class Throughput(Callback):
-    """Counts training images and the seconds spent training on them, validation left out.
+    """Counts training images, the seconds spent training on them, and the peak of memory.
 
     ``seconds`` is the whole time in training epochs, validation included; ``images_per_second`` is of training alone.
+    ``peak_memory_mb`` is the first GPU's while this run trained; without one, this process's so far.
     """
 
     def __init__(self) -> None:
         self.images = 0
         self.training_seconds = 0.0
         self.seconds = 0.0
+        self.peak_memory_mb = 0.0
         self._epoch_start = self._validation_start = 0.0
         self._validation_seconds = 0.0
 
     @property
-    def images_per_second(self) -> float:
-        return self.images / self.training_seconds if self.training_seconds else 0.0
+    def summary(self) -> dict[str, float]:
+        """What a status says of it."""
+        return {
+            "seconds": round(self.seconds, 2),
+            "images_per_second": round(self.images / self.training_seconds if self.training_seconds else 0.0, 2),
+            "peak_memory_mb": round(self.peak_memory_mb, 1),
+        }
+
+    def on_fit_start(self, trainer: Trainer, _: LightningModule) -> None:
+        if trainer.strategy.root_device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
 
     def on_train_epoch_start(self, *_: Any) -> None:
         self._epoch_start = time.perf_counter()
@@ -40,15 +54,23 @@ class Throughput(Callback):
     def on_validation_end(self, *_: Any) -> None:
         self._validation_seconds += time.perf_counter() - self._validation_start
 
-    def on_train_epoch_end(self, *_: Any) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, _: LightningModule) -> None:
         elapsed = time.perf_counter() - self._epoch_start
         self.seconds += elapsed
         self.training_seconds += elapsed - self._validation_seconds
+        self.peak_memory_mb = max(self.peak_memory_mb, _peak_memory_mb(trainer.strategy.root_device))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"images": self.images, "training_seconds": self.training_seconds, "seconds": self.seconds}
+        counts = ("images", "training_seconds", "seconds", "peak_memory_mb")
+        return {name: getattr(self, name) for name in counts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.images = state_dict["images"]
-        self.training_seconds = state_dict["training_seconds"]
-        self.seconds = state_dict["seconds"]
+        for name, value in state_dict.items():
+            setattr(self, name, value)
+
+
+def _peak_memory_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

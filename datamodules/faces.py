@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
+from datamodules.cache import Cache
+from datamodules.labels import LabelSet
 from datamodules.layouts import LaPa, Sample
 from datamodules.patches import Masking, draw_patches
-from datamodules.reading import read_image, read_label
-from datamodules.sampling import Draw, EpochSampler
+from datamodules.reading import LabelFiles, Picture, PictureFiles, require_size
+from datamodules.sampling import Draw, EpochSampler, scoring_batches
 from datamodules.transforms import Augmentation, FaceTransform
+from engine.errors import ConfigError
 
 
 class MaskedFaces(Dataset[dict[str, Any]]):
     """Unlabelled faces with the patches that hide parts of them.
 
     An item is ``image`` (3, S, S) float, ``patches`` (P, 3) long: top, left, side, ``noise_seed`` int and ``id``.
+
+    Args:
+        samples: the faces.
+        pictures: a sample's picture by its index, see :func:`open_pictures`.
+        transform: to training size.
+        masking: the patches.
     """
 
-    def __init__(self, samples: Sequence[Sample], transform: FaceTransform, masking: Masking) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        pictures: Callable[[int], Picture],
+        transform: FaceTransform,
+        masking: Masking,
+    ) -> None:
         self.samples = samples
+        self.pictures = pictures
         self.transform = transform
         self.masking = masking
 
@@ -36,17 +51,16 @@ class MaskedFaces(Dataset[dict[str, Any]]):
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         epoch, position, index = draw
-        sample = self.samples[index]
-        picture = read_image(sample.image, self.transform.least_source)
+        picture = self.pictures(index)
         image, _ = self.transform(picture.pixels, None, epoch, position, picture.extent)
         # The fourth number keeps the patches' random stream apart from the augmentation's.
         rng = np.random.default_rng([self.transform.seed, epoch, position, 1])
         patches = draw_patches(rng, self.masking)
         return {
-            "image": to_tensor(image),
+            "image": torch.from_numpy(image),
             "patches": torch.from_numpy(patches),
             "noise_seed": int(rng.integers(2**31)),
-            "id": sample.id,
+            "id": self.samples[index].id,
         }
 
 
@@ -55,12 +69,27 @@ class LabelledFaces(Dataset[dict[str, Any]]):
 
     An item is ``image`` (3, S, S) float, ``label`` (S, S) long, ``id``, and, for scoring, ``full_label`` (h, w) uint8
     at the label map's own size.
+
+    Args:
+        samples: the faces.
+        pictures: a sample's picture by its index, see :func:`open_pictures`.
+        labels: a sample's label map by its index, see :func:`open_labels`.
+        transform: to training size.
+        full: whether items hold ``full_label``.
     """
 
-    def __init__(self, samples: Sequence[Sample], transform: FaceTransform, layout: LaPa, full: bool) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        pictures: Callable[[int], Picture],
+        labels: Callable[[int], np.ndarray],
+        transform: FaceTransform,
+        full: bool,
+    ) -> None:
         self.samples = samples
+        self.pictures = pictures
+        self.labels = labels
         self.transform = transform
-        self.layout = layout
         self.full = full
 
     def __len__(self) -> int:
@@ -69,31 +98,49 @@ class LabelledFaces(Dataset[dict[str, Any]]):
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         epoch, position, index = draw
         sample = self.samples[index]
-        if sample.label is None:
-            raise ValueError(f"{sample.id} has no label map; unlabelled faces belong into MaskedFaces")
-        picture = read_image(sample.image, self.transform.least_source)
-        full_label = read_label(sample.label, self.layout.labels, picture.size)
+        picture = self.pictures(index)
+        full_label = self.labels(index)
+        require_size(sample, full_label, picture.size)
         image, label = self.transform(picture.pixels, full_label, epoch, position, picture.extent)
-        item = {"image": to_tensor(image), "label": torch.from_numpy(label).long(), "id": sample.id}
+        item = {"image": torch.from_numpy(image), "label": torch.from_numpy(label).long(), "id": sample.id}
         if self.full:
-            item["full_label"] = torch.from_numpy(full_label)
+            item["full_label"] = torch.tensor(full_label)  # a copy: what a source returns is read-only
         return item
 
 
-def to_tensor(image: np.ndarray) -> Tensor:
-    """(H, W, 3) float -> (3, H, W) float."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+def open_pictures(samples: Sequence[Sample], least: int, cache: Cache | None = None) -> Callable[[int], Picture]:
+    """The samples' pictures by index, from their files or packed: the same pixels.
+
+    Args:
+        samples: the faces.
+        least: see :func:`datamodules.reading.read_image`.
+        cache: None reads files each time.
+
+    Raises:
+        DataError: if a picture cannot be read, now or when it is asked for; or if a pack finds no room.
+    """
+    files = [(sample.id, sample.image) for sample in samples]
+    return PictureFiles(tuple(path for _, path in files), least) if cache is None else cache.pictures(files, least)
+
+
+def open_labels(samples: Sequence[Sample], labels: LabelSet, cache: Cache | None = None) -> Callable[[int], np.ndarray]:
+    """The samples' label maps by index, see :func:`open_pictures`; ``labels`` are the classes that may occur.
+
+    Raises:
+        ValueError: if a sample has no label map.
+    """
+    files = [(sample.id, sample.label) for sample in samples if sample.label is not None]
+    if len(files) < len(samples):
+        raise ValueError("a face has no label map; unlabelled faces belong into MaskedFaces")
+    return LabelFiles(tuple(path for _, path in files), labels) if cache is None else cache.labels(files, labels)
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """A batch; ids and label maps of differing sizes stay lists."""
+    """A batch; ids and label maps of differing sizes stay lists. Workers stack straight into shared memory."""
     batch: dict[str, Any] = {}
     for key in items[0]:
         values = [item[key] for item in items]
-        if key in ("id", "full_label"):
-            batch[key] = values
-        else:
-            batch[key] = torch.stack(values) if isinstance(values[0], Tensor) else torch.tensor(values)
+        batch[key] = values if key in ("id", "full_label") else default_collate(values)
     return batch
 
 
@@ -112,6 +159,8 @@ class FaceDataModule(LightningDataModule):
         eval_batch_size: faces in a validation or test batch.
         full_labels: carry label maps at their own size in validation and test.
         workers: loader processes; 0 loads in the training process. The samples are the same.
+        cache: keeps training and validation faces decoded; None decodes them each time, as it does test faces, which
+            are met once. The samples are the same.
 
     Batches: see :class:`MaskedFaces` and :class:`LabelledFaces`. Each data set is a subclass that names its reader.
     """
@@ -131,6 +180,7 @@ class FaceDataModule(LightningDataModule):
         eval_batch_size: int = 16,
         full_labels: bool = True,
         workers: int | None = None,
+        cache: Cache | None = None,
     ) -> None:
         super().__init__()
         self.layout = self.layout_type(root)
@@ -144,6 +194,8 @@ class FaceDataModule(LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.full_labels = full_labels
         self.workers = min(8, os.cpu_count() or 1) if workers is None else workers
+        self.cache = cache
+        self._datasets: dict[str, MaskedFaces | LabelledFaces] = {}
 
     def train_dataloader(self) -> DataLoader:
         dataset = self._dataset(
@@ -154,7 +206,7 @@ class FaceDataModule(LightningDataModule):
         sampler = EpochSampler(len(dataset), draws, self.seed, rank=rank, world=world)
         if self.trainer:  # on a resume workers fetch ahead before the Trainer tells the sampler which epoch it is
             sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
-        return self._loader(dataset, sampler, self.batch_size // world)
+        return self._loader(dataset, sampler=sampler, batch_size=self.batch_size // world)
 
     def val_dataloader(self) -> DataLoader:
         return self._eval_dataloader("val")
@@ -165,27 +217,39 @@ class FaceDataModule(LightningDataModule):
     def _eval_dataloader(self, split: str) -> DataLoader:
         dataset = self._dataset(split, FaceTransform(self.image_size, None, self.layout.labels, self.seed))
         rank, world = self._place()
-        sampler = EpochSampler(len(dataset), shuffle=False, rank=rank, world=world)
-        return self._loader(dataset, sampler, self.eval_batch_size)
+        if len(dataset) < world:
+            raise ConfigError(
+                f"trainer.devices={world}, but the {split} split holds {len(dataset)} face(s).\n"
+                f"Expected: a face for each device; train with fewer devices."
+            )
+        batches = scoring_batches(len(dataset), self.eval_batch_size, rank, world)
+        return self._loader(dataset, batch_sampler=batches)
 
     def _place(self) -> tuple[int, int]:
         """Rank of this process and number of processes that train together."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _dataset(self, split: str, transform: FaceTransform) -> MaskedFaces | LabelledFaces:
+        if split not in self._datasets:  # opened once: a pack in memory is not built again for a second loader
+            self._datasets[split] = self._open(split, transform, self.cache if split != "test" else None)
+        return self._datasets[split]
+
+    def _open(self, split: str, transform: FaceTransform, cache: Cache | None) -> MaskedFaces | LabelledFaces:
         if self.masking is not None:
-            return MaskedFaces(self.layout.samples(split, labelled=False), transform, self.masking)
+            samples = self.layout.samples(split, labelled=False)
+            return MaskedFaces(samples, open_pictures(samples, transform.least_source, cache), transform, self.masking)
         samples = self.layout.samples(split)
         if split == "train" and self.train_ids is not None:
             chosen = set(self.train_ids)
             samples = [sample for sample in samples if sample.id in chosen]
-        return LabelledFaces(samples, transform, self.layout, full=self.full_labels and split != "train")
+        pictures = open_pictures(samples, transform.least_source, cache)
+        labels = open_labels(samples, self.layout.labels, cache)
+        return LabelledFaces(samples, pictures, labels, transform, full=self.full_labels and split != "train")
 
-    def _loader(self, dataset: Dataset, sampler: EpochSampler, batch_size: int) -> DataLoader:
+    def _loader(self, dataset: Dataset, **order: Any) -> DataLoader:
         return DataLoader(
             dataset,
-            batch_size=batch_size,
-            sampler=sampler,
+            **order,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),

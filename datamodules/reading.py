@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from datamodules.labels import IGNORE, LabelSet
+from datamodules.layouts import Sample
 from engine.errors import DataError
 
 
@@ -28,6 +31,74 @@ class Picture:
     extent: tuple[float, float]
 
 
+@dataclass(frozen=True)
+class Frame:
+    """The measures of a picture or label map, which the head of its file tells without decoding.
+
+    Args:
+        shape: (H, W) of the pixels that reading returns.
+        size: (H, W) stored in the file.
+        extent: see :class:`Picture`.
+        factor: whole factor by which the decoder's pixels are still to be averaged.
+    """
+
+    shape: tuple[int, int]
+    size: tuple[int, int]
+    extent: tuple[float, float]
+    factor: int = 1
+
+
+@dataclass(frozen=True)
+class PictureFiles:
+    """Pictures by their index, read from their files each time.
+
+    Args:
+        paths: the pictures.
+        least: see :func:`read_image`.
+    """
+
+    paths: tuple[Path, ...]
+    least: int | None = None
+
+    def __call__(self, index: int) -> Picture:
+        return read_image(self.paths[index], self.least)
+
+    def pixels(self, index: int) -> np.ndarray:
+        """What of a picture is packed, (H, W, 3) uint8."""
+        return self(index).pixels
+
+    def frame(self, index: int) -> Frame:
+        """The measures of a picture, see :func:`read_image` for errors."""
+        with _opened_image(self.paths[index]) as file:
+            return _draft(file, self.least)
+
+
+@dataclass(frozen=True)
+class LabelFiles:
+    """Label maps by their index, read from their files each time.
+
+    Args:
+        paths: the label maps.
+        labels: the classes that may occur.
+    """
+
+    paths: tuple[Path, ...]
+    labels: LabelSet
+
+    def __call__(self, index: int) -> np.ndarray:
+        return read_label(self.paths[index], self.labels)
+
+    def pixels(self, index: int) -> np.ndarray:
+        """What of a label map is packed, (H, W) uint8."""
+        return self(index)
+
+    def frame(self, index: int) -> Frame:
+        """The measures of a label map, see :func:`read_label` for errors."""
+        with _opened_label(self.paths[index], self.labels) as file:
+            size = (file.height, file.width)
+            return Frame(size, size, size)
+
+
 def read_image(path: Path, least: int | None = None) -> Picture:
     """A picture as RGB, decoded no larger than needed.
 
@@ -41,33 +112,65 @@ def read_image(path: Path, least: int | None = None) -> Picture:
     Raises:
         DataError: if the file cannot be read.
     """
+    with _opened_image(path) as file:
+        frame = _draft(file, least)
+        file.load()
+        image = file if file.mode == "RGB" else file.convert("RGB")
+        if frame.factor > 1:
+            image = image.reduce(frame.factor)
+        return Picture(np.asarray(image), frame.size, frame.extent)
+
+
+def _draft(file: Image.Image, least: int | None) -> Frame:
+    """Have the JPEG decoder shrink by 2, 4 or 8 where that leaves enough; other formats heed no draft."""
+    width, height = file.size
+    across: float = width
+    down: float = height
+    if least is not None and min(file.size) // least > 1:
+        factor = min(file.size) // least
+        drafted = file.draft("RGB", (-(-width // factor), -(-height // factor)))
+        if drafted:
+            across, down = drafted[1][2:]
+    factor = 1 if least is None else max(1, min(file.size) // least)
+    shape = (-(-file.height // factor), -(-file.width // factor))
+    return Frame(shape, (height, width), (down / factor, across / factor), factor)
+
+
+@contextlib.contextmanager
+def _opened_image(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as file:
-            width, height = file.size
-            factor = 1 if least is None else max(1, min(width, height) // least)
-            # The JPEG decoder shrinks by 2, 4 or 8; other formats heed no draft.
-            drafted = file.draft("RGB", (-(-width // factor), -(-height // factor))) if factor > 1 else None
-            across, down = drafted[1][2:] if drafted else (width, height)
-            image = file.convert("RGB")
-            factor = 1 if least is None else max(1, min(image.size) // least)
-            if factor > 1:
-                image = image.reduce(factor)
-            return Picture(np.asarray(image), (height, width), (down / factor, across / factor))
+            yield file
     except (OSError, SyntaxError, ValueError) as fault:
         raise DataError(f"Cannot read the picture {path}: {fault}.\nReplace the file or remove the face.") from fault
 
 
-def read_label(path: Path, labels: LabelSet, size: tuple[int, int]) -> np.ndarray:
+def read_label(path: Path, labels: LabelSet) -> np.ndarray:
     """A label map as ids, (H, W) uint8.
 
     Args:
         path: single-channel PNG of class ids.
         labels: the classes that may occur.
-        size: (H, W) of the picture it belongs to.
 
     Raises:
-        DataError: if the file cannot be read, has colours, another size than its picture, or an unknown id.
+        DataError: if the file cannot be read, has colours or an unknown id.
     """
+    with _opened_label(path, labels) as file:
+        file.load()
+        label = np.asarray(file, dtype=np.uint8)
+    highest = int(label.max(initial=0))
+    if highest >= len(labels):  # which an ignored pixel is too
+        highest = int(label[label != IGNORE].max(initial=0))
+    if highest >= len(labels):
+        raise DataError(
+            f"The label map {path} holds class id {highest}.\n"
+            f"Expected ids 0..{len(labels) - 1} ({labels.name}: {', '.join(labels.classes)})."
+        )
+    return label
+
+
+@contextlib.contextmanager
+def _opened_label(path: Path, labels: LabelSet) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as file:
             if file.mode not in ("L", "P", "1"):
@@ -75,18 +178,25 @@ def read_label(path: Path, labels: LabelSet, size: tuple[int, int]) -> np.ndarra
                     f"The label map {path} is a {file.mode} picture.\n"
                     f"Expected a single-channel PNG of class ids 0..{len(labels) - 1}: a colour rendering will not do."
                 )
-            label = np.array(file, dtype=np.uint8)
+            yield file
     except (OSError, SyntaxError, ValueError) as fault:
         raise DataError(f"Cannot read the label map {path}: {fault}.\nReplace the file or remove the face.") from fault
+
+
+def require_size(sample: Sample, label: np.ndarray, size: tuple[int, int]) -> None:
+    """See that a label map has the size of its picture.
+
+    Args:
+        sample: the face.
+        label: (H, W) of ids.
+        size: (H, W) stored in the picture's file.
+
+    Raises:
+        DataError: if it has not.
+    """
     if label.shape != size:
+        height, width = label.shape
         raise DataError(
-            f"The label map {path} is {label.shape[1]}x{label.shape[0]} pixels, its picture {size[1]}x{size[0]}.\n"
+            f"The label map {sample.label} is {width}x{height} pixels, its picture {size[1]}x{size[0]}.\n"
             f"Expected the same size; replace one of the two or remove the face."
         )
-    highest = int(label[label != IGNORE].max(initial=0))
-    if highest >= len(labels):
-        raise DataError(
-            f"The label map {path} holds class id {highest}.\n"
-            f"Expected ids 0..{len(labels) - 1} ({labels.name}: {', '.join(labels.classes)})."
-        )
-    return label

@@ -23,6 +23,10 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 """ImageNet's colour statistics, which the encoders' published weights expect."""
 
+_mean, _std = (255 * np.array(values, dtype=np.float32)[:, None] for values in (MEAN, STD))
+NORMALIZED = (np.arange(256, dtype=np.float32) - _mean) * np.reciprocal(_std)
+"""What each byte of each colour becomes: (3, 256) float32."""
+
 cv2.setNumThreads(0)  # the loader's worker processes are the parallelism
 
 
@@ -84,8 +88,12 @@ class WarpToSize(A.DualTransform):
         }
 
     def apply(self, img: np.ndarray, extent: tuple, angle: float, zoom: float, mirror: bool, **_: Any) -> np.ndarray:
-        border = tuple(round(255 * mean) for mean in MEAN)
-        return self._warp(img, extent, (angle, zoom, mirror), cv2.INTER_LINEAR, border)
+        border = (*(round(255 * mean) for mean in MEAN), 0)
+        # OpenCV warps four channels to the same values as three, in half the time.
+        padded = cv2.cvtColor(img, cv2.COLOR_RGB2RGBA)
+        return cv2.cvtColor(
+            self._warp(padded, extent, (angle, zoom, mirror), cv2.INTER_LINEAR, border), cv2.COLOR_RGBA2RGB
+        )
 
     def apply_to_mask(self, mask: np.ndarray, angle: float, zoom: float, mirror: bool, **_: Any) -> np.ndarray:
         label = self._warp(mask, mask.shape[:2], (angle, zoom, mirror), cv2.INTER_NEAREST, (IGNORE,))
@@ -121,7 +129,6 @@ class FaceTransform:
         if move.color > 0:
             change = 0.4 * move.color
             steps.append(A.ColorJitter(change, change, change, hue=0.05 * move.color, p=0.8))
-        steps.append(A.Normalize(MEAN, STD))
         # The sizes of a picture and its label map may differ here: pictures are decoded no larger than needed.
         self.compose = A.Compose(steps, is_check_shapes=False)
 
@@ -138,7 +145,7 @@ class FaceTransform:
         position: int,
         extent: tuple[float, float] | None = None,
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Picture (H, W, 3) uint8 -> (size, size, 3) float32; label map (h, w) -> (size, size) uint8.
+        """Picture (H, W, 3) uint8 -> (3, size, size) float32; label map (h, w) -> (size, size) uint8.
 
         ``extent`` is the picture's height and width where they are not whole pixels, see
         :class:`datamodules.reading.Picture`.
@@ -151,7 +158,15 @@ class FaceTransform:
         if label is not None:
             data["mask"] = label
         moved = self.compose(**data)
-        return moved["image"], moved.get("mask")
+        return normalize(moved["image"]), moved.get("mask")
+
+
+def normalize(image: np.ndarray) -> np.ndarray:
+    """RGB picture (H, W, 3) uint8 -> (3, H, W) float32 by ImageNet's colour statistics, in one pass over each plane."""
+    planes = np.empty((3, *image.shape[:2]), dtype=np.float32)
+    for plane, pixels, table in zip(planes, cv2.split(image), NORMALIZED, strict=True):
+        cv2.LUT(pixels, table, dst=plane)
+    return planes
 
 
 def denormalize(image: np.ndarray) -> np.ndarray:

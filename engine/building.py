@@ -9,12 +9,12 @@ from typing import Any
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
+from conf.schema import nearest
 from datamodules.faces import DATAMODULES, FaceDataModule
 from datamodules.patches import Masking
 from datamodules.transforms import STD, Augmentation
 from engine.checkpoints import load
 from engine.errors import ConfigError
-from engine.schema import nearest
 from engine.stages import PRETRAIN, Run
 from lightning_modules.parsing import FaceParsing
 from lightning_modules.pretraining import MaskedPretraining
@@ -94,9 +94,12 @@ def build_module(run: Run) -> LightningModule:
 
 
 def _steps_per_epoch(run: Run) -> int:
-    """Batches in an epoch: as set, or every face once."""
+    """Batches in an epoch: as set, or every face once (see :class:`datamodules.sampling.EpochSampler`)."""
     faces = len(run.layout.samples("train", labelled=False) if run.manifest is None else run.manifest.ids)
-    return run.setting("steps_per_epoch") or math.ceil(faces / run.setting("batch_size"))
+    devices = run.settings["trainer.devices"]
+    return run.setting("steps_per_epoch") or math.ceil(
+        max(1, faces // devices) / (run.setting("batch_size") // devices)
+    )
 
 
 def _encoder_state(run: Run) -> dict[str, Tensor] | None:

@@ -13,8 +13,10 @@ from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
-from engine.curves import Curves
+from callbacks.curves import Curves
+from callbacks.throughput import Throughput
 from engine.errors import DataError
+from engine.runs import RunFolder
 
 
 def save_atomically(content: dict[str, Any], path: Path) -> None:
@@ -64,21 +66,24 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class EpochCheckpoint(Checkpoint):
-    """Keeps ``last`` (to resume) after every epoch, and ``best`` (weights alone) where validation improves.
+    """Keeps ``last`` (to resume) after every epoch, ``best`` (weights alone) where validation improves, and says in
+    the status how far the run is.
 
     Args:
-        best: path of the best checkpoint.
-        last: path of the last checkpoint.
+        folder: the run folder.
         monitor: the validation score to maximise, or None to keep the newest weights: fine-tuning starts from where
             pre-training ended, as no score of a reconstruction says which epoch parses best.
         description: plain values kept with the weights.
+        throughput: what measures the run.
     """
 
-    def __init__(self, best: Path, last: Path, monitor: str | None, description: dict[str, Any]) -> None:
-        self.best = best
-        self.last = last
+    def __init__(
+        self, folder: RunFolder, monitor: str | None, description: dict[str, Any], throughput: Throughput
+    ) -> None:
+        self.folder = folder
         self.monitor = monitor
         self.description = description
+        self.throughput = throughput
         self.score = float("-inf")
         self.metrics: dict[str, float] = {}
 
@@ -107,11 +112,13 @@ class EpochCheckpoint(Checkpoint):
                     "global_step": trainer.global_step,
                     **self.description,
                 }
-                save_atomically(content, self.best)
+                save_atomically(content, self.folder.best)
         for logger in trainer.loggers:
             if isinstance(logger, Curves):
                 logger.flush()
-        trainer.save_checkpoint(self.last, weights_only=False)  # with the optimiser
+        trainer.save_checkpoint(self.folder.last, weights_only=False)  # with the optimiser
+        if trainer.is_global_zero:
+            self.folder.write_status(epoch=trainer.current_epoch + 1, **self.throughput.summary)
 
 
 class StepSeed(Callback):

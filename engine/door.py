@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable
 
@@ -16,8 +17,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from conf.schema import KEYS, explain_overrides
 from engine.errors import UserError
-from engine.schema import KEYS, explain_overrides
 
 _failures: list[UserError] = []
 
@@ -44,6 +45,7 @@ def enter(main: Callable[[], None], keys: Iterable[str] = KEYS) -> None:
         main: the decorated function.
         keys: settings of this door, for the nearest right one to a mistyped key.
     """
+    signal.signal(signal.SIGTERM, _interrupt)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to here instead of Hydra's own exit
     try:
         main()
@@ -56,6 +58,11 @@ def enter(main: Callable[[], None], keys: Iterable[str] = KEYS) -> None:
         _leave("Interrupted. The same command goes on where it stopped.", 130)
     if _failures:
         _leave(str(_failures[0]), _failures[0].exit_code)
+
+
+def _interrupt(*_: object) -> None:
+    """SIGTERM is a cluster that wants its machine back: as Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 def _leave(message: str, code: int) -> None:

@@ -1,13 +1,17 @@
-"""What a user did wrong, said once and clearly; only the doors turn these into an exit code.
+"""What a user can put right, said once and clearly; only the doors turn these into an exit code.
 
-This file imports nothing, and every part of the project may raise what it defines.
+This file imports nothing of the project, and every part of it may raise what is defined here.
 """
 
 from __future__ import annotations
 
+import errno
+import re
+from collections.abc import Iterator
+
 
 class UserError(Exception):
-    """A mistake that the user can put right: what is wrong, where, what was expected, what to do."""
+    """Something that the user can put right: what is wrong, where, what was expected, what to do."""
 
     exit_code = 1
 
@@ -19,17 +23,52 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """Data that is missing or not in the expected layout (exit code 2)."""
+    """Data that is missing or not in the expected layout: seen before anything is trained (exit code 2)."""
 
     exit_code = 2
 
 
-def describe(fault: BaseException) -> str:
-    """An error as a line or a message for a status."""
-    return str(fault) if isinstance(fault, UserError) else f"{type(fault).__name__}: {fault}"
+class BrokenFileError(DataError):
+    """A file that a run met and could not use; the run has failed (exit code 1)."""
+
+    exit_code = 1
 
 
-def from_worker(fault: UserError) -> UserError:
-    """The mistake itself, where a loader's worker process has wrapped it into its own traceback."""
-    mark = f"{type(fault).__module__}.{type(fault).__qualname__}: "
-    return type(fault)(str(fault).rpartition(mark)[2].rstrip())
+class RunError(UserError):
+    """What this machine could not do for a run, which has failed (exit code 1)."""
+
+
+def causes(fault: BaseException) -> Iterator[BaseException]:
+    """An error and those that led to it, the last one first."""
+    seen: BaseException | None = fault
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
+
+
+def explained(fault: BaseException) -> BaseException:
+    """An error of a training in words for its user, where there are any; else the error as it is."""
+    text = str(fault)
+    named = list(re.finditer(r"engine\.errors\.(\w+): ", text))
+    if named:  # another process has wrapped it into its own traceback
+        return globals()[named[-1][1]](text[named[-1].end() :].rstrip())
+    if isinstance(fault, UserError):
+        return fault
+    full = [cause for cause in causes(fault) if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT)]
+    if full or "No space left on device" in text:
+        where = f" at {name}" if full and (name := getattr(full[0], "filename", None)) else ""
+        return RunError(
+            f"The disk is full{where}. The last whole checkpoint is intact.\n"
+            f"Free some space; the same command then goes on from that checkpoint."
+        )
+    if "DataLoader worker" in text and ("killed" in text or "exited unexpectedly" in text):
+        return RunError(
+            f"{text.splitlines()[0]}\nMost often memory ran out: set datamodule.workers or batch_size lower.\n"
+            f"The same command goes on from the last checkpoint."
+        )
+    if type(fault).__name__ == "OutOfMemoryError":
+        return RunError(
+            f"The GPU's memory ran out: {text.splitlines()[0]}\n"
+            f"Do one of: a smaller batch_size or datamodule.image_size; trainer.precision=bf16-mixed."
+        )
+    return fault

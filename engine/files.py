@@ -1,18 +1,12 @@
-"""Writing that is whole or absent, and digests of contents that are computed once."""
+"""Writing that is whole or absent."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import math
 import os
-import sqlite3
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-from engine.errors import DataError
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -41,80 +35,3 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_nan(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-class DigestCache:
-    """Content digests of files, remembered by (path, size, modification time).
-
-    Args:
-        path: the cache's database, in a folder of ours: data folders are never written to.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._known: dict[str, tuple[int, int, str]] = {}
-        self._new: dict[str, tuple[int, int, str]] = {}
-
-    def __enter__(self) -> DigestCache:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._known = self._read()
-        except sqlite3.DatabaseError:  # damaged: it is only a cache
-            self.path.unlink()
-            self._known = self._read()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Remember what was computed, in one short transaction: others may be computing at the same time."""
-        if self._new:
-            with contextlib.closing(self._open()) as base, base:
-                rows = [(path, *row) for path, row in self._new.items()]
-                base.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
-
-    def of_files(self, files: Iterable[tuple[str, Path]]) -> str:
-        """One digest over (name, content) of files, whatever folder they lie in and whatever order they come in.
-
-        Raises:
-            DataError: if a file cannot be read.
-        """
-        total = hashlib.sha256()
-        everything = sorted(files)
-        for name, path in _progress(everything) if self._is_long(everything) else everything:
-            total.update(f"{name}\0{self.of_file(path)}\0".encode())
-        return total.hexdigest()[:16]
-
-    def of_file(self, path: Path) -> str:
-        """Digest of one file's content."""
-        try:
-            state = path.stat()
-            key = str(path.resolve())
-            row = self._known.get(key)
-            if row is not None and row[:2] == (state.st_size, state.st_mtime_ns):
-                return row[2]
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()[:32]
-        except OSError as fault:
-            raise DataError(f"Cannot read {path}: {fault.strerror}.\nReplace the file or remove the face.") from fault
-        self._known[key] = self._new[key] = (state.st_size, state.st_mtime_ns, digest)
-        return digest
-
-    def _is_long(self, files: list[tuple[str, Path]]) -> bool:
-        return len(files) > 2000 and str(files[-1][1].resolve()) not in self._known
-
-    def _read(self) -> dict[str, tuple[int, int, str]]:
-        with contextlib.closing(self._open()) as base:
-            return {path: (size, mtime, digest) for path, size, mtime, digest in base.execute("SELECT * FROM files")}
-
-    def _open(self) -> sqlite3.Connection:
-        base = sqlite3.connect(self.path, timeout=60)
-        with base:
-            base.execute(
-                "CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, digest TEXT)"
-            )
-        return base
-
-
-def _progress(files: list[tuple[str, Path]]) -> Iterable[tuple[str, Path]]:
-    from rich.progress import track
-
-    return track(files, "reading the data once, for its digest", transient=True)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import os
-import resource
-import signal
-import sys
-import threading
+import platform
 import warnings
 from collections.abc import Iterator
+from importlib import metadata
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,53 +17,68 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from callbacks.curves import Curves
 from callbacks.throughput import Throughput
+from callbacks.wandb_run import wandb_run
 from engine.building import build_datamodule, build_module
 from engine.checkpoints import AtomicCheckpointIO, EpochCheckpoint, StepSeed, load, require_whole
-from engine.curves import Curves
-from engine.errors import ConfigError, UserError, describe, from_worker
+from engine.errors import ConfigError, UserError, causes, explained
 from engine.files import write_atomically
-from engine.runs import git_state, is_leader
+from engine.processes import devices, is_leader
+from engine.runs import git_state
 from engine.stages import FINETUNE, PRETRAIN, Run
+
+LIBRARIES = ("torch", "pytorch-lightning", "segmentation-models-pytorch", "albumentations", "numpy")
+"""Those whose versions a result may depend on."""
 
 
 def fit(run: Run, config: dict[str, Any]) -> None:
     """Train a run from its start or its last checkpoint, test it, and leave its status done.
 
     Args:
-        run: what to train; its lock is held by the caller.
+        run: what to train; its lock is held by the caller, or by the leader of this process.
         config: the composed configuration, kept as the run's ``config.yaml``.
 
     Raises:
-        UserError: for broken data or settings; any other error of the training itself. The status says so first.
+        KeyboardInterrupt: on Ctrl-C and SIGTERM; the status says interrupted.
+        UserError: for broken data or settings, or what the machine cannot do; any other error of the training itself.
+            The status says failed, and why.
     """
-    folder = run.folder
-    if not is_leader():  # beside the process that keeps the run folder
-        with _quiet(), _interruptible():
-            _fit(run, config, attempt=0)
+    if not is_leader():
+        with _quiet():
+            _fit(run, config, [])
         return
-    attempt = folder.status.get("attempts", 0) + 1
-    write_atomically(folder.config, OmegaConf.to_yaml(config))
-    folder.write_status(**_description(run), state="running", error=None, attempts=attempt)
+    folder = run.folder
     try:
-        with _quiet(), _interruptible():
-            result = _fit(run, config, attempt)
+        folder.clear_drafts()
+        attempt = folder.status.get("attempts", 0) + 1
+        write_atomically(folder.config, OmegaConf.to_yaml(config))
+        folder.write_status(**_description(run), state="running", error=None, attempts=attempt)
+        with _quiet(), _loggers(run, config, attempt) as loggers:
+            result = _fit(run, config, loggers)
+        folder.write_status(**result, state="done")
     except BaseException as fault:
-        if _is_interrupt(fault):
-            folder.write_status(state="interrupted")
+        interrupted = any(isinstance(cause, KeyboardInterrupt | SystemExit) for cause in causes(fault))
+        reason = explained(fault)
+        error = str(reason) if isinstance(reason, UserError) else f"{type(reason).__name__}: {reason}"
+        with contextlib.suppress(OSError):  # a full disk shall not hide what filled it
+            folder.write_status(**({"state": "interrupted"} if interrupted else {"state": "failed", "error": error}))
+        if interrupted:  # Lightning leaves by SystemExit, and a write cut short fails with an error of its own
             raise KeyboardInterrupt from None
-        if isinstance(fault, UserError):
-            fault = from_worker(fault)
-        folder.write_status(state="failed", error=describe(fault))
-        raise fault
-    folder.write_status(**result, state="done")
+        if reason is fault:
+            raise
+        raise reason from fault
+    finally:
+        for child in multiprocessing.active_children():  # of ddp_spawn, which nobody else tells that it is over
+            child.kill()
     folder.last.unlink(missing_ok=True)
 
 
-def _fit(run: Run, config: dict[str, Any], attempt: int) -> dict[str, Any]:
+def _fit(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, Any]:
+    """What a run's status says at its end; only the leader has any use for it."""
     pl.seed_everything(run.setting("seed"), workers=True, verbose=False)
     module = build_module(run)
     datamodule = build_datamodule(run)
@@ -76,53 +90,23 @@ def _fit(run: Run, config: dict[str, Any], attempt: int) -> dict[str, Any]:
     throughput = Throughput()
     monitor = "val/miou" if run.stage is FINETUNE else None
     description = {"stage": run.stage.name, "id": run.id, "dataset": run.layout.name}
-    checkpoint = EpochCheckpoint(run.folder.best, run.folder.last, monitor, description)
-    loggers = _loggers(run, config, attempt)
-    with _wandb_finished(loggers):
-        trainer = _trainer(
-            accelerator=run.settings["trainer.accelerator"],
-            devices=run.settings["trainer.devices"],
-            strategy=run.settings["trainer.strategy"],
-            precision=run.settings["trainer.precision"],
-            sync_batchnorm=run.settings["trainer.sync_batchnorm"],
-            deterministic=run.settings["trainer.deterministic"],
-            max_epochs=run.setting("epochs"),
-            check_val_every_n_epoch=run.setting("validate_every") if run.stage is FINETUNE else 1,
-            num_sanity_val_steps=0,
-            log_every_n_steps=1,
-            use_distributed_sampler=False,  # the sampler knows of ranks itself
-            logger=loggers,
-            callbacks=[
-                *_callbacks(config),
-                StepSeed(run.setting("seed")),
-                throughput,
-                LearningRateMonitor("step"),
-                checkpoint,
-            ],
-            plugins=[AtomicCheckpointIO()],
-            enable_model_summary=False,
-            default_root_dir=run.folder.path,
-        )
-        resume = run.folder.last if run.folder.last.is_file() else None
-        if resume is None and is_leader():
-            run.folder.curves.unlink(missing_ok=True)
-        elif resume is not None:
-            require_whole(resume)
-        if trainer.accelerator.name() == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        trainer.fit(module, datamodule, ckpt_path=resume, weights_only=True)
-        metrics = dict(checkpoint.metrics)
-        if run.stage is FINETUNE:
-            module.load_state_dict(load(run.folder.best)["state_dict"])
-            metrics |= _plain(trainer.test(module, datamodule, verbose=False)[0])
-    return {
-        "metrics": metrics,
-        "parameters": sum(parameter.numel() for parameter in module.parameters()),
-        "seconds": round(throughput.seconds, 2),
-        "images_per_second": round(throughput.images_per_second, 2),
-        "peak_memory_mb": round(_peak_memory_mb(trainer), 1),
-        "epochs": run.setting("epochs"),
-    }
+    checkpoint = EpochCheckpoint(run.folder, monitor, description, throughput)
+    trainer = _trainer(run, loggers, [*_callbacks(config), StepSeed(run.setting("seed")), throughput, checkpoint])
+    resume = run.folder.last if run.folder.last.is_file() else None
+    if resume is not None:
+        require_whole(resume)
+    elif is_leader():
+        run.folder.curves.unlink(missing_ok=True)
+    trainer.fit(module, datamodule, ckpt_path=resume, weights_only=True)
+    states = load(run.folder.last)["callbacks"]  # from disk: with ddp_spawn the callbacks ran in another process
+    for callback in (checkpoint, throughput):
+        callback.load_state_dict(states[callback.state_key])
+    metrics = dict(checkpoint.metrics)
+    if run.stage is FINETUNE:
+        module.load_state_dict(load(run.folder.best)["state_dict"])
+        metrics |= {name: float(value) for name, value in trainer.test(module, datamodule, verbose=False)[0].items()}
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    return {"metrics": metrics, "parameters": parameters, "epochs": run.setting("epochs"), **throughput.summary}
 
 
 def _description(run: Run) -> dict[str, Any]:
@@ -151,42 +135,32 @@ def _description(run: Run) -> dict[str, Any]:
         "subset": settings["subset"] if labelled else None,
         "seed": run.setting("seed"),
         "git_sha": git_state(),
+        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in LIBRARIES},
         "metrics": {},
         "wandb_ids": run.folder.status.get("wandb_ids", []),
     }
 
 
-def _loggers(run: Run, config: dict[str, Any], attempt: int) -> list[Logger]:
+@contextlib.contextmanager
+def _loggers(run: Run, config: dict[str, Any], attempt: int) -> Iterator[list[Logger]]:
     """``metrics.csv``, and a W&B run for this attempt: a hard exit leaves an offline file that cannot be continued."""
-    loggers: list[Logger] = [Curves(run.folder.curves)]
+    curves = Curves(run.folder.curves)
     wandb = config["logger"].get("wandb")
-    if wandb is None or wandb["mode"] == "disabled" or not is_leader():
-        return loggers
-    import wandb as client
-
-    wandb_id = f"{run.folder.name}-{attempt}"
-    try:
-        experiment = client.init(
-            project=wandb["project"],
-            id=wandb_id,
-            name=f"{config['experiment']} {run.stage.name}",
-            dir=run.folder.path,
-            mode=wandb["mode"],
-            group=wandb["group"] or config["experiment"],
-            job_type=run.stage.name,
-            tags=[*wandb["tags"], run.settings["method"], run.layout.name, f"scale:{run.settings['scale']}"],
-            config=config | {"run_id": run.id},
-            settings=client.Settings(console="off", silent=True),
-        )
-    except client.errors.Error as fault:
-        raise ConfigError(
-            f"Weights & Biases: {fault}\nDo one of: wandb login; logger.wandb.mode=offline; logger=none."
-        ) from fault
-    experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    for name, summary in (("val/miou", "max"), ("val/mean_f1", "max"), ("val/psnr", "max"), ("val/loss", "min")):
-        experiment.define_metric(name, step_metric="trainer/global_step", summary=summary)
-    run.folder.write_status(wandb_ids=[*run.folder.status.get("wandb_ids", []), wandb_id])
-    return [*loggers, WandbLogger(experiment=experiment)]
+    if wandb is None or wandb["mode"] == "disabled":
+        yield [curves]
+        return
+    name = f"{run.folder.name}-{attempt}"
+    with wandb_run(
+        run.folder.path,
+        config | {"run_id": run.id},
+        id=name,
+        name=f"{config['experiment']} {run.stage.name}",
+        group=wandb["group"] or config["experiment"],
+        job_type=run.stage.name,
+        tags=[*wandb["tags"], run.settings["method"], run.layout.name, f"scale:{run.settings['scale']}"],
+    ) as logger:
+        run.folder.write_status(wandb_ids=[*run.folder.status.get("wandb_ids", []), name])
+        yield [curves, logger]
 
 
 def _callbacks(config: dict[str, Any]) -> list[Callback]:
@@ -194,64 +168,32 @@ def _callbacks(config: dict[str, Any]) -> list[Callback]:
     return [instantiate(settings) for settings in config["callbacks"].values() if settings is not None]
 
 
-def _trainer(**arguments: Any) -> pl.Trainer:
-    """Lightning's Trainer.
+def _trainer(run: Run, loggers: list[Logger], callbacks: list[Callback]) -> pl.Trainer:
+    """Lightning's Trainer, as the settings ask for it.
 
     Raises:
         ConfigError: if this machine is not what the settings ask for.
     """
+    same = ("accelerator", "strategy", "precision", "sync_batchnorm", "deterministic")
     try:
-        return pl.Trainer(**arguments)
+        return pl.Trainer(
+            **{name: run.settings[f"trainer.{name}"] for name in same},
+            **devices(run.settings["trainer.devices"]),
+            max_epochs=run.setting("epochs"),
+            check_val_every_n_epoch=run.setting("validate_every") if run.stage is FINETUNE else 1,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            use_distributed_sampler=False,  # the batches know of ranks themselves
+            logger=loggers,
+            callbacks=[*callbacks, LearningRateMonitor("step")] if loggers else callbacks,
+            plugins=[AtomicCheckpointIO()],
+            enable_model_summary=False,
+            default_root_dir=run.folder.path,
+        )
     except MisconfigurationException as fault:
         raise ConfigError(
             f"trainer: {fault}\nExpected: what this machine has; trainer=auto takes it as it is."
         ) from fault
-
-
-def _is_interrupt(fault: BaseException) -> bool:
-    """Whether Ctrl-C or SIGTERM ended the run.
-
-    Lightning leaves by SystemExit then, and an interrupt in the middle of a write surfaces as the writer's own error.
-    """
-    seen: BaseException | None = fault
-    while seen is not None:
-        if isinstance(seen, KeyboardInterrupt | SystemExit):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
-
-
-@contextlib.contextmanager
-def _wandb_finished(loggers: list[Logger]) -> Iterator[None]:
-    """End the W&B run with the stage: the next one of this process would continue it otherwise."""
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.finish()
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Take SIGTERM (a cluster that wants its machine back) as Ctrl-C, and leave both as they were.
-
-    Lightning ignores Ctrl-C for the rest of the process once it has met one; the next run must hear it again.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -271,15 +213,3 @@ def _quiet() -> Iterator[None]:
         ):
             warnings.filterwarnings("ignore", message)
         yield
-
-
-def _plain(metrics: Any) -> dict[str, float]:
-    return {name: float(value) for name, value in metrics.items()}
-
-
-def _peak_memory_mb(trainer: pl.Trainer) -> float:
-    """Of the GPU while this run trained; without one, of this process so far."""
-    if trainer.accelerator.name() == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -78,6 +77,11 @@ class RunFolder:
         """Whether the stage is finished and its result is there to be used."""
         return self.status.get("state") == "done" and self.best.is_file()
 
+    def clear_drafts(self) -> None:
+        """Remove what a killed process was about to write; the lock must be held."""
+        for draft in self.path.rglob(".*.tmp"):
+            draft.unlink()
+
     def set_aside(self) -> None:
         """Move a finished run out of the way (``force=true``); nothing is deleted and attempts count on."""
         attempts = self.status.get("attempts", 0)
@@ -87,11 +91,6 @@ class RunFolder:
         aside.parent.mkdir(parents=True, exist_ok=True)
         self.path.rename(aside)
         self.write_status(attempts=attempts)
-
-
-def is_leader() -> bool:
-    """Whether this process keeps the run folder: of those that train together, the first."""
-    return int(os.environ.get("LOCAL_RANK", "0")) == 0
 
 
 def git_state() -> str | None:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from conf.schema import KEYS
 from datamodules import subsets
+from datamodules.digests import DigestCache
 from datamodules.layouts import LaPa, open_layout
 from engine.errors import ConfigError
-from engine.files import DigestCache
 from engine.runs import RunFolder
-from engine.schema import KEYS
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def plan(settings: Mapping[str, Any]) -> list[Run]:
     output_dir = Path(settings["output_dir"])
     layout = open_layout(settings["datamodule.dataset"], settings["datamodule.root"])
     runs: list[Run] = []
-    with DigestCache(output_dir / "cache" / "digests.sqlite") as digests:
+    with DigestCache(digest_cache(output_dir)) as digests:
         for stage in METHODS[settings["method"]]:
             upstream = runs[-1] if runs else None
             manifest = _manifest(layout, settings, output_dir) if stage.labelled else None
@@ -108,9 +108,14 @@ def plan(settings: Mapping[str, Any]) -> list[Run]:
     return runs
 
 
+def digest_cache(output_dir: Path) -> Path:
+    """Where digests of file contents are remembered."""
+    return output_dir / "cache" / "digests.sqlite"
+
+
 def _entering(settings: Mapping[str, Any], stage: Stage, follows: bool, digests: DigestCache) -> dict[str, Any]:
     """The settings that can change this stage's numbers."""
-    entering = {name: settings[name] for name, key in KEYS.items() if stage.name in key.enters}
+    entering = {name: settings[name] for name, key in KEYS.items() if key.is_in(stage.name)}
     for name in _idle(settings, stage):
         del entering[name]
     if follows:
@@ -131,6 +136,8 @@ def _entering(settings: Mapping[str, Any], stage: Stage, follows: bool, digests:
 
 def _idle(settings: Mapping[str, Any], stage: Stage) -> Iterator[str]:
     """Settings that the choice of another one leaves without effect."""
+    if settings["trainer.devices"] == 1:
+        yield "trainer.sync_batchnorm"
     if settings[f"{stage.name}.optimizer.name"] == "adamw":
         yield f"{stage.name}.optimizer.momentum"
     if stage is FINETUNE:

@@ -5,26 +5,21 @@ Nothing heavy is imported until something has to be trained.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from conf.schema import check
 from engine.errors import ConfigError
+from engine.processes import is_leader, require_one_group, tell, told
 from engine.runs import git_state
-from engine.schema import check
 from engine.stages import Run, plan
-
-FOLLOWED = "HALFMASK_FOLLOWED_RUNS"
-"""Environment variable that tells the processes of one distributed run what their leader trains."""
 
 _forced: set[str] = set()  # trained anew by this process: a sweep's jobs that share a stage force it once
 
@@ -42,7 +37,7 @@ def train(config: DictConfig) -> None:
     assert isinstance(plain, dict)  # noqa: S101 (for the type checker: a composed configuration is a mapping)
     composed = {str(name): value for name, value in plain.items()}
     settings = check(composed)
-    _refuse_rival_processes(settings)
+    require_one_group(settings)
     try:
         Path(settings["output_dir"]).mkdir(parents=True, exist_ok=True)
     except OSError as fault:
@@ -51,40 +46,39 @@ def train(config: DictConfig) -> None:
     if settings["dry_run"]:
         console.print(plan_table(runs, settings["force"]))
         return
-    if FOLLOWED in os.environ:
-        _follow(runs, composed)
-    else:
+    if is_leader():
         _lead(runs, composed)
         console.print(results_table(runs))
-
-
-def _follow(runs: Iterable[Run], config: dict[str, Any]) -> None:
-    """Train along with the process that holds the locks, which had Lightning start this one."""
-    from engine.fitting import fit
-
-    names = os.environ[FOLLOWED].split()
-    for run in runs:
-        if run.folder.name in names:
-            fit(run, config)
+    else:
+        _follow(runs, composed)
 
 
 def _lead(runs: Iterable[Run], config: dict[str, Any]) -> None:
     """Train what is not done yet, each run under its lock."""
     pending = [(run, lock) for run in runs if (lock := _claim(run)) is not None]
+    tell([run.folder.name for run, _ in pending])
     if not pending:
         return
     from engine.fitting import fit  # torch and Lightning, seconds
 
-    os.environ[FOLLOWED] = " ".join(run.folder.name for run, _ in pending)
     try:
         for run, lock in pending:
             console.print(f"{'Resuming' if run.folder.last.is_file() else 'Training'} [bold]{run.folder.name}[/]")
             fit(run, config)
             lock.release(force=True)  # others may wait for this stage alone
     finally:
-        del os.environ[FOLLOWED]
         for _, lock in pending:
             lock.release(force=True)
+
+
+def _follow(runs: Iterable[Run], config: dict[str, Any]) -> None:
+    """Train along with the process that leads."""
+    names = told()
+    from engine.fitting import fit
+
+    for run in runs:
+        if run.folder.name in names:
+            fit(run, config)
 
 
 def _claim(run: Run) -> FileLock | None:
@@ -106,25 +100,6 @@ def _claim(run: Run) -> FileLock | None:
         _say_done(run)
         return None
     return lock
-
-
-def _refuse_rival_processes(settings: Mapping[str, Any]) -> None:
-    """Ways to start several processes that would train against one another.
-
-    Raises:
-        ConfigError: naming the way that works.
-    """
-    if "LOCAL_RANK" in os.environ and FOLLOWED not in os.environ and settings["trainer.devices"] > 1:
-        raise ConfigError(
-            "This process was started by torchrun or the like (LOCAL_RANK is set).\n"
-            "Start the command itself once, python train.py ... trainer=ddp trainer.devices=2: it starts the others."
-        )
-    swept = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    if swept and settings["trainer.devices"] > 1:
-        raise ConfigError(
-            "A sweep (-m) and trainer.devices above 1 in one process cannot be: each job would start the whole sweep.\n"
-            "Run the jobs one by one, or sweep with one device each."
-        )
 
 
 def _say_done(run: Run) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
+from torchmetrics import MeanMetric
 
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.optimization import configure_optimizer
@@ -56,6 +57,7 @@ class FaceParsing(LightningModule):
         self.save_hyperparameters(ignore=["encoder_state"], logger=False)
         self.model = FaceParser(len(classes), encoder, features, encoder_state)
         self.scores = SegmentationScores(classes)
+        self.mean_loss = MeanMetric()  # Lightning's own mean over processes rounds their numbers of faces
 
     def forward(self, image: Tensor) -> Tensor:
         """Picture (N, 3, H, W), normalised -> logits (N, C, H, W)."""
@@ -72,15 +74,14 @@ class FaceParsing(LightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Any], _: int) -> None:
-        self._score(batch, "val")
+        self._score(batch)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self._score(batch, "test")
+        self._score(batch)
 
-    def _score(self, batch: dict[str, Any], split: str) -> None:
+    def _score(self, batch: dict[str, Any]) -> None:
         logits = self(batch["image"])
-        loss = mean_over_pictures(self.loss, logits, batch["label"])
-        self.log(f"{split}/loss", loss, batch_size=len(batch["id"]), sync_dist=True)
+        self.mean_loss.update(mean_over_pictures(self.loss, logits, batch["label"]), weight=len(batch["id"]))
         if "full_label" not in batch:
             self.scores.update(logits.argmax(dim=1), batch["label"])
             return
@@ -94,7 +95,9 @@ class FaceParsing(LightningModule):
         self._log_scores("test")
 
     def _log_scores(self, split: str) -> None:
+        self.log(f"{split}/loss", self.mean_loss.compute())
         self.log_dict({f"{split}/{name}": value for name, value in self.scores.compute().items()})
+        self.mean_loss.reset()
         self.scores.reset()
 
     def configure_optimizers(self) -> Any:

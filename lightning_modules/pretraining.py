@@ -54,6 +54,7 @@ class MaskedPretraining(LightningModule):
         self.save_hyperparameters(ignore=["encoder_state"], logger=False)
         self.model = FaceParser(3, encoder, features, encoder_state)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.mean_loss = MeanMetric()  # Lightning's own mean over processes rounds their numbers of faces
         self.masked_error = MeanMetric()  # squared, over masked values
 
     def forward(self, image: Tensor) -> Tensor:
@@ -83,12 +84,14 @@ class MaskedPretraining(LightningModule):
         mask, masked = self.mask(batch)
         prediction = self(masked)
         loss = mean_over_pictures(self.loss, prediction, batch["image"], mask)
+        self.mean_loss.update(loss, weight=len(batch["id"]))
         error = ((prediction - batch["image"]) * self.std).float().square() * mask  # of values 0..1
         values = 3 * mask.sum()
         self.masked_error.update(error.sum() / values, weight=values)
-        self.log("val/loss", loss, batch_size=len(batch["id"]), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
+        self.log("val/loss", self.mean_loss.compute())
+        self.mean_loss.reset()
         self.log("val/psnr", -10 * torch.log10(self.masked_error.compute()))
         self.masked_error.reset()
 

@@ -11,8 +11,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from conf.schema import CONF
 from datamodules.synthesis.dataset import write_drawn_faces
-from engine.schema import CONF
 
 ROOT = Path(__file__).parent.parent
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from engine.curves import Curves
+from callbacks.curves import Curves
 
 
 def rows(path: Path) -> list[dict[str, str]]:

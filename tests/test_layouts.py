@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from datamodules.labels import LAPA
-from datamodules.layouts import open_layout
-from datamodules.reading import read_image, read_label
+from datamodules.layouts import Sample, open_layout
+from datamodules.reading import read_image, read_label, require_size
 from datamodules.transforms import MEAN, STD, FaceTransform
 from engine.errors import ConfigError, DataError
 
@@ -72,7 +72,7 @@ def test_native_sample(face_data: Path) -> None:
     for sample in samples:
         picture = read_image(sample.image)
         assert sample.label is not None
-        label = read_label(sample.label, layout.labels, picture.size)
+        label = read_label(sample.label, layout.labels)
         assert picture.pixels.shape == (*label.shape, 3)
         assert {0, 1, 6} <= set(np.unique(label)), "every native face shows background, skin and nose"
         sizes.add(picture.size)
@@ -110,7 +110,7 @@ def test_shrinking_does_not_shift(tmp_path: Path, width: int, suffix: str) -> No
     Image.fromarray(ramp).save(tmp_path / f"ramp.{suffix}", quality=100)
     picture = read_image(tmp_path / f"ramp.{suffix}", least=64)
     warped, _ = FaceTransform(64, None, LAPA, 0)(picture.pixels, None, 0, 0, picture.extent)
-    seen = 255 * (warped[32, :, 0] * STD[0] + MEAN[0])
+    seen = 255 * (warped[0, 32] * STD[0] + MEAN[0])
     expected = ((np.arange(64) + 0.5) * width / 64 - 0.5) * 255 / (width - 1)
     column = np.arange(1, 63)
     error = (seen - expected)[1:-1] / (255 / 64)  # in pixels, with the rounding of grey levels
@@ -136,7 +136,7 @@ def test_broken_files_are_named(lapa: Path, tmp_path: Path, fault: str) -> None:
             label[3, 3] = 11
             Image.fromarray(label).save(bad)
     with pytest.raises(DataError, match=r"bad\.png"):
-        read_label(bad, layout.labels, label.shape)
+        require_size(Sample("bad", sample.image, bad), read_label(bad, layout.labels), label.shape)
 
 
 def test_truncated_jpeg_is_named(lapa: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from datamodules.faces import LaPaDataModule
 from datamodules.layouts import open_layout
 from datamodules.patches import Masking
-from datamodules.sampling import EpochSampler
+from datamodules.sampling import EpochSampler, scoring_batches
 from datamodules.transforms import Augmentation
 
 MOVES = Augmentation(rotation=30, scale=(0.75, 1.25), flip=0.5, color=0.5)
@@ -79,11 +79,39 @@ def test_three_faces_fill_an_epoch_evenly() -> None:
     assert len({tuple(indices[start : start + 3]) for start in range(0, 30, 3)}) > 1
 
 
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+@pytest.mark.parametrize("faces", [4, 5, 7, 33, 64, 70])
+def test_processes_score_every_face_once_in_equally_many_batches(faces: int, batch_size: int, world: int) -> None:
+    shares = [scoring_batches(faces, batch_size, rank, world) for rank in range(world)]
+    assert len({len(batches) for batches in shares}) == 1, "or one process waits for the others for ever"
+    draws = [draw for batches in shares for batch in batches for draw in batch]
+    assert sorted(draws) == [(0, face, face) for face in range(faces)]
+    sizes = [len(batch) for batches in shares for batch in batches]
+    assert min(sizes) >= 1
+    assert max(sizes) <= batch_size + 1
+    if world == 1:
+        assert max(sizes) <= batch_size
+
+
+def test_fewer_faces_than_processes_cannot_be_scored() -> None:
+    with pytest.raises(ValueError, match="cannot be shared"):
+        scoring_batches(1, 4, 0, 2)
+
+
+@pytest.mark.parametrize(("faces", "draws", "expected"), [(33, None, 16), (33, 64, 32), (1, None, 1), (3, None, 1)])
+def test_processes_draw_the_batches_of_one(faces: int, draws: int | None, expected: int) -> None:
+    whole = list(EpochSampler(faces, draws, seed=4))
+    shares = [list(EpochSampler(faces, draws, seed=4, rank=rank, world=2)) for rank in (0, 1)]
+    assert [len(share) for share in shares] == [expected, expected]
+    together = [draw for pair in zip(*shares, strict=True) for draw in pair]
+    if len(whole) > 1:
+        assert together == whole[: len(together)]
+
+
 def test_validation_is_the_same_every_time(lapa: Path) -> None:
     loader = datamodule(lapa, 0, masked=True).val_dataloader()
-    assert isinstance(loader.sampler, EpochSampler)
     first = list(loader)
-    loader.sampler.set_epoch(5)
     for batch, again in zip(first, loader, strict=True):
         assert torch.equal(batch["image"], again["image"])
         assert torch.equal(batch["patches"], again["patches"])

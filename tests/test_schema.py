@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from conf.schema import FREE, KEYS, check, explain_overrides, flatten, group_options
 from engine.errors import ConfigError
-from engine.schema import FREE, KEYS, check, explain_overrides, flatten, group_options
 from tests.conftest import settings_of
 
 ONE = "experiment=mtl_lapa_1pct"

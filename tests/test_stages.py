@@ -2,106 +2,197 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
+from conf.schema import DOCUMENT, KEYS, check, table
+from datamodules.layouts import LAYOUTS
+from engine import stages
 from engine.errors import ConfigError
-from engine.schema import KEYS, check
 from engine.stages import Run, plan
 from tests.conftest import TINY, settings_of
 
+WORDS = ("experiment=mtl_lapa_10pct", *TINY)
+
 
 def ids(root: Path, output: Path, *overrides: str, experiment: str = "mtl_lapa_10pct") -> dict[str, str]:
-    settings = settings_of(
-        f"experiment={experiment}", *TINY, f"datamodule.root={root}", f"output_dir={output}", *overrides
-    )
-    return {run.stage.name: run.id for run in plan(check(settings))}
+    words = (f"experiment={experiment}", *TINY, f"datamodule.root={root}", f"output_dir={output}", *overrides)
+    return {run.stage.name: run.id for run in plan(check(settings_of(*words)))}
 
 
-@pytest.fixture
-def reference(lapa: Path, tmp_path: Path) -> dict[str, str]:
-    return ids(lapa, tmp_path)
+@pytest.fixture(scope="module")
+def settings(lapa: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A command's settings, flat."""
+    output = tmp_path_factory.mktemp("stages")
+    return check(settings_of(*WORDS, f"datamodule.root={lapa}", f"output_dir={output}"))
 
 
-SAME: set[str] = set()
-PRETRAIN_TOO = {"pretrain", "finetune"}
-CHANGES = {
-    "experiment": ("experiment=elsewhere", SAME),
-    "scale": ("scale=named", SAME),
-    "recipe": ("recipe=named", SAME),
-    "method": ("method=baseline", {"finetune"}),
-    "ablation": ("ablation=B", SAME),
-    "label_fraction": ("label_fraction=0.5", {"finetune"}),
-    "subset": ("subset=1", {"finetune"}),
-    "seed": ("seed=7", PRETRAIN_TOO),
-    "output_dir": ("output_dir=named", SAME),
-    "force": ("force=true", SAME),
-    "dry_run": ("dry_run=true", SAME),
-    "datamodule.root": ("datamodule.root=named", SAME),
-    "datamodule.eval_batch_size": ("datamodule.eval_batch_size=3", SAME),
-    "datamodule.workers": ("datamodule.workers=2", SAME),
-    "datamodule.image_size": ("datamodule.image_size=64", PRETRAIN_TOO),
-    "model.encoder": ("model.encoder=resnet34", PRETRAIN_TOO),
-    "model.encoder_weights": ("model.encoder_weights=imagenet", PRETRAIN_TOO),
-    "model.features": ("model.features=8", PRETRAIN_TOO),
-    "pretrain.seed": ("pretrain.seed=7", PRETRAIN_TOO),
-    "pretrain.batch_size": ("pretrain.batch_size=5", PRETRAIN_TOO),
-    "pretrain.epochs": ("pretrain.epochs=3", PRETRAIN_TOO),
-    "pretrain.masking": ("pretrain.masking=anywhere", PRETRAIN_TOO),
-    "pretrain.fill": ("pretrain.fill=noise", PRETRAIN_TOO),
-    "pretrain.patch_size": ("pretrain.patch_size=[16,64]", PRETRAIN_TOO),
-    "pretrain.loss_over": ("pretrain.loss_over=masked", PRETRAIN_TOO),
-    "pretrain.optimizer.lr": ("pretrain.optimizer.lr=1", PRETRAIN_TOO),
-    "pretrain.augmentation.rotation": ("pretrain.augmentation.rotation=1", PRETRAIN_TOO),
-    "finetune.seed": ("finetune.seed=7", {"finetune"}),
-    "finetune.transfer": ("finetune.transfer=encoder", {"finetune"}),
-    "finetune.loss": ("finetune.loss=ce", {"finetune"}),
-    "finetune.gamma": ("finetune.gamma=1", {"finetune"}),
-    "finetune.score_at": ("finetune.score_at=input", {"finetune"}),
-    "finetune.schedule.warmup": ("finetune.schedule.warmup=0.5", {"finetune"}),
-    "trainer.accelerator": ("trainer.accelerator=auto", SAME),
-    "trainer.strategy": ("trainer.strategy=ddp", SAME),
-    "finetune.optimizer.momentum": ("finetune.optimizer.momentum=0.5", SAME),  # AdamW has none
-    "trainer.devices": ("trainer.devices=2", PRETRAIN_TOO),
-    "trainer.precision": ("trainer.precision=bf16-mixed", PRETRAIN_TOO),
+@pytest.fixture(scope="module")
+def reference(settings: dict[str, Any]) -> dict[str, str]:
+    """The ids of that command."""
+    return {run.stage.name: run.id for run in plan(settings)}
+
+
+NEITHER: set[str] = set()
+BOTH = {"pretrain", "finetune"}  # of a pre-training's id the fine-tuning's follows
+SECOND = {"finetune"}
+
+CHANGES: dict[str, tuple[object, set[str]]] = {
+    "experiment": ("elsewhere", NEITHER),
+    "scale": ("named", NEITHER),
+    "recipe": ("named", NEITHER),
+    "method": ("baseline", SECOND),
+    "ablation": ("B", NEITHER),
+    "label_fraction": (0.5, SECOND),
+    "subset": (1, SECOND),
+    "seed": (7, BOTH),
+    "output_dir": ("named", NEITHER),
+    "force": (True, NEITHER),
+    "dry_run": (True, NEITHER),
+    "datamodule.root": ("copy", NEITHER),
+    "datamodule.dataset": ("lapa_again", BOTH),
+    "datamodule.image_size": (64, BOTH),
+    "datamodule.eval_batch_size": (3, NEITHER),
+    "datamodule.workers": (2, NEITHER),
+    "datamodule.cache": ("ram", NEITHER),
+    "model.encoder": ("resnet34", BOTH),
+    "model.encoder_weights": ("imagenet", BOTH),
+    "model.features": (8, BOTH),
+    "pretrain.seed": (7, BOTH),
+    "pretrain.batch_size": (6, BOTH),
+    "pretrain.epochs": (3, BOTH),
+    "pretrain.steps_per_epoch": (None, BOTH),
+    "pretrain.masking": ("anywhere", BOTH),
+    "pretrain.patches": (64, BOTH),
+    "pretrain.patch_size": ([16, 64], BOTH),
+    "pretrain.fill": ("noise", BOTH),
+    "pretrain.loss": ("l1", BOTH),
+    "pretrain.reduction": ("sum", BOTH),
+    "pretrain.loss_over": ("masked", BOTH),
+    "pretrain.augmentation.rotation": (1, BOTH),
+    "pretrain.augmentation.scale": ([0.5, 1.0], BOTH),
+    "pretrain.augmentation.flip": (0.25, BOTH),
+    "pretrain.augmentation.color": (0.25, BOTH),
+    "pretrain.optimizer.name": ("sgd", BOTH),
+    "pretrain.optimizer.lr": (1, BOTH),
+    "pretrain.optimizer.momentum": (0.5, NEITHER),  # AdamW has none
+    "pretrain.optimizer.weight_decay": (0.5, BOTH),
+    "pretrain.schedule.name": ("constant", BOTH),
+    "pretrain.schedule.warmup": (0.5, BOTH),
+    "finetune.seed": (7, SECOND),
+    "finetune.batch_size": (6, SECOND),
+    "finetune.epochs": (3, SECOND),
+    "finetune.steps_per_epoch": (3, SECOND),
+    "finetune.validate_every": (2, SECOND),
+    "finetune.transfer": ("encoder", SECOND),
+    "finetune.loss": ("ce", SECOND),
+    "finetune.lambda_ce": (1, SECOND),
+    "finetune.lambda_dice": (1, SECOND),
+    "finetune.alpha": (0.25, SECOND),
+    "finetune.gamma": (1, SECOND),
+    "finetune.score_at": ("input", SECOND),
+    "finetune.augmentation.rotation": (1, SECOND),
+    "finetune.augmentation.scale": ([0.5, 1.0], SECOND),
+    "finetune.augmentation.flip": (0.25, SECOND),
+    "finetune.augmentation.color": (0.25, SECOND),
+    "finetune.optimizer.name": ("sgd", SECOND),
+    "finetune.optimizer.lr": (1, SECOND),
+    "finetune.optimizer.momentum": (0.5, NEITHER),
+    "finetune.optimizer.weight_decay": (0.5, SECOND),
+    "finetune.schedule.name": ("constant", SECOND),
+    "finetune.schedule.warmup": (0.5, SECOND),
+    "trainer.accelerator": ("auto", NEITHER),
+    "trainer.devices": (2, BOTH),
+    "trainer.strategy": ("ddp", NEITHER),
+    "trainer.precision": ("bf16-mixed", BOTH),
+    "trainer.sync_batchnorm": (True, NEITHER),  # of one device
+    "trainer.channels_last": (True, BOTH),
+    "trainer.compile": (True, BOTH),
+    "trainer.deterministic": (True, BOTH),
 }
+"""Another value of every setting, and the stages of an MTL command whose ids it changes."""
+
+WITHIN: list[tuple[tuple[str, ...], str, set[str]]] = [
+    (("pretrain.optimizer.name=sgd",), "pretrain.optimizer.momentum=0.5", BOTH),
+    (("finetune.optimizer.name=sgd",), "finetune.optimizer.momentum=0.5", SECOND),
+    (("trainer.devices=2",), "trainer.sync_batchnorm=true", BOTH),
+    (("finetune.loss=ce",), "finetune.alpha=0.25", NEITHER),
+    (("finetune.loss=ce_dice",), "finetune.gamma=1", NEITHER),
+    (("finetune.loss=ce_dice",), "finetune.lambda_ce=1", SECOND),
+    (("finetune.loss=focal",), "finetune.gamma=1", SECOND),
+    (("finetune.loss=focal",), "finetune.lambda_dice=1", NEITHER),
+    (("pretrain.seed=1",), "seed=7", SECOND),
+    (("pretrain.seed=1", "finetune.seed=1"), "seed=7", NEITHER),
+    (("label_fraction=1",), "subset=1", NEITHER),
+    (("method=baseline",), "model.encoder_weights=imagenet", SECOND),
+    (("method=baseline",), "finetune.transfer=encoder", NEITHER),
+    (("method=baseline",), "pretrain.epochs=9", NEITHER),
+]
+"""Settings whose effect depends on others: what else is set, the change, the stages whose ids it changes."""
 
 
-@pytest.mark.parametrize("key", CHANGES)
-def test_each_key_changes_the_ids_that_it_must(
-    key: str, lapa: Path, tmp_path: Path, reference: dict[str, str], monkeypatch: pytest.MonkeyPatch
+def test_no_setting_is_unclassified() -> None:
+    assert CHANGES.keys() == KEYS.keys()
+    for name, key in KEYS.items():
+        assert isinstance(key.enters, str) or set(key.enters) <= BOTH, name
+        assert key.enters, name
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_each_setting_changes_the_ids_that_it_must(
+    key: str,
+    settings: dict[str, Any],
+    reference: dict[str, str],
+    lapa: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    override, expected = CHANGES[key]
-    value = override.partition("=")[2]
-    settings = check(
-        settings_of("experiment=mtl_lapa_10pct", *TINY, f"datamodule.root={lapa}", f"output_dir={tmp_path}")
-    )
-    if key in ("experiment", "scale", "recipe"):  # names of groups: only what they set matters
-        settings = settings | {key: value}
-    elif key == "output_dir":
-        monkeypatch.chdir(tmp_path)
-        settings = settings | {key: value}
-    elif key == "datamodule.root":
-        settings = settings | {key: str(shutil.copytree(lapa, tmp_path / "copy"))}
-    else:
-        settings = check(
-            settings_of(
-                "experiment=mtl_lapa_10pct", *TINY, f"datamodule.root={lapa}", f"output_dir={tmp_path}", override
-            )
-        )
-    changed = {run.stage.name: run.id for run in plan(settings)}
-    assert {stage for stage, value in changed.items() if value != reference[stage]} == expected
+    value, expected = CHANGES[key]
+    assert settings[key] != value, "another value"
+    monkeypatch.chdir(tmp_path)
+    if key == "datamodule.root":
+        shutil.copytree(lapa, tmp_path / str(value))
+    monkeypatch.setitem(LAYOUTS, "lapa_again", LAYOUTS["lapa"])
+    changed = {**settings, key: KEYS[key].read(value)}
+    if key == "seed":  # the stages' own seeds follow it
+        changed |= {"pretrain.seed": value, "finetune.seed": value}
+    found = {run.stage.name: run.id for run in plan(changed)}
+    assert {stage for stage in found if found[stage] != reference[stage]} == expected
 
 
-def test_every_entering_key_is_in_some_identity(lapa: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("others", "change", "expected"), WITHIN)
+def test_settings_whose_effect_depends_on_others(
+    others: tuple[str, ...], change: str, expected: set[str], lapa: Path, tmp_path: Path
+) -> None:
+    before, after = ids(lapa, tmp_path, *others), ids(lapa, tmp_path, *others, change)
+    assert {stage for stage in before if before[stage] != after[stage]} == expected
+
+
+def test_every_entering_setting_is_in_some_identity(lapa: Path, tmp_path: Path) -> None:
     settings = check(settings_of("experiment=mtl_lapa", *TINY, f"datamodule.root={lapa}", f"output_dir={tmp_path}"))
     held: set[str] = set().union(*(run.identity["settings"] for run in plan(settings)))
-    idle = {"pretrain.optimizer.momentum", "finetune.optimizer.momentum"}  # AdamW has none
-    assert held == {name for name, key in KEYS.items() if key.enters} - idle
+    idle = {"pretrain.optimizer.momentum", "finetune.optimizer.momentum", "trainer.sync_batchnorm"}
+    assert held == {name for name, key in KEYS.items() if not isinstance(key.enters, str)} - idle
+
+
+def test_a_stages_version_is_in_its_id(
+    settings: dict[str, Any], reference: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = dataclasses.replace(stages.FINETUNE, version=99)
+    monkeypatch.setitem(stages.METHODS, "mtl", (stages.PRETRAIN, newer))
+    pretrain, finetune = plan(settings)
+    assert pretrain.id == reference["pretrain"]
+    assert finetune.id != reference["finetune"]
+
+
+def test_the_documents_table_is_the_schemas() -> None:
+    assert DOCUMENT.read_text().endswith(f"\n{table()}\n"), "make docs"
 
 
 def test_pretraining_is_shared_and_baseline_stands_alone(lapa: Path, tmp_path: Path, reference: dict[str, str]) -> None:

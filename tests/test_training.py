@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,17 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
 
-from engine.building import build_datamodule, build_module
+from conf.schema import check
+from engine.building import build_module
 from engine.errors import ConfigError, DataError
-from engine.schema import check
 from engine.stages import Run, plan
 from engine.training import train
 from lightning_modules.pretraining import MaskedPretraining
-from tests.conftest import ROOT, TINY, settings_of
+from tests.conftest import TINY, settings_of
 
 
 def command(root: Path, output: Path, *overrides: str, experiment: str = "mtl_lapa_10pct") -> list[Run]:
@@ -343,44 +341,3 @@ def test_wandb_runs_are_written_offline_beside_the_run(
         logged = answer.stdout
         for name in ("train/loss", "train/lr", "val/loss", "panels", "val/psnr" if run is runs[0] else "val/iou/hair"):
             assert name in logged, name
-
-
-@pytest.mark.slow
-def test_two_processes_train_together_and_score_as_one(finished: list[Run], lapa: Path, tmp_path: Path) -> None:
-    """Lightning's ddp on the CPU: both stages in two processes, one run folder, every test face scored once."""
-    words = [
-        "experiment=mtl_lapa_10pct",
-        *TINY,
-        f"datamodule.root={lapa}",
-        f"output_dir={tmp_path}",
-        "trainer.devices=2",
-        "trainer.strategy=ddp",
-        "datamodule.eval_batch_size=1",
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
-    answer = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *words],
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-        cwd=tmp_path,
-        env=environment,
-    )
-    assert answer.returncode == 0, answer.stderr
-    runs = plan(check(settings_of(*words)))
-    for run, alone in zip(runs, finished, strict=True):
-        assert run.folder.done
-        assert run.id != alone.id, "batch statistics are of each process's share"
-        assert [int(row["step"]) for row in rows(run)] == [0, 1, 2, 3]
-        assert run.folder.status["attempts"] == 1
-    again = command(
-        lapa, tmp_path, "trainer.devices=2", "trainer.strategy=ddp", "datamodule.eval_batch_size=1"
-    )  # in this process: everything is done
-    assert [run.id for run in again] == [run.id for run in runs]
-    module = build_module(runs[1])
-    module.load_state_dict(weights(runs[1]))
-    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
-    alone_scores = trainer.test(module, build_datamodule(runs[1]), verbose=False)[0]
-    for name in ("test/miou", "test/mean_f1", "test/pixel_accuracy"):
-        assert runs[1].folder.status["metrics"][name] == pytest.approx(alone_scores[name], abs=1e-6)

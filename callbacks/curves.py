@@ -85,7 +85,7 @@ class Curves(Logger):
         self._write()
 
     @rank_zero_only
-    def finalize(self, status: str) -> None:  # noqa: ARG002
+    def finalize(self, status: str) -> None:
         self.flush()
 
     def _write(self) -> None:

@@ -1,7 +1,8 @@
 """Every setting of a training run: its type, its range, and the stages whose results it can change.
 
-A setting that enters a stage's identity stands here with that stage's name; one that cannot change a number (where
-files lie, loggers, workers) stands here without. What is not in this table is no setting.
+A setting that can change a stage's numbers stands here with that stage's name and enters its identity. One that does
+not stands here with the reason. What is not in this table is no setting. ``docs/settings.md`` is this table in print:
+``make docs``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from engine.errors import ConfigError
 
-CONF = Path(__file__).parent.parent / "conf"
+CONF = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,18 @@ class Key:
     Args:
         read: the value in its canonical form (an int given for a float becomes one); ValueError if it cannot be.
         expected: what a value has to be, for the message.
-        enters: stages whose identity holds the value.
+        enters: stages whose identity holds the value, or the reason why none does.
+        note: how it enters, where that is not plainly as its value.
     """
 
     read: Callable[[Any], Any]
     expected: str
-    enters: tuple[str, ...] = ()
+    enters: tuple[str, ...] | str
+    note: str = ""
+
+    def is_in(self, stage: str) -> bool:
+        """Whether the identity of a stage holds the value."""
+        return not isinstance(self.enters, str) and stage in self.enters
 
 
 def _integer(least: int, multiple: int = 1, most: int | None = None) -> tuple[Callable[[Any], int], str]:
@@ -99,6 +106,13 @@ TEXT = (_text, "a text")
 FLAG = _choice(True, False)
 BOTH, FIRST, SECOND = ("pretrain", "finetune"), ("pretrain",), ("finetune",)
 
+NAME = "a name; what it sets enters by itself"
+PLACE = "where files lie; what they hold enters as the data's digest"
+BESIDE = "what is done, not what comes of it"
+SAME = "the same samples and scores, sooner or later"
+ALIKE = "the same arithmetic elsewhere, alike up to rounding"
+MANIFEST = "enters fine-tuning as the set of labelled faces that it chooses"
+
 
 def _optimization(stage: str) -> dict[str, Key]:
     """Settings that every trained stage has."""
@@ -114,7 +128,7 @@ def _optimization(stage: str) -> dict[str, Key]:
         f"{stage}.augmentation.color": Key(*_number(0, 1), own),
         f"{stage}.optimizer.name": Key(*_choice("sgd", "adamw"), own),
         f"{stage}.optimizer.lr": Key(*_number(0, open_below=True), own),
-        f"{stage}.optimizer.momentum": Key(*_number(0, 1), own),
+        f"{stage}.optimizer.momentum": Key(*_number(0, 1), own, "only with sgd"),
         f"{stage}.optimizer.weight_decay": Key(*_number(0), own),
         f"{stage}.schedule.name": Key(*_choice("constant", "cosine"), own),
         f"{stage}.schedule.warmup": Key(*_number(0, 1), own),
@@ -122,24 +136,27 @@ def _optimization(stage: str) -> dict[str, Key]:
 
 
 KEYS: dict[str, Key] = {
-    "experiment": Key(_text, "experiment=<one of " + ", ".join(group_options("experiment")) + ">"),
-    "scale": Key(*TEXT),
-    "recipe": Key(*TEXT),
-    "method": Key(*_choice("mtl", "baseline")),  # enters as the presence of an upstream stage
-    "ablation": Key(*_optional(TEXT)),
-    "label_fraction": Key(*_number(0, 1, open_below=True)),  # enters as the manifest of the chosen faces
-    "subset": Key(*_choice(0, 1, 2)),  # likewise
-    "seed": Key(*_integer(0, most=2**32 - 1)),  # enters as each stage's own seed
-    "output_dir": Key(*TEXT),
-    "force": Key(*FLAG),
-    "dry_run": Key(*FLAG),
+    "experiment": Key(_text, "experiment=<one of " + ", ".join(group_options("experiment")) + ">", NAME),
+    "scale": Key(*TEXT, NAME),
+    "recipe": Key(*TEXT, NAME),
+    "method": Key(*_choice("mtl", "baseline"), "enters fine-tuning as the id of its pre-training, or its absence"),
+    "ablation": Key(*_optional(TEXT), NAME),
+    "label_fraction": Key(*_number(0, 1, open_below=True), MANIFEST),
+    "subset": Key(*_choice(0, 1, 2), MANIFEST),
+    "seed": Key(*_integer(0, most=2**32 - 1), "enters as each stage's own seed, whose default it is"),
+    "output_dir": Key(*TEXT, PLACE),
+    "force": Key(*FLAG, BESIDE),
+    "dry_run": Key(*FLAG, BESIDE),
     "datamodule.dataset": Key(*TEXT, BOTH),
-    "datamodule.root": Key(*TEXT),
+    "datamodule.root": Key(*TEXT, PLACE),
     "datamodule.image_size": Key(*_integer(32, multiple=32), BOTH),
-    "datamodule.eval_batch_size": Key(*_integer(1)),
-    "datamodule.workers": Key(*_optional(_integer(0))),
+    "datamodule.eval_batch_size": Key(*_integer(1), SAME),
+    "datamodule.workers": Key(*_optional(_integer(0)), SAME),
+    "datamodule.cache": Key(*_choice("none", "ram", "disk"), SAME),
     "model.encoder": Key(*TEXT, BOTH),
-    "model.encoder_weights": Key(*_optional(TEXT), BOTH),  # as its content, and only where no trunk is handed over
+    "model.encoder_weights": Key(
+        *_optional(TEXT), BOTH, "a file by what it holds; not in a fine-tuning that starts from a pre-training"
+    ),
     "model.features": Key(*_integer(1), BOTH),
     **_optimization("pretrain"),
     "pretrain.masking": Key(*_choice("central", "anywhere"), FIRST),
@@ -151,18 +168,18 @@ KEYS: dict[str, Key] = {
     "pretrain.loss_over": Key(*_choice("box", "image", "masked"), FIRST),
     **_optimization("finetune"),
     "finetune.validate_every": Key(*_integer(1), SECOND),
-    "finetune.transfer": Key(*_choice("trunk", "encoder"), SECOND),  # only where something is handed over
+    "finetune.transfer": Key(*_choice("trunk", "encoder"), SECOND, "only after a pre-training"),
     "finetune.loss": Key(*_choice("focal_dice", "ce_dice", "focal", "ce"), SECOND),
-    "finetune.lambda_ce": Key(*_number(0), SECOND),
-    "finetune.lambda_dice": Key(*_number(0), SECOND),
-    "finetune.alpha": Key(*_number(0, 1), SECOND),
-    "finetune.gamma": Key(*_number(0), SECOND),
+    "finetune.lambda_ce": Key(*_number(0), SECOND, "only with two terms"),
+    "finetune.lambda_dice": Key(*_number(0), SECOND, "only with two terms"),
+    "finetune.alpha": Key(*_number(0, 1), SECOND, "only with a focal term"),
+    "finetune.gamma": Key(*_number(0), SECOND, "only with a focal term"),
     "finetune.score_at": Key(*_choice("label", "input"), SECOND),
-    "trainer.accelerator": Key(*_choice("auto", "cpu", "gpu", "mps")),
+    "trainer.accelerator": Key(*_choice("auto", "cpu", "gpu", "mps"), ALIKE),
     "trainer.devices": Key(*_integer(1), BOTH),
-    "trainer.strategy": Key(*_choice("auto", "ddp")),
+    "trainer.strategy": Key(*_choice("auto", "ddp", "ddp_spawn"), ALIKE),
     "trainer.precision": Key(*_choice("32-true", "bf16-mixed", "16-mixed", "64-true"), BOTH),
-    "trainer.sync_batchnorm": Key(*FLAG, BOTH),
+    "trainer.sync_batchnorm": Key(*FLAG, BOTH, "only with several devices"),
     "trainer.channels_last": Key(*FLAG, BOTH),
     "trainer.compile": Key(*FLAG, BOTH),
     "trainer.deterministic": Key(*_choice(True, False, "warn"), BOTH),
@@ -170,7 +187,7 @@ KEYS: dict[str, Key] = {
 FREE = ("callbacks", "logger")
 """Groups whose entries a user may add to; they stand beside training and change no number."""
 
-WANDB_MODE = Key(*_choice("offline", "online", "disabled"))
+WANDB_MODE = Key(*_choice("offline", "online", "disabled"), BESIDE)
 
 GROUPS = (
     "datamodule",
@@ -280,3 +297,21 @@ def explain_overrides(overrides: Iterable[str], keys: Iterable[str] = KEYS) -> s
         elif name not in keys and name.partition(".")[0] not in ("hydra", *FREE):
             return unknown_key(name, keys if "." in name else [*keys, *GROUPS])
     return None
+
+
+DOCUMENT = CONF.parent / "docs" / "settings.md"
+
+
+def table() -> str:
+    """All settings as a Markdown table: what each may be, and whether it enters an identity."""
+    lines = ["| setting | expected | pretrain | finetune | |", "|---|---|:-:|:-:|---|"]
+    for name, key in KEYS.items():
+        marks = ["id" if key.is_in(stage) else "" for stage in BOTH]
+        note = key.enters if isinstance(key.enters, str) else key.note
+        lines.append(f"| `{name}` | {key.expected.replace('|', '/')} | {' | '.join(marks)} | {note} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    preface = DOCUMENT.read_text(encoding="utf-8").partition("\n| setting |")[0]
+    DOCUMENT.write_text(f"{preface}\n{table()}\n", encoding="utf-8")

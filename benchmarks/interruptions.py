@@ -1,0 +1,150 @@
+"""Interrupt a whole training command at random moments, give the same command again, and compare with one that ran
+through: weights bit for bit, metrics.csv byte for byte.
+
+    python benchmarks/interruptions.py [--signal KILL|TERM|INT] [--times 20] [--seed 0] [KEY=VALUE ...]
+
+Moments are spread over both stages, one drawn at random from each of equally long parts. KILL gives a process no chance
+to say anything; after TERM and INT (Ctrl-C) it must leave with exit code 130 and its run in the state interrupted.
+Further words are settings of the command, as trainer.devices=2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from datamodules.synthesis.dataset import write_drawn_faces
+
+ROOT = Path(__file__).parent.parent
+COMMAND = (
+    "experiment=mtl_lapa_10pct",
+    "scale=demo",
+    "trainer=cpu",
+    "logger=none",
+    "datamodule.workers=1",
+    "pretrain.epochs=4",
+    "pretrain.steps_per_epoch=10",
+    "finetune.epochs=4",
+    "finetune.steps_per_epoch=10",
+)
+STAGES = ("pretrain", "finetune")
+
+
+def start(words: list[str], output: Path, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as file:
+        return subprocess.Popen(  # noqa: S603
+            [sys.executable, str(ROOT / "train.py"), *words, f"output_dir={output}"], stdout=file, stderr=file, cwd=ROOT
+        )
+
+
+def run_folders(output: Path) -> dict[str, Path]:
+    """Stage -> its run folder, as far as there are any."""
+    return {path.name.partition("-")[0]: path for path in (output / "runs").glob("*-*")}
+
+
+def statuses(output: Path) -> dict[str, dict[str, Any]]:
+    return {
+        stage: json.loads((path / "status.json").read_text())
+        for stage, path in run_folders(output).items()
+        if (path / "status.json").is_file()
+    }
+
+
+def faults(output: Path, whole: Path) -> list[str]:
+    """What differs from the command that ran through."""
+    found = []
+    for stage in STAGES:
+        one, other = run_folders(whole)[stage], run_folders(output)[stage]
+        if one.name != other.name:
+            found.append(f"{stage}: another id")
+        states = [
+            torch.load(path / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"] for path in (one, other)
+        ]
+        if any(not torch.equal(states[0][name], states[1][name]) for name in states[0] | states[1]):
+            found.append(f"{stage}: other weights")
+        if (one / "metrics.csv").read_bytes() != (other / "metrics.csv").read_bytes():
+            found.append(f"{stage}: other metrics.csv")
+        with (other / "metrics.csv").open(newline="") as file:
+            steps = [int(row["step"]) for row in csv.DictReader(file)]
+        if steps != list(range(len(steps))):
+            found.append(f"{stage}: metrics.csv lacks steps")
+        if statuses(output)[stage]["state"] != "done":
+            found.append(f"{stage}: not done")
+        if statuses(whole)[stage]["metrics"] != statuses(output)[stage]["metrics"]:
+            found.append(f"{stage}: other scores")
+        found += [f"left behind: {path}" for path in other.rglob(".*.tmp")]
+        found += [f"left behind: {path}" for path in other.rglob("last.ckpt")]
+    for lock in (output / "locks").iterdir():
+        with FileLock(lock).acquire(timeout=0):
+            pass
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--signal", choices=("KILL", "TERM", "INT"), default="KILL")
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="further settings of the command")
+    choice = parser.parse_args()
+    rng = random.Random(choice.seed)
+    number = getattr(signal, f"SIG{choice.signal}")
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        write_drawn_faces(work / "LaPa", layout="lapa", count=60, size=64, seed=0, workers=os.cpu_count() or 1)
+        words = [*COMMAND, f"datamodule.root={work / 'LaPa'}", *choice.words]
+        begun = time.perf_counter()
+        first = None
+        process = start(words, work / "whole", work / "whole.log")
+        while process.poll() is None:
+            time.sleep(0.02)
+            if first is None and statuses(work / "whole"):
+                first = time.perf_counter() - begun
+        last = time.perf_counter() - begun
+        if process.returncode or first is None:
+            sys.exit((work / "whole.log").read_text())
+        print(f"uninterrupted: {last:.1f} s, the first {first:.1f} s before any training", flush=True)
+        for index in range(choice.times):
+            moment = first + (index + rng.random()) / choice.times * (last - first)
+            output, log = work / f"run{index}", work / f"run{index}.log"
+            process = start(words, output, log)
+            try:
+                code = process.wait(timeout=moment)
+            except subprocess.TimeoutExpired:
+                process.send_signal(number)
+                code = process.wait(timeout=120)
+            seen = statuses(output)
+            stage, status = sorted(seen.items(), key=lambda item: STAGES.index(item[0]))[-1] if seen else ("", {})
+            where = f"{stage} {status.get('state', 'before any stage')}, {status.get('epoch', 0)} epochs"
+            wrong = []
+            if choice.signal != "KILL" and status.get("state") != "done":
+                wrong += [] if code == 130 else [f"exit code {code}"]
+                wrong += [] if not seen or status["state"] == "interrupted" else [f"state {status['state']}"]
+            again = start(words, output, log).wait(timeout=600)
+            wrong += [f"the same command again: exit code {again}"] if again else faults(output, work / "whole")
+            failed += bool(wrong)
+            print(f"{index + 1:3} {choice.signal} after {moment:5.1f} s: {where}; then ", end="")
+            print(
+                "the same as uninterrupted" if not wrong else f"WRONG: {'; '.join(wrong)}\n{log.read_text()}",
+                flush=True,
+            )
+    print(f"{choice.times - failed} of {choice.times} the same as uninterrupted")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

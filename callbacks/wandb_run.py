@@ -1,0 +1,54 @@
+"""A Weights & Biases run beside a training."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import WandbLogger
+
+from engine.errors import ConfigError
+
+BEST = {"val/miou": "max", "val/mean_f1": "max", "val/psnr": "max", "val/loss": "min"}
+"""What the summary of a W&B run keeps of a curve."""
+
+
+@contextlib.contextmanager
+def wandb_run(folder: Path, config: Mapping[str, Any], **description: Any) -> Iterator[WandbLogger]:
+    """Open a run and finish it with the stage: the next one of this process would continue it otherwise.
+
+    Args:
+        folder: where the offline files go.
+        config: the composed configuration, kept with the run; ``config["logger"]["wandb"]`` says how to log.
+        description: ``id``, ``name``, ``group``, ``job_type`` and ``tags``.
+
+    Raises:
+        ConfigError: if W&B refuses, as without a login.
+    """
+    import wandb
+
+    how = config["logger"]["wandb"]
+    try:
+        run = wandb.init(
+            project=how["project"],
+            dir=folder,
+            mode=how["mode"],
+            config=dict(config),
+            settings=wandb.Settings(console="off", silent=True),
+            **description,
+        )
+    except wandb.errors.Error as fault:
+        raise ConfigError(
+            f"Weights & Biases: {fault}\nDo one of: wandb login; logger.wandb.mode=offline; logger=none."
+        ) from fault
+    try:
+        run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+        for name, summary in BEST.items():
+            run.define_metric(name, step_metric="trainer/global_step", summary=summary)
+        yield WandbLogger(experiment=run)
+    except BaseException:
+        run.finish(exit_code=1)
+        raise
+    run.finish()

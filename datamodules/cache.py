@@ -1,0 +1,308 @@
+"""Decoded pictures and label maps in one flat store, so that an epoch decodes nothing.
+
+The cache changes no number: a pack holds exactly what :mod:`datamodules.reading` returns, pictures shrunk as far as
+their training size allows, so samples are the same bit for bit with and without it. Sources are never written to.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
+
+import numpy as np
+import PIL
+from filelock import FileLock
+
+from datamodules.labels import LabelSet
+from datamodules.reading import Frame, LabelFiles, Picture, PictureFiles
+from engine.errors import DataError
+
+VERSION = 1
+"""Of the packs' format; raised by hand when it changes, or when reading comes to return other pixels."""
+
+HEADER = np.dtype([("format", "S16"), ("channels", "<i8"), ("count", "<i8"), ("bytes", "<i8")])
+ENTRY = np.dtype([("start", "<i8"), ("shape", "<i4", 2), ("size", "<i4", 2), ("extent", "<f8", 2)])
+"""A pack on disk is one header, an entry for each face and their pixels, one after the other."""
+
+FORMAT = f"halfmask pack {VERSION}".encode()
+
+MANY = 1000
+"""Number of files from which on packing shows how far it is."""
+
+
+class Files(Protocol):
+    """What can be packed: see :class:`PictureFiles` and :class:`LabelFiles`."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]: ...
+
+    def frame(self, index: int) -> Frame: ...
+
+    def pixels(self, index: int) -> np.ndarray: ...
+
+
+class Pack:
+    """Decoded pixels of many files in one flat array.
+
+    Args:
+        entries: (N,) of :data:`ENTRY`, where each file's pixels start and their measures.
+        store: all pixels, flat uint8.
+        places: (N,) which entry belongs to which index.
+        path: the file that ``store`` maps; None where it is in memory. A mapped pack pickles as its path and is mapped
+            again where it arrives; one in memory is shared by forked processes and copied to spawned ones.
+    """
+
+    channels: ClassVar[int]
+
+    def __init__(self, entries: np.ndarray, store: np.ndarray, places: np.ndarray, path: Path | None = None) -> None:
+        self.entries = entries
+        self.store = store
+        self.places = places
+        self.path = path
+
+    @classmethod
+    def open(cls: type[AnyPack], path: Path, places: np.ndarray) -> AnyPack | None:
+        """Map a pack on disk; None if there is none, or none that is whole."""
+        try:
+            with path.open("rb") as file:
+                header = np.fromfile(file, HEADER, 1)
+                if not len(header) or header["format"][0] != FORMAT or header["channels"][0] != cls.channels:
+                    return None
+                count, pixels = int(header["count"][0]), int(header["bytes"][0])
+                start = HEADER.itemsize + count * ENTRY.itemsize
+                if count != len(places) or start + pixels != os.fstat(file.fileno()).st_size:
+                    return None
+                entries = np.fromfile(file, ENTRY, count)
+                store = np.memmap(file, np.uint8, mode="r", offset=start, shape=(pixels,))
+        except FileNotFoundError:
+            return None
+        return cls(entries, np.asarray(store), places, path)  # slices of a plain array are cheaper than of a memmap
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) if self.path is None else {"path": self.path, "places": self.places}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["path"] is not None:
+            pack = type(self).open(**state)
+            if pack is None:
+                raise DataError(f"The pack {state['path']} is gone or damaged.\nRun again: it will be built anew.")
+            state = vars(pack)
+        vars(self).update(state)
+
+    def entry(self, index: int) -> np.ndarray:
+        """The entry of a face."""
+        return self.entries[self.places[index]]
+
+    def pixels(self, index: int) -> np.ndarray:
+        """Read-only view of a face's pixels: (H, W, channels), or (H, W) where there is one channel."""
+        entry = self.entry(index)
+        height, width = entry["shape"]
+        start = entry["start"]
+        shape = (height, width, self.channels) if self.channels > 1 else (height, width)
+        return self.store[start : start + height * width * self.channels].reshape(shape)
+
+
+class PackedPictures(Pack):
+    """Pictures by their index, as :class:`PictureFiles` returns them."""
+
+    channels = 3
+
+    def __call__(self, index: int) -> Picture:
+        entry = self.entry(index)
+        return Picture(self.pixels(index), tuple(entry["size"].tolist()), tuple(entry["extent"].tolist()))
+
+
+class PackedLabels(Pack):
+    """Label maps by their index, as :class:`LabelFiles` returns them."""
+
+    channels = 1
+
+    def __call__(self, index: int) -> np.ndarray:
+        return self.pixels(index)
+
+
+AnyPack = TypeVar("AnyPack", bound=Pack)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Builds packs, or finds them built.
+
+    Args:
+        kind: ``ram`` packs for this process and the workers it forks; ``disk`` packs once for all runs and processes,
+            which then share the pages that the system keeps in memory.
+        folder: where packs on disk are kept: a folder of ours, never the data's. It may be deleted at any time.
+        digest: digest of the contents of (name, path) files, whatever their order. Unused for ``ram``.
+    """
+
+    kind: Literal["ram", "disk"]
+    folder: Path
+    digest: Callable[[Iterable[tuple[str, Path]]], str]
+
+    def pictures(self, files: Sequence[tuple[str, Path]], least: int) -> PackedPictures:
+        """Pack pictures.
+
+        Args:
+            files: name and path of each, in the order of their indices.
+            least: see :func:`datamodules.reading.read_image`.
+
+        Raises:
+            DataError: if a file cannot be read, or the packed pixels find no room.
+        """
+        return self._pack(PackedPictures, f"pictures-{least}px", files, lambda paths: PictureFiles(paths, least))
+
+    def labels(self, files: Sequence[tuple[str, Path]], labels: LabelSet) -> PackedLabels:
+        """Pack label maps, see :meth:`pictures`; ``labels`` are the classes that may occur."""
+        name = f"labels-{len(labels)}classes"
+        return self._pack(PackedLabels, name, files, lambda paths: LabelFiles(paths, labels))
+
+    def _pack(
+        self,
+        kind: type[AnyPack],
+        name: str,
+        files: Sequence[tuple[str, Path]],
+        reader: Callable[[tuple[Path, ...]], Files],
+    ) -> AnyPack:
+        # Packed by name, so that the same files are the same pack in whatever order a run names them.
+        order = sorted(range(len(files)), key=lambda index: files[index])
+        places = np.argsort(order)
+        sources = reader(tuple(files[index][1] for index in order))
+        if self.kind == "ram":
+            return _pack_in_memory(kind, sources, places)
+        # Another Pillow may decode to other pixels.
+        path = self.folder / f"{name}-{self.digest(files)}-pillow{PIL.__version__}-v{VERSION}.pack"
+        try:
+            pack = kind.open(path, places)
+            if pack is None:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with FileLock(self.folder / "build.lock"):  # one process builds, others wait for it
+                    pack = kind.open(path, places)
+                    if pack is None:
+                        for draft in self.folder.glob(
+                            "*.draft"
+                        ):  # of builds that were killed: nobody else has the lock
+                            draft.unlink()
+                        _write_pack(path, kind.channels, sources)
+                        pack = kind.open(path, places)
+        except OSError as fault:
+            raise DataError(
+                f"Cannot keep decoded pictures in {self.folder}: {fault.strerror or fault}.\n"
+                f"Expected: a folder that can be written to; datamodule.cache=none does without."
+            ) from fault
+        if pack is None:
+            raise DataError(f"The pack {path} vanished as it was written.\ndatamodule.cache=none does without.")
+        return pack
+
+
+def _pack_in_memory(kind: type[AnyPack], sources: Files, places: np.ndarray) -> AnyPack:
+    entries, wanted = _entries(sources, kind.channels)
+    available = _available_memory()
+    if available is not None and wanted > available:
+        raise DataError(
+            f"Decoded pictures or label maps want {_megabytes(wanted)} of memory; {_megabytes(available)} are there.\n"
+            f"Do one of: datamodule.cache=disk; datamodule.cache=none."
+        )
+    store = np.empty(wanted, dtype=np.uint8)
+
+    def put(entry: np.ndarray, pixels: np.ndarray) -> None:
+        store[entry["start"] : entry["start"] + pixels.size] = pixels.reshape(-1)
+
+    _decode(sources, entries, put)
+    store.flags.writeable = False
+    return kind(entries, store, places)
+
+
+def _write_pack(path: Path, channels: int, sources: Files) -> None:
+    """Write a pack beside its place and move it there when it is whole and on the disk."""
+    entries, wanted = _entries(sources, channels)
+    header = np.array([(FORMAT, channels, len(entries), wanted)], dtype=HEADER)
+    draft = path.with_suffix(".draft")
+    try:
+        if shutil.disk_usage(path.parent).free < wanted:  # better said now than after an hour
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with draft.open("wb") as file:
+            file.write(header.tobytes())
+            file.write(entries.tobytes())
+            _decode(sources, entries, lambda _, pixels: file.write(np.ascontiguousarray(pixels).data))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        _sync_folder(path.parent)
+    except OSError as fault:
+        if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DataError(
+            f"The disk of {path.parent} is full: decoded pictures or label maps want {_megabytes(wanted)} there.\n"
+            f"Do one of: free some space; datamodule.cache=none."
+        ) from fault
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name survive a power cut too."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _entries(sources: Files, channels: int) -> tuple[np.ndarray, int]:
+    """Where each file's pixels will stand, from the files' heads alone, and how many bytes that takes."""
+    entries = np.zeros(len(sources.paths), dtype=ENTRY)
+    start = 0
+    for index in _progress(len(entries), "measuring, for the cache"):
+        entry, frame = entries[index], sources.frame(index)
+        entry["start"], entry["shape"], entry["size"], entry["extent"] = start, frame.shape, frame.size, frame.extent
+        start += frame.shape[0] * frame.shape[1] * channels
+    return entries, start
+
+
+def _decode(sources: Files, entries: np.ndarray, put: Callable[[np.ndarray, np.ndarray], object]) -> None:
+    """Decode all files in a few threads and put their pixels away in order; only a few are under way at once."""
+    threads = min(8, os.cpu_count() or 1)
+    ahead: deque[Future[np.ndarray]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for index in _progress(len(entries), "decoding once, for the cache"):
+            while len(ahead) < 2 * threads and index + len(ahead) < len(entries):
+                ahead.append(pool.submit(sources.pixels, index + len(ahead)))
+            pixels = ahead.popleft().result()
+            if pixels.shape[:2] != tuple(entries[index]["shape"]):
+                raise DataError(f"{sources.paths[index]} changed while it was read.\nRun again.")
+            put(entries[index], pixels)
+
+
+def _progress(count: int, doing: str) -> Iterable[int]:
+    if count < MANY:  # and spare the import
+        return range(count)
+    from rich import get_console
+    from rich.progress import track
+
+    return track(range(count), doing, transient=True, disable=not get_console().is_terminal)
+
+
+def _available_memory() -> int | None:
+    """Bytes that a process can take without swapping; None where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name == "MemAvailable":
+                return int(value.split()[0]) * 1024
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"

@@ -1,0 +1,98 @@
+"""The processes of one command: which of them leads, and what it tells the others.
+
+The leader takes the locks, decides what is trained and keeps the run folders; those that follow train along. They come
+about in three ways: Lightning starts the command again (``strategy=ddp``), it spawns functions that never pass here
+(``ddp_spawn``), or torchrun starts all of them alike.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch.distributed import TCPStore
+
+TOLD = "HALFMASK_RUNS"
+"""Environment variable, or key of torchrun's store, with the names of the runs that are trained."""
+
+
+def by_torchrun() -> bool:
+    """Whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def is_leader() -> bool:
+    """Whether this process keeps the run folders: of those that train together, the first."""
+    return int(os.environ.get("RANK" if by_torchrun() else "LOCAL_RANK", "0")) == 0
+
+
+def tell(names: list[str]) -> None:
+    """The leader's word to those that follow: the runs that are trained, in order."""
+    os.environ[TOLD] = " ".join(names)  # Lightning's processes inherit it
+    if by_torchrun():
+        _store().set(_attempt(), os.environ[TOLD])
+
+
+def told() -> list[str]:
+    """What the leader told; waits for it, as the leader may wait for another command's lock."""
+    if by_torchrun():
+        return _store().get(_attempt()).decode().split()
+    return os.environ[TOLD].split()
+
+
+def devices(total: int) -> dict[str, Any]:
+    """Lightning's words for a number of devices: all of this machine, or torchrun's share of each of its machines."""
+    if not by_torchrun():
+        return {"devices": total}
+    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    return {"devices": here, "num_nodes": total // here}
+
+
+def require_one_group(settings: Mapping[str, Any]) -> None:
+    """Refuse ways to start several processes that would train against one another.
+
+    Raises:
+        ConfigError: naming the way that works.
+    """
+    total = settings["trainer.devices"]
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if by_torchrun() and total != started:
+        raise ConfigError(
+            f"torchrun started {started} processes, but trainer.devices={total}.\n"
+            f"Expected: trainer.devices={started}, the number of all processes together; it enters the runs' ids."
+        )
+    if by_torchrun() and settings["trainer.strategy"] == "ddp_spawn":
+        raise ConfigError("trainer.strategy=ddp_spawn starts processes itself.\nExpected under torchrun: ddp or auto.")
+    if not is_leader() and not by_torchrun() and TOLD not in os.environ:
+        raise ConfigError(
+            f"LOCAL_RANK={os.environ['LOCAL_RANK']} says that this process is one of several, but none of them leads.\n"
+            "Do one of: start the command once, with trainer=ddp trainer.devices=2, and it starts the others;\n"
+            "torchrun --nproc-per-node 2 train.py ... trainer=ddp trainer.devices=2."
+        )
+    swept = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if swept and total > 1 and settings["trainer.strategy"] != "ddp_spawn":
+        raise ConfigError(
+            f"A sweep (-m) cannot train with trainer.devices={total}: each job would start the whole sweep.\n"
+            f"Do one of: trainer.strategy=ddp_spawn; run the jobs one by one; sweep with one device each."
+        )
+
+
+def _attempt() -> str:
+    """The store's key for this start of the processes: torchrun starts them anew after a failure."""
+    return f"{TOLD}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+
+
+def _store() -> TCPStore:
+    """The store that torchrun keeps for its processes."""
+    from torch.distributed import TCPStore
+
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return TCPStore(address, port, is_master=False, timeout=timedelta(days=30))

@@ -1,0 +1,265 @@
+"""What goes wrong while a command runs, as a user meets it: signals, a full disk, a dead worker, broken data."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from engine.errors import RunError, UserError, explained
+from tests.conftest import ROOT, TINY
+
+WORDS = ("experiment=baseline_lapa_10pct", *TINY, "finetune.epochs=3")
+
+
+def start(root: Path, output: Path, *words: str) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        *WORDS,
+        f"datamodule.root={root}",
+        f"output_dir={output}",
+        *words,
+    ]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=output.parent)
+
+
+def run(root: Path, output: Path, *words: str) -> tuple[int, str]:
+    """Exit code and everything on the screen."""
+    process = start(root, output, *words)
+    screen, _ = process.communicate(timeout=300)
+    return process.returncode, screen
+
+
+def status(output: Path) -> dict[str, Any]:
+    files = list((output / "runs").glob("*/status.json"))
+    return json.loads(files[0].read_text()) if files else {}
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def result(output: Path) -> tuple[dict[str, torch.Tensor], bytes, dict[str, float]]:
+    (folder,) = (output / "runs").iterdir()
+    state = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    return state, (folder / "metrics.csv").read_bytes(), status(output)["metrics"]
+
+
+def assert_same(output: Path, whole: Path) -> None:
+    (weights, curves, metrics), (expected, expected_curves, expected_metrics) = result(output), result(whole)
+    assert all(torch.equal(weights[name], value) for name, value in expected.items())
+    assert curves == expected_curves
+    assert metrics == expected_metrics
+    assert not list(output.rglob(".*.tmp"))
+    assert not list(output.rglob("last.ckpt"))
+
+
+@pytest.fixture(scope="module")
+def whole(lapa: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The outputs of a command that nothing interrupted."""
+    output = tmp_path_factory.mktemp("whole") / "outputs"
+    code, screen = run(lapa, output)
+    assert code == 0, screen
+    return output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_interrupted_by_a_signal_the_same_command_goes_on(
+    number: signal.Signals, lapa: Path, whole: Path, tmp_path: Path
+) -> None:
+    """After one epoch, with loader workers that outlive a killed process for a while."""
+    output = tmp_path / "outputs"
+    process = start(lapa, output, "datamodule.workers=1")
+    wait_for(lambda: status(output).get("epoch", 0) >= 1, process)
+    process.send_signal(number)
+    screen, _ = process.communicate(timeout=60)
+    if number is signal.SIGKILL:
+        assert status(output)["state"] == "running"
+    else:
+        assert process.returncode == 130, screen
+        assert "The same command goes on" in screen
+        assert "Traceback" not in screen
+        assert status(output)["state"] == "interrupted"
+    code, screen = run(lapa, output, "datamodule.workers=1")
+    assert code == 0, screen
+    assert "Resuming" in screen
+    assert_same(output, whole)
+    assert status(output)["attempts"] == 2
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of 600 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=600m", "tmpfs", str(folder)]
+    mounted = subprocess.run(words, check=False, capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no right to mount a file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)  # noqa: S607
+
+
+@pytest.mark.slow
+def test_full_disk_leaves_the_last_checkpoint_and_the_command_goes_on(
+    lapa: Path, whole: Path, small_disk: Path
+) -> None:
+    output = small_disk / "outputs"
+    process = start(lapa, output)
+    wait_for(lambda: status(output).get("epoch", 0) >= 1, process)
+    process.send_signal(signal.SIGSTOP)
+    filler = small_disk / "filler"
+    with filler.open("wb") as file:
+        free = os.statvfs(small_disk)
+        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - 2**20)
+    process.send_signal(signal.SIGCONT)
+    screen, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, screen
+    assert "The disk is full" in screen
+    assert "Traceback" not in screen
+    assert "disk is full" in status(output)["error"]
+    assert status(output)["state"] == "failed"
+    (last,) = output.rglob("last.ckpt")
+    assert torch.load(last, weights_only=True)["epoch"] >= 0, "the last good checkpoint is whole"
+    assert not list(output.rglob(".*.tmp")), "nothing half written takes up room"
+    filler.unlink()
+    code, screen = run(lapa, output)
+    assert code == 0, screen
+    assert "Resuming" in screen
+    assert_same(output, whole)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_fails_the_run_and_is_said(lapa: Path, tmp_path: Path) -> None:
+    output = tmp_path / "outputs"
+    process = start(lapa, output, "datamodule.workers=1", "finetune.epochs=200")
+    wait_for(lambda: status(output).get("epoch"), process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.is_file():
+        process.kill()
+        pytest.skip("no list of child processes here")
+    for child in children.read_text().split():
+        os.kill(int(child), signal.SIGKILL)
+    screen, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, screen
+    assert "DataLoader worker" in screen
+    assert "datamodule.workers" in screen
+    assert "Traceback" not in screen
+    assert status(output)["state"] == "failed"
+    assert list(output.rglob("last.ckpt"))
+
+
+def truncated(root: Path) -> Path:
+    victim = sorted((root / "train" / "images").iterdir())[0]
+    victim.write_bytes(victim.read_bytes()[:500])
+    return victim
+
+
+def of_another_size(root: Path) -> Path:
+    victim = sorted((root / "train" / "labels").iterdir())[0]
+    with Image.open(victim) as file:
+        file.crop((0, 0, 60, 64)).save(victim)
+    return victim
+
+
+def with_id_11(root: Path) -> Path:
+    victim = sorted((root / "train" / "labels").iterdir())[0]
+    with Image.open(victim) as file:
+        file.putpixel((3, 3), 11)
+        file.save(victim)
+    return victim
+
+
+def without_label(root: Path) -> Path:
+    victim = sorted((root / "train" / "labels").iterdir())[0]
+    victim.unlink()
+    return victim
+
+
+def empty_split(root: Path) -> Path:
+    shutil.rmtree(root / "val" / "images")
+    (root / "val" / "images").mkdir()
+    return root / "val" / "images"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("damage", "expected", "code"),
+    [
+        (truncated, "Cannot read the picture", 1),
+        (of_another_size, "60x64 pixels, its picture 64x64", 1),
+        (with_id_11, "holds class id 11", 1),
+        (without_label, "have no label map", 2),
+        (empty_split, "is empty", 2),
+    ],
+)
+@pytest.mark.parametrize("cache", ["none", "disk"])
+def test_bad_data_is_one_message_with_the_files_name(
+    damage: Callable[[Path], Path], expected: str, code: int, cache: str, lapa: Path, tmp_path: Path
+) -> None:
+    if code == 2 and cache == "disk":
+        pytest.skip("seen before anything is cached")
+    copy = Path(shutil.copytree(lapa, tmp_path / "LaPa"))
+    victim = damage(copy)
+    words = ("label_fraction=1", "finetune.steps_per_epoch=null", f"datamodule.cache={cache}", "datamodule.workers=1")
+    found, screen = run(copy, tmp_path / "outputs", *words)
+    assert found == code, screen
+    assert victim.name in screen
+    assert expected in screen
+    assert "Traceback" not in screen
+    message = screen.partition("Training finetune-")[2] or screen
+    assert len(message.strip().splitlines()) < 12, "one message"
+    assert status(tmp_path / "outputs").get("state", "none") == ("failed" if code == 1 else "none")
+    if code == 1:
+        assert victim.name in status(tmp_path / "outputs")["error"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (OSError(28, "No space left on device", "best.ckpt"), "The disk is full at best.ckpt"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "datamodule.workers"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "batch_size"),
+    ],
+)
+def test_faults_of_the_machine_are_explained(fault: BaseException, words: str) -> None:
+    reason = explained(fault)
+    assert isinstance(reason, RunError)
+    assert words in str(reason)
+
+
+def test_a_mistake_in_another_process_is_the_mistake_itself() -> None:
+    wrapped = "Traceback:\n  File x\nengine.errors.BrokenFileError: Cannot read a.jpg: truncated.\nReplace it.\n"
+    reason = explained(RuntimeError(wrapped))
+    assert isinstance(reason, UserError)
+    assert reason.exit_code == 1
+    assert str(reason) == "Cannot read a.jpg: truncated.\nReplace it."
+
+
+def test_other_faults_stay_what_they_are() -> None:
+    fault = ValueError("a bug")
+    assert explained(fault) is fault
+
+
+def test_curves_of_an_interrupted_run_have_one_row_for_each_step(whole: Path) -> None:
+    (curves,) = whole.glob("runs/*/metrics.csv")
+    with curves.open(newline="") as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(6))

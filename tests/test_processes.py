@@ -1,0 +1,192 @@
+"""Several processes: commands that meet, and commands that train in several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from omegaconf import OmegaConf
+
+from conf.schema import check
+from engine.building import build_datamodule, build_module
+from engine.errors import ConfigError
+from engine.processes import TOLD, require_one_group, tell, told
+from engine.stages import Run, plan
+from engine.training import train
+from tests.conftest import ROOT, TINY, settings_of
+
+MTL = ("experiment=mtl_lapa_10pct", *TINY)
+TOGETHER = ("trainer.devices=2", "datamodule.eval_batch_size=3")  # 5 test faces: 3 and 2, which is 1 + 1 batches
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
+
+
+def start(launcher: list[str], *words: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    return subprocess.Popen(
+        [*launcher, str(ROOT / "train.py"), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+
+
+def finish(*processes: subprocess.Popen[str]) -> list[str]:
+    """Their screens; all must have gone well."""
+    screens = [process.communicate(timeout=400)[0] for process in processes]
+    for process, screen in zip(processes, screens, strict=True):
+        assert process.returncode == 0, screen
+    return screens
+
+
+@pytest.fixture
+def odd(lapa: Path, tmp_path: Path) -> Path:
+    """The drawn faces with 33 to train on and 5 to validate and test: no multiple of two processes or of a batch."""
+    copy = tmp_path / "LaPa"
+    for split, count in (("train", 33), ("val", 5), ("test", 5)):
+        faces = sorted((lapa / "train" / "images").iterdir())
+        for index in range(count):
+            for folder, suffix in (("images", ".jpg"), ("labels", ".png")):
+                source = lapa / "train" / folder / f"{faces[index % len(faces)].stem}{suffix}"
+                target = copy / split / folder / f"face{index}{suffix}"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(source.read_bytes())
+    return copy
+
+
+@pytest.mark.slow
+def test_the_same_command_twice_at_once_trains_once(lapa: Path, tmp_path: Path) -> None:
+    words = [*MTL, f"datamodule.root={lapa}", f"output_dir={tmp_path}"]
+    screens = finish(*(start([sys.executable], *words) for _ in range(2)))
+    together = "".join(screens)
+    assert together.count("Training pretrain-") == together.count("Training finetune-") == 1
+    assert together.count("Done already: ") == 2
+    assert all("mIoU" in screen for screen in screens), "both show the result"
+    for run in plan(check(settings_of(*words))):
+        assert run.folder.done
+        assert run.folder.status["attempts"] == 1
+
+
+@pytest.mark.slow
+def test_three_fine_tunings_at_once_share_one_pretraining(lapa: Path, tmp_path: Path) -> None:
+    words = [*MTL, f"datamodule.root={lapa}", f"output_dir={tmp_path}"]
+    screens = finish(*(start([sys.executable], *words, f"subset={subset}") for subset in range(3)))
+    assert "".join(screens).count("Training pretrain-") == 1
+    assert "".join(screens).count("Training finetune-") == 3
+    states = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/status.json")]
+    assert sorted(state["stage"] for state in states) == ["finetune", "finetune", "finetune", "pretrain"]
+    assert all(state["state"] == "done" and state["attempts"] == 1 for state in states)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["ddp", "ddp_spawn", "torchrun"])
+def test_two_processes_train_together_and_score_as_one(how: str, odd: Path, tmp_path: Path) -> None:
+    """Both stages in two processes on the CPU, one run folder, every test face scored once."""
+    words = [*MTL, *TOGETHER, "label_fraction=1", f"datamodule.root={odd}", f"output_dir={tmp_path / 'outputs'}"]
+    words += ["finetune.steps_per_epoch=null", f"trainer.strategy={how if how != 'torchrun' else 'ddp'}"]
+    (screen,) = finish(start(TORCHRUN if how == "torchrun" else [sys.executable], *words))
+    assert "mIoU" in screen
+    runs = plan(check(settings_of(*words)))
+    for run in runs:
+        status = run.folder.status
+        assert run.folder.done
+        assert status["attempts"] == 1
+        assert status["epoch"] == status["epochs"] == 2
+        assert status["images_per_second"] > 0
+        assert status["peak_memory_mb"] > 0
+        assert not run.folder.last.exists()
+    assert steps(runs[0]) == list(range(4))
+    assert steps(runs[1]) == list(range(16)), "32 of 33 faces in batches of 4, twice"
+    again = start([sys.executable], *words)
+    assert "Done already: " in finish(again)[0]
+
+    (alone,) = scores_of_one_process(runs[1])
+    for name in ("test/loss", "test/miou", "test/mean_f1", "test/pixel_accuracy", "test/iou/hair"):
+        assert runs[1].folder.status["metrics"][name] == pytest.approx(alone[name], abs=1e-6), name
+
+
+def steps(run: Run) -> list[int]:
+    lines = run.folder.curves.read_text().splitlines()
+    column = lines[0].split(",").index("step")
+    return [int(line.split(",")[column]) for line in lines[1:]]
+
+
+def scores_of_one_process(run: Run) -> list[Any]:
+    module = build_module(run)
+    module.load_state_dict(torch.load(run.folder.best, weights_only=True)["state_dict"])
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
+    return list(trainer.test(module, build_datamodule(run), verbose=False))
+
+
+@pytest.mark.slow
+def test_interrupted_in_two_processes_the_same_command_goes_on(odd: Path, tmp_path: Path) -> None:
+    """A follower of a killed leader does not train on alone, and holds no lock."""
+    words = [*MTL, *TOGETHER, f"datamodule.root={odd}", "trainer.strategy=ddp", "experiment=baseline_lapa_10pct"]
+    finish(start([sys.executable], *words, f"output_dir={tmp_path / 'whole'}"))
+    output = tmp_path / "outputs"
+    process = start([sys.executable], *words, f"output_dir={output}")
+
+    def kill() -> None:
+        while process.poll() is None:
+            files = list(output.glob("runs/*/status.json"))
+            if files and json.loads(files[0].read_text()).get("epoch"):
+                process.kill()
+
+    watcher = threading.Thread(target=kill)
+    watcher.start()
+    process.communicate(timeout=300)  # ends when the follower, which holds the pipe too, has ended
+    watcher.join()
+    assert process.returncode == -9
+    finish(start([sys.executable], *words, f"output_dir={output}"))
+    (whole,), (resumed,) = (list(path.glob("runs/*/checkpoints/best.ckpt")) for path in (tmp_path / "whole", output))
+    expected, weights = (torch.load(path, weights_only=True)["state_dict"] for path in (whole, resumed))
+    assert all(torch.equal(expected[name], weights[name]) for name in expected)
+
+
+@pytest.mark.slow
+def test_fewer_faces_than_devices_is_said(odd: Path, tmp_path: Path) -> None:
+    for folder in ("images", "labels"):
+        for path in sorted((odd / "val" / folder).iterdir())[1:]:
+            path.unlink()
+    words = [*MTL, f"datamodule.root={odd}", f"output_dir={tmp_path / 'outputs'}", "trainer.strategy=ddp_spawn"]
+    with pytest.raises(ConfigError, match=r"trainer.devices=2, but the val split holds 1 face"):
+        train(OmegaConf.create(settings_of(*words, "trainer.devices=2")))
+
+
+def test_followers_hear_what_the_leader_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(TOLD, raising=False)
+    monkeypatch.setenv(TOLD, "")
+    tell(["pretrain-1", "finetune-2"])
+    assert told() == ["pretrain-1", "finetune-2"]
+    tell([])
+    assert told() == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "settings", "message"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4", "RANK": "0"}, {}, r"4 processes(.|\n)*trainer.devices=4"),
+        (
+            {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "1"},
+            {"trainer.strategy": "ddp_spawn"},
+            "under torchrun: ddp",
+        ),
+        ({"LOCAL_RANK": "1"}, {}, r"LOCAL_RANK=1(.|\n)*torchrun"),
+    ],
+)
+def test_processes_that_would_train_against_one_another(
+    environment: dict[str, str], settings: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(TOLD, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=message):
+        require_one_group({"trainer.devices": 2, "trainer.strategy": "ddp"} | settings)
