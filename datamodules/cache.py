@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from datamodules.labels import LabelSet
 from datamodules.reading import Frame, LabelFiles, Picture, PictureFiles
-from engine.errors import DataError
+from engine.errors import BrokenFileError, RunError
 
 VERSION = 1
 """Of the packs' format; raised by hand when it changes, or when reading comes to return other pixels."""
@@ -95,7 +95,7 @@ class Pack:
         if state["path"] is not None:
             pack = type(self).open(**state)
             if pack is None:
-                raise DataError(f"The pack {state['path']} is gone or damaged.\nRun again: it will be built anew.")
+                raise RunError(f"The pack {state['path']} is gone or damaged.\nRun again: it will be built anew.")
             state = vars(pack)
         vars(self).update(state)
 
@@ -157,7 +157,8 @@ class Cache:
             least: see :func:`datamodules.reading.read_image`.
 
         Raises:
-            DataError: if a file cannot be read, or the packed pixels find no room.
+            BrokenFileError: if a file cannot be read.
+            RunError: if the packed pixels find no room.
         """
         return self._pack(PackedPictures, f"pictures-{least}px", files, lambda paths: PictureFiles(paths, least))
 
@@ -188,19 +189,17 @@ class Cache:
                 with FileLock(self.folder / "build.lock"):  # one process builds, others wait for it
                     pack = kind.open(path, places)
                     if pack is None:
-                        for draft in self.folder.glob(
-                            "*.draft"
-                        ):  # of builds that were killed: nobody else has the lock
+                        for draft in self.folder.glob("*.draft"):  # of killed builds: nobody else has the lock
                             draft.unlink()
                         _write_pack(path, kind.channels, sources)
                         pack = kind.open(path, places)
         except OSError as fault:
-            raise DataError(
+            raise RunError(
                 f"Cannot keep decoded pictures in {self.folder}: {fault.strerror or fault}.\n"
                 f"Expected: a folder that can be written to; datamodule.cache=none does without."
             ) from fault
         if pack is None:
-            raise DataError(f"The pack {path} vanished as it was written.\ndatamodule.cache=none does without.")
+            raise RunError(f"The pack {path} vanished as it was written.\ndatamodule.cache=none does without.")
         return pack
 
 
@@ -208,7 +207,7 @@ def _pack_in_memory(kind: type[AnyPack], sources: Files, places: np.ndarray) -> 
     entries, wanted = _entries(sources, kind.channels)
     available = _available_memory()
     if available is not None and wanted > available:
-        raise DataError(
+        raise RunError(
             f"Decoded pictures or label maps want {_megabytes(wanted)} of memory; {_megabytes(available)} are there.\n"
             f"Do one of: datamodule.cache=disk; datamodule.cache=none."
         )
@@ -241,7 +240,7 @@ def _write_pack(path: Path, channels: int, sources: Files) -> None:
     except OSError as fault:
         if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise DataError(
+        raise RunError(
             f"The disk of {path.parent} is full: decoded pictures or label maps want {_megabytes(wanted)} there.\n"
             f"Do one of: free some space; datamodule.cache=none."
         ) from fault
@@ -279,7 +278,7 @@ def _decode(sources: Files, entries: np.ndarray, put: Callable[[np.ndarray, np.n
                 ahead.append(pool.submit(sources.pixels, index + len(ahead)))
             pixels = ahead.popleft().result()
             if pixels.shape[:2] != tuple(entries[index]["shape"]):
-                raise DataError(f"{sources.paths[index]} changed while it was read.\nRun again.")
+                raise BrokenFileError(f"{sources.paths[index]} changed while it was read.\nRun again.")
             put(entries[index], pixels)
 
 

@@ -117,7 +117,8 @@ def open_pictures(samples: Sequence[Sample], least: int, cache: Cache | None = N
         cache: None reads files each time.
 
     Raises:
-        DataError: if a picture cannot be read, now or when it is asked for; or if a pack finds no room.
+        BrokenFileError: if a picture cannot be read, now or when it is asked for.
+        RunError: if a pack finds no room.
     """
     files = [(sample.id, sample.image) for sample in samples]
     return PictureFiles(tuple(path for _, path in files), least) if cache is None else cache.pictures(files, least)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from datamodules.labels import IGNORE, LabelSet
 from datamodules.layouts import Sample
-from engine.errors import DataError
+from engine.errors import BrokenFileError
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def read_image(path: Path, least: int | None = None) -> Picture:
         least: both sides stay at least this many pixels where the file has them; None decodes in full.
 
     Raises:
-        DataError: if the file cannot be read.
+        BrokenFileError: if the file cannot be read.
     """
     with _opened_image(path) as file:
         frame = _draft(file, least)
@@ -142,7 +142,9 @@ def _opened_image(path: Path) -> Iterator[Image.Image]:
         with Image.open(path) as file:
             yield file
     except (OSError, SyntaxError, ValueError) as fault:
-        raise DataError(f"Cannot read the picture {path}: {fault}.\nReplace the file or remove the face.") from fault
+        raise BrokenFileError(
+            f"Cannot read the picture {path}: {fault}.\nReplace the file or remove the face."
+        ) from fault
 
 
 def read_label(path: Path, labels: LabelSet) -> np.ndarray:
@@ -153,7 +155,7 @@ def read_label(path: Path, labels: LabelSet) -> np.ndarray:
         labels: the classes that may occur.
 
     Raises:
-        DataError: if the file cannot be read, has colours or an unknown id.
+        BrokenFileError: if the file cannot be read, has colours or an unknown id.
     """
     with _opened_label(path, labels) as file:
         file.load()
@@ -162,7 +164,7 @@ def read_label(path: Path, labels: LabelSet) -> np.ndarray:
     if highest >= len(labels):  # which an ignored pixel is too
         highest = int(label[label != IGNORE].max(initial=0))
     if highest >= len(labels):
-        raise DataError(
+        raise BrokenFileError(
             f"The label map {path} holds class id {highest}.\n"
             f"Expected ids 0..{len(labels) - 1} ({labels.name}: {', '.join(labels.classes)})."
         )
@@ -174,13 +176,15 @@ def _opened_label(path: Path, labels: LabelSet) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as file:
             if file.mode not in ("L", "P", "1"):
-                raise DataError(
+                raise BrokenFileError(
                     f"The label map {path} is a {file.mode} picture.\n"
                     f"Expected a single-channel PNG of class ids 0..{len(labels) - 1}: a colour rendering will not do."
                 )
             yield file
     except (OSError, SyntaxError, ValueError) as fault:
-        raise DataError(f"Cannot read the label map {path}: {fault}.\nReplace the file or remove the face.") from fault
+        raise BrokenFileError(
+            f"Cannot read the label map {path}: {fault}.\nReplace the file or remove the face."
+        ) from fault
 
 
 def require_size(sample: Sample, label: np.ndarray, size: tuple[int, int]) -> None:
@@ -192,11 +196,11 @@ def require_size(sample: Sample, label: np.ndarray, size: tuple[int, int]) -> No
         size: (H, W) stored in the picture's file.
 
     Raises:
-        DataError: if it has not.
+        BrokenFileError: if it has not.
     """
     if label.shape != size:
         height, width = label.shape
-        raise DataError(
+        raise BrokenFileError(
             f"The label map {sample.label} is {width}x{height} pixels, its picture {size[1]}x{size[0]}.\n"
             f"Expected the same size; replace one of the two or remove the face."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from conf.schema import nearest
+from datamodules.cache import Cache
+from datamodules.digests import digest_of_files
 from datamodules.faces import DATAMODULES, FaceDataModule
 from datamodules.patches import Masking
 from datamodules.transforms import STD, Augmentation
 from engine.checkpoints import load
 from engine.errors import ConfigError
-from engine.stages import PRETRAIN, Run
+from engine.stages import PRETRAIN, Run, digest_cache
 from lightning_modules.parsing import FaceParsing
 from lightning_modules.pretraining import MaskedPretraining
 from models.encoders import EncoderWeightsError, encoder_names, encoder_state
@@ -46,7 +49,15 @@ def build_datamodule(run: Run) -> FaceDataModule:
         eval_batch_size=run.settings["datamodule.eval_batch_size"],
         full_labels=run.stage.labelled and run.setting("score_at") == "label",
         workers=run.settings["datamodule.workers"],
+        cache=_cache(run),
     )
+
+
+def _cache(run: Run) -> Cache | None:
+    kind = run.settings["datamodule.cache"]
+    folder = run.folder.output_dir / "cache"
+    digest = functools.partial(digest_of_files, digest_cache(run.folder.output_dir))
+    return None if kind == "none" else Cache(kind, folder / "decoded", digest)
 
 
 def require_encoder(name: str) -> str:

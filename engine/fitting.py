@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import multiprocessing
 import os
@@ -74,6 +75,7 @@ def fit(run: Run, config: dict[str, Any]) -> None:
     finally:
         for child in multiprocessing.active_children():  # of ddp_spawn, which nobody else tells that it is over
             child.kill()
+        gc.collect()  # a trainer holds itself in a cycle, and with it a cache of pictures
     folder.last.unlink(missing_ok=True)
 
 
@@ -91,7 +93,9 @@ def _fit(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, A
     monitor = "val/miou" if run.stage is FINETUNE else None
     description = {"stage": run.stage.name, "id": run.id, "dataset": run.layout.name}
     checkpoint = EpochCheckpoint(run.folder, monitor, description, throughput)
-    trainer = _trainer(run, loggers, [*_callbacks(config), StepSeed(run.setting("seed")), throughput, checkpoint])
+    trainer = _trainer(
+        run, loggers, [_QuietChildren(), *_callbacks(config), StepSeed(run.setting("seed")), throughput, checkpoint]
+    )
     resume = run.folder.last if run.folder.last.is_file() else None
     if resume is not None:
         require_whole(resume)
@@ -199,17 +203,28 @@ def _trainer(run: Run, loggers: list[Logger], callbacks: list[Callback]) -> pl.T
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Leave out what Lightning and W&B say of themselves and advice that does not apply here."""
+    with warnings.catch_warnings():
+        _silence()
+        yield
+
+
+class _QuietChildren(Callback):
+    """The same in the processes of ddp_spawn."""
+
+    def setup(self, *_: Any, **__: Any) -> None:
+        _silence()
+
+
+def _silence() -> None:
     os.environ.setdefault("WANDB_SILENT", "true")
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        for message in (
-            ".*does not have many workers.*",
-            ".*persistent_workers.*",
-            ".*sync_dist=True.*",
-            ".*Checkpoint directory.*exists.*",
-            ".*isinstance.treespec, LeafSpec.*",
-            ".*GPU available but not used.*",
-        ):
-            warnings.filterwarnings("ignore", message)
-        yield
+    for message in (
+        ".*does not have many workers.*",
+        ".*persistent_workers.*",
+        ".*sync_dist=True.*",
+        ".*Checkpoint directory.*exists.*",
+        ".*isinstance.treespec, LeafSpec.*",
+        ".*GPU available but not used.*",
+    ):
+        warnings.filterwarnings("ignore", message)

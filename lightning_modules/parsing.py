@@ -88,6 +88,17 @@ class FaceParsing(LightningModule):
         for single, label in zip(logits, batch["full_label"], strict=True):
             self.scores.update(parse_at(single, label.shape[-2:]), label)
 
+    def on_validation_epoch_start(self) -> None:
+        self._reset()
+
+    def on_test_epoch_start(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        # At the start: until then spawned processes share the memory of what they count in.
+        self.mean_loss.reset()
+        self.scores.reset()
+
     def on_validation_epoch_end(self) -> None:
         self._log_scores("val")
 
@@ -97,8 +108,6 @@ class FaceParsing(LightningModule):
     def _log_scores(self, split: str) -> None:
         self.log(f"{split}/loss", self.mean_loss.compute())
         self.log_dict({f"{split}/{name}": value for name, value in self.scores.compute().items()})
-        self.mean_loss.reset()
-        self.scores.reset()
 
     def configure_optimizers(self) -> Any:
         names = ("optimizer", "schedule", "steps")

@@ -89,11 +89,14 @@ class MaskedPretraining(LightningModule):
         values = 3 * mask.sum()
         self.masked_error.update(error.sum() / values, weight=values)
 
+    def on_validation_epoch_start(self) -> None:
+        # At the start: until then spawned processes share the memory of what they count in.
+        self.mean_loss.reset()
+        self.masked_error.reset()
+
     def on_validation_epoch_end(self) -> None:
         self.log("val/loss", self.mean_loss.compute())
-        self.mean_loss.reset()
         self.log("val/psnr", -10 * torch.log10(self.masked_error.compute()))
-        self.masked_error.reset()
 
     def configure_optimizers(self) -> Any:
         names = ("optimizer", "schedule", "steps")

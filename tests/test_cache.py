@@ -27,7 +27,7 @@ from datamodules.layouts import open_layout
 from datamodules.patches import Masking
 from datamodules.reading import PictureFiles, read_image, read_label
 from datamodules.transforms import Augmentation
-from engine.errors import DataError
+from engine.errors import DataError, RunError
 
 MOVES = Augmentation(rotation=30, scale=(0.75, 1.25), flip=0.5, color=0.5)
 
@@ -290,20 +290,20 @@ def test_a_full_disk_is_said(lapa: Path, tmp_path: Path, monkeypatch: pytest.Mon
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DataError, match=wanted):
+    with pytest.raises(RunError, match=wanted):
         disk(tmp_path).pictures(faces_of(lapa), 64)
     assert {path.name for path in tmp_path.iterdir()} <= {"build.lock"}
 
 
 def test_a_folder_that_cannot_be_written_is_said(lapa: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
-    with pytest.raises(DataError, match=r"cache(.|\n)*datamodule.cache=none"):
+    with pytest.raises(RunError, match=r"cache(.|\n)*datamodule.cache=none"):
         disk(tmp_path / "cache").pictures(faces_of(lapa), 32)
 
 
 def test_too_little_memory_is_said(lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caching, "_available_memory", lambda: 300_000)
-    with pytest.raises(DataError, match=r"0\.4 MB(.|\n)*0\.3 MB(.|\n)*datamodule.cache=disk"):
+    with pytest.raises(RunError, match=r"0\.4 MB(.|\n)*0\.3 MB(.|\n)*datamodule.cache=disk"):
         Cache("ram", tmp_path, digest).pictures(faces_of(lapa), 64)
 
 
