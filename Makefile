@@ -13,7 +13,7 @@ setup: .venv/installed ## virtual environment with the exact versions of require
 .venv/installed: requirements.lock
 	@test -x $(PYTHON) || python3 -m venv .venv
 	@test -x .venv/bin/uv || $(PYTHON) -m pip install --quiet --disable-pip-version-check uv
-	.venv/bin/uv pip install --quiet --python $(PYTHON) --requirement requirements.lock
+	.venv/bin/uv pip install --quiet --compile-bytecode --python $(PYTHON) --requirement requirements.lock
 	@touch $@
 
 demo: setup ## draw faces, train MTL and its baseline on them, write outputs/report/index.html (minutes)

@@ -8,6 +8,8 @@ import logging
 import multiprocessing
 import os
 import platform
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from importlib import metadata
@@ -53,6 +55,7 @@ def fit(run: Run, config: dict[str, Any]) -> None:
             _fit(run, config, [])
         return
     folder = run.folder
+    hears_interrupts = signal.getsignal(signal.SIGINT)
     try:
         folder.clear_drafts()
         attempt = folder.status.get("attempts", 0) + 1
@@ -75,6 +78,8 @@ def fit(run: Run, config: dict[str, Any]) -> None:
     finally:
         for child in multiprocessing.active_children():  # of ddp_spawn, which nobody else tells that it is over
             child.kill()
+        if threading.current_thread() is threading.main_thread():  # Lightning is deaf to Ctrl-C once it has met one
+            signal.signal(signal.SIGINT, hears_interrupts)
         gc.collect()  # a trainer holds itself in a cycle, and with it a cache of pictures
     folder.last.unlink(missing_ok=True)
 
