@@ -34,6 +34,7 @@ COMMAND = (
     "scale=demo",
     "trainer=cpu",
     "logger=none",
+    "datamodule.image_size=32",
     "datamodule.workers=1",
     "pretrain.epochs=4",
     "pretrain.steps_per_epoch=10",

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from conf.schema import KEYS, explain_overrides
 from engine.errors import UserError
+from engine.processes import speaks
 
 _failures: list[UserError] = []
 
@@ -66,6 +67,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _leave(message: str, code: int) -> None:
-    sys.stdout.flush()
-    print(f"\n{message}", file=sys.stderr)
+    if speaks():
+        sys.stdout.flush()
+        print(f"\n{message}", file=sys.stderr)
     sys.exit(code)

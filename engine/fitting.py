@@ -30,7 +30,7 @@ from engine.building import build_datamodule, build_module
 from engine.checkpoints import AtomicCheckpointIO, EpochCheckpoint, StepSeed, load, require_whole
 from engine.errors import ConfigError, UserError, causes, explained
 from engine.files import write_atomically
-from engine.processes import devices, is_leader
+from engine.processes import devices, is_leader, report, reported
 from engine.runs import git_state
 from engine.stages import FINETUNE, PRETRAIN, Run
 
@@ -50,14 +50,18 @@ def fit(run: Run, config: dict[str, Any]) -> None:
         UserError: for broken data or settings, or what the machine cannot do; any other error of the training itself.
             The status says failed, and why.
     """
-    if not is_leader():
-        with _quiet():
-            _fit(run, config, [])
-        return
     folder = run.folder
+    if not is_leader():
+        try:
+            with _quiet():
+                _fit(run, config, [])
+        except Exception as fault:
+            report(fault, folder.fault)
+            raise
+        return
     hears_interrupts = signal.getsignal(signal.SIGINT)
     try:
-        folder.clear_drafts()
+        folder.tidy()
         attempt = folder.status.get("attempts", 0) + 1
         write_atomically(folder.config, OmegaConf.to_yaml(config))
         folder.write_status(**_description(run), state="running", error=None, attempts=attempt)
@@ -66,7 +70,9 @@ def fit(run: Run, config: dict[str, Any]) -> None:
         folder.write_status(**result, state="done")
     except BaseException as fault:
         interrupted = any(isinstance(cause, KeyboardInterrupt | SystemExit) for cause in causes(fault))
-        reason = explained(fault)
+        cause = reported(fault, interrupted, folder.fault)
+        interrupted = interrupted and cause is fault
+        reason = explained(cause)
         error = str(reason) if isinstance(reason, UserError) else f"{type(reason).__name__}: {reason}"
         with contextlib.suppress(OSError):  # a full disk shall not hide what filled it
             folder.write_status(**({"state": "interrupted"} if interrupted else {"state": "failed", "error": error}))

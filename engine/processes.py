@@ -8,14 +8,18 @@ about in three ways: Lightning starts the command again (``strategy=ddp``), it s
 from __future__ import annotations
 
 import os
+import time
+import traceback
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from engine.errors import ConfigError
+from engine.files import write_atomically
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
@@ -46,6 +50,38 @@ def told() -> list[str]:
     if by_torchrun():
         return _store().get(_attempt()).decode().split()
     return os.environ[TOLD].split()
+
+
+def speaks() -> bool:
+    """Whether this process tells the user what happens: one of a group is enough."""
+    return is_leader() or not (by_torchrun() or TOLD in os.environ)
+
+
+def report(fault: Exception, path: Path) -> None:
+    """Leave a follower's error for the leader, unless it only says that another process is gone."""
+    if not _is_loss(fault):
+        write_atomically(path, "".join(traceback.format_exception(fault)))
+
+
+def reported(fault: BaseException, interrupted: bool, path: Path) -> BaseException:
+    """The follower's error behind the leader's, which may only say that the follower is gone; else the leader's own.
+
+    A leader whose follower has failed is interrupted by torchrun or Lightning, or loses its connection a moment before
+    the follower has written down why.
+    """
+    end = time.monotonic() + (0 if interrupted else 5)
+    while interrupted or _is_loss(fault):
+        if path.is_file():
+            return RuntimeError(f"Another process of this run failed.\n{path.read_text(encoding='utf-8')}")
+        if time.monotonic() >= end:
+            break
+        time.sleep(0.05)
+    return fault
+
+
+def _is_loss(fault: BaseException) -> bool:
+    text = str(fault).lower()
+    return any(word in text for word in ("gloo", "nccl", "connection closed by peer", "connection reset by peer"))
 
 
 def devices(total: int) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class RunFolder:
         self.panels = self.path / "panels"
         self.best = self.path / "checkpoints" / "best.ckpt"
         self.last = self.path / "checkpoints" / "last.ckpt"
+        self.fault = self.path / "fault.txt"
 
     def lock(self) -> FileLock:
         """The lock that one process holds while it trains this run; the system frees it when the process ends."""
@@ -77,10 +78,10 @@ class RunFolder:
         """Whether the stage is finished and its result is there to be used."""
         return self.status.get("state") == "done" and self.best.is_file()
 
-    def clear_drafts(self) -> None:
-        """Remove what a killed process was about to write; the lock must be held."""
-        for draft in self.path.rglob(".*.tmp"):
-            draft.unlink()
+    def tidy(self) -> None:
+        """Remove what a killed process was about to write, and what an earlier failure left; the lock must be held."""
+        for left in (self.fault, *self.path.rglob(".*.tmp")):
+            left.unlink(missing_ok=True)
 
     def set_aside(self) -> None:
         """Move a finished run out of the way (``force=true``); nothing is deleted and attempts count on."""

@@ -16,6 +16,7 @@ import torch
 from omegaconf import OmegaConf
 
 from conf.schema import check
+from datamodules.sampling import EpochSampler
 from engine.building import build_datamodule, build_module
 from engine.errors import ConfigError
 from engine.processes import TOLD, require_one_group, tell, told
@@ -149,6 +150,26 @@ def test_interrupted_in_two_processes_the_same_command_goes_on(odd: Path, tmp_pa
     (whole,), (resumed,) = (list(path.glob("runs/*/checkpoints/best.ckpt")) for path in (tmp_path / "whole", output))
     expected, weights = (torch.load(path, weights_only=True)["state_dict"] for path in (whole, resumed))
     assert all(torch.equal(expected[name], weights[name]) for name in expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["ddp", "torchrun"])
+def test_what_a_follower_met_is_said_once(how: str, odd: Path, tmp_path: Path) -> None:
+    """Most faces are broken but the first that the leader meets, so that it is the follower who fails first."""
+    words = [*MTL, *TOGETHER, f"datamodule.root={odd}", f"output_dir={tmp_path}", "experiment=baseline_lapa_full"]
+    words += ["finetune.steps_per_epoch=null", "finetune.batch_size=2", "trainer.strategy=ddp"]
+    settings = check(settings_of(*words))
+    leaders = next(iter(EpochSampler(33, seed=settings["finetune.seed"], rank=0, world=2)))[2]
+    for index, path in enumerate(sorted((odd / "train" / "images").iterdir())):
+        if index != leaders:
+            path.write_bytes(path.read_bytes()[:600])
+    process = start(TORCHRUN if how == "torchrun" else [sys.executable], *words)
+    screen, _ = process.communicate(timeout=300)
+    assert process.returncode == 1
+    (status,) = (json.loads(path.read_text()) for path in tmp_path.glob("runs/*/status.json"))
+    assert status["state"] == "failed"
+    assert "Cannot read the picture" in status["error"]
+    assert screen.count("Cannot read the picture") == 1, screen
 
 
 @pytest.mark.slow
