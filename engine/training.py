@@ -63,7 +63,10 @@ def _lead(runs: Iterable[Run], config: dict[str, Any]) -> None:
 
     try:
         for run, lock in pending:
-            console.print(f"{'Resuming' if run.folder.last.is_file() else 'Training'} [bold]{run.folder.name}[/]")
+            resumed = run.folder.last.is_file()
+            console.print(f"{'Resuming' if resumed else 'Training'} [bold]{run.folder.name}[/]")
+            if resumed:
+                _say_other_code(run)
             fit(run, config)
             lock.release(force=True)  # others may wait for this stage alone
     finally:
@@ -104,6 +107,11 @@ def _claim(run: Run) -> FileLock | None:
 
 def _say_done(run: Run) -> None:
     console.print(f"Done already: [bold]{run.folder.name}[/] (force=true trains it again)")
+    _say_other_code(run)
+    run.folder.last.unlink(missing_ok=True)  # left by a process that was killed as it ended
+
+
+def _say_other_code(run: Run) -> None:
     then, now = run.folder.status.get("git_sha"), git_state()
     if then != now:
         console.print(f"[dim]  trained by the code at {_short(then)}, which is now at {_short(now)}[/]")
