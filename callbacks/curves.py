@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from engine.files import write_atomically
+from engine.files import write_whole
 
 
 class Curves(Logger):
@@ -50,9 +51,9 @@ class Curves(Logger):
                 reader = csv.DictReader(file)
                 self._columns = list(reader.fieldnames or self._columns)
                 for row in reader:
-                    place = row.get("step") or ""
-                    if place.isdigit() and int(place) < step:
-                        rows.append({key: value for key, value in row.items() if value != ""})
+                    if len(rows) == step or row.get("step") != str(len(rows)):
+                        break  # beyond the checkpoint, or cut short by a crash
+                    rows.append({key: value for key, value in row.items() if value != ""})
         self._row, self._pending = {}, []
         self._rewrite(rows)
 
@@ -101,10 +102,12 @@ class Curves(Logger):
         elif rows:
             with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns, restval="").writerows(rows)
+                file.flush()
+                os.fsync(file.fileno())  # the checkpoint that follows shall not know more than this file
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         text = io.StringIO()
         writer = csv.DictWriter(text, self._columns, restval="", lineterminator="\r\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_atomically(self.path, text.getvalue())
+        write_whole(self.path, text.getvalue())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,4 +52,7 @@ def wandb_run(folder: Path, config: Mapping[str, Any], **description: Any) -> It
     except BaseException:
         run.finish(exit_code=1)
         raise
-    run.finish()
+    try:
+        run.finish()
+    except Exception as fault:
+        warnings.warn(f"W&B run {run.id} could not be finished ({fault}); metrics.csv is whole.", stacklevel=2)

@@ -229,12 +229,19 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
         if name not in flat or flat[name] == "":
             raise ConfigError(f"The setting {name} is missing.\nExpected: {key.expected}.")
         settings[name] = _canonical(name, key, flat[name])
-    for stage in BOTH:
+    for stage in BOTH if settings["method"] == "mtl" else SECOND:
         if settings[f"{stage}.batch_size"] % settings["trainer.devices"]:
             raise ConfigError(
                 f"{stage}.batch_size={settings[f'{stage}.batch_size']} cannot be shared by "
                 f"trainer.devices={settings['trainer.devices']}.\n"
                 f"Expected: a multiple of the number of devices; batch_size is the total over all of them."
+            )
+    for name, entry in config.get("callbacks", {}).items():
+        target = (entry or {}).get("_target_", "callbacks.")
+        if not str(target).startswith("callbacks."):
+            raise ConfigError(
+                f"callbacks.{name}._target_={target} is no callback of this project.\n"
+                f"Expected: callbacks.<file>.<class>, which changes no number; another one may, and enters no id."
             )
     wandb = config.get("logger", {}).get("wandb")
     if wandb is not None:

@@ -27,15 +27,17 @@ class DigestCache:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._known = self._read()
+        except sqlite3.OperationalError:  # in use by others for very long, or no file can be made: go without
+            self._known = {}
         except sqlite3.DatabaseError:  # damaged: it is only a cache
-            self.path.unlink()
+            self.path.unlink(missing_ok=True)
             self._known = self._read()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Remember what was computed, in one short transaction: others may be computing at the same time."""
         if self._new:
-            with contextlib.closing(self._open()) as base, base:
+            with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(self._open()) as base, base:
                 rows = [(path, *row) for path, row in self._new.items()]
                 base.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
 

@@ -52,6 +52,11 @@ class EpochSampler(Sampler[Draw]):
                 yield self.epoch, position, int(order[place])
 
 
+def batches_in_epoch(faces: int, draws: int | None, batch_size: int, world: int = 1) -> int:
+    """Batches in an epoch of an :class:`EpochSampler`, the same for each process; ``batch_size`` is of all together."""
+    return math.ceil(len(EpochSampler(faces, draws, world=world)) / (batch_size // world))
+
+
 def scoring_batches(faces: int, batch_size: int, rank: int = 0, world: int = 1) -> list[list[Draw]]:
     """Batches of validation or test: every face once, in order, as if in epoch 0.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from datamodules.cache import Cache
 from datamodules.digests import digest_of_files
 from datamodules.faces import DATAMODULES, FaceDataModule
 from datamodules.patches import Masking
+from datamodules.sampling import batches_in_epoch
 from datamodules.transforms import STD, Augmentation
 from engine.checkpoints import load
 from engine.errors import ConfigError
@@ -88,7 +88,7 @@ def build_module(run: Run) -> LightningModule:
         "features": run.settings["model.features"],
         "optimizer": run.group("optimizer"),
         "schedule": run.group("schedule"),
-        "steps": run.setting("epochs") * _steps_per_epoch(run),
+        "steps": _steps(run),
         "encoder_state": None if run.upstream else _encoder_state(run),
     }
     if run.stage is PRETRAIN:
@@ -104,13 +104,12 @@ def build_module(run: Run) -> LightningModule:
     return module
 
 
-def _steps_per_epoch(run: Run) -> int:
-    """Batches in an epoch: as set, or every face once (see :class:`datamodules.sampling.EpochSampler`)."""
+def _steps(run: Run) -> int:
+    """Optimiser steps of the whole run."""
     faces = len(run.layout.samples("train", labelled=False) if run.manifest is None else run.manifest.ids)
-    devices = run.settings["trainer.devices"]
-    return run.setting("steps_per_epoch") or math.ceil(
-        max(1, faces // devices) / (run.setting("batch_size") // devices)
-    )
+    steps, batch_size = run.setting("steps_per_epoch"), run.setting("batch_size")
+    draws = None if steps is None else steps * batch_size
+    return run.setting("epochs") * batches_in_epoch(faces, draws, batch_size, run.settings["trainer.devices"])
 
 
 def _encoder_state(run: Run) -> dict[str, Tensor] | None:

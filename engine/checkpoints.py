@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback, Checkpoint
+from pytorch_lightning.callbacks import Checkpoint
 
 from callbacks.curves import Curves
 from callbacks.throughput import Throughput
 from engine.errors import DataError
+from engine.files import whole
 from engine.runs import RunFolder
 
 
-def save_atomically(content: dict[str, Any], path: Path) -> None:
-    """``torch.save`` so that a reader, or a crash, finds the old file or the new one, never a part."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with draft.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+def save(content: dict[str, Any], path: Path) -> None:
+    """``torch.save``, see :func:`engine.files.whole`."""
+    with whole(path) as file:
+        torch.save(content, file)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -48,30 +38,23 @@ def load(path: Path) -> dict[str, Any]:
         ) from fault
 
 
-def require_whole(path: Path) -> None:
-    """Refuse a checkpoint that was damaged after it was written.
-
-    Raises:
-        DataError: saying how to go on.
-    """
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"The checkpoint {path} is damaged.\nDelete it to train this run from its start.")
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's own checkpoints, written atomically and read without unpickling code."""
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Lightning's own checkpoints, written and read as ours."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:  # noqa: ARG002
-        save_atomically(checkpoint, Path(path))
+        save(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        return load(Path(path))
 
 
 class EpochCheckpoint(Checkpoint):
-    """Keeps ``last`` (to resume) after every epoch, ``best`` (weights alone) where validation improves, and says in
-    the status how far the run is.
+    """After every epoch: the weights and their validation as ``best``, where it is; the curves; the status; and
+    ``last``, from which the run goes on. In this order, whatever a crash leaves is not behind ``last``.
 
     Args:
         folder: the run folder.
-        monitor: the validation score to maximise, or None to keep the newest weights: fine-tuning starts from where
+        monitor: the validation score to maximise; None keeps the last epoch's weights: fine-tuning starts from where
             pre-training ended, as no score of a reconstruction says which epoch parses best.
         description: plain values kept with the weights.
         throughput: what measures the run.
@@ -85,53 +68,47 @@ class EpochCheckpoint(Checkpoint):
         self.description = description
         self.throughput = throughput
         self.score = float("-inf")
-        self.metrics: dict[str, float] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"score": self.score, "metrics": self.metrics}
+        return {"score": self.score}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.score, self.metrics = state_dict["score"], state_dict["metrics"]
+        self.score = state_dict["score"]
 
     def on_load_checkpoint(self, trainer: Trainer, _: LightningModule, checkpoint: dict[str, Any]) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, Curves):
-                logger.cut(checkpoint["global_step"])
+        for curves in _curves(trainer):
+            curves.cut(checkpoint["global_step"])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        validated = trainer.fit_loop.epoch_loop._should_check_val_epoch()  # the validation of this very epoch
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        if validated and (self.monitor is None or values[self.monitor] > self.score):
-            self.score = float("-inf") if self.monitor is None else values[self.monitor]
-            self.metrics = {name: value for name, value in values.items() if name.startswith("val/")}
-            if trainer.is_global_zero:
-                content = {
-                    "state_dict": {name: value.cpu() for name, value in pl_module.state_dict().items()},
-                    "hyper_parameters": dict(pl_module.hparams),
-                    "epoch": trainer.current_epoch + 1,
-                    "global_step": trainer.global_step,
-                    **self.description,
-                }
-                save_atomically(content, self.folder.best)
-        for logger in trainer.loggers:
-            if isinstance(logger, Curves):
-                logger.flush()
-        trainer.save_checkpoint(self.folder.last, weights_only=False)  # with the optimiser
+        epoch = trainer.current_epoch + 1
+        if self._is_best(trainer) and trainer.is_global_zero:
+            values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            content = {
+                "state_dict": {name: value.cpu() for name, value in pl_module.state_dict().items()},
+                "hyper_parameters": dict(pl_module.hparams),
+                "metrics": {name: value for name, value in values.items() if name.startswith("val/")},
+                "epoch": epoch,
+                "global_step": trainer.global_step,
+                **self.description,
+            }
+            save(content, self.folder.best)
+        for curves in _curves(trainer):
+            curves.flush()
         if trainer.is_global_zero:
-            self.folder.write_status(epoch=trainer.current_epoch + 1, **self.throughput.summary)
+            self.folder.write_status(epoch=epoch, **self.throughput.summary)
+        trainer.save_checkpoint(self.folder.last, weights_only=False)  # with the optimiser; all processes meet here
+
+    def _is_best(self, trainer: Trainer) -> bool:
+        if self.monitor is None:
+            return trainer.current_epoch + 1 == trainer.max_epochs
+        if not trainer.fit_loop.epoch_loop._should_check_val_epoch():  # no validation of this very epoch
+            return False
+        score = float(trainer.callback_metrics[self.monitor])
+        if score <= self.score:
+            return False
+        self.score = score
+        return True
 
 
-class StepSeed(Callback):
-    """Seeds torch anew at each step, so that a network that draws numbers of its own (dropped paths of some encoders)
-    draws the same ones after a resume.
-
-    Args:
-        seed: the stage's seed.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        place = f"{self.seed}/{trainer.global_step}/{trainer.global_rank}"
-        torch.manual_seed(int.from_bytes(hashlib.sha256(place.encode()).digest()[:8]))
+def _curves(trainer: Trainer) -> list[Curves]:
+    return [logger for logger in trainer.loggers if isinstance(logger, Curves)]

@@ -18,8 +18,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from conf.schema import KEYS, explain_overrides
-from engine.errors import UserError
-from engine.processes import speaks
+from engine.errors import UserError, explained
+from engine.processes import is_leader
 
 _failures: list[UserError] = []
 
@@ -31,9 +31,12 @@ def answers(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     def guarded(config: DictConfig) -> None:
         try:
             job(config)
-        except UserError as mistake:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
+        except Exception as fault:
+            mistake = explained(fault)
+            if not isinstance(mistake, UserError):
                 raise
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise mistake from fault
             _failures.append(mistake)
 
     return guarded
@@ -56,7 +59,8 @@ def enter(main: Callable[[], None], keys: Iterable[str] = KEYS) -> None:
         explanation = explain_overrides((word for word in sys.argv[1:] if not word.startswith("-")), keys)
         _leave(explanation or str(fault), 2)
     except KeyboardInterrupt:
-        _leave("Interrupted. The same command goes on where it stopped.", 130)
+        again = "without force" if any(word.startswith("force=") for word in sys.argv) else "once more"
+        _leave(f"Interrupted. The same command {again} goes on where it stopped." if is_leader() else "", 130)
     if _failures:
         _leave(str(_failures[0]), _failures[0].exit_code)
 
@@ -67,7 +71,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _leave(message: str, code: int) -> None:
-    if speaks():
-        sys.stdout.flush()
+    sys.stdout.flush()
+    if message:
         print(f"\n{message}", file=sys.stderr)
     sys.exit(code)

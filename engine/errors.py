@@ -47,28 +47,34 @@ def causes(fault: BaseException) -> Iterator[BaseException]:
 
 
 def explained(fault: BaseException) -> BaseException:
-    """An error of a training in words for its user, where there are any; else the error as it is."""
+    """An error in words for its user, where there are any; else the error as it is."""
     text = str(fault)
-    named = list(re.finditer(r"engine\.errors\.(\w+): ", text))
+    named = [match for match in re.finditer(r"engine\.errors\.(\w+): ", text) if match[1] in globals()]
     if named:  # another process has wrapped it into its own traceback
         return globals()[named[-1][1]](text[named[-1].end() :].rstrip())
     if isinstance(fault, UserError):
         return fault
+    if "shared memory" in text or "</torch_" in text:
+        return RunError(
+            "The memory that processes share (/dev/shm) ran out.\n"
+            "Do one of: datamodule.workers=0; in a container, more of it, as in docker run --shm-size=8g."
+        )
     full = [cause for cause in causes(fault) if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT)]
     if full or "No space left on device" in text:
         where = f" at {name}" if full and (name := getattr(full[0], "filename", None)) else ""
         return RunError(
-            f"The disk is full{where}. The last whole checkpoint is intact.\n"
-            f"Free some space; the same command then goes on from that checkpoint."
+            f"The disk is full{where}. What was whole before is whole still.\n"
+            f"Free some space; the same command then goes on from the last checkpoint."
         )
-    if "DataLoader worker" in text and ("killed" in text or "exited unexpectedly" in text):
+    worker = next((line for line in text.splitlines() if "DataLoader worker" in line), "")
+    if "killed" in worker or "exited unexpectedly" in worker:
         return RunError(
-            f"{text.splitlines()[0]}\nMost often memory ran out: set datamodule.workers or batch_size lower.\n"
+            f"{worker.strip()}\nMost often memory ran out: set datamodule.workers or batch_size lower.\n"
             f"The same command goes on from the last checkpoint."
         )
-    if type(fault).__name__ == "OutOfMemoryError":
+    if type(fault).__name__ == "OutOfMemoryError" or "OutOfMemoryError" in text:
         return RunError(
-            f"The GPU's memory ran out: {text.splitlines()[0]}\n"
+            f"The GPU's memory ran out: {text.strip().splitlines()[-1]}\n"
             f"Do one of: a smaller batch_size or datamodule.image_size; trainer.precision=bf16-mixed."
         )
     return fault

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
-import multiprocessing
 import os
 import platform
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from importlib import metadata
@@ -21,18 +21,20 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from callbacks.curves import Curves
+from callbacks.step_seed import StepSeed
 from callbacks.throughput import Throughput
 from callbacks.wandb_run import wandb_run
 from engine.building import build_datamodule, build_module
-from engine.checkpoints import AtomicCheckpointIO, EpochCheckpoint, StepSeed, load, require_whole
+from engine.checkpoints import EpochCheckpoint, WholeCheckpointIO, load
 from engine.errors import ConfigError, UserError, causes, explained
-from engine.files import write_atomically
-from engine.processes import devices, is_leader, report, reported
-from engine.runs import git_state
-from engine.stages import FINETUNE, PRETRAIN, Run
+from engine.files import write_whole
+from engine.processes import by_torchrun, devices, end_followers, is_leader, is_loss, unwatch
+from engine.runs import RunFolder, git_state
+from engine.stages import FINETUNE, PRETRAIN, Run, require_unchanged
 
 LIBRARIES = ("torch", "pytorch-lightning", "segmentation-models-pytorch", "albumentations", "numpy")
 """Those whose versions a result may depend on."""
@@ -51,43 +53,58 @@ def fit(run: Run, config: dict[str, Any]) -> None:
             The status says failed, and why.
     """
     folder = run.folder
-    if not is_leader():
-        try:
-            with _quiet():
-                _fit(run, config, [])
-        except Exception as fault:
-            report(fault, folder.fault)
-            raise
-        return
     hears_interrupts = signal.getsignal(signal.SIGINT)
+    _silence()
     try:
+        if not is_leader():
+            _fit(run, config, [])
+            return
+        attempt = folder.attempts + 1
         folder.tidy()
-        attempt = folder.status.get("attempts", 0) + 1
-        write_atomically(folder.config, OmegaConf.to_yaml(config))
-        folder.write_status(**_description(run), state="running", error=None, attempts=attempt)
-        with _quiet(), _loggers(run, config, attempt) as loggers:
+        write_whole(folder.config, OmegaConf.to_yaml(config))
+        folder.write_status(**_description(run, attempt), state="running", error=None)
+        with _loggers(run, config, attempt) as loggers:
             result = _fit(run, config, loggers)
-        folder.write_status(**result, state="done")
+            require_unchanged(run)
+            folder.write_status(**result, state="done")
+        folder.last.unlink(missing_ok=True)
     except BaseException as fault:
-        interrupted = any(isinstance(cause, KeyboardInterrupt | SystemExit) for cause in causes(fault))
-        cause = reported(fault, interrupted, folder.fault)
-        interrupted = interrupted and cause is fault
-        reason = explained(cause)
-        error = str(reason) if isinstance(reason, UserError) else f"{type(reason).__name__}: {reason}"
-        with contextlib.suppress(OSError):  # a full disk shall not hide what filled it
-            folder.write_status(**({"state": "interrupted"} if interrupted else {"state": "failed", "error": error}))
-        if interrupted:  # Lightning leaves by SystemExit, and a write cut short fails with an error of its own
-            raise KeyboardInterrupt from None
+        reason = _settle(folder, fault)
+        end_followers(run.settings["trainer.strategy"] == "ddp_spawn")
         if reason is fault:
             raise
-        raise reason from fault
+        raise reason from (fault if isinstance(reason, Exception) else None)
     finally:
-        for child in multiprocessing.active_children():  # of ddp_spawn, which nobody else tells that it is over
-            child.kill()
         if threading.current_thread() is threading.main_thread():  # Lightning is deaf to Ctrl-C once it has met one
             signal.signal(signal.SIGINT, hears_interrupts)
         gc.collect()  # a trainer holds itself in a cycle, and with it a cache of pictures
-    folder.last.unlink(missing_ok=True)
+
+
+def _settle(folder: RunFolder, fault: BaseException) -> BaseException:
+    """Have the status say how a run ended; what this process is to end with.
+
+    Of processes that train together the one that fails says why. The others see it gone, or are told to go.
+    """
+    # Lightning leaves by SystemExit on Ctrl-C, and a write cut short by it fails with an error of its own.
+    interrupted = any(isinstance(cause, KeyboardInterrupt | SystemExit) for cause in causes(fault))
+    lost = is_loss(fault)
+    if lost and not is_leader():
+        return SystemExit(1)
+    patience = time.monotonic() + (5 if lost else 0)
+    while is_leader() and (lost or interrupted):
+        if folder.status.get("state") == "failed":
+            return SystemExit(1)
+        if time.monotonic() >= patience:
+            break
+        time.sleep(0.05)
+    reason = KeyboardInterrupt() if interrupted else explained(fault)
+    error = str(reason) if isinstance(reason, UserError) else f"{type(reason).__name__}: {reason}"
+    with contextlib.suppress(OSError):  # a full disk shall not hide what filled it
+        if not interrupted:
+            folder.write_status(state="failed", error=error)
+        elif is_leader() and folder.status.get("state") == "running":
+            folder.write_status(state="interrupted")
+    return reason
 
 
 def _fit(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, Any]:
@@ -105,28 +122,34 @@ def _fit(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, A
     description = {"stage": run.stage.name, "id": run.id, "dataset": run.layout.name}
     checkpoint = EpochCheckpoint(run.folder, monitor, description, throughput)
     trainer = _trainer(
-        run, loggers, [_QuietChildren(), *_callbacks(config), StepSeed(run.setting("seed")), throughput, checkpoint]
+        run, loggers, [QuietChildren(), *_callbacks(config), StepSeed(run.setting("seed")), throughput, checkpoint]
     )
     resume = run.folder.last if run.folder.last.is_file() else None
-    if resume is not None:
-        require_whole(resume)
-    elif is_leader():
+    if resume is None and is_leader():
         run.folder.curves.unlink(missing_ok=True)
-    trainer.fit(module, datamodule, ckpt_path=resume, weights_only=True)
-    states = load(run.folder.last)["callbacks"]  # from disk: with ddp_spawn the callbacks ran in another process
-    for callback in (checkpoint, throughput):
-        callback.load_state_dict(states[callback.state_key])
-    metrics = dict(checkpoint.metrics)
-    if run.stage is FINETUNE:
-        module.load_state_dict(load(run.folder.best)["state_dict"])
-        metrics |= {name: float(value) for name, value in trainer.test(module, datamodule, verbose=False)[0].items()}
+    try:
+        trainer.fit(module, datamodule, ckpt_path=resume, weights_only=True)
+        best = load(run.folder.best)
+        metrics = best["metrics"]
+        if run.stage is FINETUNE:
+            module.load_state_dict(best["state_dict"])
+            (scores,) = trainer.test(module, datamodule, verbose=False)
+            metrics |= {name: float(value) for name, value in scores.items()}
+    except BaseException:
+        unwatch()
+        raise
     parameters = sum(parameter.numel() for parameter in module.parameters())
-    return {"metrics": metrics, "parameters": parameters, "epochs": run.setting("epochs"), **throughput.summary}
+    return {"metrics": metrics, "parameters": parameters, "epochs": run.setting("epochs")}
 
 
-def _description(run: Run) -> dict[str, Any]:
+def _description(run: Run, attempt: int) -> dict[str, Any]:
     """What a run is, in words and numbers that a report can group by."""
     settings = run.settings
+    origin = {
+        "git_sha": git_state(),
+        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in LIBRARIES},
+        "device": _device(settings["trainer.accelerator"]),
+    }
     labelled = run.manifest is not None
     pretrained = run.stage is PRETRAIN or run.upstream is not None
     return {
@@ -149,11 +172,19 @@ def _description(run: Run) -> dict[str, Any]:
         "manifest": None if run.manifest is None else str(run.manifest.path),
         "subset": settings["subset"] if labelled else None,
         "seed": run.setting("seed"),
-        "git_sha": git_state(),
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in LIBRARIES},
+        **origin,
+        "attempts": attempt,
+        "history": [*run.folder.status.get("history", []), {"attempt": attempt, **origin}],
         "metrics": {},
         "wandb_ids": run.folder.status.get("wandb_ids", []),
     }
+
+
+def _device(accelerator: str) -> str:
+    """The name of what a run trains on."""
+    if accelerator in ("auto", "gpu") and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
 
 
 @contextlib.contextmanager
@@ -190,10 +221,13 @@ def _trainer(run: Run, loggers: list[Logger], callbacks: list[Callback]) -> pl.T
         ConfigError: if this machine is not what the settings ask for.
     """
     same = ("accelerator", "strategy", "precision", "sync_batchnorm", "deterministic")
+    # Lightning would take other launchers, as SLURM's srun, at their word about who trains with whom.
+    environment = [] if by_torchrun() else [LightningEnvironment()]
+    total = run.settings["trainer.devices"]
     try:
-        return pl.Trainer(
+        trainer = pl.Trainer(
             **{name: run.settings[f"trainer.{name}"] for name in same},
-            **devices(run.settings["trainer.devices"]),
+            **devices(total),
             max_epochs=run.setting("epochs"),
             check_val_every_n_epoch=run.setting("validate_every") if run.stage is FINETUNE else 1,
             num_sanity_val_steps=0,
@@ -201,7 +235,7 @@ def _trainer(run: Run, loggers: list[Logger], callbacks: list[Callback]) -> pl.T
             use_distributed_sampler=False,  # the batches know of ranks themselves
             logger=loggers,
             callbacks=[*callbacks, LearningRateMonitor("step")] if loggers else callbacks,
-            plugins=[AtomicCheckpointIO()],
+            plugins=[WholeCheckpointIO(), *environment],
             enable_model_summary=False,
             default_root_dir=run.folder.path,
         )
@@ -209,24 +243,23 @@ def _trainer(run: Run, loggers: list[Logger], callbacks: list[Callback]) -> pl.T
         raise ConfigError(
             f"trainer: {fault}\nExpected: what this machine has; trainer=auto takes it as it is."
         ) from fault
+    if trainer.world_size != total:
+        raise ConfigError(
+            f"trainer.devices={total}, but Lightning would train with {trainer.world_size}.\n"
+            f"Expected: as many; the number enters the run's id."
+        )
+    return trainer
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave out what Lightning and W&B say of themselves and advice that does not apply here."""
-    with warnings.catch_warnings():
-        _silence()
-        yield
-
-
-class _QuietChildren(Callback):
-    """The same in the processes of ddp_spawn."""
+class QuietChildren(Callback):
+    """Keeps the processes of ddp_spawn as quiet as this one."""
 
     def setup(self, *_: Any, **__: Any) -> None:
         _silence()
 
 
 def _silence() -> None:
+    """Leave out what Lightning and W&B say of themselves and advice that does not apply here."""
     os.environ.setdefault("WANDB_SILENT", "true")
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -7,25 +7,29 @@ about in three ways: Lightning starts the command again (``strategy=ddp``), it s
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import subprocess
+import threading
 import time
-import traceback
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from engine.errors import ConfigError
-from engine.files import write_atomically
+from engine.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
 
 TOLD = "HALFMASK_RUNS"
 """Environment variable, or key of torchrun's store, with the names of the runs that are trained."""
+
+
+_followers: list[subprocess.Popen] = []
+"""Processes that Lightning no longer watches."""
 
 
 def by_torchrun() -> bool:
@@ -48,40 +52,34 @@ def tell(names: list[str]) -> None:
 def told() -> list[str]:
     """What the leader told; waits for it, as the leader may wait for another command's lock."""
     if by_torchrun():
-        return _store().get(_attempt()).decode().split()
+        store = _store()
+        while not store.check([_attempt()]):  # to wait within the store would be deaf to signals
+            time.sleep(0.2)
+        return store.get(_attempt()).decode().split()
     return os.environ[TOLD].split()
 
 
-def speaks() -> bool:
-    """Whether this process tells the user what happens: one of a group is enough."""
-    return is_leader() or not (by_torchrun() or TOLD in os.environ)
+def is_loss(fault: BaseException) -> bool:
+    """Whether an error only says that another process is gone."""
+    words = ("gloo/", "NCCL", "Connection closed by peer", "Connection reset by peer")
+    return not isinstance(fault, UserError) and any(word in str(fault) for word in words)
 
 
-def report(fault: Exception, path: Path) -> None:
-    """Leave a follower's error for the leader, unless it only says that another process is gone."""
-    if not _is_loss(fault):
-        write_atomically(path, "".join(traceback.format_exception(fault)))
+def unwatch() -> None:
+    """Have Lightning no longer kill this process a few seconds after one that it started has ended."""
+    for thread in threading.enumerate():
+        if thread.name == "child-process-observer":
+            _followers.extend(thread._child_processes)  # type: ignore[attr-defined]
+            thread._child_processes.clear()  # type: ignore[attr-defined]
 
 
-def reported(fault: BaseException, interrupted: bool, path: Path) -> BaseException:
-    """The follower's error behind the leader's, which may only say that the follower is gone; else the leader's own.
-
-    A leader whose follower has failed is interrupted by torchrun or Lightning, or loses its connection a moment before
-    the follower has written down why.
-    """
-    end = time.monotonic() + (0 if interrupted else 5)
-    while interrupted or _is_loss(fault):
-        if path.is_file():
-            return RuntimeError(f"Another process of this run failed.\n{path.read_text(encoding='utf-8')}")
-        if time.monotonic() >= end:
-            break
-        time.sleep(0.05)
-    return fault
-
-
-def _is_loss(fault: BaseException) -> bool:
-    text = str(fault).lower()
-    return any(word in text for word in ("gloo", "nccl", "connection closed by peer", "connection reset by peer"))
+def end_followers(spawned: bool) -> None:
+    """End the processes that Lightning started: without their leader they would wait for ever."""
+    for process in _followers:
+        process.kill()
+    for child in multiprocessing.active_children() if spawned else []:
+        child.kill()
+    _followers.clear()
 
 
 def devices(total: int) -> dict[str, Any]:
@@ -107,9 +105,9 @@ def require_one_group(settings: Mapping[str, Any]) -> None:
         )
     if by_torchrun() and settings["trainer.strategy"] == "ddp_spawn":
         raise ConfigError("trainer.strategy=ddp_spawn starts processes itself.\nExpected under torchrun: ddp or auto.")
-    if not is_leader() and not by_torchrun() and TOLD not in os.environ:
+    if (started > 1 or not is_leader()) and not by_torchrun() and TOLD not in os.environ:
         raise ConfigError(
-            f"LOCAL_RANK={os.environ['LOCAL_RANK']} says that this process is one of several, but none of them leads.\n"
+            "WORLD_SIZE or LOCAL_RANK says that this process is one of several, but none of them leads.\n"
             "Do one of: start the command once, with trainer=ddp trainer.devices=2, and it starts the others;\n"
             "torchrun --nproc-per-node 2 train.py ... trainer=ddp trainer.devices=2."
         )
@@ -131,4 +129,4 @@ def _store() -> TCPStore:
     from torch.distributed import TCPStore
 
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    return TCPStore(address, port, is_master=False, timeout=timedelta(days=30))
+    return TCPStore(address, port, is_master=False, timeout=timedelta(minutes=5))

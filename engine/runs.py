@@ -10,7 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from engine.errors import DataError
-from engine.files import to_json, write_atomically
+from engine.files import to_json, write_whole
 
 
 class RunFolder:
@@ -31,7 +31,6 @@ class RunFolder:
         self.panels = self.path / "panels"
         self.best = self.path / "checkpoints" / "best.ckpt"
         self.last = self.path / "checkpoints" / "last.ckpt"
-        self.fault = self.path / "fault.txt"
 
     def lock(self) -> FileLock:
         """The lock that one process holds while it trains this run; the system frees it when the process ends."""
@@ -59,7 +58,7 @@ class RunFolder:
 
     def write_status(self, **changes: Any) -> None:
         """Change parts of ``status.json``, atomically."""
-        write_atomically(self.path / "status.json", to_json(self.status | changes))
+        write_whole(self.path / "status.json", to_json(self.status | changes))
 
     @property
     def state(self) -> str:
@@ -78,20 +77,27 @@ class RunFolder:
         """Whether the stage is finished and its result is there to be used."""
         return self.status.get("state") == "done" and self.best.is_file()
 
+    @property
+    def attempts(self) -> int:
+        """How often a training of this run was begun, those that ``force=true`` has set aside included."""
+        aside = (path / "status.json" for path in (self.output_dir / "replaced").glob(f"{self.name}-*"))
+        earlier = [json.loads(path.read_text(encoding="utf-8")) for path in aside if path.is_file()]
+        return max(status.get("attempts", 0) for status in [self.status, *earlier])
+
     def tidy(self) -> None:
-        """Remove what a killed process was about to write, and what an earlier failure left; the lock must be held."""
-        for left in (self.fault, *self.path.rglob(".*.tmp")):
-            left.unlink(missing_ok=True)
+        """Remove what a killed process was about to write; the lock must be held."""
+        for draft in self.path.rglob(".*.tmp"):
+            draft.unlink()
 
     def set_aside(self) -> None:
-        """Move a finished run out of the way (``force=true``); nothing is deleted and attempts count on."""
-        attempts = self.status.get("attempts", 0)
+        """Move the run out of the way (``force=true``), whatever its state; nothing is deleted."""
+        if not self.path.exists():
+            return
         number = 1
         while (aside := self.output_dir / "replaced" / f"{self.name}-{number}").exists():
             number += 1
         aside.parent.mkdir(parents=True, exist_ok=True)
         self.path.rename(aside)
-        self.write_status(attempts=attempts)
 
 
 def git_state() -> str | None:

@@ -17,7 +17,7 @@ from conf.schema import KEYS
 from datamodules import subsets
 from datamodules.digests import DigestCache
 from datamodules.layouts import LaPa, open_layout
-from engine.errors import ConfigError
+from engine.errors import ConfigError, RunError
 from engine.runs import RunFolder
 
 
@@ -106,6 +106,20 @@ def plan(settings: Mapping[str, Any]) -> list[Run]:
             folder = RunFolder(output_dir, stage.name, identity_digest(identity))
             runs.append(Run(stage, settings, identity, folder, layout, manifest, upstream))
     return runs
+
+
+def require_unchanged(run: Run) -> None:
+    """See that the data still is what the run's identity says, now that it has been read.
+
+    Raises:
+        RunError: if it is not.
+    """
+    with DigestCache(digest_cache(run.folder.output_dir)) as digests:
+        if _data_digest(run.layout, run.stage, digests) != run.identity["data"]:
+            raise RunError(
+                f"Files in {run.layout.root} changed while {run.folder.name} trained: its result is of neither state.\n"
+                f"The same command now trains on the data as they are, as another run."
+            )
 
 
 def digest_cache(output_dir: Path) -> Path:

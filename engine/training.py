@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 from rich.box import SIMPLE
 from rich.console import Console
@@ -55,8 +55,11 @@ def train(config: DictConfig) -> None:
 
 def _lead(runs: Iterable[Run], config: dict[str, Any]) -> None:
     """Train what is not done yet, each run under its lock."""
-    pending = [(run, lock) for run in runs if (lock := _claim(run)) is not None]
+    pending = _claimed(list(runs))
     tell([run.folder.name for run, _ in pending])
+    for run in runs:
+        if run.folder.done and run not in [claimed for claimed, _ in pending]:
+            _say_done(run)
     if not pending:
         return
     from engine.fitting import fit  # torch and Lightning, seconds
@@ -75,32 +78,54 @@ def _lead(runs: Iterable[Run], config: dict[str, Any]) -> None:
 
 
 def _follow(runs: Iterable[Run], config: dict[str, Any]) -> None:
-    """Train along with the process that leads."""
+    """Train along with the process that leads.
+
+    Raises:
+        ConfigError: if this process would train something else.
+    """
+    own = {run.folder.name: run for run in runs}
     names = told()
+    if unknown := [name for name in names if name not in own]:
+        raise ConfigError(
+            f"The first process trains {unknown[0]}, this one would train {', '.join(own)}.\n"
+            f"Expected: the same settings, data and code for all processes of a run."
+        )
     from engine.fitting import fit
 
-    for run in runs:
-        if run.folder.name in names:
-            fit(run, config)
+    for name in names:
+        fit(own[name], config)
+
+
+def _claimed(runs: list[Run]) -> list[tuple[Run, FileLock]]:
+    """The runs that this process has to train, in order, each with its lock held.
+
+    Claimed from the last one backwards: what a finished run started from is not needed again.
+    """
+    pending: list[tuple[Run, FileLock]] = []
+    for run in reversed(runs):
+        lock = _claim(run)
+        if lock is None:
+            break
+        pending.insert(0, (run, lock))
+    return pending
 
 
 def _claim(run: Run) -> FileLock | None:
     """The lock of a run that this process has to train, held; None if the run is done, by whichever process."""
     forced = run.settings["force"] and run.folder.name not in _forced
     if run.folder.done and not forced:
-        _say_done(run)
         return None
-    if run.folder.state == "running":
-        console.print(f"Waiting for the process that trains [bold]{run.folder.name}[/]")
     lock = run.folder.lock()
-    lock.acquire()
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        console.print(f"Waiting for the process that trains [bold]{run.folder.name}[/]")
+        lock.acquire()
     if forced:
         _forced.add(run.folder.name)
-        if run.folder.done:  # else an earlier force was interrupted, and goes on
-            run.folder.set_aside()
+        run.folder.set_aside()
     elif run.folder.done:  # by the process that held the lock
         lock.release()
-        _say_done(run)
         return None
     return lock
 
@@ -121,21 +146,31 @@ def _short(commit: str | None) -> str:
     return "an unknown state" if commit is None else commit[:10] + ("+changes" if commit.endswith("+changes") else "")
 
 
+WOULD = {"running": "wait", "new": "train"}
+
+
 def plan_table(runs: Iterable[Run], force: bool) -> Table:
     """What a command would do, a row a stage."""
     table = Table(box=SIMPLE)
     for column in ("run folder", "state", "would"):
         table.add_column(column)
-    for run in runs:
+    needed, rows = True, []
+    for run in reversed(list(runs)):
         state = run.folder.state
-        would = (
-            "train again"
-            if force
-            else {"done": "skip", "running": "wait", "new": "train"}.get(
-                state, "resume" if run.folder.last.is_file() else "train"
+        if state == "done" and not force:
+            would = "skip"
+        elif not needed:
+            would = "skip: what started from it is done"
+        else:
+            would = (
+                "train again"
+                if force and state != "new"
+                else WOULD.get(state) or ("resume" if run.folder.last.is_file() else "train")
             )
-        )
-        table.add_row(str(run.folder.path), state, would)
+        needed = needed and not would.startswith("skip")
+        rows.append((str(run.folder.path), state, would))
+    for row in reversed(rows):
+        table.add_row(*row)
     return table
 
 
