@@ -36,8 +36,8 @@ from engine.processes import by_torchrun, devices, end_followers, is_leader, is_
 from engine.runs import RunFolder, git_state
 from engine.stages import FINETUNE, PRETRAIN, Run, require_unchanged
 
-LIBRARIES = ("torch", "pytorch-lightning", "segmentation-models-pytorch", "albumentations", "numpy")
-"""Those whose versions a result may depend on."""
+LIBRARIES = ("pytorch-lightning", "segmentation-models-pytorch", "albumentations", "numpy")
+"""Those whose versions a result may depend on, beside torch."""
 
 
 def fit(run: Run, config: dict[str, Any]) -> None:
@@ -147,7 +147,11 @@ def _description(run: Run, attempt: int) -> dict[str, Any]:
     settings = run.settings
     origin = {
         "git_sha": git_state(),
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in LIBRARIES},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            **{name: metadata.version(name) for name in LIBRARIES},
+        },
         "device": _device(settings["trainer.accelerator"]),
     }
     labelled = run.manifest is not None

@@ -90,6 +90,11 @@ def devices(total: int) -> dict[str, Any]:
     return {"devices": here, "num_nodes": total // here}
 
 
+def is_sweep() -> bool:
+    """Whether this process runs the jobs of a sweep one after the other (``-m``)."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
 def require_one_group(settings: Mapping[str, Any]) -> None:
     """Refuse ways to start several processes that would train against one another.
 
@@ -111,8 +116,7 @@ def require_one_group(settings: Mapping[str, Any]) -> None:
             "Do one of: start the command once, with trainer=ddp trainer.devices=2, and it starts the others;\n"
             "torchrun --nproc-per-node 2 train.py ... trainer=ddp trainer.devices=2."
         )
-    swept = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    if swept and total > 1 and settings["trainer.strategy"] != "ddp_spawn":
+    if is_sweep() and total > 1 and settings["trainer.strategy"] != "ddp_spawn":
         raise ConfigError(
             f"A sweep (-m) cannot train with trainer.devices={total}: each job would start the whole sweep.\n"
             f"Do one of: trainer.strategy=ddp_spawn; run the jobs one by one; sweep with one device each."

@@ -17,11 +17,11 @@ from rich.table import Table
 
 from conf.schema import check
 from engine.errors import ConfigError
-from engine.processes import is_leader, require_one_group, tell, told
+from engine.processes import is_leader, is_sweep, require_one_group, tell, told
 from engine.runs import git_state
 from engine.stages import Run, plan
 
-_forced: set[str] = set()  # trained anew by this process: a sweep's jobs that share a stage force it once
+_forced: set[Path] = set()  # trained anew by this sweep: its jobs that share a stage force it once
 
 console = Console(highlight=False)
 
@@ -112,7 +112,7 @@ def _claimed(runs: list[Run]) -> list[tuple[Run, FileLock]]:
 
 def _claim(run: Run) -> FileLock | None:
     """The lock of a run that this process has to train, held; None if the run is done, by whichever process."""
-    forced = run.settings["force"] and run.folder.name not in _forced
+    forced = run.settings["force"] and not (is_sweep() and run.folder.path in _forced)
     if run.folder.done and not forced:
         return None
     lock = run.folder.lock()
@@ -122,7 +122,7 @@ def _claim(run: Run) -> FileLock | None:
         console.print(f"Waiting for the process that trains [bold]{run.folder.name}[/]")
         lock.acquire()
     if forced:
-        _forced.add(run.folder.name)
+        _forced.add(run.folder.path)
         run.folder.set_aside()
     elif run.folder.done:  # by the process that held the lock
         lock.release()
@@ -157,17 +157,19 @@ def plan_table(runs: Iterable[Run], force: bool) -> Table:
     needed, rows = True, []
     for run in reversed(list(runs)):
         state = run.folder.state
+        if state == "done" and not run.folder.done:
+            state = "best.ckpt is gone"
         if state == "done" and not force:
             would = "skip"
         elif not needed:
-            would = "skip: what started from it is done"
+            would = "not needed"
         else:
             would = (
                 "train again"
                 if force and state != "new"
                 else WOULD.get(state) or ("resume" if run.folder.last.is_file() else "train")
             )
-        needed = needed and not would.startswith("skip")
+        needed = needed and would not in ("skip", "not needed")
         rows.append((str(run.folder.path), state, would))
     for row in reversed(rows):
         table.add_row(*row)

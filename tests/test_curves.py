@@ -48,6 +48,17 @@ def test_cut_back_and_continued_equals_uninterrupted(tmp_path: Path) -> None:
     assert broken.path.read_bytes() == whole.path.read_bytes()
 
 
+def test_a_row_that_was_cut_within_its_step_is_left_out(tmp_path: Path) -> None:
+    curves = Curves(tmp_path / "metrics.csv")
+    log(curves, range(15))
+    curves.flush()
+    with curves.path.open("a") as file:
+        file.write("0,1")  # of step 15
+    again = Curves(curves.path)
+    again.cut(20)
+    assert [int(row["step"]) for row in rows(curves.path)] == list(range(15))
+
+
 def test_results_are_no_curves(tmp_path: Path) -> None:
     curves = Curves(tmp_path / "metrics.csv")
     log(curves, range(3))

@@ -235,6 +235,9 @@ def test_bad_data_is_one_message_with_the_files_name(
     [
         (OSError(28, "No space left on device", "best.ckpt"), "The disk is full at best.ckpt"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "datamodule.workers"),
+        (RuntimeError("\n\n-- Process 1 ...\nRuntimeError: DataLoader worker (pid 7) is killed by signal"), "pid 7"),
+        (RuntimeError("could not unlink </torch_12>: No space left on device"), "shm-size"),
+        (RuntimeError("shared memory: No space left on device"), "datamodule.workers=0"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "batch_size"),
     ],
 )
@@ -253,7 +256,7 @@ def test_a_mistake_in_another_process_is_the_mistake_itself() -> None:
 
 
 def test_other_faults_stay_what_they_are() -> None:
-    fault = ValueError("a bug")
+    fault = ValueError("a bug: engine.errors.Nothing: like it")
     assert explained(fault) is fault
 
 

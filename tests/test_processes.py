@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ TOGETHER = ("trainer.devices=2", "datamodule.eval_batch_size=3")  # 5 test faces
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
 
 
-def start(launcher: list[str], *words: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+def start(launcher: list[str], *words: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"} | (environment or {})
     return subprocess.Popen(
         [*launcher, str(ROOT / "train.py"), *words],
         stdout=subprocess.PIPE,
@@ -173,6 +174,40 @@ def test_what_a_follower_met_is_said_once(how: str, odd: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
+def test_terminated_in_two_processes_says_so_and_leaves_none_behind(odd: Path, tmp_path: Path) -> None:
+    words = [*MTL, *TOGETHER, f"datamodule.root={odd}", f"output_dir={tmp_path}", "trainer.strategy=ddp"]
+    process = start([sys.executable], *words, "experiment=baseline_lapa_10pct", "finetune.epochs=50")
+
+    def terminate() -> None:
+        while process.poll() is None and not list(tmp_path.rglob("last.ckpt")):
+            time.sleep(0.05)
+        process.terminate()
+
+    watcher = threading.Thread(target=terminate)
+    watcher.start()
+    screen, _ = process.communicate(timeout=300)  # until the last process that writes here has ended
+    watcher.join()
+    assert process.returncode == 130, screen
+    assert screen.count("Interrupted") == 1, screen
+    (status,) = (json.loads(path.read_text()) for path in tmp_path.glob("runs/*/status.json"))
+    assert status["state"] == "interrupted"
+
+
+@pytest.mark.slow
+def test_other_launchers_do_not_decide_who_trains_with_whom(odd: Path, tmp_path: Path) -> None:
+    """In a SLURM job of one task Lightning would train alone, whatever trainer.devices says."""
+    words = [*MTL, *TOGETHER, f"datamodule.root={odd}", f"output_dir={tmp_path}", "trainer.strategy=ddp"]
+    words += ["experiment=baseline_lapa_10pct", "finetune.epochs=1"]
+    slurm = {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "7", "SLURM_PROCID": "0"}
+    slurm |= {"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NTASKS_PER_NODE": "1"}
+    finish(start([sys.executable], *words, environment=slurm))
+    (status,) = (json.loads(path.read_text()) for path in tmp_path.glob("runs/*/status.json"))
+    assert status["state"] == "done"
+    (run,) = plan(check(settings_of(*words)))
+    assert len(steps(run)) == 2, "batches of two processes"
+
+
+@pytest.mark.slow
 def test_fewer_faces_than_devices_is_said(odd: Path, tmp_path: Path) -> None:
     for folder in ("images", "labels"):
         for path in sorted((odd / "val" / folder).iterdir())[1:]:
@@ -200,7 +235,8 @@ def test_followers_hear_what_the_leader_tells(monkeypatch: pytest.MonkeyPatch) -
             {"trainer.strategy": "ddp_spawn"},
             "under torchrun: ddp",
         ),
-        ({"LOCAL_RANK": "1"}, {}, r"LOCAL_RANK=1(.|\n)*torchrun"),
+        ({"LOCAL_RANK": "1"}, {}, r"none of them leads(.|\n)*torchrun"),
+        ({"LOCAL_RANK": "0", "WORLD_SIZE": "2"}, {}, r"none of them leads(.|\n)*torchrun"),
     ],
 )
 def test_processes_that_would_train_against_one_another(

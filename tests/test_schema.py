@@ -80,6 +80,7 @@ def test_the_schema_knows_every_composed_key_and_no_other() -> None:
         ("finetune.seed=99999999999", "at most 4294967295"),
         ("logger.wandb.mode=ofline", "Did you mean offline"),
         ("finetune.validate_every=501", "beyond"),
+        ("+callbacks.swa._target_=pytorch_lightning.callbacks.EarlyStopping", "no callback of this project"),
         ("+finetune.los=ce", "Did you mean finetune.loss"),
         ("+pretrain.optimiser.lr=1", "Did you mean pretrain.optimizer.lr"),
     ],

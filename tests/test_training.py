@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from conf.schema import check
 from engine.building import build_module
-from engine.errors import ConfigError, DataError
+from engine.errors import ConfigError, DataError, RunError
 from engine.stages import Run, plan
 from engine.training import train
 from lightning_modules.pretraining import MaskedPretraining
@@ -58,6 +58,8 @@ def test_both_stages_leave_a_whole_run_folder(finished: list[Run]) -> None:
         status = run.folder.status
         assert run.folder.state == status["state"] == "done"
         assert status["error"] is None
+        assert status["history"] == [{"attempt": 1, **{key: status[key] for key in ("git_sha", "versions", "device")}}]
+        assert status["versions"]["torch"] == torch.__version__
         for key in ("experiment", "method", "ablation", "recipe", "scale", "seed", "git_sha", "wandb_ids", "subset"):
             assert key in status
         assert status["dataset"] == "lapa"
@@ -181,6 +183,59 @@ def test_force_trains_again_and_keeps_the_earlier_run(lapa: Path, tmp_path: Path
     kept = torch.load(aside / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     assert all(torch.equal(value, weights(again)[name]) for name, value in kept.items())
     assert kept.keys() == before.keys()
+
+
+def test_force_starts_anew_what_was_interrupted(lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightning_modules.parsing import FaceParsing
+
+    original: Any = FaceParsing.training_step
+
+    def interrupted(self: Any, batch: dict[str, Any], index: int) -> torch.Tensor:
+        if self.trainer.global_step == 3:
+            raise KeyboardInterrupt
+        return original(self, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FaceParsing, "training_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            command(lapa, tmp_path, experiment="baseline_lapa_10pct")
+    (run,) = command(lapa, tmp_path, "force=true", experiment="baseline_lapa_10pct")
+    aside = tmp_path / "replaced" / f"{run.folder.name}-1"
+    assert (aside / "checkpoints" / "last.ckpt").is_file(), "nothing is deleted"
+    assert run.folder.status["attempts"] == 2, "attempts count on, so that no W&B run is written over"
+    assert [int(row["step"]) for row in rows(run)] == [0, 1, 2, 3]
+    assert [entry["attempt"] for entry in run.folder.status["history"]] == [2]
+
+
+def test_a_finished_fine_tuning_does_not_want_its_pretraining_back(
+    finished: list[Run], lapa: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    copy = Path(shutil.copytree(finished[0].folder.output_dir, tmp_path / "out"))
+    (copy / "runs" / finished[0].folder.name / "checkpoints" / "best.ckpt").unlink()
+    command(lapa, copy, "dry_run=true")
+    assert "not needed" in capsys.readouterr().out
+    command(lapa, copy)
+    assert capsys.readouterr().out.count("Done already") == 1
+    assert not (copy / "runs" / finished[0].folder.name / "checkpoints" / "best.ckpt").exists()
+
+
+def test_data_that_change_under_a_run_fail_it(lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightning_modules.parsing import FaceParsing
+
+    copy = Path(shutil.copytree(lapa, tmp_path / "LaPa"))
+    original: Any = FaceParsing.training_step
+
+    def meddled(self: Any, batch: dict[str, Any], index: int) -> torch.Tensor:
+        if self.trainer.global_step == 0:
+            victim = sorted((copy / "train" / "images").iterdir())[0]
+            victim.write_bytes(victim.read_bytes() + b"\0")
+        return original(self, batch, index)
+
+    monkeypatch.setattr(FaceParsing, "training_step", meddled)
+    with pytest.raises(RunError, match="changed while finetune-"):
+        command(copy, tmp_path / "out", experiment="baseline_lapa_10pct")
+    (status,) = [json.loads(path.read_text()) for path in (tmp_path / "out" / "runs").glob("*/status.json")]
+    assert status["state"] == "failed"
 
 
 @pytest.mark.parametrize("workers", [0, 1])
