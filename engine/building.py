@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import LightningModule
-from torch import Tensor
 
-from conf.schema import nearest
 from datamodules.cache import Cache
 from datamodules.digests import digest_of_files
 from datamodules.faces import DATAMODULES, FaceDataModule
@@ -18,10 +16,11 @@ from datamodules.sampling import batches_in_epoch
 from datamodules.transforms import STD, Augmentation
 from engine.checkpoints import load
 from engine.errors import ConfigError
+from engine.processes import is_leader
 from engine.stages import PRETRAIN, Run, digest_cache
 from lightning_modules.parsing import FaceParsing
 from lightning_modules.pretraining import MaskedPretraining
-from models.encoders import EncoderWeightsError, encoder_names, encoder_state
+from models.encoders import EncoderError, encoder_state, require_encoder
 from models.masking import central_box, patch_sides
 from models.parser import transfer
 
@@ -60,36 +59,26 @@ def _cache(run: Run) -> Cache | None:
     return None if kind == "none" else Cache(kind, folder / "decoded", digest)
 
 
-def require_encoder(name: str) -> str:
-    """The name itself, if UNet++ takes an encoder of that name.
-
-    Raises:
-        ConfigError: with the nearest name that exists.
-    """
-    known = [encoder for encoder in encoder_names() if not encoder.startswith("mit_b")]  # UNet++ takes no transformer
-    if name not in known and not name.startswith("tu-"):
-        near = nearest(name, known)
-        raise ConfigError(
-            f"model.encoder={name} does not exist or does not fit UNet++.\n"
-            f"Expected: a convolutional encoder of segmentation-models-pytorch, as resnet50."
-            + (f" Did you mean {near}?" if near else "")
-        )
-    return name
-
-
 def build_module(run: Run) -> LightningModule:
     """The Lightning module of a stage, at its start: encoder weights loaded, or the pre-trained part handed over.
 
     Raises:
         ConfigError: if the encoder or its weights are not to be had, or do not fit.
     """
+    encoder, weights = run.settings["model.encoder"], run.settings["model.encoder_weights"]
+    try:
+        require_encoder(encoder)
+        file = weights if weights in (None, "imagenet") else Path(weights)
+        state = None if run.upstream else encoder_state(encoder, file)
+    except EncoderError as fault:
+        raise ConfigError(str(fault)) from fault
     common: dict[str, Any] = {
-        "encoder": require_encoder(run.settings["model.encoder"]),
+        "encoder": encoder,
         "features": run.settings["model.features"],
         "optimizer": run.group("optimizer"),
         "schedule": run.group("schedule"),
         "steps": _steps(run),
-        "encoder_state": None if run.upstream else _encoder_state(run),
+        "encoder_state": state,
     }
     if run.stage is PRETRAIN:
         names = ("loss", "reduction", "loss_over", "fill")
@@ -100,7 +89,8 @@ def build_module(run: Run) -> LightningModule:
         trained = load(run.upstream.folder.best)["state_dict"]
         weights = {name.removeprefix("model."): value for name, value in trained.items()}
         report = transfer(module.model, weights, run.setting("transfer"))
-        print(f"From {run.upstream.folder.name}: {report}")
+        if is_leader():
+            print(f"From {run.upstream.folder.name}: {report}")
     return module
 
 
@@ -110,12 +100,3 @@ def _steps(run: Run) -> int:
     steps, batch_size = run.setting("steps_per_epoch"), run.setting("batch_size")
     draws = None if steps is None else steps * batch_size
     return run.setting("epochs") * batches_in_epoch(faces, draws, batch_size, run.settings["trainer.devices"])
-
-
-def _encoder_state(run: Run) -> dict[str, Tensor] | None:
-    weights = run.settings["model.encoder_weights"]
-    encoder = run.settings["model.encoder"]
-    try:
-        return encoder_state(encoder, weights if weights in (None, "imagenet") else Path(weights))
-    except EncoderWeightsError as fault:
-        raise ConfigError(str(fault)) from fault

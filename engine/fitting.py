@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import logging
-import os
 import platform
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
@@ -25,12 +22,13 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from callbacks.curves import Curves
+from callbacks.quiet import Quiet, silence
 from callbacks.step_seed import StepSeed
 from callbacks.throughput import Throughput
 from callbacks.wandb_run import wandb_run
 from engine.building import build_datamodule, build_module
 from engine.checkpoints import EpochCheckpoint, WholeCheckpointIO, load
-from engine.errors import ConfigError, UserError, causes, explained
+from engine.errors import ConfigError, RunError, UserError, causes, explained
 from engine.files import write_whole
 from engine.processes import by_torchrun, devices, end_followers, is_leader, is_loss, unwatch
 from engine.runs import RunFolder, git_state
@@ -54,7 +52,7 @@ def fit(run: Run, config: dict[str, Any]) -> None:
     """
     folder = run.folder
     hears_interrupts = signal.getsignal(signal.SIGINT)
-    _silence()
+    silence()
     try:
         if not is_leader():
             _fit(run, config, [])
@@ -97,7 +95,15 @@ def _settle(folder: RunFolder, fault: BaseException) -> BaseException:
         if time.monotonic() >= patience:
             break
         time.sleep(0.05)
-    reason = KeyboardInterrupt() if interrupted else explained(fault)
+    if interrupted:
+        reason: BaseException = KeyboardInterrupt()
+    elif lost:
+        reason = RunError(
+            "Another process of this run ended without a word, as one does that is killed when memory runs out.\n"
+            "The same command goes on from the last checkpoint."
+        )
+    else:
+        reason = explained(fault)
     error = str(reason) if isinstance(reason, UserError) else f"{type(reason).__name__}: {reason}"
     with contextlib.suppress(OSError):  # a full disk shall not hide what filled it
         if not interrupted:
@@ -122,7 +128,7 @@ def _fit(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, A
     description = {"stage": run.stage.name, "id": run.id, "dataset": run.layout.name}
     checkpoint = EpochCheckpoint(run.folder, monitor, description, throughput)
     trainer = _trainer(
-        run, loggers, [QuietChildren(), *_callbacks(config), StepSeed(run.setting("seed")), throughput, checkpoint]
+        run, loggers, [Quiet(), *_callbacks(config), StepSeed(run.setting("seed")), throughput, checkpoint]
     )
     resume = run.folder.last if run.folder.last.is_file() else None
     if resume is None and is_leader():
@@ -179,6 +185,7 @@ def _description(run: Run, attempt: int) -> dict[str, Any]:
         **origin,
         "attempts": attempt,
         "history": [*run.folder.status.get("history", []), {"attempt": attempt, **origin}],
+        "epoch": run.folder.status.get("epoch", 0) if run.folder.last.is_file() else 0,
         "metrics": {},
         "wandb_ids": run.folder.status.get("wandb_ids", []),
     }
@@ -253,26 +260,3 @@ def _trainer(run: Run, loggers: list[Logger], callbacks: list[Callback]) -> pl.T
             f"Expected: as many; the number enters the run's id."
         )
     return trainer
-
-
-class QuietChildren(Callback):
-    """Keeps the processes of ddp_spawn as quiet as this one."""
-
-    def setup(self, *_: Any, **__: Any) -> None:
-        _silence()
-
-
-def _silence() -> None:
-    """Leave out what Lightning and W&B say of themselves and advice that does not apply here."""
-    os.environ.setdefault("WANDB_SILENT", "true")
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",
-        ".*persistent_workers.*",
-        ".*sync_dist=True.*",
-        ".*Checkpoint directory.*exists.*",
-        ".*isinstance.treespec, LeafSpec.*",
-        ".*GPU available but not used.*",
-    ):
-        warnings.filterwarnings("ignore", message)

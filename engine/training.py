@@ -11,15 +11,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
 
 from conf.schema import check
 from engine.errors import ConfigError
 from engine.processes import is_leader, is_sweep, require_one_group, tell, told
 from engine.runs import git_state
 from engine.stages import Run, plan
+from reports.screen import plan_table, results_table
 
 _forced: set[Path] = set()  # trained anew by this sweep: its jobs that share a stage force it once
 
@@ -44,11 +43,11 @@ def train(config: DictConfig) -> None:
         raise ConfigError(f"output_dir={settings['output_dir']} cannot be made: {fault.strerror}.") from fault
     runs = plan(settings)
     if settings["dry_run"]:
-        console.print(plan_table(runs, settings["force"]))
+        console.print(plan_table(_outlook(runs, settings["force"])))
         return
     if is_leader():
         _lead(runs, composed)
-        console.print(results_table(runs))
+        console.print(results_table(run.folder.path for run in runs))
     else:
         _follow(runs, composed)
 
@@ -146,59 +145,21 @@ def _short(commit: str | None) -> str:
     return "an unknown state" if commit is None else commit[:10] + ("+changes" if commit.endswith("+changes") else "")
 
 
-WOULD = {"running": "wait", "new": "train"}
+WOULD = {"new": "train", "running": "wait"}
 
 
-def plan_table(runs: Iterable[Run], force: bool) -> Table:
-    """What a command would do, a row a stage."""
-    table = Table(box=SIMPLE)
-    for column in ("run folder", "state", "would"):
-        table.add_column(column)
-    needed, rows = True, []
-    for run in reversed(list(runs)):
+def _outlook(runs: list[Run], force: bool) -> list[tuple[str, str, str]]:
+    """What a command would do: folder, state and deed, a row a stage."""
+    rows: list[tuple[str, str, str]] = []
+    needed = True
+    for run in reversed(runs):
         state = run.folder.state
         if state == "done" and not run.folder.done:
             state = "best.ckpt is gone"
-        if state == "done" and not force:
-            would = "skip"
-        elif not needed:
-            would = "not needed"
-        else:
-            would = (
-                "train again"
-                if force and state != "new"
-                else WOULD.get(state) or ("resume" if run.folder.last.is_file() else "train")
-            )
-        needed = needed and would not in ("skip", "not needed")
-        rows.append((str(run.folder.path), state, would))
-    for row in reversed(rows):
-        table.add_row(*row)
-    return table
-
-
-def results_table(runs: Iterable[Run]) -> Table:
-    """What a command's runs came to, a row a stage."""
-    table = Table(
-        box=SIMPLE, pad_edge=False, caption="mIoU, mean F1, pixel accuracy: test set, %. PSNR: validation set, dB."
-    )
-    for column in ("run", "labels", "mIoU", "F1", "acc.", "PSNR", "img/s", "time"):
-        table.add_column(column, justify="left" if column == "run" else "right", no_wrap=True)
-    for run in runs:
-        status = run.folder.status
-        metrics = status.get("metrics", {})
-        scores = [_percent(metrics.get(f"test/{name}")) for name in ("miou", "mean_f1", "pixel_accuracy")]
-        psnr = metrics.get("val/psnr")
-        seconds = round(status.get("seconds", 0))
-        table.add_row(
-            run.folder.name,
-            "none" if run.manifest is None else str(len(run.manifest.ids)),
-            *scores,
-            "" if psnr is None else f"{psnr:.2f}",
-            f"{status.get('images_per_second', 0):.1f}",
-            f"{seconds // 60}:{seconds % 60:02}",
-        )
-    return table
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.2f}"
+        would = WOULD.get(state) or ("resume" if run.folder.last.is_file() else "train")
+        if force:
+            would = "train again" if state != "new" else "train"
+        elif state == "done" or not needed:
+            would, needed = "skip" if state == "done" else "not needed", False
+        rows.insert(0, (str(run.folder.path), state, would))
+    return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import socket
 from pathlib import Path
 
@@ -11,13 +12,24 @@ from huggingface_hub import constants as hub
 from torch import Tensor
 
 
-class EncoderWeightsError(Exception):
-    """The weights asked for cannot be had, or do not fit."""
+class EncoderError(Exception):
+    """The encoder, or the weights asked for, cannot be had or do not fit."""
 
 
-def encoder_names() -> list[str]:
-    """Names of the encoders of segmentation-models-pytorch."""
-    return sorted(smp.encoders.encoders)
+def require_encoder(name: str) -> None:
+    """See that UNet++ takes an encoder of segmentation-models-pytorch of that name.
+
+    Raises:
+        EncoderError: with the nearest name that exists.
+    """
+    known = [encoder for encoder in smp.encoders.encoders if not encoder.startswith("mit_b")]  # no transformer fits
+    if name not in known and not name.startswith("tu-"):
+        near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+        raise EncoderError(
+            f"model.encoder={name} does not exist or does not fit UNet++.\n"
+            f"Expected: a convolutional encoder of segmentation-models-pytorch, as resnet50."
+            + (f" Did you mean {near[0]}?" if near else "")
+        )
 
 
 def encoder_state(encoder: str, weights: str | Path | None) -> dict[str, Tensor] | None:
@@ -29,7 +41,7 @@ def encoder_state(encoder: str, weights: str | Path | None) -> dict[str, Tensor]
             dictionary saved by ``torch.save`` (torchvision's own files fit), or None for random weights.
 
     Raises:
-        EncoderWeightsError: with what is wrong and the ways out.
+        EncoderError: with what is wrong and the ways out.
     """
     if weights is None:
         return None
@@ -40,9 +52,9 @@ def encoder_state(encoder: str, weights: str | Path | None) -> dict[str, Tensor]
     try:
         return smp.encoders.get_encoder(encoder, weights=weights).state_dict()
     except KeyError as fault:
-        raise EncoderWeightsError(str(fault.args[0])) from fault
+        raise EncoderError(str(fault.args[0])) from fault
     except Exception as fault:  # whatever the hub raises: no route, no file, a proxy's answer
-        raise EncoderWeightsError(
+        raise EncoderError(
             f"The {weights} weights of {encoder} could not be downloaded ({type(fault).__name__}) and are not cached.\n"
             f"Do one of:\n"
             f"  - start from random weights: model.encoder_weights=null\n"
@@ -56,7 +68,7 @@ def _from_file(encoder: str, path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as fault:  # a pickle of code, a truncated file, another format
-        raise EncoderWeightsError(
+        raise EncoderError(
             f"{path} cannot be read as encoder weights: {type(fault).__name__}.\n"
             f"Expected: a state dictionary of {encoder}, written by torch.save and free of code."
         ) from fault
@@ -65,7 +77,7 @@ def _from_file(encoder: str, path: Path) -> dict[str, Tensor]:
     wanted = smp.encoders.get_encoder(encoder, weights=None).state_dict()
     missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     if missing or unexpected:
-        raise EncoderWeightsError(
+        raise EncoderError(
             f"{path} does not fit {encoder}: {len(missing)} tensors missing"
             + (f" (as {missing[0]})" if missing else "")
             + f", {len(unexpected)} unexpected"
