@@ -6,11 +6,12 @@ their training size allows, so samples are the same bit for bit with and without
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 import PIL
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from datamodules.labels import LabelSet
 from datamodules.reading import Frame, LabelFiles, Picture, PictureFiles
@@ -186,7 +187,7 @@ class Cache:
             pack = kind.open(path, places)
             if pack is None:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                with FileLock(self.folder / "build.lock"):  # one process builds, others wait for it
+                with _held(FileLock(self.folder / "build.lock")):  # one process builds, others wait for it
                     pack = kind.open(path, places)
                     if pack is None:
                         for draft in self.folder.glob("*.draft"):  # of killed builds: nobody else has the lock
@@ -201,6 +202,20 @@ class Cache:
         if pack is None:
             raise RunError(f"The pack {path} vanished as it was written.\ndatamodule.cache=none does without.")
         return pack
+
+
+@contextlib.contextmanager
+def _held(lock: FileLock) -> Iterator[None]:
+    """The lock, held; said where another process makes this one wait."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"Waiting for the process that fills {Path(lock.lock_file).parent}", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _pack_in_memory(kind: type[AnyPack], sources: Files, places: np.ndarray) -> AnyPack:

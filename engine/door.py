@@ -59,8 +59,8 @@ def enter(main: Callable[[], None], keys: Iterable[str] = KEYS) -> None:
         explanation = explain_overrides((word for word in sys.argv[1:] if not word.startswith("-")), keys)
         _leave(explanation or str(fault), 2)
     except KeyboardInterrupt:
-        again = "without force" if any(word.startswith("force=") for word in sys.argv) else "once more"
-        _leave(f"Interrupted. The same command {again} goes on where it stopped." if is_leader() else "", 130)
+        same = "The same command" + (" without force" if any(word.startswith("force=") for word in sys.argv) else "")
+        _leave(f"Interrupted. {same} goes on where it stopped." if is_leader() else "", 130)
     if _failures:
         _leave(str(_failures[0]), _failures[0].exit_code)
 

@@ -151,7 +151,7 @@ def test_full_disk_leaves_the_last_checkpoint_and_the_command_goes_on(
 def test_a_killed_worker_fails_the_run_and_is_said(lapa: Path, tmp_path: Path) -> None:
     output = tmp_path / "outputs"
     process = start(lapa, output, "datamodule.workers=1", "finetune.epochs=200")
-    wait_for(lambda: status(output).get("epoch"), process)
+    wait_for(lambda: list(output.rglob("last.ckpt")), process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     if not children.is_file():
         process.kill()
