@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from engine.building import build_module
 from engine.errors import ConfigError, DataError, RunError
 from engine.stages import Run, plan
 from engine.training import train
+from lightning_modules.parsing import FaceParsing
 from lightning_modules.pretraining import MaskedPretraining
 from tests.conftest import TINY, settings_of
 
@@ -44,6 +47,22 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
 def rows(run: Run) -> list[dict[str, str]]:
     with run.folder.curves.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+@contextlib.contextmanager
+def interrupted_at(monkeypatch: pytest.MonkeyPatch, module: Any, step: int) -> Iterator[None]:
+    """A command within is interrupted as by Ctrl-C when a module comes to a step."""
+    original = module.training_step
+
+    def training_step(self: Any, batch: dict[str, Any], index: int) -> torch.Tensor:
+        if self.trainer.global_step == step:
+            raise KeyboardInterrupt
+        return original(self, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "training_step", training_step)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 def assert_same_weights(first: Run, second: Run) -> None:
@@ -148,20 +167,9 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     workers: int,
 ) -> None:
     """Ctrl-C in the first epoch, at the start of the second and within it; with workers that fetch ahead."""
-    from lightning_modules import parsing, pretraining
-
-    module: Any = {"MaskedPretraining": pretraining.MaskedPretraining, "FaceParsing": parsing.FaceParsing}[stage]
-    original = module.training_step
-
-    def interrupted(self: Any, batch: dict[str, Any], index: int) -> torch.Tensor:
-        if self.trainer.global_step == step:
-            raise KeyboardInterrupt
-        return original(self, batch, index)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "training_step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            command(lapa, tmp_path, f"datamodule.workers={workers}")
+    modules: dict[str, Any] = {"MaskedPretraining": MaskedPretraining, "FaceParsing": FaceParsing}
+    with interrupted_at(monkeypatch, modules[stage], step):
+        command(lapa, tmp_path, f"datamodule.workers={workers}")
     index = ["MaskedPretraining", "FaceParsing"].index(stage)
     config = settings_of("experiment=mtl_lapa_10pct", *TINY, f"datamodule.root={lapa}", f"output_dir={tmp_path}")
     assert plan(check(config))[index].folder.state == "interrupted"
@@ -186,19 +194,8 @@ def test_force_trains_again_and_keeps_the_earlier_run(lapa: Path, tmp_path: Path
 
 
 def test_force_starts_anew_what_was_interrupted(lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lightning_modules.parsing import FaceParsing
-
-    original: Any = FaceParsing.training_step
-
-    def interrupted(self: Any, batch: dict[str, Any], index: int) -> torch.Tensor:
-        if self.trainer.global_step == 3:
-            raise KeyboardInterrupt
-        return original(self, batch, index)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(FaceParsing, "training_step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            command(lapa, tmp_path, experiment="baseline_lapa_10pct")
+    with interrupted_at(monkeypatch, FaceParsing, 3):
+        command(lapa, tmp_path, experiment="baseline_lapa_10pct")
     (run,) = command(lapa, tmp_path, "force=true", experiment="baseline_lapa_10pct")
     aside = tmp_path / "replaced" / f"{run.folder.name}-1"
     assert (aside / "checkpoints" / "last.ckpt").is_file(), "nothing is deleted"
@@ -220,8 +217,6 @@ def test_a_finished_fine_tuning_does_not_want_its_pretraining_back(
 
 
 def test_data_that_change_under_a_run_fail_it(lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lightning_modules.parsing import FaceParsing
-
     copy = Path(shutil.copytree(lapa, tmp_path / "LaPa"))
     original: Any = FaceParsing.training_step
 
@@ -275,21 +270,10 @@ def test_interrupt_in_the_middle_of_a_write_is_an_interrupt(
 def test_resume_of_an_encoder_that_draws_numbers_itself(
     lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lightning_modules.parsing import FaceParsing
-
     words = ("model.encoder=efficientnet-b0",)
     (whole,) = command(lapa, tmp_path / "whole", *words, experiment="baseline_lapa_10pct")
-    original: Any = FaceParsing.training_step
-
-    def interrupted(self: Any, batch: dict[str, Any], index: int) -> torch.Tensor:
-        if self.trainer.global_step == 3:
-            raise KeyboardInterrupt
-        return original(self, batch, index)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(FaceParsing, "training_step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            command(lapa, tmp_path / "broken", *words, experiment="baseline_lapa_10pct")
+    with interrupted_at(monkeypatch, FaceParsing, 3):
+        command(lapa, tmp_path / "broken", *words, experiment="baseline_lapa_10pct")
     (resumed,) = command(lapa, tmp_path / "broken", *words, experiment="baseline_lapa_10pct")
     assert_same_weights(whole, resumed)
 
