@@ -15,6 +15,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -120,19 +121,25 @@ def main() -> None:
             sys.exit((work / "whole.log").read_text())
         print(f"uninterrupted: {last:.1f} s, the first {first:.1f} s before any training", flush=True)
         for index in range(choice.times):
-            moment = first + (index + rng.random()) / choice.times * (last - first)
             output, log = work / f"run{index}", work / f"run{index}.log"
-            process = start(words, output, log)
-            try:
-                code = process.wait(timeout=moment)
-            except subprocess.TimeoutExpired:
-                process.send_signal(number)
-                code = process.wait(timeout=120)
+            place = (index + rng.random()) / choice.times
+            while True:
+                moment = first + place * (last - first)
+                process = start(words, output, log)
+                begun = time.perf_counter()
+                try:
+                    code = process.wait(timeout=moment)
+                except subprocess.TimeoutExpired:
+                    process.send_signal(number)
+                    code = process.wait(timeout=120)
+                    break
+                last = time.perf_counter() - begun  # it was faster this time: once more, earlier
+                shutil.rmtree(output)
             seen = statuses(output)
             stage, status = sorted(seen.items(), key=lambda item: STAGES.index(item[0]))[-1] if seen else ("", {})
             where = f"{stage} {status.get('state', 'before any stage')}, {status.get('epoch', 0)} epochs"
             wrong = []
-            if choice.signal != "KILL" and status.get("state") != "done":
+            if choice.signal != "KILL" and status.get("state") != "done":  # or the signal came as it was ending
                 wrong += [] if code == 130 else [f"exit code {code}"]
                 wrong += [] if not seen or status["state"] == "interrupted" else [f"state {status['state']}"]
             again = start(words, output, log).wait(timeout=600)
