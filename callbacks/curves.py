@@ -46,13 +46,16 @@ class Curves(Logger):
     def cut(self, step: int) -> None:
         """Keep the rows of the first ``step`` steps, which is what a checkpoint knows of."""
         rows: list[dict[str, Any]] = []
+        last = -1
         if self.path.is_file():
             with self.path.open(newline="", encoding="utf-8") as file:
                 reader = csv.DictReader(file)
                 self._columns = list(reader.fieldnames or self._columns)
                 for row in reader:
-                    if len(rows) == step or row.get("step") != str(len(rows)):
+                    place = row.get("step") or ""
+                    if not place.isdigit() or not last < int(place) < step:
                         break  # beyond the checkpoint, or cut short by a crash
+                    last = int(place)
                     rows.append({key: value for key, value in row.items() if value != ""})
         self._row, self._pending = {}, []
         self._rewrite(rows)

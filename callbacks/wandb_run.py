@@ -50,9 +50,13 @@ def wandb_run(folder: Path, config: Mapping[str, Any], **description: Any) -> It
             run.define_metric(name, step_metric="trainer/global_step", summary=summary)
         yield WandbLogger(experiment=run)
     except BaseException:
-        run.finish(exit_code=1)
+        _finish(run, 1)
         raise
+    _finish(run, 0)
+
+
+def _finish(run: Any, exit_code: int) -> None:
     try:
-        run.finish()
-    except Exception as fault:
+        run.finish(exit_code=exit_code)
+    except Exception as fault:  # what W&B cannot do shall change nothing
         warnings.warn(f"W&B run {run.id} could not be finished ({fault}); metrics.csv is whole.", stacklevel=2)

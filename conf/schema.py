@@ -237,8 +237,10 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
                 f"Expected: a multiple of the number of devices; batch_size is the total over all of them."
             )
     for name, entry in config.get("callbacks", {}).items():
-        target = (entry or {}).get("_target_", "callbacks.")
-        if not str(target).startswith("callbacks."):
+        if entry is not None and not isinstance(entry, Mapping):
+            raise ConfigError(f"callbacks.{name}={entry} cannot be.\nExpected: null, or _target_ and its arguments.")
+        target = (entry or {}).get("_target_", "")
+        if entry is not None and not str(target).startswith("callbacks."):
             raise ConfigError(
                 f"callbacks.{name}._target_={target} is no callback of this project.\n"
                 f"Expected: callbacks.<file>.<class>, which changes no number; another one may, and enters no id."

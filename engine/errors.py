@@ -54,7 +54,7 @@ def explained(fault: BaseException) -> BaseException:
         return globals()[named[-1][1]](text[named[-1].end() :].rstrip())
     if isinstance(fault, UserError):
         return fault
-    if "shared memory" in text or "</torch_" in text:
+    if re.search(r"/dev/shm|</torch_|shared memory (object|limit)|out of shared memory", text):  # noqa: S108
         return RunError(
             "The memory that processes share (/dev/shm) ran out.\n"
             "Do one of: datamodule.workers=0; in a container, more of it, as in docker run --shm-size=8g."

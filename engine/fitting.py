@@ -31,7 +31,7 @@ from engine.checkpoints import EpochCheckpoint, WholeCheckpointIO, load
 from engine.errors import ConfigError, RunError, UserError, causes, explained
 from engine.files import write_whole
 from engine.processes import by_torchrun, devices, end_followers, is_leader, is_loss, unwatch
-from engine.runs import RunFolder, git_state
+from engine.runs import git_state
 from engine.stages import FINETUNE, PRETRAIN, Run, require_unchanged
 
 LIBRARIES = ("pytorch-lightning", "segmentation-models-pytorch", "albumentations", "numpy")
@@ -51,6 +51,7 @@ def fit(run: Run, config: dict[str, Any]) -> None:
             The status says failed, and why.
     """
     folder = run.folder
+    attempt = 0
     hears_interrupts = signal.getsignal(signal.SIGINT)
     silence()
     try:
@@ -63,12 +64,15 @@ def fit(run: Run, config: dict[str, Any]) -> None:
         folder.write_status(**_description(run, attempt), state="running", error=None)
         with _loggers(run, config, attempt) as loggers:
             result = _fit(run, config, loggers)
-            require_unchanged(run)
+            _require_unchanged(run)
             folder.write_status(**result, state="done")
         folder.last.unlink(missing_ok=True)
     except BaseException as fault:
-        reason = _settle(folder, fault)
-        end_followers(run.settings["trainer.strategy"] == "ddp_spawn")
+        unwatch()
+        try:
+            reason = _settle(run, fault, attempt)
+        finally:
+            end_followers(run.settings["trainer.strategy"] == "ddp_spawn")
         if reason is fault:
             raise
         raise reason from (fault if isinstance(reason, Exception) else None)
@@ -78,19 +82,30 @@ def fit(run: Run, config: dict[str, Any]) -> None:
         gc.collect()  # a trainer holds itself in a cycle, and with it a cache of pictures
 
 
-def _settle(folder: RunFolder, fault: BaseException) -> BaseException:
+def _require_unchanged(run: Run) -> None:
+    try:
+        require_unchanged(run)
+    except RunError:  # with the data as they were, the same command shall not find it finished
+        run.folder.last.unlink(missing_ok=True)
+        run.folder.best.unlink(missing_ok=True)
+        raise
+
+
+def _settle(run: Run, fault: BaseException, attempt: int) -> BaseException:
     """Have the status say how a run ended; what this process is to end with.
 
     Of processes that train together the one that fails says why. The others see it gone, or are told to go.
     """
     # Lightning leaves by SystemExit on Ctrl-C, and a write cut short by it fails with an error of its own.
     interrupted = any(isinstance(cause, KeyboardInterrupt | SystemExit) for cause in causes(fault))
-    lost = is_loss(fault)
+    lost = run.settings["trainer.devices"] > 1 and is_loss(fault) and explained(fault) is fault
+    folder = run.folder
     if lost and not is_leader():
         return SystemExit(1)
     patience = time.monotonic() + (5 if lost else 0)
     while is_leader() and (lost or interrupted):
-        if folder.status.get("state") == "failed":
+        status = folder.status
+        if status.get("state") == "failed" and status.get("attempts") == attempt:  # says another process
             return SystemExit(1)
         if time.monotonic() >= patience:
             break
@@ -99,8 +114,9 @@ def _settle(folder: RunFolder, fault: BaseException) -> BaseException:
         reason: BaseException = KeyboardInterrupt()
     elif lost:
         reason = RunError(
-            "Another process of this run ended without a word, as one does that is killed when memory runs out.\n"
-            "The same command goes on from the last checkpoint."
+            f"Another process of this run is gone, as one is that is killed when memory runs out:\n"
+            f"{str(fault).strip().splitlines()[-1]}\n"
+            f"The same command goes on from the last checkpoint."
         )
     else:
         reason = explained(fault)
@@ -136,7 +152,7 @@ def _fit(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, A
     try:
         trainer.fit(module, datamodule, ckpt_path=resume, weights_only=True)
         best = load(run.folder.best)
-        metrics = best["metrics"]
+        metrics = best.get("metrics", {})
         if run.stage is FINETUNE:
             module.load_state_dict(best["state_dict"])
             (scores,) = trainer.test(module, datamodule, verbose=False)
@@ -146,6 +162,10 @@ def _fit(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, A
         raise
     parameters = sum(parameter.numel() for parameter in module.parameters())
     return {"metrics": metrics, "parameters": parameters, "epochs": run.setting("epochs")}
+
+
+def _leave_signals() -> None:
+    """In place of Lightning's handlers; a function of the module, for processes that are spawned."""
 
 
 def _description(run: Run, attempt: int) -> dict[str, Any]:
@@ -254,6 +274,8 @@ def _trainer(run: Run, loggers: list[Logger], callbacks: list[Callback]) -> pl.T
         raise ConfigError(
             f"trainer: {fault}\nExpected: what this machine has; trainer=auto takes it as it is."
         ) from fault
+    # Ctrl-C and SIGTERM are the door's: Lightning's own would tell others in the midst of what they do together.
+    trainer._signal_connector.register_signal_handlers = _leave_signals  # type: ignore[method-assign]
     if trainer.world_size != total:
         raise ConfigError(
             f"trainer.devices={total}, but Lightning would train with {trainer.world_size}.\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from pathlib import Path
@@ -81,8 +82,11 @@ class RunFolder:
     def attempts(self) -> int:
         """How often a training of this run was begun, those that ``force=true`` has set aside included."""
         aside = (path / "status.json" for path in (self.output_dir / "replaced").glob(f"{self.name}-*"))
-        earlier = [json.loads(path.read_text(encoding="utf-8")) for path in aside if path.is_file()]
-        return max(status.get("attempts", 0) for status in [self.status, *earlier])
+        attempts = [self.status.get("attempts", 0)]
+        for path in aside:
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                attempts.append(json.loads(path.read_text(encoding="utf-8")).get("attempts", 0))
+        return max(attempts)
 
     def tidy(self) -> None:
         """Remove what a killed process was about to write; the lock must be held."""

@@ -52,28 +52,39 @@ def train(config: DictConfig) -> None:
         _follow(runs, composed)
 
 
-def _lead(runs: Iterable[Run], config: dict[str, Any]) -> None:
+def _lead(runs: list[Run], config: dict[str, Any]) -> None:
     """Train what is not done yet, each run under its lock."""
-    pending = _claimed(list(runs))
-    tell([run.folder.name for run, _ in pending])
-    for run in runs:
-        if run.folder.done and run not in [claimed for claimed, _ in pending]:
-            _say_done(run)
-    if not pending:
-        return
-    from engine.fitting import fit  # torch and Lightning, seconds
-
+    pending: list[tuple[Run, FileLock]] = []
     try:
+        for run in reversed(runs):  # what a finished run started from is not needed again
+            lock = _claim(run)
+            if lock is None:
+                break
+            pending.insert(0, (run, lock))
+        for run, _ in pending:
+            if _is_forced(run):
+                _forced.add(run.folder.path)
+                run.folder.set_aside()
+        tell([run.folder.name for run, _ in pending])
+        for run in runs:
+            if run.folder.done:
+                _say_done(run)
         for run, lock in pending:
-            resumed = run.folder.last.is_file()
-            console.print(f"{'Resuming' if resumed else 'Training'} [bold]{run.folder.name}[/]")
-            if resumed:
-                _say_other_code(run)
-            fit(run, config)
+            _train(run, config)
             lock.release(force=True)  # others may wait for this stage alone
     finally:
         for _, lock in pending:
             lock.release(force=True)
+
+
+def _train(run: Run, config: dict[str, Any]) -> None:
+    resumed = run.folder.last.is_file()
+    console.print(f"{'Resuming' if resumed else 'Training'} [bold]{run.folder.name}[/]")
+    if resumed:
+        _say_other_code(run)
+    from engine.fitting import fit  # torch and Lightning, seconds
+
+    fit(run, config)
 
 
 def _follow(runs: Iterable[Run], config: dict[str, Any]) -> None:
@@ -95,24 +106,9 @@ def _follow(runs: Iterable[Run], config: dict[str, Any]) -> None:
         fit(own[name], config)
 
 
-def _claimed(runs: list[Run]) -> list[tuple[Run, FileLock]]:
-    """The runs that this process has to train, in order, each with its lock held.
-
-    Claimed from the last one backwards: what a finished run started from is not needed again.
-    """
-    pending: list[tuple[Run, FileLock]] = []
-    for run in reversed(runs):
-        lock = _claim(run)
-        if lock is None:
-            break
-        pending.insert(0, (run, lock))
-    return pending
-
-
 def _claim(run: Run) -> FileLock | None:
     """The lock of a run that this process has to train, held; None if the run is done, by whichever process."""
-    forced = run.settings["force"] and not (is_sweep() and run.folder.path in _forced)
-    if run.folder.done and not forced:
+    if run.folder.done and not _is_forced(run):
         return None
     lock = run.folder.lock()
     try:
@@ -120,13 +116,17 @@ def _claim(run: Run) -> FileLock | None:
     except Timeout:
         console.print(f"Waiting for the process that trains [bold]{run.folder.name}[/]")
         lock.acquire()
-    if forced:
-        _forced.add(run.folder.path)
-        run.folder.set_aside()
-    elif run.folder.done:  # by the process that held the lock
+        if run.folder.done:  # by that process, just now: force asks for no more
+            lock.release()
+            return None
+    if run.folder.done and not _is_forced(run):
         lock.release()
         return None
     return lock
+
+
+def _is_forced(run: Run) -> bool:
+    return run.settings["force"] and not (is_sweep() and run.folder.path in _forced)
 
 
 def _say_done(run: Run) -> None:

@@ -237,7 +237,7 @@ def test_bad_data_is_one_message_with_the_files_name(
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "datamodule.workers"),
         (RuntimeError("\n\n-- Process 1 ...\nRuntimeError: DataLoader worker (pid 7) is killed by signal"), "pid 7"),
         (RuntimeError("could not unlink </torch_12>: No space left on device"), "shm-size"),
-        (RuntimeError("shared memory: No space left on device"), "datamodule.workers=0"),
+        (RuntimeError("unable to allocate shared memory(shm) for /dev/shm/x: No space left"), "datamodule.workers=0"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "batch_size"),
     ],
 )
@@ -256,8 +256,9 @@ def test_a_mistake_in_another_process_is_the_mistake_itself() -> None:
 
 
 def test_other_faults_stay_what_they_are() -> None:
-    fault = ValueError("a bug: engine.errors.Nothing: like it")
-    assert explained(fault) is fault
+    for text in ("a bug: engine.errors.Nothing: like it", "out of resource: shared memory, Required: 131072"):
+        fault = ValueError(text)
+        assert explained(fault) is fault
 
 
 def test_curves_of_an_interrupted_run_have_one_row_for_each_step(whole: Path) -> None:

@@ -176,10 +176,11 @@ def test_what_a_follower_met_is_said_once(how: str, odd: Path, tmp_path: Path) -
 @pytest.mark.slow
 def test_terminated_in_two_processes_says_so_and_leaves_none_behind(odd: Path, tmp_path: Path) -> None:
     words = [*MTL, *TOGETHER, f"datamodule.root={odd}", f"output_dir={tmp_path}", "trainer.strategy=ddp"]
-    process = start([sys.executable], *words, "experiment=baseline_lapa_10pct", "finetune.epochs=50")
+    process = start([sys.executable], *words, "pretrain.epochs=1", "finetune.epochs=50")
 
     def terminate() -> None:
-        while process.poll() is None and not list(tmp_path.rglob("last.ckpt")):
+        """In the second stage, whose followers Lightning started for the first."""
+        while process.poll() is None and not list(tmp_path.glob("runs/finetune-*/checkpoints/last.ckpt")):
             time.sleep(0.05)
         process.terminate()
 
@@ -189,7 +190,7 @@ def test_terminated_in_two_processes_says_so_and_leaves_none_behind(odd: Path, t
     watcher.join()
     assert process.returncode == 130, screen
     assert screen.count("Interrupted") == 1, screen
-    (status,) = (json.loads(path.read_text()) for path in tmp_path.glob("runs/*/status.json"))
+    (status,) = (json.loads(path.read_text()) for path in tmp_path.glob("runs/finetune-*/status.json"))
     assert status["state"] == "interrupted"
 
 

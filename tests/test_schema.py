@@ -81,6 +81,7 @@ def test_the_schema_knows_every_composed_key_and_no_other() -> None:
         ("logger.wandb.mode=ofline", "Did you mean offline"),
         ("finetune.validate_every=501", "beyond"),
         ("+callbacks.swa._target_=pytorch_lightning.callbacks.EarlyStopping", "no callback of this project"),
+        ("callbacks.panels=false", "callbacks.panels=False cannot be"),
         ("+finetune.los=ce", "Did you mean finetune.loss"),
         ("+pretrain.optimiser.lr=1", "Did you mean pretrain.optimizer.lr"),
     ],

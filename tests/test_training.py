@@ -231,6 +231,7 @@ def test_data_that_change_under_a_run_fail_it(lapa: Path, tmp_path: Path, monkey
         command(copy, tmp_path / "out", experiment="baseline_lapa_10pct")
     (status,) = [json.loads(path.read_text()) for path in (tmp_path / "out" / "runs").glob("*/status.json")]
     assert status["state"] == "failed"
+    assert not list((tmp_path / "out").rglob("*.ckpt")), "or the same data put back would find it finished"
 
 
 @pytest.mark.parametrize("workers", [0, 1])
