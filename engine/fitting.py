@@ -30,7 +30,7 @@ from engine.building import build_datamodule, build_module
 from engine.checkpoints import EpochCheckpoint, WholeCheckpointIO, load
 from engine.errors import ConfigError, RunError, UserError, causes, explained
 from engine.files import write_whole
-from engine.processes import by_torchrun, devices, end_followers, is_leader, is_loss, unwatch
+from engine.processes import by_torchrun, devices, end_followers, is_leader, says_peer_is_gone, unwatch
 from engine.runs import git_state
 from engine.stages import FINETUNE, PRETRAIN, Run, require_unchanged
 
@@ -98,7 +98,7 @@ def _settle(run: Run, fault: BaseException, attempt: int) -> BaseException:
     """
     # Lightning leaves by SystemExit on Ctrl-C, and a write cut short by it fails with an error of its own.
     interrupted = any(isinstance(cause, KeyboardInterrupt | SystemExit) for cause in causes(fault))
-    lost = run.settings["trainer.devices"] > 1 and is_loss(fault) and explained(fault) is fault
+    lost = run.settings["trainer.devices"] > 1 and says_peer_is_gone(fault) and explained(fault) is fault
     folder = run.folder
     if lost and not is_leader():
         return SystemExit(1)
@@ -158,7 +158,7 @@ def _fit(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, A
             (scores,) = trainer.test(module, datamodule, verbose=False)
             metrics |= {name: float(value) for name, value in scores.items()}
     except BaseException:
-        unwatch()
+        unwatch()  # now: W&B may take its time to finish
         raise
     parameters = sum(parameter.numel() for parameter in module.parameters())
     return {"metrics": metrics, "parameters": parameters, "epochs": run.setting("epochs")}

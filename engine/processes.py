@@ -59,7 +59,7 @@ def told() -> list[str]:
     return os.environ[TOLD].split()
 
 
-def is_loss(fault: BaseException) -> bool:
+def says_peer_is_gone(fault: BaseException) -> bool:
     """Whether an error only says that another process is gone."""
     words = ("gloo/", "NCCL", "Connection closed by peer", "Connection reset by peer")
     return not isinstance(fault, UserError) and any(word in str(fault) for word in words)

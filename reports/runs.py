@@ -121,7 +121,12 @@ def read_runs(output_dir: Path) -> list[Run]:
     folders = output_dir / "runs"
     if not folders.is_dir():
         return []
-    return sorted((Run(path, _status(path)) for path in folders.iterdir() if path.is_dir()), key=_place)
+    return sorted((read_run(path) for path in folders.iterdir() if path.is_dir()), key=_place)
+
+
+def read_run(folder: Path) -> Run:
+    """The run of one folder, see :func:`read_runs`."""
+    return Run(folder, _status(folder))
 
 
 def _status(folder: Path) -> dict[str, Any]:

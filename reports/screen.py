@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.box import SIMPLE
 from rich.table import Table
+
+from reports.runs import read_run
 
 SCORES = ("test/miou", "test/mean_f1", "test/pixel_accuracy")
 
@@ -31,21 +32,20 @@ def results_table(folders: Iterable[Path]) -> Table:
     for column in ("run", "labels", "mIoU", "F1", "acc.", "PSNR", "img/s", "time"):
         table.add_column(column, justify="left" if column == "run" else "right", no_wrap=True)
     for folder in folders:
-        file = folder / "status.json"
-        status: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        metrics = status.get("metrics", {})
-        scores = [_shown(metrics.get(name), 100) for name in SCORES]
-        seconds = round(status.get("seconds", 0))
+        run = read_run(folder)
+        rate, seconds = (
+            0.0 if math.isnan(run.number(key)) else run.number(key) for key in ("images_per_second", "seconds")
+        )
         table.add_row(
             folder.name,
-            str(status.get("labelled") or "none"),
-            *scores,
-            _shown(metrics.get("val/psnr")),
-            f"{status.get('images_per_second', 0):.1f}",
-            f"{seconds // 60}:{seconds % 60:02}",
+            run.text("labelled") if run.number("labelled") else "none",
+            *(_shown(run.metric(name), 100) for name in SCORES),
+            _shown(run.metric("val/psnr")),
+            f"{rate:.1f}",
+            f"{round(seconds) // 60}:{round(seconds) % 60:02}",
         )
     return table
 
 
-def _shown(value: float | None, factor: float = 1) -> str:
-    return "" if value is None else f"{factor * value:.2f}"
+def _shown(value: float, factor: float = 1) -> str:
+    return "" if math.isnan(value) else f"{factor * value:.2f}"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -56,3 +59,20 @@ def settings_of(*overrides: str) -> dict:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     return {str(name): value for name, value in plain.items()}
+
+
+def start_training(
+    *words: str,
+    launcher: Sequence[str] = (sys.executable,),
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[str]:
+    """``train.py`` as a process of its own, under way; what it shows, errors included, comes through its stdout."""
+    return subprocess.Popen(
+        [*launcher, str(ROOT / "train.py"), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=cwd,
+        env=os.environ | (environment or {}),
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -23,7 +22,7 @@ from engine.errors import ConfigError
 from engine.processes import TOLD, require_one_group, tell, told
 from engine.stages import Run, plan
 from engine.training import train
-from tests.conftest import ROOT, TINY, settings_of
+from tests.conftest import TINY, settings_of, start_training
 
 MTL = ("experiment=mtl_lapa_10pct", *TINY)
 TOGETHER = ("trainer.devices=2", "datamodule.eval_batch_size=3")  # 5 test faces: 3 and 2, which is 1 + 1 batches
@@ -31,14 +30,8 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "
 
 
 def start(launcher: list[str], *words: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"} | (environment or {})
-    return subprocess.Popen(
-        [*launcher, str(ROOT / "train.py"), *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-    )
+    alone = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    return start_training(*words, launcher=launcher, environment=alone | (environment or {}))
 
 
 def finish(*processes: subprocess.Popen[str]) -> list[str]:
