@@ -90,7 +90,7 @@ def test_colours_end_where_labels_end(seed: int) -> None:
     scene = faces.sample_scene(np.random.default_rng(seed))
     plain = replace(scene, light=replace(scene.light, blur=0.0, noise=0.0))
     green, blue = (replace(plain, look=replace(plain.look, lips=np.array(c))) for c in ((0, 255, 0), (0, 0, 255)))
-    before, after = faces.render(green, 128), faces.render(blue, 128)
+    before, after = faces.render(green, 256), faces.render(blue, 256)
     skin_and_lips = np.isin(before.label, [ID[n] for n in ("skin", "nose", "upper_lip", "lower_lip")])
     lips = np.isin(before.label, (ID["upper_lip"], ID["lower_lip"]))
     changed = (np.abs(before.image.astype(int) - after.image).max(axis=-1) > 40) & skin_and_lips

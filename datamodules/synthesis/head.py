@@ -1,4 +1,4 @@
-"""Head space: the surface of the head, the curves of its features, their landmarks, and the way to the canvas.
+"""Head space: the surface of the head, the curves of its features, and the way to the canvas.
 
 The origin lies between the eyes, x points to the right of the picture, y down, z towards the viewer; the unit is half
 the width of the face. All points pass through one rotation, so a turn of the head moves near and far parts by
@@ -7,7 +7,7 @@ different amounts, as in photographs. Curves run from left to right in the pictu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,9 +40,9 @@ class Projection:
 
 def face_width(shape: Shape, y: np.ndarray) -> np.ndarray:
     """Half the width of the face at heights y, of any shape: a superellipse above, another below the cheekbones."""
-    below = np.maximum(y - 0.1, 0) / (shape.chin - 0.1)
-    above = np.maximum(0.1 - y, 0) / 1.75
-    return np.sqrt(np.maximum(1 - below**shape.jaw - above**2.4, 1e-6))
+    below = np.clip((y - 0.1) / (shape.chin - 0.1), 0, 1)
+    above = np.maximum(0.1 - y, 0) / 1.8
+    return np.sqrt(np.maximum(1 - below**shape.jaw - above**2.6, 1e-6))
 
 
 def on_face(shape: Shape, x: Any, y: Any, lift: Any = 0.0) -> np.ndarray:
@@ -56,14 +56,16 @@ def on_face(shape: Shape, x: Any, y: Any, lift: Any = 0.0) -> np.ndarray:
 
 def face_mesh(shape: Shape, top: float | None = None) -> np.ndarray:
     """Points (N, 3) of the face from the hairline, or from height `top`, to the chin."""
-    y = np.linspace(shape.hairline if top is None else top, shape.chin, 25)[:, None]
+    start = shape.hairline if top is None else top
+    y = start + (shape.chin - start) * np.sin(np.linspace(0, np.pi / 2, 25))[:, None]  # dense where the chin rounds
     x = np.linspace(-1, 1, 17) * face_width(shape, y)
     return on_face(shape, x, y if top is not None else np.maximum(y, hairline(shape, x))).reshape(-1, 3)
 
 
 def hairline(shape: Shape, x: np.ndarray) -> np.ndarray:
     """Heights (y) of the hairline at x, of any shape."""
-    return shape.hairline + shape.hairline_bend * x**2
+    temple = np.maximum(np.abs(x) - 0.55, 0)
+    return shape.hairline + shape.hairline_bend * x**2 + 1.6 * temple**2
 
 
 def skull(thickness: float) -> np.ndarray:
@@ -72,7 +74,7 @@ def skull(thickness: float) -> np.ndarray:
     angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     ring = np.sqrt(1 - height**2)
     ball = np.stack([ring * np.cos(angle), height + 0 * angle, ring * np.sin(angle)], -1).reshape(-1, 3)
-    return np.array([0, -0.45, -0.2]) + ball * (np.array([1.0, 1.08, 1.05]) + thickness)
+    return np.array([0, -0.5, -0.2]) + ball * (np.array([0.99, 1.1, 1.05]) + thickness)
 
 
 def eye_curves(scene: FaceScene, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -97,15 +99,38 @@ def brow_curves(scene: FaceScene, side: int) -> tuple[np.ndarray, np.ndarray]:
     return on_face(shape, x, y - half)[::side], on_face(shape, x, y + half)[::side]
 
 
+@dataclass(frozen=True)
+class Features:
+    """The curves of a scene's features; eyes and brows are those left and right in the picture."""
+
+    eyes: tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]
+    brows: tuple[tuple[np.ndarray, np.ndarray], ...]
+    lips: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+    nose: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def features_of(scene: FaceScene) -> Features:
+    """Where eyes, brows, lips and nose of a scene lie, see `eye_curves` and its like."""
+    eyes = tuple(eye_curves(scene, side) for side in (-1, 1))
+    brows = tuple(brow_curves(scene, side) for side in (-1, 1))
+    return Features(eyes, brows, lip_curves(scene), nose_curves(scene.shape))
+
+
+def mouth_level(scene: FaceScene) -> float:
+    """Height (y) at which closed lips meet."""
+    return scene.shape.nose_length + 0.27
+
+
 def lip_curves(scene: FaceScene) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Upper outer (13, 3), upper inner (9, 3), lower inner (9, 3), lower outer (13, 3)."""
     shape, act = scene.shape, scene.expression
     outer, inner = np.linspace(-1, 1, 13), np.linspace(-0.88, 0.88, 9)
-    level, laugh = shape.nose_length + 0.36 + 0.5 * act.gap, max(act.smile, 0)
+    level, laugh = mouth_level(scene) + 0.5 * act.gap, max(act.smile, 0)
     width = shape.mouth_width * (1 + 0.2 * laugh - 0.25 * max(act.gap - 0.15, 0))
     corners, inner_corners = -0.12 * act.smile * outer**2, -0.12 * act.smile * inner**2
     part, inner_part = (0.5 * act.gap * np.maximum(1 - (s / 0.88) ** 2, 0) ** 0.7 for s in (outer, inner))
-    bow = np.sqrt(1 - outer**2) * (1 - 0.22 * np.exp(-((outer / 0.16) ** 2))) * (1 - 0.25 * laugh)
+    peak = 1 - np.abs(outer) ** 1.5
+    bow = peak * (1 - 0.2 * np.exp(-((outer / 0.17) ** 2))) * (1 - 0.25 * laugh)
     swell = shape.lower_lip * (1 - outer**2) ** 0.75
     return (
         on_face(shape, width * outer, level + corners - part - shape.upper_lip * bow, 0.05),
@@ -127,21 +152,38 @@ def nose_curves(shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return ridge, bridge.reshape(-1, 3), on_face(shape, width * x, length + y, depth * lift)
 
 
-def landmarks_of(scene: FaceScene, project: Projection) -> np.ndarray:
-    """The 106 landmarks (106, 2), in canvas pixels and LaPa's order (see `faces.DrawnFace`)."""
-    shape = scene.shape
-    # The contour is what the viewer sees of the face: at each height the outermost point of the upright head.
-    y = -0.1 + (shape.chin + 0.1) * np.sin(np.linspace(0, np.pi / 2, 17))[:, None]
-    rows = on_face(shape, np.linspace(-1, 1, 41) * face_width(shape, y), y)
-    seen = Projection.of(replace(scene.pose, roll=0), 1)(rows.reshape(-1, 3))[:, 0].reshape(rows.shape[:2])
-    left, right = (rows[np.arange(17), outermost] for outermost in (seen.argmin(1), seen.argmax(1)))
-    brows = [np.concatenate([top, bottom[3::-1]]) for top, bottom in (brow_curves(scene, s) for s in (-1, 1))]
-    ridge, _, base = nose_curves(shape)
-    lids_and_pupils = [eye_curves(scene, s) for s in (-1, 1)]
-    eyes = [part for up, low, _ in lids_and_pupils for part in (up[::2], low[-3:0:-2], (up + low)[4:5] / 2)]
-    pupils = [pupil for _, _, pupil in lids_and_pupils]
-    up_out, up_in, low_in, low_out = lip_curves(scene)
-    mouth = [up_out[::2], low_out[-3:0:-2], up_in[::2], low_in[-3:0:-2]]
-    chin = on_face(shape, [0.0], shape.chin)
-    parts = [left[:16], chin, right[15::-1], *brows, ridge, base, *eyes, *mouth, *pupils]
-    return project(np.concatenate(parts))
+def relief(scene: FaceScene, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """How far brow, sockets, cheeks, nose, lips and chin stand out of the egg at x and y, of one shape; head units."""
+    shape, act, look = scene.shape, scene.expression, scene.look
+    n, w, d, e, m = shape.nose_length, shape.nose_width, shape.nose_depth, shape.eye_spacing, mouth_level(scene)
+    aside, laugh, low = np.abs(x), max(act.smile, 0), m + act.gap
+
+    def bump(height: float, across: Any, cx: float, cy: float, sx: float, sy: float) -> np.ndarray:
+        return height * np.exp(-(((across - cx) / sx) ** 2) - ((y - cy) / sy) ** 2)
+
+    z = bump(0.025 + 0.045 * look.masculine, aside, e - 0.12, -0.24, 0.3, 0.1)  # brow ridge
+    z += bump(-0.1, aside, e, -0.03, 0.24, 0.14) + bump(-0.07, aside, 0.2, -0.02, 0.08, 0.12)  # sockets
+    z += bump(0.1, aside, e, -0.01, 0.16, 0.1)  # eyeballs under their lids
+    z += bump(-0.022 - 0.03 * look.age, aside, e, 0.16, 0.2, 0.045)  # under the eyes
+    z += bump(0.08 + 0.05 * laugh, aside, 0.58, 0.36, 0.22, 0.18)  # cheekbones
+    z += bump(-0.05 - 0.04 * look.age + 0.06 * laugh, aside, 0.66, 0.85, 0.2, 0.25)  # hollows of the cheeks
+    t = np.clip((y + 0.16) / (n + 0.05), 0, 1)
+    fall = 1 / (1 + np.exp((y - n - 0.015) / 0.022))
+    half = 0.07 + (0.34 * w - 0.02) * t**3
+    z += d * (0.06 + 0.94 * t**1.3) * np.clip(t * 6, 0, 1) * fall * np.exp(-((aside / half) ** 2.2))  # bridge and tip
+    z += bump(0.55 * d, aside, 0.7 * w, n - 0.07, 0.36 * w, 0.085) * (0.3 + 0.7 * fall)  # wings
+    z += bump(0.09, x, 0, m, 0.44, 0.28) + bump(-0.03, x, 0, n + 0.12, 0.045, 0.06)  # muzzle, philtrum
+    plump = np.clip(1 - (aside / (1.05 * shape.mouth_width)) ** 2, 0, 1)
+    z += plump * bump(0.06, x, 0, m - 0.55 * shape.upper_lip, 9, 0.6 * shape.upper_lip)
+    z += plump * bump(0.085, x, 0, low + 0.5 * shape.lower_lip, 9, 0.6 * shape.lower_lip)
+    z += bump(-0.06, x, 0, low + shape.lower_lip + 0.09, 0.24, 0.06)  # fold above the chin
+    z += bump(0.1 + 0.04 * look.masculine, x, 0, shape.chin - 0.2, 0.22, 0.15)
+    start, end = np.array([w + 0.04, n - 0.12]), np.array([shape.mouth_width + 0.12, m + 0.04])
+    along = np.clip(
+        ((aside - start[0]) * (end - start)[0] + (y - start[1]) * (end - start)[1]) / sum((end - start) ** 2), 0, 1
+    )
+    from_fold = (aside - start[0] - along * (end - start)[0]) ** 2 + (y - start[1] - along * (end - start)[1]) ** 2
+    z -= (0.012 + 0.035 * look.age + 0.04 * laugh) * np.exp(-from_fold / 0.045**2)  # from nose to mouth
+    z += bump(-0.06, aside, 0.98, -0.35, 0.2, 0.3)  # temples
+    lines = np.sin(2 * np.pi * (y + 0.05 * np.cos(3 * x)) / 0.13) * bump(1, x, 0, -0.62, 0.5, 0.2)
+    return z + max(look.age - 0.35, 0) * 0.01 * lines  # wrinkles of the forehead

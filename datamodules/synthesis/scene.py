@@ -49,25 +49,25 @@ class Pose:
 class Shape:
     """The person's bones and features, in head units."""
 
-    chin: float = _range(1.45, 1.8)  # below the eyes; an open mouth takes it further
-    jaw: float = _range(1.8, 3.1)  # exponent: pointed .. square
-    hairline: float = _range(-1.12, -0.78)  # its middle (negative: above the eyes)
-    hairline_bend: float = _range(0.1, 0.5)  # its fall towards the temples
+    chin: float = _range(1.48, 1.78)  # below the eyes; an open mouth takes it further
+    jaw: float = _range(1.75, 2.5)  # exponent: pointed .. square
+    hairline: float = _range(-1.2, -0.92)  # its middle (negative: above the eyes)
+    hairline_bend: float = _range(-0.05, 0.2)  # its fall towards the temples
     ear: float = _range(0.08, 0.2)
-    eye_spacing: float = _range(0.42, 0.5)  # centre of the face to the centre of an eye
-    eye_width: float = _range(0.165, 0.215)  # half of it
-    eye_height: float = _range(0.055, 0.095)
+    eye_spacing: float = _range(0.42, 0.475)  # centre of the face to the centre of an eye
+    eye_width: float = _range(0.165, 0.2)  # half of it
+    eye_height: float = _range(0.07, 0.1)
     eye_tilt: float = _range(-0.02, 0.04)  # outer corners up
-    brow_height: float = _range(0.24, 0.36)
-    brow_arch: float = _range(0.02, 0.1)
-    brow_thickness: float = _range(0.055, 0.13)
-    nose_length: float = _range(0.58, 0.76)
-    nose_width: float = _range(0.2, 0.32)  # half of it, as below
+    brow_height: float = _range(0.22, 0.32)
+    brow_arch: float = _range(0.02, 0.09)
+    brow_thickness: float = _range(0.05, 0.1)
+    nose_length: float = _range(0.57, 0.76)
+    nose_width: float = _range(0.2, 0.29)  # half of it, as below
     bridge_width: float = _range(0.09, 0.13)
-    nose_depth: float = _range(0.22, 0.42)
-    mouth_width: float = _range(0.3, 0.4)
-    upper_lip: float = _range(0.05, 0.12)
-    lower_lip: float = _range(0.09, 0.19)
+    nose_depth: float = _range(0.24, 0.4)
+    mouth_width: float = _range(0.32, 0.42)
+    upper_lip: float = _range(0.05, 0.11)
+    lower_lip: float = _range(0.085, 0.16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class Expression:
     gap: float  # between the lips; 0 is a closed mouth
     teeth: bool
     brow_raise: float = _range(-0.04, 0.06)
-    smile: float = _range(-0.4, 1.0)  # corners of the mouth down .. up
+    smile: float = _range(-0.25, 1.0)  # corners of the mouth down .. up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +116,15 @@ class Look:
     beard: float  # 0 none, about 0.3 stubble, 0.85 full; it is labelled skin
     make_up: float
     glasses: str  # "none", "round" or "square"
+    sunglasses: bool  # whether its lenses are dark
+    ear_rings: str  # "none", "studs", "hoops" or "drops"
+    necklace: str  # "none", "chain" or "pearls"
+    age: float  # 0 young .. 1 old
+    masculine: float  # 0 .. 1
     brow_strength: float = _range(0.6, 0.95)
-    blush: float = _range(0.0, 0.1)
+    blush: float = _range(0.0, 0.12)
+    gloss: float = _range(0.1, 0.9)
+    hair_shine: float = _range(0.05, 0.45)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +149,7 @@ class FaceScene:
     hair: Hair
     look: Look
     light: Light
+    hand: str  # "none", or near which part of the face: "cheek", "chin"
     texture_seed: int
 
 
@@ -158,7 +166,7 @@ def sample_scene(rng: np.random.Generator) -> FaceScene:
     expression = _uniform(
         Expression,
         rng,
-        lids=rng.uniform(0.0, 0.2) if closed else float(np.clip(rng.normal(0.9, 0.2), 0.4, 1.3)),
+        lids=rng.uniform(0.0, 0.2) if closed else float(np.clip(rng.normal(0.95, 0.16), 0.5, 1.3)),
         gaze=(_bell(rng, 0, 0.04, 0.08), _bell(rng, 0, 0.015, 0.03)),
         gap=rng.uniform(0.06, 0.18) + 0.2 * wide if opened else 0.0,
         teeth=bool(rng.random() < 0.8),
@@ -166,8 +174,10 @@ def sample_scene(rng: np.random.Generator) -> FaceScene:
     shape = _uniform(Shape, rng)
     shape = replace(shape, chin=shape.chin + 0.5 * expression.gap)
     hair = _sample_hair(rng)
-    look, light = _sample_look(rng, hair), _sample_light(rng)
-    return FaceScene(pose, shape, expression, hair, look, light, int(rng.integers(2**31)))
+    look = _sample_look(rng, hair)
+    light = _sample_light(rng, look.skin)
+    hand = str(rng.choice(["none", "cheek", "chin"], p=[0.95, 0.025, 0.025]))
+    return FaceScene(pose, shape, expression, hair, look, light, hand, int(rng.integers(2**31)))
 
 
 Part = TypeVar("Part")
@@ -215,19 +225,31 @@ def _sample_look(rng: np.random.Generator, hair: Hair) -> Look:
     natural = skin * (0.9, 0.68, 0.68) * rng.uniform(0.85, 1.1) + (12, 2, 4)
     painted = rng.uniform((90, 20, 30), (210, 80, 100))
     bearded = not hair.hangs and rng.random() < 0.45
+    age = float(rng.beta(1.2, 2.2))
+    if age > 0.6 and rng.random() < 0.7:
+        grey = rng.uniform(100, 225)
+        colour = colour + (grey - colour) * rng.uniform(0.5, 1)
+    feminine = hair.hangs and rng.random() < 0.9
+    glasses = str(rng.choice(["none", "round", "square"], p=[0.92, 0.04, 0.04]))
+    jewels = rng.random(2) < ((0.5, 0.12) if feminine else (0.06, 0.02))
     return _uniform(
         Look,
         rng,
         skin=skin,
         hair=colour,
         brow=np.clip(np.minimum(colour, 0.85 * skin) * rng.uniform(0.6, 1.0), 8, 200),
-        lips=np.clip(painted if rng.random() < 0.25 else natural, 8, 250),
+        lips=np.clip(painted if hair.hangs and rng.random() < 0.4 else natural, 8, 250),
         iris=IRIS_COLOURS[rng.integers(2 if tone > 5 else len(IRIS_COLOURS))],
         clothes=any_colour(rng),
         hat=any_colour(rng),
         beard=rng.uniform(0.12, 0.85) * bearded,
-        make_up=rng.uniform(0.2, 0.6) * (not bearded and rng.random() < 0.3),
-        glasses=str(rng.choice(["none", "round", "square"], p=[0.86, 0.07, 0.07])),
+        make_up=rng.uniform(0.2, 0.6) * (feminine and rng.random() < 0.6),
+        glasses=glasses,
+        sunglasses=glasses != "none" and bool(rng.random() < 0.35),
+        ear_rings=str(rng.choice(["studs", "hoops", "drops"])) if jewels[0] else "none",
+        necklace=str(rng.choice(["chain", "pearls"])) if jewels[1] else "none",
+        age=age,
+        masculine=rng.uniform(0.0, 0.35) if feminine else rng.uniform(0.3, 1.0),
     )
 
 
@@ -236,12 +258,15 @@ def any_colour(rng: np.random.Generator) -> np.ndarray:
     return np.clip(rng.uniform(5, 245) + rng.normal(0, 1, 3) * rng.choice([4, 20, 60]), 2, 252)
 
 
-def _sample_light(rng: np.random.Generator) -> Light:
+def _sample_light(rng: np.random.Generator, skin: np.ndarray) -> Light:
     direction = np.array([rng.normal(0, 0.6), -abs(rng.normal(0.35, 0.35)), rng.uniform(0.5, 1.1)])
     return _uniform(
         Light,
         rng,
         direction=direction / np.linalg.norm(direction),
-        tint=rng.uniform(0.9, 1.12) * (1 + rng.normal(0, 1) * np.array([0.05, 0.0, -0.06])),
+        # Cameras expose for the face: dark skin comes out lighter than its tone, pale skin darker.
+        tint=rng.uniform(0.9, 1.12)
+        * (150 / skin.mean()) ** 0.3
+        * (1 + rng.normal(0, 1) * np.array([0.05, 0.0, -0.06])),
         blur=float(rng.choice([0.3, 0.8, 1.3, 2.0])),
     )

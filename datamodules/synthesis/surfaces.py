@@ -1,109 +1,201 @@
-"""Surfaces: the light on the head, and skin and hair as they look in it, over the whole canvas."""
+"""Surfaces: the head as a lit body, and skin and hair as they look in that light, over the whole picture."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import cv2
 import numpy as np
 
-from datamodules.synthesis.canvas import SOFTNESS, SoftGrid, noise
-from datamodules.synthesis.head import Projection, on_face
+from datamodules.synthesis.canvas import SUPERSAMPLING, noise
+from datamodules.synthesis.head import Projection, face_width, on_face, relief
 from datamodules.synthesis.scene import FaceScene
 
+ROWS, COLUMNS = 96, 64
+FIELD_OF_VIEW = 0.5
+_TOP = -1.55
 
-def shading(scene: FaceScene, project: Projection, grid: SoftGrid) -> np.ndarray:
-    """Light on an egg-shaped head, a field (cells, cells) on the grid, about 0.4 .. 1.05."""
-    light, at = scene.light, (np.arange(grid.cells) + 0.5) * SOFTNESS
-    centre = project(np.array([[0, 0.25, 0]]))[0]
-    across, down = (at - centre[0]) / project.scale, (at[:, None] - centre[1]) / project.scale
-    roll = np.deg2rad(scene.pose.roll)
-    c, s = np.cos(roll), np.sin(roll)
-    u, v = (c * across + s * down) / 1.25, (c * down - s * across) / 1.9
-    far = np.maximum(np.hypot(u, v), 1)
+
+def shading(scene: FaceScene, project: Projection, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Light on the head, each a field float32 (size, size).
+
+    Returns:
+        Diffuse light, about 0.2 .. 1.2 (beyond the face that of an egg); gloss, 0 .. 1; flush of the skin (cheeks,
+        nose and ears redder, sockets darker), about 0 .. 1 with 0.5 where there is none.
+    """
+    x, y, points = _face_points(scene)
+    z = points[..., 2].astype(np.float32)
+    normal = _normals(points) @ project.rotation.T.astype(np.float32)
+    light = scene.light
+    diffuse, gloss = _reflected(normal, light.direction)
+    # Hollows get less of the sky's light, edges a little more.
+    hollow = z - cv2.GaussianBlur(z, (0, 0), 4)
+    sky = np.clip(1 + 5 * hollow, 0.5, 1.15) * np.clip(0.86 - 0.14 * normal[..., 1], 0.6, 1.1)
+    lit = light.ambient * sky + (1.08 - light.ambient) * diffuse * _cast(scene, project, z)
+    vertex = np.stack([np.clip(0.6 * lit, 0, 1), gloss, _flush(scene, x, y)], axis=-1)
+    outside = 0.6 * _egg(scene, project, size)
+    raster = np.dstack([outside, np.zeros_like(outside), np.full_like(outside, 0.5)]).astype(np.float32)
+    _rasterise(points, vertex.astype(np.float32), project, raster)
+    lit, gloss, flush = cv2.split(raster)
+    return lit / np.float32(0.6), gloss, flush
+
+
+def _face_points(scene: FaceScene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x, y (ROWS, COLUMNS) and points (ROWS, COLUMNS, 3) of the face with its relief, from the crown to the chin."""
+    shape = scene.shape
+    y = _TOP + (shape.chin - _TOP) * np.sin(np.linspace(0, np.pi / 2, ROWS))[:, None]
+    y = 0.5 * (y + np.linspace(_TOP, shape.chin, ROWS)[:, None])
+    x = face_width(shape, y) * np.sin(np.linspace(-np.pi / 2, np.pi / 2, COLUMNS))
+    y = np.broadcast_to(y, x.shape)
+    points = on_face(shape, x, y)
+    points[..., 2] += relief(scene, x, y)
+    return x, y, points
+
+
+def _normals(points: np.ndarray) -> np.ndarray:
+    """Unit normals float32 (ROWS, COLUMNS, 3) towards the viewer."""
+    points = points.astype(np.float32)
+    down, across = np.gradient(points, axis=0), np.gradient(points, axis=1)
+    normal = np.cross(across, down)
+    normal /= np.sqrt((normal**2).sum(-1, keepdims=True)) + 1e-9
+    return normal
+
+
+def _reflected(normal: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Diffuse light, which wraps round a little as it does on skin, and gloss (Blinn and Phong), each 0 .. 1."""
+    facing = normal @ direction.astype(np.float32)
+    diffuse = np.maximum((facing + 0.15) / 1.15, 0)
+    half = direction + np.array([0, 0, 1])
+    gloss = np.maximum(normal @ (half / np.linalg.norm(half)).astype(np.float32), 0)
+    return diffuse, gloss**14 * (facing > 0)
+
+
+def _cast(scene: FaceScene, project: Projection, z: np.ndarray) -> np.ndarray:
+    """What the face's own shadows leave of the light, 0.. 1, by steps over the relief towards the light."""
+    x, y, depth = project.rotation.T @ scene.light.direction
+    step = np.array([x * COLUMNS / 3.1, y * ROWS / (scene.shape.chin - _TOP)]) / max(depth, 0.25)
+    down, across = np.mgrid[: z.shape[0], : z.shape[1]].astype(np.float32)
+    left = np.ones_like(z)
+    for reach in (0.06, 0.12, 0.2, 0.3, 0.42):
+        # A reach of one unit along the face rises by one unit over its depth.
+        towards = cv2.remap(
+            z,
+            across + np.float32(reach * step[0]),
+            down + np.float32(reach * step[1]),
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        above = towards - z - reach
+        left = np.minimum(left, 1 - np.clip(above / (0.02 + 0.25 * reach), 0, 1))
+    return cv2.GaussianBlur(left, (0, 0), 1.2) * np.float32(0.75) + np.float32(0.25)
+
+
+def _flush(scene: FaceScene, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    shape, look, aside = scene.shape, scene.look, np.abs(x)
+
+    def spot(cx: float, cy: float, sx: float, sy: float) -> np.ndarray:
+        return np.exp(-(((aside - cx) / sx) ** 2) - ((y - cy) / sy) ** 2)
+
+    flush = (0.06 + look.blush) * spot(0.55, 0.5, 0.28, 0.22) + 0.1 * spot(0, shape.nose_length - 0.05, 0.2, 0.12)
+    flush -= (0.1 + 0.2 * look.age + 0.5 * look.make_up) * spot(shape.eye_spacing, -0.03, 0.24, 0.13)
+    return np.clip(0.5 + flush, 0, 1)
+
+
+def _egg(scene: FaceScene, project: Projection, size: int) -> np.ndarray:
+    """Light on an egg about the size of the head, float32 (size, size)."""
+    light, at = scene.light, (np.arange(size, dtype=np.float32) + 0.5) * SUPERSAMPLING
+    centre = project(np.array([[0, 0.1, 0]]))[0].astype(np.float32)
+    unit = np.float32(project.scale)
+    u, v = np.meshgrid((at - centre[0]) / (1.3 * unit), (at - centre[1]) / (1.9 * unit))
+    far = np.maximum(np.sqrt(u * u + v * v), np.float32(1))
     u, v = u / far, v / far
-    x, y, z = light.direction
-    facing = u * (c * x + s * y) + v * (c * y - s * x) + np.sqrt(np.maximum(1 - u**2 - v**2, 0)) * z
-    # The light wraps a little round to the dark side, as it does on skin.
-    return light.ambient + (1.05 - light.ambient) * np.maximum((facing + 0.25) / 1.25, 0)
+    x, y, z = light.direction.astype(np.float32)
+    facing = u * x + v * y + np.sqrt(np.maximum(1 - u * u - v * v, 0)) * z
+    return np.float32(light.ambient) + np.float32(1.05 - light.ambient) * np.maximum((facing + 0.2) / 1.2, 0)
+
+
+def _grid_triangles() -> np.ndarray:
+    place = np.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS)
+    a, b, c, d = place[:-1, :-1], place[1:, :-1], place[:-1, 1:], place[1:, 1:]
+    return np.stack([a, b, c, c, b, d], axis=-1).reshape(-1, 3).astype(np.int32)
+
+
+_TRIANGLES = _grid_triangles()
+
+
+def _rasterise(points: np.ndarray, vertex: np.ndarray, project: Projection, raster: np.ndarray) -> None:
+    """Draws the three values (ROWS, COLUMNS, 3) of the vertices over `raster` (size, size, 3), nearest last."""
+    size = len(raster)
+    flat = points.reshape(-1, 3)
+    place = project(flat) / SUPERSAMPLING
+    depth = 30 - flat @ project.rotation[2]
+    lens = np.tan(FIELD_OF_VIEW / 2) * depth[:, None] * 2 / size
+    seen = np.column_stack([(place - size / 2) * lens * (1, -1), -depth]).astype(np.float32)
+    buffer = np.full((size, size), 100, np.float32)
+    settings = cv2.TriangleRasterizeSettings()
+    settings.setCullingMode(cv2.RASTERIZE_CULLING_NONE)
+    settings.setShadingType(cv2.RASTERIZE_SHADING_SHADED)
+    colours = np.ascontiguousarray(vertex.reshape(-1, 3))
+    cv2.triangleRasterize(
+        seen, _TRIANGLES, colours, raster, buffer, np.eye(4, dtype=np.float32), FIELD_OF_VIEW, 1.0, 100.0, settings
+    )
 
 
 def lit_skin(
-    scene: FaceScene, project: Projection, grid: SoftGrid, shade: np.ndarray, rng: np.random.Generator
+    scene: FaceScene, fields: tuple[np.ndarray, np.ndarray, np.ndarray], rng: np.random.Generator
 ) -> np.ndarray:
-    """Skin as lit: tone, light, mottling, and the relief of sockets, cheeks, nose and lips.
+    """Skin as lit: tone, light that reddens where it fades, mottling and pores, flush, gloss.
 
     Args:
         scene: what is drawn.
-        project: head space -> canvas.
-        grid: the coarse grid of the canvas.
-        shade: light (cells, cells) on the grid, as from `shading`.
+        fields: light, gloss and flush, as from `shading`.
         rng: gives the mottling.
 
     Returns:
-        Float32 (side, side, 3), RGB in 0..255, over the whole canvas.
+        Float32 (size, size, 3), RGB in 0..255, over the whole picture.
     """
-    shape, look, act = scene.shape, scene.look, scene.expression
-    slant = float(scene.light.direction[0])
-    n, w, e = shape.nose_length, shape.nose_width, shape.eye_spacing
-    m = n + 0.36 + act.gap  # the lower lip's inner edge
-    chin, dark = m + shape.lower_lip, 1.25 - scene.light.ambient
-    away = -1.0 if slant > 0 else 1.0
-    # x, y of a polygon; on both sides?; blur; log gain, per channel where it tints
-    relief: list[tuple[Any, Any, bool, float, Any]] = [
-        ((e - 0.27, e, e + 0.25, e), (0, -0.2, -0.02, 0.1), True, 0.06, -0.3 * dark),  # socket
-        ((e - 0.2, e, e + 0.25, e), (0, -0.2, -0.06, -0.02), True, 0.04, -look.make_up * np.array([0.7, 1, 0.7])),
-        ((e - 0.15, e + 0.2, e), (0.14, 0.14, 0.24), True, 0.05, -0.12 * dark),  # under the eye
-        (np.multiply(away, (0.05, 0.12, w, 0.6 * w)), (-0.1, 0, n, n), False, 0.06, -(0.3 + abs(slant)) * dark),
-        ((0.09, 0.13, 0.8 * w, 0.55 * w), (-0.1, 0.2, n - 0.15, n - 0.2), True, 0.06, -0.2 * dark),
-        ((-0.04, 0.04, 0.07, -0.07), (0, 0, n - 0.05, n - 0.05), False, 0.05, 0.16),  # ridge
-        ((-w, w, 0.6 * w, -0.6 * w), (n + 0.02, n + 0.02, n + 0.12, n + 0.12), False, 0.05, -0.4 * dark),
-        ((-0.2, 0.2, 0.12, -0.12), (chin, chin, chin + 0.12, chin + 0.12), False, 0.05, -0.4 * dark),
-        ((w, w + 0.06, 0.5, 0.46), (n - 0.1, n - 0.12, m, m), True, 0.03, -0.07 - 0.15 * max(act.smile, 0)),
-        ((0.45, 0.7, 0.7, 0.5), (0.3, 0.25, 0.55, 0.65), True, 0.13, 0.05 - look.blush * np.array([0, 2, 2])),
-    ]
-    if scene.hair.fringe != "none":  # the fringe's shadow
-        relief.append(((-0.8, 0.8, 0.8, -0.8), (-0.9, -0.9, -0.3, -0.3), False, 0.1, -0.2))
-    total = cv2.merge([0.05 * noise(rng, 14, grid.cells)] * 3)
-    for x, y, both, blur, gain in relief:
-        sides = (-1, 1) if both else (1,)
-        areas = [project(on_face(shape, np.multiply(s, x), y, 0.05)) for s in sides]
-        area = grid.area(areas, blur * project.scale)
-        total = total + cv2.merge([area * np.float32(g) for g in np.broadcast_to(gain, 3)])
-    return grid.enlarge(np.exp(total) * shade[..., None] * look.skin)
+    lit, gloss, flush = fields
+    look, size = scene.look, len(lit)
+    face = scene.pose.scale * 2 * size
+    mottled = 0.02 * noise(rng, 18, size)
+    mottled += np.float32(0.01 + 0.035 * look.age**2) * noise(rng, int(np.clip(face, 40, size)), size)
+    lit = lit * (1 + mottled)
+    channels = []
+    for tone, fade, red in zip(look.skin, (0.22, 0.0, -0.06), (0.05, -0.28, -0.25), strict=True):
+        # Light that has wandered through skin comes out red: shadows are redder than lights.
+        gain = lit * (1 + np.float32(fade) * (1 - lit)) * (1 + np.float32(2 * red) * (flush - np.float32(0.5)))
+        channels.append(np.float32(tone) * gain + np.float32(255 * 0.3 * look.gloss) * gloss)
+    return cv2.merge(channels)
 
 
-def lit_hair(
-    scene: FaceScene, project: Projection, grid: SoftGrid, shade: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def lit_hair(scene: FaceScene, project: Projection, shade: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Hair as lit: strands that fan out from above the parting, mixed with curls.
 
     Args:
         scene: what is drawn.
         project: head space -> canvas.
-        grid: the coarse grid of the canvas.
-        shade: light (side, side) on the canvas, scattered as hair scatters it.
+        shade: light (size, size), scattered as hair scatters it.
         rng: gives strands and curls.
 
     Returns:
-        Float32 (side, side, 3), RGB in 0..255, over the whole canvas.
+        Float32 (size, size, 3), RGB in 0..255, over the whole picture.
     """
-    hair, look = scene.hair, scene.look
-    root = project(np.array([[hair.parting, -2.1, 0.2]]))[0]
-    at = np.arange(grid.side, dtype=np.float32)
-    across, down = np.meshgrid((at - root[0]) / project.scale, (at - root[1]) / project.scale)
-    radius, angle = cv2.cartToPolar(across, down)
-    bins = np.arange(1024)
+    hair, look, size = scene.hair, scene.look, len(shade)
+    root = project(np.array([[hair.parting, -2.0, 0.3]]))[0] / SUPERSAMPLING
+    unit = project.scale / SUPERSAMPLING
+    at = np.arange(size, dtype=np.float32)
+    across, down = np.meshgrid((at - root[0]) / unit, (at - root[1]) / unit)
+    radius, angle = cv2.cartToPolar(across.astype(np.float32), down.astype(np.float32))
+    bins = np.arange(2048)
     strands = np.zeros(len(bins), np.float32)
-    for count, weight in ((40, 0.5), (140, 0.7), (400, 0.5)):  # locks, strands, single hairs
+    for count, weight in ((30, 0.55), (110, 0.7), (400, 0.6), (1200, 0.5)):  # locks, strands, single hairs
         values = weight * rng.standard_normal(count)
         strands += np.interp(bins, np.linspace(0, len(bins), count), values).astype(np.float32)
-    bend = noise(rng, 4, grid.side) * np.float32(8 + 30 * hair.curl)
+    bend = noise(rng, 4, size) * np.float32(18 + 70 * hair.curl) + noise(rng, 11, size) * np.float32(6 + 30 * hair.curl)
     place = (angle * np.float32(len(bins) / (2 * np.pi)) + bend).astype(np.int32) & (len(bins) - 1)
-    mixed = strands[place] * np.float32(1 - 0.8 * hair.curl)
+    mixed = strands[place] * np.float32(1 - 0.75 * hair.curl)
     if hair.curl > 0:
-        cells = int(np.clip(9 / scene.pose.scale, 20, 60))
-        mixed += (noise(rng, cells, grid.side) + 0.5 * noise(rng, cells // 4, grid.side)) * np.float32(hair.curl)
-    shine = 0.3 * (1 - hair.curl) * grid.enlarge(np.exp(-(((radius[::SOFTNESS, ::SOFTNESS] - 1.0) / 0.22) ** 2)))
-    gain = np.exp(0.17 * mixed + shine * (1 + 0.5 * mixed)) * shade
-    return cv2.merge([gain * np.float32(c) + 8 * shine for c in look.hair])
+        cells = int(np.clip(10 / scene.pose.scale, 20, 60))
+        mixed += (noise(rng, cells, size) + 0.6 * noise(rng, cells // 4, size)) * np.float32(hair.curl)
+    shine = np.float32(look.hair_shine * (1 - 0.7 * hair.curl)) * np.exp(-(((radius - 0.95) / 0.3) ** 2))
+    volume = np.clip(1.12 - 0.16 * radius, 0.55, 1.1)
+    gain = np.exp(0.2 * mixed + shine * (0.7 + 0.5 * mixed)) * shade * volume
+    return cv2.merge([gain * np.float32(c) + 14 * shine for c in look.hair])

@@ -1,0 +1,259 @@
+"""How fast faces are drawn, whether drawing leaks memory, and how near the faces come to real ones in the eyes of dlib.
+
+    python benchmarks/drawn_faces.py [--only speed memory dlib] [--faces 2000] [--frontal 300] [--workers N] [--seed 0]
+    python benchmarks/drawn_faces.py --only --sheets FOLDER
+
+Claimed: drawing keeps every core busy, and memory does not grow however many faces are drawn. Shown without a promise:
+the share of faces that a detector trained on photographs finds, and how far its landmarks lie from ours. `--sheets`
+writes contact sheets of the same 64 faces: pictures, pictures under their label maps, pictures with their 68 landmarks.
+Speeds are medians of interleaved rounds; look at the ratios, absolute figures are this machine's. Memory needs Linux.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import multiprocessing
+import os
+import re
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import cv2
+import dlib
+import numpy as np
+from PIL import Image
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from datamodules.labels import LAPA
+from datamodules.synthesis.faces import DrawnFace, FaceScene, draw_face, render, sample_scene
+
+ROUNDS = 5
+PER_ROUND = 12  # faces on one core
+PER_PROCESS = 24  # faces a round hands to each process
+SIZES = (128, 256, 512)
+SIZE = 256
+MEMORY_SIZE = 128  # many faces matter more than large ones
+WARM_UP = 100  # faces until all buffers that are kept have been made
+ROWS = 8  # of a contact sheet; as many columns
+LIMITS = {"yaw": 20, "pitch": 12, "roll": 15}  # degrees that still count as nearly frontal
+NOSE_TIP, LEFT_EYE, RIGHT_EYE = 30, slice(36, 42), slice(42, 48)
+GROUPS = {
+    "jaw": slice(17),
+    "brows": slice(17, 27),
+    "nose": slice(27, 36),
+    "eyes": slice(36, 48),
+    "mouth": slice(48, 68),
+    "all": slice(68),
+}
+
+
+def table(title: str, *columns: str) -> Table:
+    """An empty table; all columns but the first are numbers."""
+    result = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
+    for index, column in enumerate(columns):
+        result.add_column(column, justify="right" if index else "left")
+    return result
+
+
+def pool(workers: int) -> ProcessPoolExecutor:
+    """Fresh processes that keep to one thread each."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,))
+
+
+def draw_one(seed: tuple[int, int]) -> None:
+    draw_face(np.random.default_rng(seed), SIZE)
+
+
+def rates(ways: dict[str, tuple[int, Callable[[], None]]]) -> dict[str, float]:
+    """Name -> (faces it draws, how) to name -> faces per second, after an untimed round."""
+    rounds = []
+    for _ in range(1 + ROUNDS):
+        row = {}
+        for name, (count, draw) in ways.items():
+            start = time.perf_counter()
+            draw()
+            row[name] = count / (time.perf_counter() - start)
+        rounds.append(row)
+    return {name: statistics.median(row[name] for row in rounds[1:]) for name in ways}
+
+
+def speed(workers: int, seed: int) -> list[Table]:
+    """Faces per second by size on one core, and with one and with all processes."""
+
+    def on_one_core(size: int) -> Callable[[], None]:
+        def draw() -> None:
+            for index in range(PER_ROUND):
+                draw_face(np.random.default_rng((seed, index)), size)
+
+        return draw
+
+    by_size = table("Drawing on one core", "size", "faces/s", "ms per face")
+    for name, rate in rates({f"{size} px": (PER_ROUND, on_one_core(size)) for size in SIZES}).items():
+        by_size.add_row(name, f"{rate:.1f}", f"{1000 / rate:.1f}")
+
+    def in_processes(pool: ProcessPoolExecutor, count: int) -> Callable[[], None]:
+        def draw() -> None:
+            for _ in pool.map(draw_one, [(seed, index) for index in range(count)]):
+                pass
+
+        return draw
+
+    with pool(1) as one, pool(workers) as many:
+        ways = {
+            "1": (PER_PROCESS, in_processes(one, PER_PROCESS)),
+            f"{workers} (all)": (workers * PER_PROCESS, in_processes(many, workers * PER_PROCESS)),
+        }
+        found = rates(ways)
+    by_processes = table(f"Drawing at {SIZE} px in processes", "processes", "faces/s", "ratio")
+    for name, rate in found.items():
+        by_processes.add_row(name, f"{rate:.1f}", f"{rate / found['1']:.2f} x")
+    return [by_size, by_processes]
+
+
+def resident() -> dict[str, float]:
+    """What this process holds in memory, now and at most so far, in MiB."""
+    status = Path("/proc/self/status").read_text()
+    # Not ru_maxrss: a process inherits that from the one that started it.
+    kinds = {"now": "VmRSS", "peak": "VmHWM"}
+    return {name: int(re.findall(rf"{key}:\s+(\d+) kB", status)[0]) / 1024 for name, key in kinds.items()}
+
+
+def draw_many(faces: int, seed: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Memory after a warm-up, and after `faces` further ones."""
+    rng = np.random.default_rng(seed)
+    for _ in range(WARM_UP):
+        draw_face(rng, MEMORY_SIZE)
+    before = resident()
+    for _ in range(faces):
+        draw_face(rng, MEMORY_SIZE)
+    return before, resident()
+
+
+def memory(faces: int, seed: int) -> list[Table]:
+    """How much a process of its own grows over many faces."""
+    title = f"Memory in MiB over {faces} faces at {MEMORY_SIZE} px"
+    result = table(title, "resident", f"after {WARM_UP}", f"after {faces} more", "growth")
+    with pool(1) as one:
+        before, after = one.submit(draw_many, faces, seed).result()
+    for name in before:
+        growth = f"{after[name] - before[name]:+.1f}"
+        result.add_row(name, f"{before[name]:.1f}", f"{after[name]:.1f}", growth)
+    return [result]
+
+
+def landmark_model() -> str:
+    """dlib's predictor of 68 landmarks, as a file; the package around it needs pkg_resources, so it is not imported."""
+    files = importlib.metadata.files("face_recognition_models") or []
+    return next(str(file.locate()) for file in files if file.name == "shape_predictor_68_face_landmarks.dat")
+
+
+def frontal(rng: np.random.Generator, count: int) -> list[FaceScene]:
+    """The next scenes that show a face from nearly in front."""
+    scenes: list[FaceScene] = []
+    while len(scenes) < count:
+        scene = sample_scene(rng)
+        if all(abs(getattr(scene.pose, angle)) <= limit for angle, limit in LIMITS.items()):
+            scenes.append(scene)
+    return scenes
+
+
+def deviations(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """From our to their landmarks, (68, 2) each: complex (68,), outwards from the middle of the face + i downwards.
+
+    The line of our eyes is level, and their distance the unit.
+    """
+    own, other = (points[:, 0] + 1j * points[:, 1] for points in (ours, theirs))
+    left, right = own[LEFT_EYE].mean(), own[RIGHT_EYE].mean()
+    away = (other - own) / (right - left)
+    side = np.sign(((own - (left + right) / 2) / (right - left)).real)
+    return side * away.real + 1j * away.imag
+
+
+def realism(count: int, seed: int) -> list[Table | str]:
+    """How many nearly frontal faces dlib finds, and how far its landmarks are from ours on those."""
+    detect, predict = dlib.get_frontal_face_detector(), dlib.shape_predictor(landmark_model())
+    found = []
+    for scene in frontal(np.random.default_rng(seed), count):
+        face = render(scene, SIZE)
+        tip = dlib.point(*(int(value) for value in np.rint(face.landmarks_68[NOSE_TIP])))
+        box = next((box for box in detect(face.image, 1) if box.contains(tip)), None)
+        if box is not None:
+            theirs = np.array([(point.x, point.y) for point in predict(face.image, box).parts()])
+            found.append(deviations(face.landmarks_68, theirs))
+    angles = ", ".join(f"{angle} ±{limit}°" for angle, limit in LIMITS.items())
+    seen = f"{len(found)} of {count} faces ({100 * len(found) / count:.1f} %)"
+    seen = f"dlib finds {seen} from nearly in front ({angles}) at {SIZE} px.\n"
+    if not found:
+        return [seen]
+    title = "From our landmarks to dlib's, % of the distance of the eyes"
+    away = table(title, "landmarks", "mean distance", "outwards", "downwards")
+    for name, rows in GROUPS.items():
+        part = 100 * np.stack(found)[:, rows]
+        away.add_row(name, f"{abs(part).mean():.1f}", f"{part.real.mean():+.1f}", f"{part.imag.mean():+.1f}")
+    return [seen, away]
+
+
+def sheet(pictures: list[np.ndarray]) -> Image.Image:
+    """Pictures of one size (H, W, 3) as a square of rows."""
+    rows = [np.concatenate(pictures[start : start + ROWS], axis=1) for start in range(0, len(pictures), ROWS)]
+    return Image.fromarray(np.concatenate(rows))
+
+
+def with_labels(face: DrawnFace) -> np.ndarray:
+    return cv2.addWeighted(face.image, 0.5, LAPA.colorize(face.label), 0.5, 0)
+
+
+def with_landmarks(face: DrawnFace) -> np.ndarray:
+    picture, bits = face.image.copy(), 4  # positions are given in 1/16 pixels
+    for point in np.rint(face.landmarks_68 * 2**bits).astype(int).tolist():
+        cv2.circle(picture, point, 20, (0, 255, 0), -1, cv2.LINE_AA, bits)
+    return picture
+
+
+def write_sheets(folder: Path, seed: int) -> None:
+    """The same faces at each size."""
+    rng = np.random.default_rng(seed)
+    scenes = [sample_scene(rng) for _ in range(ROWS * ROWS)]
+    folder.mkdir(parents=True, exist_ok=True)
+    for size, ending in ((128, "png"), (512, "jpg")):
+        faces = [render(scene, size) for scene in scenes]
+        sheet([face.image for face in faces]).save(folder / f"faces-{size}.{ending}")
+        sheet([with_labels(face) for face in faces]).save(folder / f"labels-{size}.{ending}")
+    sheet([with_landmarks(render(scene, SIZE)) for scene in scenes]).save(folder / f"landmarks-{SIZE}.png")
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    sections = ("speed", "memory", "dlib")
+    arguments.add_argument(
+        "--only", nargs="*", choices=sections, default=sections, help="what to measure; all if absent"
+    )
+    arguments.add_argument("--faces", type=int, default=2000, help="faces drawn while memory is watched")
+    arguments.add_argument("--frontal", type=int, default=300, help="faces shown to dlib")
+    arguments.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that draw at once")
+    arguments.add_argument("--sheets", type=Path, help="write contact sheets to this folder")
+    arguments.add_argument("--seed", type=int, default=0)
+    choice = arguments.parse_args()
+    cv2.setNumThreads(1)
+    measures: dict[str, Callable[[], Sequence[Table | str]]] = {
+        "speed": lambda: speed(choice.workers, choice.seed),
+        "memory": lambda: memory(choice.faces, choice.seed),
+        "dlib": lambda: realism(choice.frontal, choice.seed),
+    }
+    for name in sections:
+        if name in choice.only:
+            Console().print(*measures[name]())
+    if choice.sheets:
+        write_sheets(choice.sheets, choice.seed)
+        print(f"contact sheets in {choice.sheets}")
+
+
+if __name__ == "__main__":
+    main()
