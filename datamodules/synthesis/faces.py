@@ -193,7 +193,7 @@ class _Painter:
 
     def _necklace(self, trunk: Projection, neck: float, base: float) -> None:
         """A chain or a row of pearls; the neck's own mask runs on beneath it, as annotators draw it."""
-        canvas, rng, pearls = self.canvas, self.rng, self.scene.look.necklace == "pearls"
+        canvas, rng, pearls = self.canvas, self._own_random("necklace"), self.scene.look.necklace == "pearls"
         t = np.linspace(-1, 1, 33)
         drop = rng.uniform(0.15, 0.5)
         curve = trunk(np.stack([t * (neck + 0.12), base - 0.1 + drop * (1 - t**2) ** 0.8, 0.1 + 0 * t], axis=-1))
@@ -436,7 +436,7 @@ class _Painter:
         self.canvas.keep("eye_g", glass | rims, dark)
 
     def _ear_rings(self) -> None:
-        kind, rng = self.scene.look.ear_rings, self.rng
+        kind, rng = self.scene.look.ear_rings, self._own_random("ear-rings")
         if kind == "none":
             return
         mask = np.zeros_like(self.canvas.label)
@@ -462,7 +462,7 @@ class _Painter:
 
     def _hand(self) -> None:
         """A hand before the face: it hides what is behind it and is labelled background."""
-        where, rng = self.scene.hand, self.rng
+        where, rng = self.scene.hand, self._own_random("hand")
         if where == "none":
             return
         s, u = rng.choice([-1, 1]), self.unit
@@ -502,6 +502,10 @@ class _Painter:
             for of in (landmarks_106, landmarks_68)
         )
         return DrawnFace(image, self.canvas.voted_label(), points, points_68, self.canvas.part_masks())
+
+    def _own_random(self, part: str) -> np.random.Generator:
+        """For what can be put on and off: the rest of the picture does not change with it."""
+        return np.random.default_rng([self.scene.texture_seed, *part.encode()])
 
     def _soft(self, polygon: np.ndarray, blur: float) -> np.ndarray:
         """A polygon (N, 2) as a field float32 (size, size) in 0..1, blurred by `blur` head units."""

@@ -153,13 +153,18 @@ def nose_curves(shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def relief(scene: FaceScene, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """How far brow, sockets, cheeks, nose, lips and chin stand out of the egg at x and y, of one shape; head units."""
+    """How far brow, sockets, cheeks, nose, lips and chin stand out of the egg, in head units.
+
+    x is (rows, columns) and y (rows, 1), both float32; so is what is returned, (rows, columns).
+    """
     shape, act, look = scene.shape, scene.expression, scene.look
     n, w, d, e, m = shape.nose_length, shape.nose_width, shape.nose_depth, shape.eye_spacing, mouth_level(scene)
     aside, laugh, low = np.abs(x), max(act.smile, 0), m + act.gap
 
     def bump(height: float, across: Any, cx: float, cy: float, sx: float, sy: float) -> np.ndarray:
-        return height * np.exp(-(((across - cx) / sx) ** 2) - ((y - cy) / sy) ** 2)
+        return np.exp(-(((across - np.float32(cx)) * np.float32(1 / sx)) ** 2)) * (
+            height * np.exp(-(((y - cy) / sy) ** 2))
+        )
 
     z = bump(0.025 + 0.045 * look.masculine, aside, e - 0.12, -0.24, 0.3, 0.1)  # brow ridge
     z += bump(-0.1, aside, e, -0.03, 0.24, 0.14) + bump(-0.07, aside, 0.2, -0.02, 0.08, 0.12)  # sockets

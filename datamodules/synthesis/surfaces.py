@@ -39,14 +39,13 @@ def shading(scene: FaceScene, project: Projection, size: int) -> tuple[np.ndarra
 
 
 def _face_points(scene: FaceScene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """x, y (ROWS, COLUMNS) and points (ROWS, COLUMNS, 3) of the face with its relief, from the crown to the chin."""
+    """x (ROWS, COLUMNS), y (ROWS, 1) and points (ROWS, COLUMNS, 3) of the face with its relief, from crown to chin."""
     shape = scene.shape
     y = _TOP + (shape.chin - _TOP) * np.sin(np.linspace(0, np.pi / 2, ROWS))[:, None]
     y = 0.5 * (y + np.linspace(_TOP, shape.chin, ROWS)[:, None])
     x = face_width(shape, y) * np.sin(np.linspace(-np.pi / 2, np.pi / 2, COLUMNS))
-    y = np.broadcast_to(y, x.shape)
     points = on_face(shape, x, y)
-    points[..., 2] += relief(scene, x, y)
+    points[..., 2] += relief(scene, x.astype(np.float32), y.astype(np.float32))
     return x, y, points
 
 
@@ -54,9 +53,9 @@ def _normals(points: np.ndarray) -> np.ndarray:
     """Unit normals float32 (ROWS, COLUMNS, 3) towards the viewer."""
     points = points.astype(np.float32)
     down, across = np.gradient(points, axis=0), np.gradient(points, axis=1)
-    normal = np.cross(across, down)
-    normal /= np.sqrt((normal**2).sum(-1, keepdims=True)) + 1e-9
-    return normal
+    (a, b, c), (d, e, f) = np.moveaxis(across, -1, 0), np.moveaxis(down, -1, 0)
+    x, y, z = b * f - c * e, c * d - a * f, a * e - b * d
+    return cv2.merge([x, y, z]) / (np.sqrt(x * x + y * y + z * z) + np.float32(1e-9))[..., None]
 
 
 def _reflected(normal: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +100,8 @@ def _flush(scene: FaceScene, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _egg(scene: FaceScene, project: Projection, size: int) -> np.ndarray:
     """Light on an egg about the size of the head, float32 (size, size)."""
-    light, at = scene.light, (np.arange(size, dtype=np.float32) + 0.5) * SUPERSAMPLING
+    light, coarse = scene.light, -(-size // 4)
+    at = (np.arange(coarse, dtype=np.float32) + 0.5) * (SUPERSAMPLING * size / coarse)
     centre = project(np.array([[0, 0.1, 0]]))[0].astype(np.float32)
     unit = np.float32(project.scale)
     u, v = np.meshgrid((at - centre[0]) / (1.3 * unit), (at - centre[1]) / (1.9 * unit))
@@ -109,7 +109,8 @@ def _egg(scene: FaceScene, project: Projection, size: int) -> np.ndarray:
     u, v = u / far, v / far
     x, y, z = light.direction.astype(np.float32)
     facing = u * x + v * y + np.sqrt(np.maximum(1 - u * u - v * v, 0)) * z
-    return np.float32(light.ambient) + np.float32(1.05 - light.ambient) * np.maximum((facing + 0.2) / 1.2, 0)
+    lit = np.float32(light.ambient) + np.float32(1.05 - light.ambient) * np.maximum((facing + 0.2) / 1.2, 0)
+    return cv2.resize(lit, (size, size))
 
 
 def _grid_triangles() -> np.ndarray:
