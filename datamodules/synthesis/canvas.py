@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -16,6 +17,57 @@ import numpy as np
 
 SUPERSAMPLING = 2
 SOFTNESS = 4  # light, relief and beards are smooth: they are computed on a grid this many times coarser than the masks
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Where a part lies: 0 and 255 in a window of the canvas, whose corner (x, y) and size are even.
+
+    Windows keep the cost of an eye to that of an eye. `a & b` is what both cover, `a | b` what either covers, `a - b`
+    what `a` alone covers.
+    """
+
+    pixels: np.ndarray
+    x: int
+    y: int
+
+    @property
+    def box(self) -> tuple[slice, slice]:
+        """The window, as an index into a whole canvas."""
+        height, width = self.pixels.shape
+        return np.s_[self.y : self.y + height, self.x : self.x + width]
+
+    def __and__(self, other: Mask) -> Mask:
+        mine, theirs, x, y = self._common(other)
+        return Mask(cv2.bitwise_and(mine, theirs) if mine.size else mine, x, y)
+
+    def __sub__(self, other: Mask) -> Mask:
+        left = self.pixels.copy()
+        mine, theirs, x, y = self._common(other)
+        if mine.size:
+            part = left[y - self.y : y - self.y + mine.shape[0], x - self.x : x - self.x + mine.shape[1]]
+            part[...] = cv2.subtract(mine, theirs)
+        return Mask(left, self.x, self.y)
+
+    def __or__(self, other: Mask) -> Mask:
+        x, y = min(self.x, other.x), min(self.y, other.y)
+        right = max(mask.x + mask.pixels.shape[1] for mask in (self, other))
+        low = max(mask.y + mask.pixels.shape[0] for mask in (self, other))
+        pixels = np.zeros((low - y, right - x), np.uint8)
+        for mask in (self, other):
+            if mask.pixels.size:
+                pixels[mask.y - y :, mask.x - x :][: mask.pixels.shape[0], : mask.pixels.shape[1]] |= mask.pixels
+        return Mask(pixels, x, y)
+
+    def _common(self, other: Mask) -> tuple[np.ndarray, np.ndarray, int, int]:
+        """Both masks' pixels in the window that they share, and its corner."""
+        x, y = max(self.x, other.x), max(self.y, other.y)
+        right = min(mask.x + mask.pixels.shape[1] for mask in (self, other))
+        low = min(mask.y + mask.pixels.shape[0] for mask in (self, other))
+        if right <= x or low <= y:
+            return np.zeros((0, 0), np.uint8), np.zeros((0, 0), np.uint8), x, y
+        mine, theirs = (m.pixels[y - m.y : low - m.y, x - m.x : right - m.x] for m in (self, other))
+        return mine, theirs, x, y
 
 
 class Canvas:
@@ -31,56 +83,74 @@ class Canvas:
         self.label = np.zeros((side, side), np.uint8)
         self.parts: dict[str, np.ndarray] = {}
 
-    def mask(self, *polygons: np.ndarray) -> np.ndarray:
-        """Union of polygons (N, 2), in canvas pixels, as a mask of 0 and 255; nothing is smoothed."""
-        mask = np.zeros((self.side, self.side), np.uint8)
-        for polygon in polygons:
-            cv2.fillPoly(mask, [_fixed_point(polygon)], 255, shift=4)
+    def mask(self, *polygons: np.ndarray) -> Mask:
+        """Union of polygons (N, 2), in canvas pixels; nothing is smoothed."""
+        fixed = [_fixed_point(polygon) for polygon in polygons]
+        mask = self._window(np.concatenate(fixed), 1)
+        if mask.pixels.size:
+            for polygon in fixed:
+                cv2.fillPoly(mask.pixels, [polygon - (16 * mask.x, 16 * mask.y)], 255, shift=4)
         return mask
 
-    def lines(self, curves: Sequence[np.ndarray] | np.ndarray, width: float, closed: bool = False) -> np.ndarray:
-        """Curves (N, 2), in canvas pixels as is their `width`, as a mask of 0 and 255."""
-        mask = np.zeros((self.side, self.side), np.uint8)
+    def lines(self, curves: Sequence[np.ndarray] | np.ndarray, width: float, closed: bool = False) -> Mask:
+        """Curves (N, 2), in canvas pixels as is their `width`."""
         fixed = list(_fixed_point(curves)) if isinstance(curves, np.ndarray) else [_fixed_point(c) for c in curves]
-        cv2.polylines(mask, fixed, closed, 255, max(1, round(width)), shift=4)
+        thickness = max(1, round(width))
+        mask = self._window(np.concatenate(fixed), thickness)
+        if mask.pixels.size:
+            corner = np.array([16 * mask.x, 16 * mask.y], np.int32)
+            cv2.polylines(mask.pixels, [curve - corner for curve in fixed], closed, 255, thickness, shift=4)
         return mask
 
-    def paint(self, mask: np.ndarray, colour: Any, label: int | None = None, alpha: Any = 1.0, gain: Any = 1.0) -> None:
+    def ellipses(self, boxes: Sequence[tuple[np.ndarray, float, float]], width: float | None = None) -> Mask:
+        """Upright ellipses: middle, half width and half height in canvas pixels; filled, or rims of a `width`."""
+        turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+        rings = [middle + np.stack([a * np.cos(turn), b * np.sin(turn)], axis=-1) for middle, a, b in boxes]
+        return self.mask(*rings) if width is None else self.lines(rings, width, closed=True)
+
+    def _window(self, fixed: np.ndarray, margin: int) -> Mask:
+        """An empty mask about points (N, 2) in sixteenths of a pixel."""
+        x, y, width, height = cv2.boundingRect(fixed)
+        ends = ((x >> 4) - margin, (y >> 4) - margin, (x + width >> 4) + margin + 3, (y + height >> 4) + margin + 3)
+        x, y, right, low = (min(max(end, 0), self.side) // 2 * 2 for end in ends)
+        return Mask(np.zeros((max(low - y, 0), max(right - x, 0)), np.uint8), x, y)
+
+    def paint(self, mask: Mask, colour: Any, label: int | None = None, alpha: Any = 1.0, gain: Any = 1.0) -> None:
         """Lays a colour (3,) or a picture (size, size, 3), times `gain`, over the mask.
 
         `gain` and `alpha` are numbers or fields (size, size). Without `label` the labels beneath stay.
         """
-        x, y, w, h = cv2.boundingRect(mask)
-        if w == 0:
+        height, width = mask.pixels.shape
+        if not mask.pixels.size:
             return
         if label is not None:
-            self.label[y : y + h, x : x + w][mask[y : y + h, x : x + w] > 0] = label
-        x, y, right, low = x // 2, y // 2, (x + w + 1) // 2, (y + h + 1) // 2
-        box = np.s_[y:low, x:right]
-        covered = cv2.resize(
-            mask[2 * y : 2 * low, 2 * x : 2 * right], (right - x, low - y), interpolation=cv2.INTER_AREA
-        )
+            self.label[mask.box][mask.pixels > 0] = label
+        x, y, width, height = mask.x // 2, mask.y // 2, width // 2, height // 2
+        box = np.s_[y : y + height, x : x + width]
+        covered = cv2.resize(mask.pixels, (width, height), interpolation=cv2.INTER_AREA)
         opacity = covered * np.float32(1 / 255)
         opacity *= alpha[box] if isinstance(alpha, np.ndarray) else np.float32(alpha)
-        beneath = self.rgb[box]
         if np.ndim(colour) == 3 and not isinstance(gain, np.ndarray):
             source = colour[box] if gain == 1.0 else colour[box] * np.float32(gain)
         else:
             gains = gain[box] if isinstance(gain, np.ndarray) else np.full(opacity.shape, gain, np.float32)
-            source = (
-                cv2.merge([gains] * 3) * colour[box]
-                if np.ndim(colour) == 3
-                else cv2.merge([gains * np.float32(c) for c in colour])
-            )
-        self.rgb[box] = cv2.blendLinear(beneath, source, 1 - opacity, opacity)
+            if np.ndim(colour) == 3:
+                source = cv2.merge([gains] * 3) * colour[box]
+            else:
+                source = cv2.merge([gains * np.float32(c) for c in colour])
+        self.rgb[box] = cv2.blendLinear(self.rgb[box], source, 1 - opacity, opacity)
 
-    def keep(self, part: str, mask: np.ndarray, hides: Iterable[str] = ()) -> None:
+    def keep(self, part: str, mask: Mask, hides: Iterable[str] = ()) -> None:
         """Adds a mask to a part's own, and takes it away from the parts that it `hides`."""
+        if not mask.pixels.size:
+            return
         for hidden in hides:
             if hidden in self.parts:
-                self.parts[hidden] = cv2.subtract(self.parts[hidden], mask)
+                beneath = self.parts[hidden][mask.box]
+                cv2.subtract(beneath, mask.pixels, dst=beneath)
         if part:
-            self.parts[part] = cv2.bitwise_or(self.parts[part], mask) if part in self.parts else mask
+            own = self.parts.setdefault(part, np.zeros((self.side, self.side), np.uint8))[mask.box]
+            own |= mask.pixels
 
     def voted_label(self) -> np.ndarray:
         """Labels uint8 (size, size): the most frequent id of each pixel's samples."""

@@ -13,7 +13,17 @@ import cv2
 import numpy as np
 
 from datamodules.labels import LAPA
-from datamodules.synthesis.canvas import SUPERSAMPLING, Canvas, SoftGrid, hull, noise, roughened, rounded, sensor_noise
+from datamodules.synthesis.canvas import (
+    SUPERSAMPLING,
+    Canvas,
+    Mask,
+    SoftGrid,
+    hull,
+    noise,
+    roughened,
+    rounded,
+    sensor_noise,
+)
 from datamodules.synthesis.head import (
     Projection,
     face_mesh,
@@ -144,11 +154,11 @@ class _Painter:
         cap = roughened(rng, hull(self.project(skull(hair.thickness))), hair.roughness)
         self._lay_hair(self.canvas.mask(cap) | self._strands(cap), 1.0)
 
-    def _lay_hair(self, mask: np.ndarray, gain: Any, hides: Sequence[str] = ()) -> None:
+    def _lay_hair(self, mask: Mask, gain: Any, hides: Sequence[str] = ()) -> None:
         self.canvas.paint(mask, self.hair, HAIR, gain=gain)
         self.canvas.keep("hair", mask, hides)
 
-    def _strands(self, edge: np.ndarray) -> np.ndarray:
+    def _strands(self, edge: np.ndarray) -> Mask:
         """Single hairs that leave the outline (N, 2) of a head of hair, as a mask."""
         hair, rng = self.scene.hair, self.rng
         count = int(70 + 160 * hair.curl)
@@ -198,10 +208,7 @@ class _Painter:
         drop = rng.uniform(0.15, 0.5)
         curve = trunk(np.stack([t * (neck + 0.12), base - 0.1 + drop * (1 - t**2) ** 0.8, 0.1 + 0 * t], axis=-1))
         if pearls:
-            radius = max(1, round(0.035 * self.unit))
-            mask = np.zeros_like(canvas.label)
-            for x, y in curve:
-                cv2.circle(mask, (round(x), round(y)), radius, 255, -1)
+            mask = canvas.ellipses([(middle, 0.035 * self.unit, 0.035 * self.unit) for middle in curve])
         else:
             mask = canvas.lines([curve], 0.025 * self.unit)
         metal = (236, 228, 214) if pearls else ((212, 176, 92) if rng.random() < 0.6 else (200, 202, 208))
@@ -376,7 +383,7 @@ class _Painter:
         x = np.array([0.7, 0.84, 0.9, 0.92, 1.0, 1.0]) * edge
         return self.project(rounded(on_face(shape, side * x, y, 0.03), 1))
 
-    def _baby_hair(self, roots: np.ndarray) -> np.ndarray:
+    def _baby_hair(self, roots: np.ndarray) -> Mask:
         """Short hairs about the hairline (N, 2), as a mask."""
         start = roots[self.rng.integers(0, len(roots), 90)] + self.rng.normal(0, 0.02 * self.unit, (90, 2))
         end = start + self.unit * self.rng.normal(0, 1, (90, 2)) * (0.05, 0.03) + (0, 0.05 * self.unit)
@@ -439,23 +446,14 @@ class _Painter:
         kind, rng = self.scene.look.ear_rings, self._own_random("ear-rings")
         if kind == "none":
             return
-        mask = np.zeros_like(self.canvas.label)
-        size = rng.uniform(0.05, 0.16) if kind != "studs" else 0.035
-        for s in (-1, 1):
-            if s * self.scene.pose.yaw > 20:  # behind the head
-                continue
-            lobe = self.project(np.array([[s * 1.0, 0.55, -0.05]]))[0]
-            if kind == "hoops":
-                box = (
-                    (lobe + np.array([0, size * self.unit])).tolist(),
-                    (1.5 * size * self.unit, 2.2 * size * self.unit),
-                    0,
-                )
-                cv2.ellipse(mask, box, 255, max(1, round(0.03 * self.unit)))
-            else:
-                box = (lobe + np.array([0, size * self.unit])).tolist(), (size * self.unit, 2 * size * self.unit), 0
-                cv2.ellipse(mask, box, 255, -1)
-        mask &= ~self.face
+        size = self.unit * (rng.uniform(0.05, 0.16) if kind != "studs" else 0.035)
+        lobes = [self.project(np.array([[s, 0.55, -0.05]]))[0] for s in (-1, 1) if s * self.scene.pose.yaw <= 20]
+        if kind == "hoops":
+            rings = [(lobe + np.array([0, size]), 0.75 * size, 1.1 * size) for lobe in lobes]
+            mask = self.canvas.ellipses(rings, 0.03 * self.unit)
+        else:
+            mask = self.canvas.ellipses([(lobe + np.array([0, size]), 0.5 * size, size) for lobe in lobes])
+        mask -= self.face
         metal = ((218, 182, 96), (206, 208, 214), any_colour(rng))[rng.integers(3)]
         self.canvas.paint(mask, metal, BACKGROUND, gain=self.half_shade * np.exp(0.3 * self.grain))
         self.canvas.keep("ear_r", mask)
