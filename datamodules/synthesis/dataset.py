@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import multiprocessing
 import shutil
@@ -14,14 +13,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
+from datamodules.synthesis.published import LAYOUTS, Layout, write_whole
 from engine.errors import ConfigError, DataError
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Raised by hand whenever the same seed would give other bytes, in any module of this package."""
 
-LAYOUTS = ("lapa",)
-SPLITS = ("train", "val", "test")
-JPEG_QUALITY = 92
 PARAMETERS_FILE = "dataset.json"
 
 
@@ -29,33 +26,21 @@ PARAMETERS_FILE = "dataset.json"
 class _Job:
     """One face of a data set: drawn from (seed, index) alone, so neither order nor workers matter."""
 
-    root: Path
+    layout: Layout
     index: int
-    count: int
     size: int
-    seed: int
-
-    @property
-    def split(self) -> str:
-        """80 % train, 10 % val, 10 % test, in the order of the indices; each has at least one face."""
-        held_out = self.count // 10
-        return SPLITS[(self.index >= self.count - 2 * held_out) + (self.index >= self.count - held_out)]
-
-    def file(self, folder: str, ending: str) -> Path:
-        """Where this face's image, label or landmarks lie."""
-        return self.root / self.split / folder / f"drawn_{self.index:06d}{ending}"
 
 
 def write_drawn_faces(out: Path, *, layout: str, count: int, size: int, seed: int, workers: int) -> None:
-    """Draws `count` labelled faces into `out`, in the layout in which LaPa is published.
+    """Draws `count` labelled faces into `out`, in a published layout (`datamodules.synthesis.published`).
 
-    `out/{train,val,test}/{images/*.jpg, labels/*.png, landmarks/*.txt}` and `out/dataset.json`. Everything is
-    built in `<out>.partial` beside it and renamed at the very end; a second call after an interruption draws only
-    what is missing, a call for what is there already does nothing.
+    Everything is built in `<out>.partial` beside it and renamed at the very end; a second call after an interruption
+    draws only what is missing, a call for what is there already does nothing. `out/dataset.json` says that the faces
+    are drawn, and how.
 
     Args:
         out: folder of the data set; must not exist, or hold a data set of the same parameters.
-        layout: "lapa".
+        layout: "lapa", "celebamask_hq" or "celeba".
         count: number of faces, at least 10; 80 % train, 10 % val, 10 % test.
         size: width and height in pixels, at least 32.
         seed: 0 or more; face i depends on (seed, i) only.
@@ -73,9 +58,11 @@ def write_drawn_faces(out: Path, *, layout: str, count: int, size: int, seed: in
         console.print(f"{out}: {count} drawn faces are there already", soft_wrap=True, highlight=False)
         return
     partial = out.with_name(out.name + ".partial")
-    _open_partial(partial, parameters)
-    jobs = [_Job(partial, index, count, size, seed) for index in range(count)]
-    _draw([job for job in jobs if not job.file("labels", ".png").exists()], workers, console)
+    to = LAYOUTS[layout](partial, count, seed)
+    _open_partial(partial, parameters, to.folders())
+    missing = [index for index in range(count) if not to.last_file(index).exists()]
+    _draw([_Job(to, index, size) for index in missing], workers, console)
+    to.finish()
     if out.exists():  # an empty folder: not every system lets a rename take its place
         out.rmdir()
     partial.replace(out)
@@ -119,7 +106,7 @@ def _in_words(parameters: dict[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in parameters.items())
 
 
-def _open_partial(partial: Path, parameters: dict[str, Any]) -> None:
+def _open_partial(partial: Path, parameters: dict[str, Any], folders: list[Path]) -> None:
     """Makes the folder in which to build; what an earlier call left there stays if it was building the same."""
     if _parameters_in(partial) != parameters:
         # Only what says that it was drawn here is ours to delete.
@@ -127,10 +114,9 @@ def _open_partial(partial: Path, parameters: dict[str, Any]) -> None:
             raise DataError(f"{partial} is in the way and was not written here: move it away")
         shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True, exist_ok=True)
-    _write(partial / PARAMETERS_FILE, (json.dumps(parameters, indent=2) + "\n").encode())
-    for split in SPLITS:
-        for folder in ("images", "labels", "landmarks"):
-            (partial / split / folder).mkdir(parents=True, exist_ok=True)
+    write_whole(partial / PARAMETERS_FILE, (json.dumps(parameters, indent=2) + "\n").encode())
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def _draw(jobs: list[_Job], workers: int, console: Console) -> None:
@@ -153,25 +139,11 @@ def _draw(jobs: list[_Job], workers: int, console: Console) -> None:
 
 
 def _write_face(job: _Job) -> None:
-    """Draws one face; its label is written last, so a label stands for a whole face."""
     import cv2  # here, because whether a data set is complete must be told without these imports
     import numpy as np
-    from PIL import Image
 
-    from datamodules.synthesis.faces import draw_face
+    from datamodules.synthesis import faces
 
     cv2.setNumThreads(1)  # the processes share the cores already
-    face = draw_face(np.random.default_rng([job.seed, job.index]), job.size)
-    Image.fromarray(face.image).save(job.file("images", ".jpg"), quality=JPEG_QUALITY)
-    points = "\n".join(f"{x:.3f} {y:.3f}" for x, y in face.landmarks)
-    job.file("landmarks", ".txt").write_text(f"{len(face.landmarks)}\n{points}\n")
-    png = io.BytesIO()
-    Image.fromarray(face.label).save(png, format="PNG")
-    _write(job.file("labels", ".png"), png.getvalue())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes a file so that it is either whole or not there."""
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
+    face = faces.draw_face(np.random.default_rng([job.layout.seed, job.index]), job.size)
+    job.layout.write(job.index, face)

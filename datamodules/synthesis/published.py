@@ -1,0 +1,207 @@
+"""The published layouts that drawn faces are written in, to the byte format: LaPa, CelebAMask-HQ, CelebA.
+
+Each layout says which folders it has, which file of a face is written last (it stands for the whole face), how a face
+becomes files, and which list files are made of them in the end. Besides what is published, each keeps the 68
+landmarks of iBUG and dlib in folders `landmarks_68`, as text like LaPa's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from datamodules.synthesis.faces import DrawnFace
+
+SPLITS = ("train", "val", "test")
+JPEG_QUALITY = 92
+FACES_PER_FOLDER = 2000
+"""CelebAMask-HQ keeps the part masks of so many faces in one folder."""
+LARGEST_MASK = 512
+"""Pixels. CelebAMask-HQ's masks are half as wide as its pictures of 1024; smaller pictures keep theirs whole."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A data set of `count` faces at `root`; `seed` fixes what a layout shuffles."""
+
+    root: Path
+    count: int
+    seed: int
+
+    default_folder: ClassVar[str]
+
+    def split(self, index: int) -> str:
+        """80 % train, 10 % val, 10 % test, in the order of the indices; each has at least one face."""
+        held_out = self.count // 10
+        return SPLITS[(index >= self.count - 2 * held_out) + (index >= self.count - held_out)]
+
+    def folders(self) -> list[Path]:
+        """All folders that files go to."""
+        raise NotImplementedError
+
+    def last_file(self, index: int) -> Path:
+        """The file of a face that is written when all its others are."""
+        raise NotImplementedError
+
+    def write(self, index: int, face: DrawnFace) -> None:
+        """Writes one face."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Writes the list files, from the files of the faces."""
+
+
+class LaPa(Layout):
+    """`{train,val,test}/{images/*.jpg, labels/*.png, landmarks/*.txt}`: ids 0..10 and 106 landmarks."""
+
+    default_folder = "LaPa"
+
+    def folders(self) -> list[Path]:
+        kinds = ("images", "labels", "landmarks", "landmarks_68")
+        return [self.root / split / kind for split in SPLITS for kind in kinds]
+
+    def _file(self, index: int, folder: str, ending: str) -> Path:
+        return self.root / self.split(index) / folder / f"drawn_{index:06d}{ending}"
+
+    def last_file(self, index: int) -> Path:
+        return self._file(index, "labels", ".png")
+
+    def write(self, index: int, face: DrawnFace) -> None:
+        write_whole(self._file(index, "images", ".jpg"), _jpeg(face.image))
+        write_whole(self._file(index, "landmarks", ".txt"), _points(face.landmarks))
+        write_whole(self._file(index, "landmarks_68", ".txt"), _points(face.landmarks_68))
+        write_whole(self.last_file(index), _png(face.label))
+
+
+class CelebAMaskHQ(Layout):
+    """Pictures, one RGB mask of 0 and 255 for each part that is seen, the mapping to CelebA, CelebA's partition.
+
+    Faces stand for pictures of CelebA in shuffled order, as published: whoever takes an index for CelebA's number, and
+    does not join mapping and partition, gets other splits.
+    """
+
+    default_folder = "CelebAMask-HQ"
+
+    def folders(self) -> list[Path]:
+        last = (self.count - 1) // FACES_PER_FOLDER
+        masks = [self.root / "CelebAMask-HQ-mask-anno" / str(folder) for folder in range(last + 1)]
+        return [self.root / "CelebA-HQ-img", self.root / "landmarks_68", *masks]
+
+    def last_file(self, index: int) -> Path:
+        return self.root / "CelebA-HQ-img" / f"{index}.jpg"
+
+    def write(self, index: int, face: DrawnFace) -> None:
+        folder = self.root / "CelebAMask-HQ-mask-anno" / str(index // FACES_PER_FOLDER)
+        for part, mask in face.parts.items():
+            write_whole(folder / f"{index:05d}_{part}.png", _part_mask(mask))
+        write_whole(self.root / "landmarks_68" / f"{index}.txt", _points(face.landmarks_68))
+        write_whole(self.last_file(index), _jpeg(face.image))
+
+    def finish(self) -> None:
+        originals = list(range(self.count))
+        random.Random(self.seed).shuffle(originals)  # noqa: S311 - an order, no secret
+        rows = [f"{'idx':<12}{'orig_idx':<12}{'orig_file':<15}{'proc_md5':<34}final_md5"]
+        split_of = {}
+        for index, original in enumerate(originals):
+            digest = hashlib.md5(self.last_file(index).read_bytes(), usedforsecurity=False).hexdigest()
+            name = f"{original + 1:06d}.jpg"
+            rows.append(f"{index:<12}{original:<12}{name:<15}{digest:<34}{digest}")
+            split_of[name] = SPLITS.index(self.split(index))
+        _write_lines(self.root / "CelebA-HQ-to-CelebA-mapping.txt", rows)
+        partition = [f"{name} {split}" for name, split in sorted(split_of.items())]
+        _write_lines(self.root / "list_eval_partition.txt", partition)
+
+
+class CelebA(Layout):
+    """Pictures without labels, and CelebA's lists: partition, five landmarks, boxes (x, y, width, height).
+
+    Landmarks and boxes are in the pictures' own coordinates; left is the left of the picture, as in CelebA.
+    """
+
+    default_folder = "CelebA"
+
+    def folders(self) -> list[Path]:
+        return [self.root / "img_align_celeba", self.root / "landmarks_68"]
+
+    def last_file(self, index: int) -> Path:
+        return self.root / "img_align_celeba" / f"{index + 1:06d}.jpg"
+
+    def write(self, index: int, face: DrawnFace) -> None:
+        write_whole(self.root / "landmarks_68" / f"{index + 1:06d}.txt", _points(face.landmarks_68))
+        write_whole(self.last_file(index), _jpeg(face.image))
+
+    def finish(self) -> None:
+        partition, landmarks, boxes = [], [], []
+        for index in range(self.count):
+            name = self.last_file(index).name
+            lines = (self.root / "landmarks_68" / f"{index + 1:06d}.txt").read_text().splitlines()[1:]
+            points = [tuple(map(float, line.split())) for line in lines]
+            partition.append(f"{name} {SPLITS.index(self.split(index))}")
+            five = [_middle(points[36:42]), _middle(points[42:48]), points[30], points[48], points[54]]
+            landmarks.append(name + "".join(f" {round(value):4d}" for point in five for value in point))
+            left, top = (min(axis) for axis in zip(*points, strict=True))
+            right, low = (max(axis) for axis in zip(*points, strict=True))
+            top -= 0.35 * (low - top)  # the points end at the brows, CelebA's boxes at the hairline
+            boxes.append(f"{name} {round(left):5d} {round(top):5d} {round(right - left):5d} {round(low - top):5d}")
+        names = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
+        header = " ".join(f"{name}_{axis}" for name in names for axis in "xy")
+        _write_lines(self.root / "list_eval_partition.txt", partition)
+        _write_lines(self.root / "list_landmarks_align_celeba.txt", [str(self.count), header, *landmarks])
+        _write_lines(self.root / "list_bbox_celeba.txt", [str(self.count), "image_id x_1 y_1 width height", *boxes])
+
+
+LAYOUTS: dict[str, type[Layout]] = {"lapa": LaPa, "celebamask_hq": CelebAMaskHQ, "celeba": CelebA}
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file so that it is either whole or not there."""
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)
+
+
+def _write_lines(path: Path, lines: list[str]) -> None:
+    write_whole(path, ("\n".join(lines) + "\n").encode())
+
+
+def _jpeg(image: np.ndarray) -> bytes:
+    return _encoded(image, "JPEG", quality=JPEG_QUALITY)
+
+
+def _png(label: np.ndarray) -> bytes:
+    return _encoded(label, "PNG")
+
+
+def _encoded(pixels: np.ndarray, form: str, **options: int) -> bytes:
+    from PIL import Image  # here, because whether a data set is complete must be told without these imports
+
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, format=form, **options)
+    return content.getvalue()
+
+
+def _part_mask(mask: np.ndarray) -> bytes:
+    """A mask as published: RGB of 0 and 255, half as wide where the picture is wider than `LARGEST_MASK`."""
+    import cv2
+    import numpy as np
+
+    if len(mask) > LARGEST_MASK:
+        half = (len(mask) // 2, len(mask) // 2)
+        mask = cv2.resize(mask.astype(np.uint8) * 255, half, interpolation=cv2.INTER_AREA) >= 127
+    return _png(np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255)
+
+
+def _points(points: np.ndarray) -> bytes:
+    lines = "\n".join(f"{x:.3f} {y:.3f}" for x, y in points)
+    return f"{len(points)}\n{lines}\n".encode()
+
+
+def _middle(points: list[tuple[float, ...]]) -> tuple[float, ...]:
+    return tuple(sum(axis) / len(points) for axis in zip(*points, strict=True))

@@ -1,0 +1,185 @@
+"""Data sets of drawn faces: in the published layouts to the byte format, and whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datamodules.synthesis import dataset, faces
+from datamodules.synthesis.dataset import write_drawn_faces
+from datamodules.synthesis.faces import DrawnFace
+from datamodules.synthesis.published import LAYOUTS
+from engine.errors import ConfigError, DataError
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def build(out: Path, **changes: object) -> None:
+    arguments = {"layout": "lapa", "count": 20, "size": 32, "seed": 1, "workers": 1} | changes
+    write_drawn_faces(out, **arguments)  # type: ignore[arg-type]
+
+
+def test_the_layout_is_that_of_lapa(tmp_path: Path) -> None:
+    build(tmp_path / "a", workers=2)
+    build(tmp_path / "b")
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    counts = {s: len(list((tmp_path / "a" / s / "labels").iterdir())) for s in ("train", "val", "test")}
+    assert counts == {"train": 16, "val": 2, "test": 2}
+    for label_path in (tmp_path / "a").glob("*/labels/*"):
+        split = label_path.parent.parent
+        label, image = Image.open(label_path), Image.open(split / "images" / f"{label_path.stem}.jpg")
+        assert (label.mode, image.mode) == ("L", "RGB")
+        assert label.size == image.size == (32, 32)
+        lines = (split / "landmarks" / f"{label_path.stem}.txt").read_text().splitlines()
+        assert lines[0] == "106"
+        assert [len(line.split()) for line in lines[1:]] == [2] * 106
+        assert len((split / "landmarks_68" / f"{label_path.stem}.txt").read_text().splitlines()) == 69
+    parameters = json.loads((tmp_path / "a" / "dataset.json").read_text())
+    assert parameters == {
+        "origin": "drawn",
+        "layout": "lapa",
+        "count": 20,
+        "size": 32,
+        "seed": 1,
+        "generator_version": dataset.GENERATOR_VERSION,
+    }
+
+
+@pytest.mark.parametrize(("size", "mask_size"), [(64, 64), (640, 320)])
+def test_the_layout_is_that_of_celebamask_hq(tmp_path: Path, size: int, mask_size: int) -> None:
+    build(tmp_path / "a", layout="celebamask_hq", count=10, size=size)
+    root = tmp_path / "a"
+    assert {path.name for path in (root / "CelebA-HQ-img").iterdir()} == {f"{i}.jpg" for i in range(10)}
+    for index in range(10):
+        assert Image.open(root / "CelebA-HQ-img" / f"{index}.jpg").size == (size, size)
+        masks = sorted((root / "CelebAMask-HQ-mask-anno" / "0").glob(f"{index:05d}_*.png"))
+        assert {"skin", "nose", "u_lip", "l_lip"} <= {path.stem[6:] for path in masks}
+        for path in masks:
+            mask = Image.open(path)
+            assert (mask.mode, mask.size) == ("RGB", (mask_size, mask_size))
+            assert set(np.unique(np.asarray(mask))) == {0, 255}, path.name
+
+
+def test_mapping_and_partition_of_celebamask_hq_join_to_the_splits(tmp_path: Path) -> None:
+    build(tmp_path / "a", layout="celebamask_hq", count=30)
+    header, *rows = (tmp_path / "a" / "CelebA-HQ-to-CelebA-mapping.txt").read_text().splitlines()
+    assert header.split() == ["idx", "orig_idx", "orig_file", "proc_md5", "final_md5"]
+    partition = dict(line.split() for line in (tmp_path / "a" / "list_eval_partition.txt").read_text().splitlines())
+    joined, orders = [], []
+    for row in rows:
+        index, original, name, digest, _ = row.split()
+        assert name == f"{int(original) + 1:06d}.jpg"
+        content = (tmp_path / "a" / "CelebA-HQ-img" / f"{index}.jpg").read_bytes()
+        assert digest == hashlib.md5(content, usedforsecurity=False).hexdigest()
+        joined.append(partition[name])
+        orders.append(int(original))
+    assert joined == 24 * ["0"] + 3 * ["1"] + 3 * ["2"]
+    assert sorted(orders) == list(range(30)) != orders
+
+
+def test_the_layout_is_that_of_celeba(tmp_path: Path) -> None:
+    build(tmp_path / "a", layout="celeba", count=10, size=96)
+    root = tmp_path / "a"
+    names = [f"{i:06d}.jpg" for i in range(1, 11)]
+    assert sorted(path.name for path in (root / "img_align_celeba").iterdir()) == names
+    assert (root / "list_eval_partition.txt").read_text().splitlines() == [
+        f"{name} {split}" for name, split in zip(names, "0000000012", strict=True)
+    ]
+    count, header, *rows = (root / "list_landmarks_align_celeba.txt").read_text().splitlines()
+    assert (count, len(header.split())) == ("10", 10)
+    for row in rows:
+        name, *numbers = row.split()
+        left_x, left_y, right_x, right_y, _, nose_y, *mouth = map(int, numbers)
+        assert name in names
+        assert left_x < right_x
+        assert mouth[0] < mouth[2]
+        assert max(left_y, right_y) < max(mouth[1], mouth[3])
+        assert nose_y < max(mouth[1], mouth[3])
+    count, header, *rows = (root / "list_bbox_celeba.txt").read_text().splitlines()
+    assert (count, header.split()) == ("10", ["image_id", "x_1", "y_1", "width", "height"])
+    assert all(int(row.split()[3]) > 20 for row in rows)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_an_interrupted_build_goes_on_to_the_same_bytes(
+    layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(tmp_path / "whole", layout=layout)
+    drawn: list[int] = []
+    limit, true_draw = 7, faces.draw_face
+
+    def draw_until_interrupted(rng: np.random.Generator, size: int) -> DrawnFace:
+        if len(drawn) == limit:
+            raise KeyboardInterrupt
+        drawn.append(size)
+        return true_draw(rng, size)
+
+    monkeypatch.setattr(faces, "draw_face", draw_until_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "cut", layout=layout)
+    assert not (tmp_path / "cut").exists()
+    limit = 20
+    build(tmp_path / "cut", layout=layout)
+    assert len(drawn) == 20  # the first seven were not drawn again
+    assert files(tmp_path / "cut") == files(tmp_path / "whole")
+    assert not (tmp_path / "cut.partial").exists()
+
+
+def test_a_partial_build_of_other_parameters_is_not_mixed_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset, "_draw", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            build(tmp_path / "a", seed=9)
+    stale = tmp_path / "a.partial" / "train" / "labels" / "drawn_000000.png"
+    stale.write_bytes(b"stale")
+    build(tmp_path / "a")
+    build(tmp_path / "b")
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_what_is_there_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    build(tmp_path / "a", count=10)
+    before = files(tmp_path / "a")
+    capsys.readouterr()
+    build(tmp_path / "a", count=10)
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    with pytest.raises(DataError, match=r"size=32.*size=48"):
+        build(tmp_path / "a", count=10, size=48)
+    assert files(tmp_path / "a") == before
+    for name in ("foreign", "foreign.partial"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.txt").write_text("keep")
+        with pytest.raises(DataError, match=name):
+            build(tmp_path / "foreign", count=10)
+        assert files(tmp_path / name) == {"mine.txt": b"keep"}
+        (tmp_path / name / "mine.txt").unlink()
+    build(tmp_path / "foreign", count=10)  # empty folders are in nobody's way
+
+
+def test_telling_that_all_is_there_imports_no_drawing(tmp_path: Path) -> None:
+    build(tmp_path / "a", count=10)
+    code = (
+        "import sys; from pathlib import Path; from datamodules.synthesis.dataset import write_drawn_faces as w;"
+        f"w(Path({str(tmp_path / 'a')!r}), layout='lapa', count=10, size=32, seed=1, workers=1);"
+        "assert not {'cv2', 'torch'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+@pytest.mark.parametrize("wrong", [{"count": 9}, {"size": 31}, {"seed": -1}, {"workers": 0}, {"layout": "helen"}])
+def test_wrong_arguments_are_named(tmp_path: Path, wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        build(tmp_path / "a", **wrong)
+    assert not any(tmp_path.iterdir())
