@@ -82,7 +82,8 @@ def test_mapping_and_partition_of_celebamask_hq_join_to_the_splits(tmp_path: Pat
         assert digest == hashlib.md5(content, usedforsecurity=False).hexdigest()
         joined.append(partition[name])
         orders.append(int(original))
-    assert joined == 24 * ["0"] + 3 * ["1"] + 3 * ["2"]
+    assert [partition[name] for name in sorted(partition)] == 24 * ["0"] + 3 * ["1"] + 3 * ["2"]
+    assert sorted(joined) == 24 * ["0"] + 3 * ["1"] + 3 * ["2"] != joined  # the order of the faces tells no split
     assert sorted(orders) == list(range(30)) != orders
 
 
@@ -106,7 +107,12 @@ def test_the_layout_is_that_of_celeba(tmp_path: Path) -> None:
         assert nose_y < max(mouth[1], mouth[3])
     count, header, *rows = (root / "list_bbox_celeba.txt").read_text().splitlines()
     assert (count, header.split()) == ("10", ["image_id", "x_1", "y_1", "width", "height"])
-    assert all(int(row.split()[3]) > 20 for row in rows)
+    for row in rows:
+        x, y, width, height = map(int, row.split()[1:])
+        assert x >= 0
+        assert y >= 0
+        assert 20 < width <= 96 - x
+        assert 20 < height <= 96 - y
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

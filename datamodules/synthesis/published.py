@@ -83,8 +83,8 @@ class LaPa(Layout):
 class CelebAMaskHQ(Layout):
     """Pictures, one RGB mask of 0 and 255 for each part that is seen, the mapping to CelebA, CelebA's partition.
 
-    Faces stand for pictures of CelebA in shuffled order, as published: whoever takes an index for CelebA's number, and
-    does not join mapping and partition, gets other splits.
+    Faces stand for pictures of CelebA in shuffled order, and those are split in three runs, as published: whoever does
+    not join mapping and partition gets other splits. Masks are as wide as the picture, above `LARGEST_MASK` half.
     """
 
     default_folder = "CelebAMask-HQ"
@@ -99,7 +99,10 @@ class CelebAMaskHQ(Layout):
 
     def write(self, index: int, face: DrawnFace) -> None:
         folder = self.root / "CelebAMask-HQ-mask-anno" / str(index // FACES_PER_FOLDER)
-        for part, mask in face.parts.items():
+        for part, seen in face.parts.items():
+            mask = _at_published_size(seen)
+            if not mask.any():  # a part that is not seen has no file
+                continue
             write_whole(folder / f"{index:05d}_{part}.png", _part_mask(mask))
         write_whole(self.root / "landmarks_68" / f"{index}.txt", _points(face.landmarks_68))
         write_whole(self.last_file(index), _jpeg(face.image))
@@ -113,14 +116,14 @@ class CelebAMaskHQ(Layout):
             digest = hashlib.md5(self.last_file(index).read_bytes(), usedforsecurity=False).hexdigest()
             name = f"{original + 1:06d}.jpg"
             rows.append(f"{index:<12}{original:<12}{name:<15}{digest:<34}{digest}")
-            split_of[name] = SPLITS.index(self.split(index))
+            split_of[name] = SPLITS.index(self.split(original))
         _write_lines(self.root / "CelebA-HQ-to-CelebA-mapping.txt", rows)
         partition = [f"{name} {split}" for name, split in sorted(split_of.items())]
         _write_lines(self.root / "list_eval_partition.txt", partition)
 
 
 class CelebA(Layout):
-    """Pictures without labels, and CelebA's lists: partition, five landmarks, boxes (x, y, width, height).
+    """Square pictures without labels, and CelebA's lists: partition, five landmarks, boxes (x, y, width, height).
 
     Landmarks and boxes are in the pictures' own coordinates; left is the left of the picture, as in CelebA.
     """
@@ -146,15 +149,23 @@ class CelebA(Layout):
             partition.append(f"{name} {SPLITS.index(self.split(index))}")
             five = [_middle(points[36:42]), _middle(points[42:48]), points[30], points[48], points[54]]
             landmarks.append(name + "".join(f" {round(value):4d}" for point in five for value in point))
-            left, top = (min(axis) for axis in zip(*points, strict=True))
-            right, low = (max(axis) for axis in zip(*points, strict=True))
-            top -= 0.35 * (low - top)  # the points end at the brows, CelebA's boxes at the hairline
-            boxes.append(f"{name} {round(left):5d} {round(top):5d} {round(right - left):5d} {round(low - top):5d}")
+            boxes.append("{} {:5d} {:3d} {:3d} {:3d}".format(name, *self._box(index, points)))
         names = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
         header = " ".join(f"{name}_{axis}" for name in names for axis in "xy")
         _write_lines(self.root / "list_eval_partition.txt", partition)
         _write_lines(self.root / "list_landmarks_align_celeba.txt", [str(self.count), header, *landmarks])
         _write_lines(self.root / "list_bbox_celeba.txt", [str(self.count), "image_id x_1 y_1 width height", *boxes])
+
+    def _box(self, index: int, points: list[tuple[float, ...]]) -> tuple[int, int, int, int]:
+        """x, y, width and height of a face within its picture."""
+        from PIL import Image
+
+        with Image.open(self.last_file(index)) as picture:
+            width, height = picture.size
+        across, down = zip(*points, strict=True)
+        top = min(down) - 0.35 * (max(down) - min(down))  # the points end at the brows, CelebA's boxes at the hairline
+        left, top = max(round(min(across)), 0), max(round(top), 0)
+        return left, top, min(round(max(across)), width) - left, min(round(max(down)), height) - top
 
 
 LAYOUTS: dict[str, type[Layout]] = {"lapa": LaPa, "celebamask_hq": CelebAMaskHQ, "celeba": CelebA}
@@ -187,14 +198,21 @@ def _encoded(pixels: np.ndarray, form: str, **options: int) -> bytes:
     return content.getvalue()
 
 
-def _part_mask(mask: np.ndarray) -> bytes:
-    """A mask as published: RGB of 0 and 255, half as wide where the picture is wider than `LARGEST_MASK`."""
+def _at_published_size(mask: np.ndarray) -> np.ndarray:
+    """A part mask, half as wide where the picture is wider than `LARGEST_MASK`."""
     import cv2
     import numpy as np
 
-    if len(mask) > LARGEST_MASK:
-        half = (len(mask) // 2, len(mask) // 2)
-        mask = cv2.resize(mask.astype(np.uint8) * 255, half, interpolation=cv2.INTER_AREA) >= 127
+    if len(mask) <= LARGEST_MASK:
+        return mask
+    half = (len(mask) // 2, len(mask) // 2)
+    return cv2.resize(mask.astype(np.uint8) * 255, half, interpolation=cv2.INTER_AREA) > 127
+
+
+def _part_mask(mask: np.ndarray) -> bytes:
+    """A mask as published: RGB of 0 and 255."""
+    import numpy as np
+
     return _png(np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255)
 
 
