@@ -8,7 +8,6 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules.synthesis.dataset import write_drawn_faces
-from datamodules.synthesis.published import LAYOUTS
 from engine.errors import ConfigError
 
 TASKS = ("synthetic_faces",)
@@ -26,11 +25,8 @@ def prepare(config: DictConfig) -> None:
     for name in ("count", "size", "seed"):
         if isinstance(config[name], bool) or not isinstance(config[name], int):
             raise ConfigError(f"{name}={config[name]} cannot be.\nExpected: a whole number.")
-    layout = LAYOUTS.get(config.layout)
-    if layout is None:
-        raise ConfigError(f"layout={config.layout} does not exist.\nExpected: one of {', '.join(LAYOUTS)}.")
     write_drawn_faces(
-        Path(config.out or f"data/drawn/{layout.default_folder}"),
+        Path(config.out) if config.out else None,
         layout=config.layout,
         count=config.count,
         size=config.size,

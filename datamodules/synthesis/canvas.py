@@ -8,7 +8,7 @@ itself, by the share of each pixel that the mask covers.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,10 +75,14 @@ class Canvas:
 
     Masks and labels are `side` = `SUPERSAMPLING` * `size` wide; `rgb` is float32 (size, size, 3) in 0..255, and
     so are all fields of colour, opacity and gain.
+
+    Args:
+        side: width and height of the masks, even.
+        labels: id in the label map of each part that has one.
     """
 
-    def __init__(self, side: int) -> None:
-        self.side, self.size = side, side // SUPERSAMPLING
+    def __init__(self, side: int, labels: Mapping[str, int]) -> None:
+        self.side, self.size, self.labels = side, side // SUPERSAMPLING, labels
         self.rgb = np.zeros((self.size, self.size, 3), np.float32)
         self.label = np.zeros((side, side), np.uint8)
         self.parts: dict[str, np.ndarray] = {}
@@ -115,16 +119,30 @@ class Canvas:
         x, y, right, low = (min(max(end, 0), self.side) // 2 * 2 for end in ends)
         return Mask(np.zeros((max(low - y, 0), max(right - x, 0)), np.uint8), x, y)
 
-    def paint(self, mask: Mask, colour: Any, label: int | None = None, alpha: Any = 1.0, gain: Any = 1.0) -> None:
+    def paint(
+        self,
+        mask: Mask,
+        colour: Any,
+        part: str | None = None,
+        hides: Iterable[str] = (),
+        alpha: Any = 1.0,
+        gain: Any = 1.0,
+    ) -> None:
         """Lays a colour (3,) or a picture (size, size, 3), times `gain`, over the mask.
 
-        `gain` and `alpha` are numbers or fields (size, size). Without `label` the labels beneath stay.
+        Args:
+            mask: where.
+            colour: RGB in 0..255.
+            part: the part whose label and mask this is; None only colours what is there.
+            hides: parts that are no longer seen beneath it. Others run on, as annotators draw them.
+            alpha: opacity, a number or a field (size, size) in 0..1.
+            gain: a number or a field (size, size).
         """
         height, width = mask.pixels.shape
         if not mask.pixels.size:
             return
-        if label is not None:
-            self.label[mask.box][mask.pixels > 0] = label
+        if part is not None:
+            self._keep(mask, part, hides)
         x, y, width, height = mask.x // 2, mask.y // 2, width // 2, height // 2
         box = np.s_[y : y + height, x : x + width]
         covered = cv2.resize(mask.pixels, (width, height), interpolation=cv2.INTER_AREA)
@@ -140,17 +158,15 @@ class Canvas:
                 source = cv2.merge([gains * np.float32(c) for c in colour])
         self.rgb[box] = cv2.blendLinear(self.rgb[box], source, 1 - opacity, opacity)
 
-    def keep(self, part: str, mask: Mask, hides: Iterable[str] = ()) -> None:
-        """Adds a mask to a part's own, and takes it away from the parts that it `hides`."""
-        if not mask.pixels.size:
-            return
+    def _keep(self, mask: Mask, part: str, hides: Iterable[str]) -> None:
+        if part in self.labels:
+            self.label[mask.box][mask.pixels > 0] = self.labels[part]
         for hidden in hides:
             if hidden in self.parts:
                 beneath = self.parts[hidden][mask.box]
                 cv2.subtract(beneath, mask.pixels, dst=beneath)
-        if part:
-            own = self.parts.setdefault(part, np.zeros((self.side, self.side), np.uint8))[mask.box]
-            own |= mask.pixels
+        own = self.parts.setdefault(part, np.zeros((self.side, self.side), np.uint8))[mask.box]
+        own |= mask.pixels
 
     def voted_label(self) -> np.ndarray:
         """Labels uint8 (size, size): the most frequent id of each pixel's samples."""

@@ -31,7 +31,7 @@ class _Job:
     size: int
 
 
-def write_drawn_faces(out: Path, *, layout: str, count: int, size: int, seed: int, workers: int) -> None:
+def write_drawn_faces(out: Path | None, *, layout: str, count: int, size: int, seed: int, workers: int) -> None:
     """Draws `count` labelled faces into `out`, in a published layout (`datamodules.synthesis.published`).
 
     Everything is built in `<out>.partial` beside it and renamed at the very end; a second call after an interruption
@@ -39,7 +39,8 @@ def write_drawn_faces(out: Path, *, layout: str, count: int, size: int, seed: in
     are drawn, and how.
 
     Args:
-        out: folder of the data set; must not exist, or hold a data set of the same parameters.
+        out: folder of the data set; must not exist, or hold a data set of the same parameters. None is the layout's own
+            folder below `data/drawn`.
         layout: "lapa", "celebamask_hq" or "celeba".
         count: number of faces, at least 10; 80 % train, 10 % val, 10 % test.
         size: width and height in pixels, at least 32.
@@ -51,6 +52,7 @@ def write_drawn_faces(out: Path, *, layout: str, count: int, size: int, seed: in
         DataError: `out` holds something else; it is left untouched.
     """
     _check_arguments(layout, count, size, seed, workers)
+    out = out or Path("data/drawn") / LAYOUTS[layout].default_folder
     parameters = {"origin": "drawn", "layout": layout, "count": count, "size": size, "seed": seed}
     parameters["generator_version"] = GENERATOR_VERSION
     console = Console(stderr=True)

@@ -7,6 +7,7 @@ landmarks of iBUG and dlib in folders `landmarks_68`, as text like LaPa's own.
 
 from __future__ import annotations
 
+import abc
 import hashlib
 import io
 import random
@@ -28,7 +29,7 @@ LARGEST_MASK = 512
 
 
 @dataclass(frozen=True)
-class Layout:
+class Layout(abc.ABC):
     """A data set of `count` faces at `root`; `seed` fixes what a layout shuffles."""
 
     root: Path
@@ -42,20 +43,20 @@ class Layout:
         held_out = self.count // 10
         return SPLITS[(index >= self.count - 2 * held_out) + (index >= self.count - held_out)]
 
+    @abc.abstractmethod
     def folders(self) -> list[Path]:
         """All folders that files go to."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def last_file(self, index: int) -> Path:
         """The file of a face that is written when all its others are."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def write(self, index: int, face: DrawnFace) -> None:
         """Writes one face."""
-        raise NotImplementedError
 
-    def finish(self) -> None:
-        """Writes the list files, from the files of the faces."""
+    def finish(self) -> None:  # noqa: B027 - not every layout has list files
+        """Writes the list files, if there are any, from the files of the faces."""
 
 
 class LaPa(Layout):

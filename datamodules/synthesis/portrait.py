@@ -1,0 +1,67 @@
+"""A portrait under way: the scene, the canvas, and all that several parts of the picture need to be painted."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from datamodules.labels import LAPA
+from datamodules.synthesis.canvas import Canvas, Mask, SoftGrid, hull, noise
+from datamodules.synthesis.head import Projection, face_mesh, features_of
+from datamodules.synthesis.scene import FaceScene
+from datamodules.synthesis.surfaces import lit_hair, lit_skin, shading
+
+# Parts by their names in CelebAMask-HQ, where left is the person's own; in LaPa it is the viewer's. LaPa knows neither
+# ears nor necks nor what is worn; what lies behind glasses (`eye_g`) keeps its label.
+_as_in_lapa = {
+    "skin": "skin",
+    "l_ear": "skin",
+    "r_ear": "skin",
+    "l_brow": "right_eyebrow",
+    "r_brow": "left_eyebrow",
+    "l_eye": "right_eye",
+    "r_eye": "left_eye",
+    "nose": "nose",
+    "u_lip": "upper_lip",
+    "mouth": "inner_mouth",
+    "l_lip": "lower_lip",
+    "hair": "hair",
+    **dict.fromkeys(("hat", "ear_r", "neck_l", "neck", "cloth", "hand"), "background"),
+}
+LABEL_OF_PART = {part: LAPA.classes.index(name) for part, name in _as_in_lapa.items()}
+
+
+class Portrait:
+    """What the painters of the parts share.
+
+    Args:
+        scene: what is drawn.
+        side: width and height of the masks, in canvas pixels.
+
+    `project` leads to the canvas, where one head unit is `unit` pixels long; `face` is the mask of the face. Fields
+    over the picture: `shade` and `half_shade` (light, also for what scatters it: hair, cloth, teeth, eyes), `skin` and
+    `hair` (colours as lit), `grain` and `stubble` (standard normal noise).
+    """
+
+    def __init__(self, scene: FaceScene, side: int) -> None:
+        self.scene, self.rng = scene, np.random.default_rng(scene.texture_seed)
+        self.canvas, self.grid = Canvas(side, LABEL_OF_PART), SoftGrid(side)
+        self.project = project = Projection.of(scene.pose, side)
+        self.features = features_of(scene)
+        self.unit = project.scale
+        fields = shading(scene, project, self.canvas.size)
+        self.shade = fields[0]
+        self.half_shade = 0.4 + 0.6 * np.minimum(self.shade, 1)
+        self.grain = noise(self.rng, 90, self.canvas.size)
+        self.stubble = noise(self.rng, min(200, self.canvas.size), self.canvas.size)
+        self.skin = lit_skin(scene, fields, self.rng)
+        self.hair = lit_hair(scene, project, self.half_shade, self.rng)
+        top = -1.0 if scene.hair.style == "bald" else None
+        self.face: Mask = self.canvas.mask(hull(project(face_mesh(scene.shape, top))))
+
+    def own_random(self, part: str) -> np.random.Generator:
+        """For what can be put on and off: the rest of the picture does not change with it."""
+        return np.random.default_rng([self.scene.texture_seed, *part.encode()])
+
+    def soft(self, polygon: np.ndarray, blur: float) -> np.ndarray:
+        """A polygon (N, 2) as a field float32 (size, size) in 0..1, blurred by `blur` head units."""
+        return self.grid.enlarge(self.grid.area([polygon], blur * self.unit))
