@@ -56,7 +56,20 @@ def paint_hair_in_front(portrait: Portrait) -> None:
     scalp = portrait.project(on_face(shape, *roots.T))
     # Hair thins out towards the face, its label does not.
     portrait.canvas.paint(portrait.face, portrait.hair, alpha=0.7 * portrait.soft(scalp, 0.05))
-    hidden = ("skin", "l_brow", "r_brow", "l_eye", "r_eye", "nose", "mouth", "u_lip", "l_lip", "neck", "cloth")
+    hidden = (
+        "skin",
+        "l_brow",
+        "r_brow",
+        "l_eye",
+        "r_eye",
+        "nose",
+        "mouth",
+        "u_lip",
+        "l_lip",
+        "neck",
+        "neck_l",
+        "cloth",
+    )
     turned, far = np.sign(portrait.scene.pose.yaw), 0.8 - 0.015 * abs(portrait.scene.pose.yaw)
     x = turned * np.linspace(-0.8, far, 22)  # none on the side that is turned away
     roots = portrait.project(on_face(shape, x, hairline(shape, x), 0.05))

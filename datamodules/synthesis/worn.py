@@ -34,14 +34,16 @@ def paint_hat(portrait: Portrait) -> None:
     if hair.parting > 0:
         peak = np.array([[0.8, -0.55, 0.6], [0.55, -0.5, 1.35], [-0.55, -0.5, 1.35], [-0.8, -0.55, 0.6]])
         parts.append(hull(portrait.project(np.concatenate([peak, peak - (0, 0.12, 0)]))))
-    weave = portrait.half_shade * np.exp(0.06 * noise(portrait.rng, 20, portrait.canvas.size) + 0.05 * portrait.grain)
+    weave = portrait.half_shade * np.exp(
+        0.06 * noise(portrait.own_random("hat"), 20, portrait.canvas.size) + 0.05 * portrait.grain
+    )
     for part, gain in zip(parts, (1.0, 0.75), strict=False):
         hidden = ("hair", "skin", "l_brow", "r_brow", "l_ear", "r_ear")
         portrait.canvas.paint(portrait.canvas.mask(part), gain * look.hat, part="hat", hides=hidden, gain=weave)
 
 
 def paint_glasses(portrait: Portrait) -> None:
-    """Rims and lenses; LaPa's label beneath stays, as there."""
+    """Rims and lenses. What is seen through them keeps its label; the eyes that dark ones hide are labelled skin."""
     look, e = portrait.scene.look, portrait.scene.shape.eye_spacing
     if look.glasses == "none":
         return
@@ -58,12 +60,12 @@ def paint_glasses(portrait: Portrait) -> None:
     canvas, frame, glass = portrait.canvas, 0.35 * look.hat, portrait.canvas.mask(*lenses)
     if look.sunglasses:
         hidden = ("l_eye", "r_eye", "l_brow", "r_brow")
+        canvas.paint(glass & portrait.face, portrait.skin, part="skin", hides=hidden)
         dark = 0.1 * look.hat + 12
-        canvas.paint(glass, dark, part="eye_g", hides=hidden, alpha=0.93, gain=0.6 + 0.8 * portrait.half_shade)
-        canvas.paint(rims, frame, part="eye_g", hides=hidden, alpha=0.9, gain=0.7 + 0.5 * portrait.shade)
+        canvas.paint(glass, dark, part="eye_g", alpha=0.93, gain=0.6 + 0.8 * portrait.half_shade)
     else:
         canvas.paint(glass, (255, 255, 255), part="eye_g", alpha=0.05)
-        canvas.paint(rims, frame, part="eye_g", alpha=0.9, gain=0.7 + 0.5 * portrait.shade)
+    canvas.paint(rims, frame, part="eye_g", alpha=0.9, gain=0.7 + 0.5 * portrait.shade)
 
 
 def paint_ear_rings(portrait: Portrait) -> None:
