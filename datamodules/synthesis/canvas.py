@@ -238,8 +238,9 @@ def roughened(rng: np.random.Generator, polygon: np.ndarray, amount: float) -> n
 def noise(rng: np.random.Generator, cells: int, side: int) -> np.ndarray:
     """Smooth noise float32 (side, side), about standard normal, with `cells` bumps across."""
     grid = rng.standard_normal((cells, cells), dtype=np.float32)
-    coarse = cells * 4 < side  # where cells are seen as such, their edges must be smooth
-    return cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC if coarse else cv2.INTER_LINEAR)
+    if cells * 8 < side:  # where cells are seen as such, their edges must be smooth
+        grid = cv2.resize(grid, (4 * cells, 4 * cells), interpolation=cv2.INTER_CUBIC)
+    return cv2.resize(grid, (side, side), interpolation=cv2.INTER_LINEAR)
 
 
 @functools.cache

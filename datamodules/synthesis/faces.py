@@ -14,7 +14,7 @@ from datamodules.synthesis.body import paint_body, paint_hand
 from datamodules.synthesis.canvas import SUPERSAMPLING, sensor_noise
 from datamodules.synthesis.features import paint_brow, paint_ears, paint_eye, paint_mouth, paint_nose
 from datamodules.synthesis.hair import paint_beard, paint_hair_behind, paint_hair_in_front
-from datamodules.synthesis.landmarks import landmarks_68, landmarks_106
+from datamodules.synthesis.landmarks import landmarks
 from datamodules.synthesis.portrait import Portrait
 from datamodules.synthesis.scene import FaceScene, any_colour, sample_scene
 from datamodules.synthesis.worn import paint_ear_rings, paint_glasses, paint_hat
@@ -81,10 +81,13 @@ def _paint_backdrop(portrait: Portrait) -> None:
     """A gradient with out-of-focus clutter, some of it in the colours of skin and hair."""
     small, rng, look = 96, portrait.rng, portrait.scene.look
     near, far = any_colour(rng), any_colour(rng)
+    plain = rng.random() < 0.35  # a studio's wall, or the dark behind a flash
+    if plain:
+        near, far = np.clip([rng.choice([6, 40, 225, 248]) + rng.normal(0, 6, 3)] * 2, 0, 255)
     turn, ramp = rng.uniform(0, 2 * np.pi), np.linspace(-0.5, 0.5, small)
     t = np.clip(ramp * np.cos(turn) + ramp[:, None] * np.sin(turn) + 0.5, 0, 1)
     picture = cv2.merge([(a + (b - a) * t).astype(np.float32) for a, b in zip(near, far, strict=True)])
-    for _ in range(int(rng.integers(0, 12))):
+    for _ in range(int(rng.integers(0, 3 if plain else 14))):
         colour = (look.skin, look.hair, look.lips, any_colour(rng))[rng.choice(4, p=[0.25, 0.2, 0.05, 0.5])]
         colour = np.clip(colour * rng.uniform(0.8, 1.2), 0, 255).tolist()
         box = (rng.uniform(-10, small + 10, 2).tolist(), rng.uniform(6, 68, 2).tolist(), rng.uniform(0, 180))
@@ -105,8 +108,8 @@ def _develop(portrait: Portrait) -> DrawnFace:
     rgb = cv2.scaleAdd(sensor_noise(portrait.rng, portrait.canvas.size), light.noise, rgb)
     image = np.clip(rgb + np.float32(0.5), 0, 255.5).astype(np.uint8)
     points, points_68 = (
-        (of(portrait.scene, portrait.features, portrait.project) / SUPERSAMPLING - 0.5).astype(np.float32)
-        for of in (landmarks_106, landmarks_68)
+        (points / SUPERSAMPLING - 0.5).astype(np.float32)
+        for points in landmarks(portrait.scene, portrait.seen, portrait.project)
     )
     parts = portrait.canvas.part_masks()
     parts.pop("hand", None)  # nobody labels it

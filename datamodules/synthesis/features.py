@@ -28,8 +28,8 @@ def paint_ears(portrait: Portrait) -> None:
 
 def paint_eye(portrait: Portrait, side: int) -> None:
     canvas, look, face = portrait.canvas, portrait.scene.look, portrait.face
-    *lids, pupil = portrait.features.eyes[side > 0]
-    upper, lower = portrait.project(lids[0]), portrait.project(lids[1])
+    upper, lower, _ = portrait.seen.eyes[side > 0]
+    pupil = portrait.features.eyes[side > 0][2]
     opening = canvas.mask(np.concatenate([upper, lower[-2:0:-1]])) & face
     canvas.paint(opening, (228, 220, 214), part="r_eye" if side < 0 else "l_eye", gain=portrait.half_shade)
     inner = upper[-1] if side < 0 else upper[0]
@@ -56,15 +56,15 @@ def paint_eye(portrait: Portrait, side: int) -> None:
 
 
 def paint_brow(portrait: Portrait, side: int) -> None:
-    top, bottom = portrait.features.brows[side > 0]
-    mask = portrait.canvas.mask(rounded(portrait.project(np.concatenate([top, bottom[::-1]])), 1)) & portrait.face
+    top, bottom = portrait.seen.brows[side > 0]
+    mask = portrait.canvas.mask(rounded(np.concatenate([top, bottom[::-1]]), 1)) & portrait.face
     strength = portrait.scene.look.brow_strength
-    base = np.clip(0.55 * strength * (1 + 0.3 * portrait.grain), 0.15, 0.8)
+    base = np.clip(0.65 * strength * (1 + 0.3 * portrait.grain), 0.15, 0.85)
     part = "r_brow" if side < 0 else "l_brow"
     portrait.canvas.paint(mask, portrait.scene.look.brow, part=part, alpha=base, gain=portrait.half_shade)
     along = portrait.rng.uniform(0, 4, 70)
     step = np.minimum(along + 0.7, 4) if side > 0 else np.maximum(along - 0.7, 0)  # hairs lie outwards
-    low, high = (portrait.project(np.stack([np.interp(at, range(5), axis) for axis in edge.T], -1))
+    low, high = (np.stack([np.interp(at, range(5), axis) for axis in edge.T], -1)
                  for at, edge in ((along, bottom), (step, top)))  # fmt: skip
     inset = portrait.rng.uniform(0, 0.5, (70, 1))
     hairs = portrait.canvas.lines(np.stack([low + inset * (high - low), high], axis=1), 0.012 * portrait.unit) & mask
@@ -73,7 +73,7 @@ def paint_brow(portrait: Portrait, side: int) -> None:
 
 def paint_mouth(portrait: Portrait) -> None:
     canvas, act, lips = portrait.canvas, portrait.scene.expression, portrait.scene.look.lips
-    up_out, up_in, low_in, low_out = (portrait.project(c) for c in portrait.features.lips)
+    up_out, up_in, low_in, low_out = portrait.seen.lips
     gain = portrait.shade * (1 + 0.06 * portrait.grain)
     canvas.paint(canvas.mask(np.concatenate([low_out, low_in[::-1]])), 1.06 * lips, part="l_lip", gain=gain)
     canvas.paint(canvas.mask(np.concatenate([up_out, up_in[::-1]])), 0.92 * lips, part="u_lip", gain=gain)
@@ -98,9 +98,8 @@ def paint_mouth(portrait: Portrait) -> None:
 
 def paint_nose(portrait: Portrait) -> None:
     canvas, shape = portrait.canvas, portrait.scene.shape
-    ridge, bridge, base = portrait.features.nose
-    parts = [hull(portrait.project(np.concatenate([bridge, ridge])))]
-    parts.append(rounded(hull(portrait.project(np.concatenate([base, ridge[3:]]))), 1))
+    ridge, bridge, base = portrait.seen.nose
+    parts = [hull(np.concatenate([bridge, ridge])), rounded(hull(np.concatenate([base, ridge[3:]])), 1)]
     nose = canvas.mask(*parts)
     canvas.paint(nose, portrait.skin, part="nose")
     w, ring = shape.nose_width, np.linspace(0, 2 * np.pi, 12, endpoint=False)
@@ -108,7 +107,6 @@ def paint_nose(portrait: Portrait) -> None:
         x, y = w * (0.48 * s + 0.24 * np.cos(ring)), shape.nose_length + 0.005 + 0.035 * np.sin(ring)
         nostril = canvas.mask(portrait.project(on_face(shape, x, y, 0.45 * shape.nose_depth))) & nose
         canvas.paint(nostril, portrait.skin, alpha=0.85, gain=0.35)
-    wings = [portrait.project(base[:4]), portrait.project(base[7:])]
-    canvas.paint(canvas.lines(wings, 0.025 * portrait.unit) & nose, portrait.skin, alpha=0.7, gain=0.68)
-    tip = canvas.lines([portrait.project(base[3:8])], 0.02 * portrait.unit) & nose
+    canvas.paint(canvas.lines([base[:4], base[7:]], 0.025 * portrait.unit) & nose, portrait.skin, alpha=0.7, gain=0.68)
+    tip = canvas.lines([base[3:8]], 0.02 * portrait.unit) & nose
     canvas.paint(tip, portrait.skin, alpha=0.6, gain=0.7)

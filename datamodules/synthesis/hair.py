@@ -37,16 +37,18 @@ def paint_hair_in_front(portrait: Portrait) -> None:
         return
     x = np.linspace(-0.86, 0.86, n) + rng.uniform(-0.03, 0.03, n)
     swept = np.clip((x - hair.parting) * (-1 if hair.parting > 0 else 1), 0, 1)  # to the wider side
-    reach: dict[str, Any] = {"none": 0.05, "side": 0.6 * swept, "full": rng.uniform(0.3, 0.62)}
+    reach: dict[str, Any] = {"none": 0.05, "side": 0.75 * swept**0.7, "full": rng.uniform(0.3, 0.62)}
     # Shorter towards the temples, where the hairline is low already.
-    fall = 0.04 + reach[hair.fringe] * rng.uniform(0.75, 1.1, n) * (1 - (x / 0.9) ** 4)
+    fall = 0.04 + reach[hair.fringe] * (1 - (x / 0.9) ** 4)
     drift = 0.0 if hair.fringe == "full" else 0.7 * (x - hair.parting) * fall
-    half = rng.uniform(0.05, 0.11, n)
-    low = 0.6 * drift
-    across = np.stack([x - half, x + half, x + low + 0.8 * half, x + drift, x + low - 0.8 * half], axis=-1)
+    sheet = np.stack([x + drift, hairline(shape, x) + 0.8 * fall], -1)  # combed hair ends as one
+    sheet = np.concatenate([sheet, np.stack([x, hairline(shape, x) - 0.14], -1)[::-1]])
+    fall *= rng.uniform(0.8, 1.1, n)
+    half = rng.uniform(0.03, 0.09, n)
+    across = np.stack([x - half, x + half, x + 0.6 * drift + 0.8 * half, x + drift, x + 0.6 * drift - 0.8 * half], -1)
     down = (hairline(shape, x) + np.stack([-0.14 + 0 * x, -0.14 + 0 * x, 0.6 * fall, fall, 0.6 * fall])).T
-    edge = 0.97 * face_width(shape, down)
-    locks = [portrait.project(lock) for lock in on_face(shape, np.clip(across, -edge, edge), down, 0.06)]
+    locks = [_on_forehead(portrait, *outline) for outline in ((across, down), (sheet[None, :, 0], sheet[None, :, 1]))]
+    locks = [lock for group in locks for lock in group]
     if hair.style in ("short", "afro", "buzz"):
         locks += [_sideburn(portrait, s) for s in (-1, 1) if s * portrait.scene.pose.yaw < 10]
     if hair.hangs:
@@ -74,6 +76,12 @@ def paint_hair_in_front(portrait: Portrait) -> None:
     x = turned * np.linspace(-0.8, far, 22)  # none on the side that is turned away
     roots = portrait.project(on_face(shape, x, hairline(shape, x), 0.05))
     _lay_hair(portrait, portrait.canvas.mask(*locks) | _baby_hair(portrait, roots), 1.0, hidden)
+
+
+def _on_forehead(portrait: Portrait, x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
+    """Outlines x, y (K, N) that stay within the face, on the canvas: K times (N, 2)."""
+    edge = 0.97 * face_width(portrait.scene.shape, y)
+    return [portrait.project(line) for line in on_face(portrait.scene.shape, np.clip(x, -edge, edge), y, 0.06)]
 
 
 def _lay_hair(portrait: Portrait, mask: Mask, gain: Any, hides: Sequence[str] = ()) -> None:

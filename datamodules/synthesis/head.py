@@ -8,6 +8,8 @@ different amounts, as in photographs. Curves run from left to right in the pictu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -47,11 +49,14 @@ def face_width(shape: Shape, y: np.ndarray) -> np.ndarray:
 
 def on_face(shape: Shape, x: Any, y: Any, lift: Any = 0.0) -> np.ndarray:
     """Points (..., 3) of the face's surface at x and y, which broadcast, raised by `lift` towards the viewer."""
-    x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
+    y = np.asarray(y, float)
     front = 0.95 - 0.12 * np.maximum(-0.2 - y, 0) ** 2
     edge = 0.75 * (np.maximum(y - 0.2, 0) / (shape.chin - 0.2)) ** 1.5  # the jaw comes forward to the chin
     across = np.sqrt(np.maximum(1 - (x / face_width(shape, y)) ** 2, 0))
-    return np.stack([x, y, edge + (front - edge) * across + lift], axis=-1)
+    z = edge + (front - edge) * across + lift
+    points = np.empty((*z.shape, 3))
+    points[..., 0], points[..., 1], points[..., 2] = x, y, z
+    return points
 
 
 def face_mesh(shape: Shape, top: float | None = None) -> np.ndarray:
@@ -77,9 +82,12 @@ def skull(thickness: float) -> np.ndarray:
     return np.array([0, -0.5, -0.2]) + ball * (np.array([0.99, 1.1, 1.05]) + thickness)
 
 
+_EYE, _BROW, _LIP = np.linspace(-1, 1, 9), np.linspace(0, 1, 5), np.linspace(-1, 1, 13)  # brows from the nose outwards
+
+
 def eye_curves(scene: FaceScene, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Upper and lower lid (9, 3), and the pupil (1, 3); `side` is -1 (left of the picture) or 1."""
-    shape, act, s = scene.shape, scene.expression, np.linspace(-1, 1, 9)
+    shape, act, s = scene.shape, scene.expression, _EYE
     x = side * shape.eye_spacing + shape.eye_width * s
     middle = -shape.eye_tilt * s * side
     bow = np.sqrt(1 - np.abs(s + 0.15 * side * (1 - s**2)) ** 2.2)  # the lid peaks towards the nose
@@ -92,7 +100,7 @@ def eye_curves(scene: FaceScene, side: int) -> tuple[np.ndarray, np.ndarray, np.
 
 def brow_curves(scene: FaceScene, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Top and bottom edge (5, 3) of a brow; `side` is -1 (left of the picture) or 1."""
-    shape, s = scene.shape, np.linspace(0, 1, 5)  # from the nose outwards
+    shape, s = scene.shape, _BROW
     x = side * (shape.eye_spacing - 0.29 + 0.68 * s)
     y = -shape.brow_height - scene.expression.brow_raise - shape.brow_arch * np.sin(np.pi * s**1.4) + 0.06 * s**2
     half = 0.5 * shape.brow_thickness * np.array([0.75, 1.0, 0.95, 0.7, 0.2])
@@ -107,6 +115,14 @@ class Features:
     brows: tuple[tuple[np.ndarray, np.ndarray], ...]
     lips: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
     nose: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+    def seen(self, project: Projection) -> Features:
+        """The same curves (..., 2) on the canvas."""
+        curves = [*chain(*self.eyes), *chain(*self.brows), *self.lips, *self.nose]
+        flat = iter(np.split(project(np.concatenate(curves)), np.cumsum([len(curve) for curve in curves])[:-1]))
+        take = partial(islice, flat)
+        eyes, brows = (tuple(tuple(take(count)) for _ in range(2)) for count in (3, 2))
+        return Features(eyes, brows, tuple(take(4)), tuple(take(3)))  # type: ignore[arg-type]
 
 
 def features_of(scene: FaceScene) -> Features:
@@ -124,7 +140,7 @@ def mouth_level(scene: FaceScene) -> float:
 def lip_curves(scene: FaceScene) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Upper outer (13, 3), upper inner (9, 3), lower inner (9, 3), lower outer (13, 3)."""
     shape, act = scene.shape, scene.expression
-    outer, inner = np.linspace(-1, 1, 13), np.linspace(-0.88, 0.88, 9)
+    outer, inner = _LIP, 0.88 * _EYE
     level, laugh = mouth_level(scene) + 0.5 * act.gap, max(act.smile, 0)
     width = shape.mouth_width * (1 + 0.2 * laugh - 0.25 * max(act.gap - 0.15, 0))
     corners, inner_corners = -0.12 * act.smile * outer**2, -0.12 * act.smile * inner**2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from datamodules.labels import LAPA
@@ -37,7 +39,8 @@ class Portrait:
         scene: what is drawn.
         side: width and height of the masks, in canvas pixels.
 
-    `project` leads to the canvas, where one head unit is `unit` pixels long; `face` is the mask of the face. Fields
+    `project` leads to the canvas, where one head unit is `unit` pixels long; `features` are the curves of the face in
+    head space, `seen` the same on the canvas; `face` is the mask of the face. Fields
     over the picture: `shade` and `half_shade` (light, also for what scatters it: hair, cloth, teeth, eyes), `skin` and
     `hair` (colours as lit), `grain` and `stubble` (standard normal noise).
     """
@@ -47,16 +50,23 @@ class Portrait:
         self.canvas, self.grid = Canvas(side, LABEL_OF_PART), SoftGrid(side)
         self.project = project = Projection.of(scene.pose, side)
         self.features = features_of(scene)
+        self.seen = self.features.seen(project)
         self.unit = project.scale
         fields = shading(scene, project, self.canvas.size)
         self.shade = fields[0]
         self.half_shade = 0.4 + 0.6 * np.minimum(self.shade, 1)
         self.grain = noise(self.rng, 90, self.canvas.size)
-        self.stubble = noise(self.rng, min(200, self.canvas.size), self.canvas.size)
         self.skin = lit_skin(scene, fields, self.rng)
-        self.hair = lit_hair(scene, project, self.half_shade, self.rng)
         top = -1.0 if scene.hair.style == "bald" else None
         self.face: Mask = self.canvas.mask(hull(project(face_mesh(scene.shape, top))))
+
+    @functools.cached_property
+    def hair(self) -> np.ndarray:
+        return lit_hair(self.scene, self.project, self.half_shade, self.own_random("hair"))
+
+    @functools.cached_property
+    def stubble(self) -> np.ndarray:
+        return noise(self.own_random("stubble"), min(200, self.canvas.size), self.canvas.size)
 
     def own_random(self, part: str) -> np.random.Generator:
         """For what can be put on and off: the rest of the picture does not change with it."""

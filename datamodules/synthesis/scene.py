@@ -25,7 +25,7 @@ HAIR_STYLES: dict[str, tuple[float, float, float]] = {  # share, least and great
     "short": (0.24, 0.06, 0.24),
     "afro": (0.09, 0.2, 0.6),
     "bob": (0.2, 0.12, 0.4),
-    "long": (0.35, 0.12, 0.55),
+    "long": (0.35, 0.15, 0.65),
 }
 
 
@@ -50,7 +50,7 @@ class Shape:
     """The person's bones and features, in head units."""
 
     chin: float = _range(1.48, 1.78)  # below the eyes; an open mouth takes it further
-    jaw: float = _range(1.75, 2.5)  # exponent: pointed .. square
+    jaw: float = _range(1.7, 2.35)  # exponent: pointed .. square
     hairline: float = _range(-1.2, -0.92)  # its middle (negative: above the eyes)
     hairline_bend: float = _range(-0.05, 0.2)  # its fall towards the temples
     ear: float = _range(0.08, 0.2)
@@ -78,8 +78,8 @@ class Expression:
     gaze: tuple[float, float]
     gap: float  # between the lips; 0 is a closed mouth
     teeth: bool
+    smile: float  # -0.25 corners of the mouth down .. 1 up
     brow_raise: float = _range(-0.04, 0.06)
-    smile: float = _range(-0.25, 1.0)  # corners of the mouth down .. up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,14 +162,16 @@ def sample_scene(rng: np.random.Generator) -> FaceScene:
         scale=_bell(rng, 0.275, 0.03, 0.07),
         centre=(_bell(rng, 0.5, 0.04, 0.1), _bell(rng, 0.46, 0.035, 0.09)),
     )
-    closed, opened, wide = rng.random(3) < (0.05, 0.5, 0.15)
+    closed, wide, smiling = rng.random(3) < (0.05, 0.15, 0.5)
+    opened = bool(rng.random() < (0.7 if smiling else 0.3))
     expression = _uniform(
         Expression,
         rng,
+        smile=rng.uniform(0.45, 1.0) if smiling else rng.uniform(-0.25, 0.45),
         lids=rng.uniform(0.0, 0.2) if closed else float(np.clip(rng.normal(0.95, 0.16), 0.5, 1.3)),
         gaze=(_bell(rng, 0, 0.04, 0.08), _bell(rng, 0, 0.015, 0.03)),
         gap=rng.uniform(0.06, 0.18) + 0.2 * wide if opened else 0.0,
-        teeth=bool(rng.random() < 0.8),
+        teeth=bool(smiling or rng.random() < 0.7),
     )
     shape = _uniform(Shape, rng)
     shape = replace(shape, chin=shape.chin + 0.5 * expression.gap)
@@ -202,7 +204,7 @@ def _sample_hair(rng: np.random.Generator) -> Hair:
         Hair,
         rng,
         style=style,
-        fringe=str(rng.choice(["none", "side", "full"], p=[0.45, 0.3, 0.25])) if combed else "none",
+        fringe=str(rng.choice(["none", "side", "full"], p=[0.45, 0.35, 0.2])) if combed else "none",
         thickness=min(thickness, 0.15) if hat else thickness,
         end=rng.uniform(0.9, 1.6) if style == "bob" else rng.uniform(1.9, 3.0),
         roughness=0.005 if style == "buzz" else rng.uniform(0.01, 0.05),

@@ -7,7 +7,7 @@ import numpy as np
 
 from datamodules.synthesis.canvas import SUPERSAMPLING, noise
 from datamodules.synthesis.head import Projection, face_width, on_face, relief
-from datamodules.synthesis.scene import FaceScene
+from datamodules.synthesis.scene import FaceScene, Hair
 
 ROWS, COLUMNS = 96, 64
 FIELD_OF_VIEW = 0.5
@@ -168,7 +168,7 @@ def lit_skin(
 
 
 def lit_hair(scene: FaceScene, project: Projection, shade: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Hair as lit: strands that fan out from above the parting, mixed with curls.
+    """Hair as lit: strands, some in locks, mixed with curls.
 
     Args:
         scene: what is drawn.
@@ -180,23 +180,48 @@ def lit_hair(scene: FaceScene, project: Projection, shade: np.ndarray, rng: np.r
         Float32 (size, size, 3), RGB in 0..255, over the whole picture.
     """
     hair, look, size = scene.hair, scene.look, len(shade)
-    root = project(np.array([[hair.parting, -2.0, 0.3]]))[0] / SUPERSAMPLING
-    unit = project.scale / SUPERSAMPLING
-    at = np.arange(size, dtype=np.float32)
-    across, down = np.meshgrid((at - root[0]) / unit, (at - root[1]) / unit)
-    radius, angle = cv2.cartToPolar(across.astype(np.float32), down.astype(np.float32))
-    bins = np.arange(2048)
-    strands = np.zeros(len(bins), np.float32)
-    for count, weight in ((30, 0.55), (110, 0.7), (400, 0.6), (1200, 0.5)):  # locks, strands, single hairs
-        values = weight * rng.standard_normal(count)
-        strands += np.interp(bins, np.linspace(0, len(bins), count), values).astype(np.float32)
-    bend = noise(rng, 4, size) * np.float32(18 + 70 * hair.curl) + noise(rng, 11, size) * np.float32(6 + 30 * hair.curl)
-    place = (angle * np.float32(len(bins) / (2 * np.pi)) + bend).astype(np.int32) & (len(bins) - 1)
-    mixed = strands[place] * np.float32(1 - 0.75 * hair.curl)
+    across, down = _upright(scene, project, size)
+    crown = cv2.magnitude(across - np.float32(0.5 * hair.parting), down + np.float32(1.9))
+    flow = _flow(hair, across, down)
+    wave = 0.6 * noise(rng, 4, size // 4) * (18 + 70 * hair.curl) + noise(rng, 11, size // 4) * (6 + 30 * hair.curl)
+    place = (flow + cv2.resize(wave.astype(np.float32), (size, size))).astype(np.int32) & (STRANDS - 1)
+    mixed = _strand_table(rng)[place] * np.float32(1 - 0.75 * hair.curl)
     if hair.curl > 0:
         cells = int(np.clip(10 / scene.pose.scale, 20, 60))
         mixed += (noise(rng, cells, size) + 0.6 * noise(rng, cells // 4, size)) * np.float32(hair.curl)
-    shine = np.float32(look.hair_shine * (1 - 0.7 * hair.curl)) * np.exp(-(((radius - 0.95) / 0.3) ** 2))
-    volume = np.clip(1.12 - 0.16 * radius, 0.55, 1.1)
+    shine = np.float32(look.hair_shine * (1 - 0.7 * hair.curl)) * np.exp(-(((crown - np.float32(0.95)) / 0.3) ** 2))
+    volume = np.clip(1.12 - 0.16 * crown, 0.55, 1.1)
     gain = np.exp(0.2 * mixed + shine * (0.7 + 0.5 * mixed)) * shade * volume
     return cv2.merge([gain * np.float32(c) + 14 * shine for c in look.hair])
+
+
+STRANDS = 2048
+
+
+def _upright(scene: FaceScene, project: Projection, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """x and y in head units of each pixel as the head is tilted, each float32 (size, size)."""
+    at = (np.arange(size, dtype=np.float32) + 0.5) * SUPERSAMPLING
+    x, y = ((at - middle) / project.scale for middle in project(np.zeros((1, 3)))[0])
+    c, s = np.cos(np.deg2rad(scene.pose.roll)), np.sin(np.deg2rad(scene.pose.roll))
+    across, down = (c * x)[None] + (s * y)[:, None], (-s * x)[None] + (c * y)[:, None]
+    return across.astype(np.float32), down.astype(np.float32)
+
+
+def _flow(hair: Hair, across: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """Which strand each pixel lies on, as a number that grows across the strands; about 500 to a head unit."""
+    if hair.hangs and hair.fringe != "full":  # from the parting round the head, then down
+        above = np.minimum(down - np.float32(0.1), 0) * np.float32(0.75)
+        side = np.float32(900) * (across > hair.parting * np.clip(-0.9 * down, 0, 1))
+        return cv2.magnitude(across, above) * np.float32(450) + side
+    # From the crown down on all sides; a low crown has them stand up over the forehead.
+    crown = -2.0 if hair.fringe == "full" else -1.55
+    angle = cv2.phase(across - np.float32(hair.parting), down - np.float32(crown))
+    return angle * np.float32(STRANDS / (2 * np.pi))
+
+
+def _strand_table(rng: np.random.Generator) -> np.ndarray:
+    """Brightness of each strand, float32 (STRANDS,): locks, strands, single hairs."""
+    strands = np.zeros(STRANDS)
+    for count, weight in ((30, 0.55), (110, 0.7), (400, 0.6), (1200, 0.5)):
+        strands += np.interp(np.arange(STRANDS), np.linspace(0, STRANDS, count), weight * rng.standard_normal(count))
+    return strands.astype(np.float32)
