@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
 from datamodules.synthesis.canvas import hull, noise, rounded
@@ -31,9 +32,8 @@ def paint_body(portrait: Portrait) -> None:
     below = hull(portrait.project(np.add(face_mesh(portrait.scene.shape), (0, 0.12, 0))))
     canvas.paint(neck, portrait.skin, alpha=portrait.soft(below, 0.08), gain=0.55)  # the head's shadow
     shirt = [(0.3, base + cut), (n + 0.05, base - 0.15), (2.0, base + 0.25), (2.6, base + 0.6), (3.0, 6.0)]
-    folds = portrait.half_shade * np.exp(
-        0.12 * noise(rng, 9, portrait.canvas.size) + 0.04 * noise(rng, 60, portrait.canvas.size)
-    )
+    weave = np.exp(0.12 * noise(rng, 9, 128) + 0.04 * noise(rng, 60, 128))
+    folds = portrait.half_shade * cv2.resize(weave, (portrait.canvas.size, portrait.canvas.size))
     cloth = canvas.mask(outline(shirt))
     canvas.paint(cloth, look.clothes, part="cloth", hides=("hair", "neck"), gain=folds)
     collar = canvas.lines([outline(shirt)[: 2 * len(shirt)]], 0.03 * portrait.unit) & cloth

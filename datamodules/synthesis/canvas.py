@@ -37,6 +37,19 @@ class Mask:
         height, width = self.pixels.shape
         return np.s_[self.y : self.y + height, self.x : self.x + width]
 
+    @property
+    def picture_box(self) -> tuple[slice, slice]:
+        """The window, as an index into the picture."""
+        height, width = self.pixels.shape
+        return np.s_[self.y // 2 : (self.y + height) // 2, self.x // 2 : (self.x + width) // 2]
+
+    def covered(self) -> np.ndarray:
+        """How much of each of the picture's pixels in the window the mask covers, uint8 0..255."""
+        height, width = self.pixels.shape
+        if not self.pixels.size:
+            return np.zeros((height // 2, width // 2), np.uint8)
+        return cv2.resize(self.pixels, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+
     def __and__(self, other: Mask) -> Mask:
         mine, theirs, x, y = self._common(other)
         return Mask(cv2.bitwise_and(mine, theirs) if mine.size else mine, x, y)
@@ -85,7 +98,7 @@ class Canvas:
         self.side, self.size, self.labels = side, side // SUPERSAMPLING, labels
         self.rgb = np.zeros((self.size, self.size, 3), np.float32)
         self.label = np.zeros((side, side), np.uint8)
-        self.parts: dict[str, np.ndarray] = {}
+        self.parts: dict[str, Mask] = {}
 
     def mask(self, *polygons: np.ndarray) -> Mask:
         """Union of polygons (N, 2), in canvas pixels; nothing is smoothed."""
@@ -98,12 +111,13 @@ class Canvas:
 
     def lines(self, curves: Sequence[np.ndarray] | np.ndarray, width: float, closed: bool = False) -> Mask:
         """Curves (N, 2), in canvas pixels as is their `width`."""
-        fixed = list(_fixed_point(curves)) if isinstance(curves, np.ndarray) else [_fixed_point(c) for c in curves]
+        fixed = _fixed_point(np.concatenate(curves))
         thickness = max(1, round(width))
-        mask = self._window(np.concatenate(fixed), thickness)
+        mask = self._window(fixed, thickness)
         if mask.pixels.size:
-            corner = np.array([16 * mask.x, 16 * mask.y], np.int32)
-            cv2.polylines(mask.pixels, [curve - corner for curve in fixed], closed, 255, thickness, shift=4)
+            fixed -= np.array([16 * mask.x, 16 * mask.y], np.int32)
+            ends = np.cumsum([len(curve) for curve in curves])[:-1]
+            cv2.polylines(mask.pixels, np.split(fixed, ends), closed, 255, thickness, shift=4)
         return mask
 
     def ellipses(self, boxes: Sequence[tuple[np.ndarray, float, float]], width: float | None = None) -> Mask:
@@ -138,35 +152,31 @@ class Canvas:
             alpha: opacity, a number or a field (size, size) in 0..1.
             gain: a number or a field (size, size).
         """
-        height, width = mask.pixels.shape
         if not mask.pixels.size:
             return
         if part is not None:
             self._keep(mask, part, hides)
-        x, y, width, height = mask.x // 2, mask.y // 2, width // 2, height // 2
-        box = np.s_[y : y + height, x : x + width]
-        covered = cv2.resize(mask.pixels, (width, height), interpolation=cv2.INTER_AREA)
-        opacity = covered * np.float32(1 / 255)
+        box = mask.picture_box
+        opacity = mask.covered() * np.float32(1 / 255)
         opacity *= alpha[box] if isinstance(alpha, np.ndarray) else np.float32(alpha)
         if np.ndim(colour) == 3 and not isinstance(gain, np.ndarray):
             source = colour[box] if gain == 1.0 else colour[box] * np.float32(gain)
+        elif not isinstance(gain, np.ndarray):
+            source = np.empty((*opacity.shape, 3), np.float32)
+            source[:] = np.multiply(colour, gain)
+        elif np.ndim(colour) == 3:
+            source = cv2.merge([gain[box]] * 3) * colour[box]
         else:
-            gains = gain[box] if isinstance(gain, np.ndarray) else np.full(opacity.shape, gain, np.float32)
-            if np.ndim(colour) == 3:
-                source = cv2.merge([gains] * 3) * colour[box]
-            else:
-                source = cv2.merge([gains * np.float32(c) for c in colour])
+            source = cv2.merge([gain[box] * np.float32(c) for c in colour])
         self.rgb[box] = cv2.blendLinear(self.rgb[box], source, 1 - opacity, opacity)
 
     def _keep(self, mask: Mask, part: str, hides: Iterable[str]) -> None:
         if part in self.labels:
-            self.label[mask.box][mask.pixels > 0] = self.labels[part]
+            np.copyto(self.label[mask.box], self.labels[part], where=mask.pixels > 0)
         for hidden in hides:
             if hidden in self.parts:
-                beneath = self.parts[hidden][mask.box]
-                cv2.subtract(beneath, mask.pixels, dst=beneath)
-        own = self.parts.setdefault(part, np.zeros((self.side, self.side), np.uint8))[mask.box]
-        own |= mask.pixels
+                self.parts[hidden] -= mask
+        self.parts[part] = self.parts[part] | mask if part in self.parts else mask
 
     def voted_label(self) -> np.ndarray:
         """Labels uint8 (size, size): the most frequent id of each pixel's samples."""
@@ -174,14 +184,18 @@ class Canvas:
 
     def part_masks(self) -> dict[str, np.ndarray]:
         """The parts that are seen, bool (size, size): pixels of which a part covers half or more."""
-        size = (self.size, self.size)
-        shrunk = {part: cv2.resize(m, size, interpolation=cv2.INTER_AREA) >= 127 for part, m in self.parts.items()}
-        return {part: mask for part, mask in shrunk.items() if mask.any()}
+        seen = {}
+        for part, mask in self.parts.items():
+            covered = mask.covered() >= 127
+            if covered.any():
+                seen[part] = np.zeros((self.size, self.size), bool)
+                seen[part][mask.picture_box] = covered
+        return seen
 
 
 def _majority(label: np.ndarray) -> np.ndarray:
     """Most frequent id of each 2 x 2 block, (2n, 2n) -> (n, n); never an id that is not there."""
-    a, b, c, d = label[::2, ::2], label[::2, 1::2], label[1::2, ::2], label[1::2, 1::2]
+    a, b, c, d = (label[y::2, x::2].copy() for y in (0, 1) for x in (0, 1))
     return np.where((b == c) | (b == d), b, np.where(c == d, c, a))
 
 
@@ -237,7 +251,7 @@ def roughened(rng: np.random.Generator, polygon: np.ndarray, amount: float) -> n
 
 def noise(rng: np.random.Generator, cells: int, side: int) -> np.ndarray:
     """Smooth noise float32 (side, side), about standard normal, with `cells` bumps across."""
-    grid = rng.standard_normal((cells, cells), dtype=np.float32)
+    grid: np.ndarray = rng.standard_normal((cells, cells), dtype=np.float32)
     if cells * 8 < side:  # where cells are seen as such, their edges must be smooth
         grid = cv2.resize(grid, (4 * cells, 4 * cells), interpolation=cv2.INTER_CUBIC)
     return cv2.resize(grid, (side, side), interpolation=cv2.INTER_LINEAR)

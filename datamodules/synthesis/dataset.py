@@ -16,7 +16,7 @@ from rich.progress import track
 from datamodules.synthesis.published import LAYOUTS, Layout, write_whole
 from engine.errors import ConfigError, DataError
 
-GENERATOR_VERSION = 3
+GENERATOR_VERSION = 4
 """Raised by hand whenever the same seed would give other bytes, in any module of this package."""
 
 PARAMETERS_FILE = "dataset.json"

@@ -40,6 +40,7 @@ class DrawnFace:
         parts: bool (size, size) for each part that is seen, by its name in CelebAMask-HQ (`l_` is the person's own
             left). They overlap as annotators draw them: skin runs on beneath brows, eyes, nose, mouth and glasses,
             ears beneath hair, the neck beneath a necklace.
+        quality: that of the JPEG file which the picture wants, 1..100.
     """
 
     image: np.ndarray
@@ -47,6 +48,7 @@ class DrawnFace:
     landmarks: np.ndarray
     landmarks_68: np.ndarray
     parts: dict[str, np.ndarray]
+    quality: int
 
 
 def draw_face(rng: np.random.Generator, size: int = 256) -> DrawnFace:
@@ -61,6 +63,8 @@ def render(scene: FaceScene, size: int = 256) -> DrawnFace:
     paint_hair_behind(portrait)
     paint_body(portrait)
     paint_ears(portrait)
+    if depth := portrait.scene.light.depth * size / 256:
+        cv2.GaussianBlur(portrait.canvas.rgb, (0, 0), depth, dst=portrait.canvas.rgb)
     behind = ("hair", "neck", "l_ear", "r_ear", "cloth", "neck_l")
     portrait.canvas.paint(portrait.face, portrait.skin, part="skin", hides=behind)
     paint_beard(portrait)
@@ -103,14 +107,13 @@ def _develop(portrait: Portrait) -> DrawnFace:
     """Averages the canvas down, adds the camera's blur, colour and noise, and lets the labels vote."""
     light = portrait.scene.light
     rgb = cv2.GaussianBlur(portrait.canvas.rgb, (0, 0), max(light.blur * portrait.canvas.size / 256, 0.1))
-    offset = np.full((3, 1), 118 * (1 - light.contrast))
-    rgb = cv2.transform(rgb, np.hstack([np.diag(light.contrast * light.tint), offset]))
-    rgb = cv2.scaleAdd(sensor_noise(portrait.rng, portrait.canvas.size), light.noise, rgb)
-    image = np.clip(rgb + np.float32(0.5), 0, 255.5).astype(np.uint8)
+    rgb *= (light.contrast * light.tint).astype(np.float32)
+    grain, offset = sensor_noise(portrait.rng, portrait.canvas.size), 118 * (1 - light.contrast)
+    image = cv2.addWeighted(rgb, 1, grain, light.noise, offset, dtype=cv2.CV_8U)
     points, points_68 = (
         (points / SUPERSAMPLING - 0.5).astype(np.float32)
         for points in landmarks(portrait.scene, portrait.seen, portrait.project)
     )
     parts = portrait.canvas.part_masks()
     parts.pop("hand", None)  # nobody labels it
-    return DrawnFace(image, portrait.canvas.voted_label(), points, points_68, parts)
+    return DrawnFace(image, portrait.canvas.voted_label(), points, points_68, parts, light.quality)

@@ -47,8 +47,7 @@ def paint_hair_in_front(portrait: Portrait) -> None:
     half = rng.uniform(0.03, 0.09, n)
     across = np.stack([x - half, x + half, x + 0.6 * drift + 0.8 * half, x + drift, x + 0.6 * drift - 0.8 * half], -1)
     down = (hairline(shape, x) + np.stack([-0.14 + 0 * x, -0.14 + 0 * x, 0.6 * fall, fall, 0.6 * fall])).T
-    locks = [_on_forehead(portrait, *outline) for outline in ((across, down), (sheet[None, :, 0], sheet[None, :, 1]))]
-    locks = [lock for group in locks for lock in group]
+    locks = _on_forehead(portrait, across, down) + _on_forehead(portrait, *sheet.T[:, None])
     if hair.style in ("short", "afro", "buzz"):
         locks += [_sideburn(portrait, s) for s in (-1, 1) if s * portrait.scene.pose.yaw < 10]
     if hair.hangs:

@@ -49,12 +49,12 @@ def face_width(shape: Shape, y: np.ndarray) -> np.ndarray:
 
 def on_face(shape: Shape, x: Any, y: Any, lift: Any = 0.0) -> np.ndarray:
     """Points (..., 3) of the face's surface at x and y, which broadcast, raised by `lift` towards the viewer."""
-    y = np.asarray(y, float)
+    y = np.asarray(y, np.result_type(y, np.float32))
     front = 0.95 - 0.12 * np.maximum(-0.2 - y, 0) ** 2
     edge = 0.75 * (np.maximum(y - 0.2, 0) / (shape.chin - 0.2)) ** 1.5  # the jaw comes forward to the chin
     across = np.sqrt(np.maximum(1 - (x / face_width(shape, y)) ** 2, 0))
     z = edge + (front - edge) * across + lift
-    points = np.empty((*z.shape, 3))
+    points = np.empty((*z.shape, 3), z.dtype)
     points[..., 0], points[..., 1], points[..., 2] = x, y, z
     return points
 
@@ -122,7 +122,7 @@ class Features:
         flat = iter(np.split(project(np.concatenate(curves)), np.cumsum([len(curve) for curve in curves])[:-1]))
         take = partial(islice, flat)
         eyes, brows = (tuple(tuple(take(count)) for _ in range(2)) for count in (3, 2))
-        return Features(eyes, brows, tuple(take(4)), tuple(take(3)))  # type: ignore[arg-type]
+        return Features(eyes, brows, tuple(take(4)), tuple(take(3)))
 
 
 def features_of(scene: FaceScene) -> Features:
@@ -199,11 +199,10 @@ def relief(scene: FaceScene, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     z += plump * bump(0.085, x, 0, low + 0.5 * shape.lower_lip, 9, 0.6 * shape.lower_lip)
     z += bump(-0.06, x, 0, low + shape.lower_lip + 0.09, 0.24, 0.06)  # fold above the chin
     z += bump(0.1 + 0.04 * look.masculine, x, 0, shape.chin - 0.2, 0.22, 0.15)
-    start, end = np.array([w + 0.04, n - 0.12]), np.array([shape.mouth_width + 0.12, m + 0.04])
-    along = np.clip(
-        ((aside - start[0]) * (end - start)[0] + (y - start[1]) * (end - start)[1]) / sum((end - start) ** 2), 0, 1
-    )
-    from_fold = (aside - start[0] - along * (end - start)[0]) ** 2 + (y - start[1] - along * (end - start)[1]) ** 2
+    x0, y0, x1, y1 = w + 0.04, n - 0.12, shape.mouth_width + 0.12, m + 0.04
+    along = ((aside - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) * (1 / ((x1 - x0) ** 2 + (y1 - y0) ** 2))
+    along = np.clip(along, 0, 1)
+    from_fold = (aside - x0 - along * (x1 - x0)) ** 2 + (y - y0 - along * (y1 - y0)) ** 2
     z -= (0.012 + 0.035 * look.age + 0.04 * laugh) * np.exp(-from_fold / 0.045**2)  # from nose to mouth
     z += bump(-0.06, aside, 0.98, -0.35, 0.2, 0.3)  # temples
     lines = np.sin(2 * np.pi * (y + 0.05 * np.cos(3 * x)) / 0.13) * bump(1, x, 0, -0.62, 0.5, 0.2)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from datamodules.synthesis.faces import DrawnFace
 
 SPLITS = ("train", "val", "test")
-JPEG_QUALITY = 92
 FACES_PER_FOLDER = 2000
 """CelebAMask-HQ keeps the part masks of so many faces in one folder."""
 LARGEST_MASK = 512
@@ -75,7 +74,7 @@ class LaPa(Layout):
         return self._file(index, "labels", ".png")
 
     def write(self, index: int, face: DrawnFace) -> None:
-        write_whole(self._file(index, "images", ".jpg"), _jpeg(face.image))
+        write_whole(self._file(index, "images", ".jpg"), _jpeg(face))
         write_whole(self._file(index, "landmarks", ".txt"), _points(face.landmarks))
         write_whole(self._file(index, "landmarks_68", ".txt"), _points(face.landmarks_68))
         write_whole(self.last_file(index), _png(face.label))
@@ -106,7 +105,7 @@ class CelebAMaskHQ(Layout):
                 continue
             write_whole(folder / f"{index:05d}_{part}.png", _part_mask(mask))
         write_whole(self.root / "landmarks_68" / f"{index}.txt", _points(face.landmarks_68))
-        write_whole(self.last_file(index), _jpeg(face.image))
+        write_whole(self.last_file(index), _jpeg(face))
 
     def finish(self) -> None:
         originals = list(range(self.count))
@@ -139,7 +138,7 @@ class CelebA(Layout):
 
     def write(self, index: int, face: DrawnFace) -> None:
         write_whole(self.root / "landmarks_68" / f"{index + 1:06d}.txt", _points(face.landmarks_68))
-        write_whole(self.last_file(index), _jpeg(face.image))
+        write_whole(self.last_file(index), _jpeg(face))
 
     def finish(self) -> None:
         partition, landmarks, boxes = [], [], []
@@ -183,8 +182,8 @@ def _write_lines(path: Path, lines: list[str]) -> None:
     write_whole(path, ("\n".join(lines) + "\n").encode())
 
 
-def _jpeg(image: np.ndarray) -> bytes:
-    return _encoded(image, "JPEG", quality=JPEG_QUALITY)
+def _jpeg(face: DrawnFace) -> bytes:
+    return _encoded(face.image, "JPEG", quality=face.quality)
 
 
 def _png(label: np.ndarray) -> bytes:

@@ -6,6 +6,7 @@ and the origin lies between the eyes.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
@@ -133,7 +134,9 @@ class Light:
 
     direction: np.ndarray  # (3,) unit vector towards the light; it stays where it is when the head turns
     tint: np.ndarray  # (3,) gain per channel
-    blur: float  # standard deviation in 1/256 of the picture's width
+    blur: float  # standard deviation in 1/256 of the picture's width, as below
+    depth: float  # blur of what lies behind the face: hair, ears, shoulders; 0 where the lens is stopped down
+    quality: int  # of the JPEG file, 1 .. 100
     ambient: float = _range(0.4, 0.85)
     contrast: float = _range(0.85, 1.12)
     noise: float = _range(0.5, 6.0)  # standard deviation in grey levels
@@ -162,7 +165,7 @@ def sample_scene(rng: np.random.Generator) -> FaceScene:
         scale=_bell(rng, 0.275, 0.03, 0.07),
         centre=(_bell(rng, 0.5, 0.04, 0.1), _bell(rng, 0.46, 0.035, 0.09)),
     )
-    closed, wide, smiling = rng.random(3) < (0.05, 0.15, 0.5)
+    closed, wide, smiling = (rng.random(3) < (0.05, 0.15, 0.5)).tolist()
     opened = bool(rng.random() < (0.7 if smiling else 0.3))
     expression = _uniform(
         Expression,
@@ -187,8 +190,13 @@ Part = TypeVar("Part")
 
 def _uniform(kind: type[Part], rng: np.random.Generator, **given: Any) -> Part:
     """A part of the scene: `given` fields as they are, the others even within their ranges."""
-    ranges = {f.name: f.metadata["range"] for f in fields(kind) if f.name not in given}  # type: ignore[arg-type]
-    return kind(**given, **{name: rng.uniform(*ends) for name, ends in ranges.items()})
+    ranges = _ranges(kind)  # type: ignore[arg-type]
+    return kind(**given, **{name: rng.uniform(*ends) for name, ends in ranges.items() if name not in given})
+
+
+@functools.cache
+def _ranges(kind: Any) -> dict[str, tuple[float, float]]:
+    return {f.name: f.metadata["range"] for f in fields(kind) if "range" in f.metadata}
 
 
 def _bell(rng: np.random.Generator, mean: float, deviation: float, limit: float) -> float:
@@ -271,4 +279,6 @@ def _sample_light(rng: np.random.Generator, skin: np.ndarray) -> Light:
         * (150 / skin.mean()) ** 0.3
         * (1 + rng.normal(0, 1) * np.array([0.05, 0.0, -0.06])),
         blur=float(rng.choice([0.3, 0.8, 1.3, 2.0])),
+        depth=float(rng.uniform(0.6, 2.2)) if rng.random() < 0.25 else 0.0,
+        quality=int(rng.integers(55, 98)),
     )

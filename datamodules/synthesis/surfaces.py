@@ -9,7 +9,7 @@ from datamodules.synthesis.canvas import SUPERSAMPLING, noise
 from datamodules.synthesis.head import Projection, face_width, on_face, relief
 from datamodules.synthesis.scene import FaceScene, Hair
 
-ROWS, COLUMNS = 96, 64
+ROWS, COLUMNS = 80, 56
 FIELD_OF_VIEW = 0.5
 _TOP = -1.55
 
@@ -22,7 +22,7 @@ def shading(scene: FaceScene, project: Projection, size: int) -> tuple[np.ndarra
         nose and ears redder, sockets darker), about 0 .. 1 with 0.5 where there is none.
     """
     x, y, points = _face_points(scene)
-    z = points[..., 2].astype(np.float32)
+    z = points[..., 2]
     normal = _normals(points) @ project.rotation.T.astype(np.float32)
     light = scene.light
     diffuse, gloss = _reflected(normal, light.direction)
@@ -30,28 +30,26 @@ def shading(scene: FaceScene, project: Projection, size: int) -> tuple[np.ndarra
     hollow = z - cv2.GaussianBlur(z, (0, 0), 4)
     sky = np.clip(1 + 5 * hollow, 0.5, 1.15) * np.clip(0.86 - 0.14 * normal[..., 1], 0.6, 1.1)
     lit = light.ambient * sky + (1.08 - light.ambient) * diffuse * _cast(scene, project, z)
-    vertex = np.stack([np.clip(0.6 * lit, 0, 1), gloss, _flush(scene, x, y)], axis=-1)
+    vertex = cv2.merge([np.clip(0.6 * lit, 0, 1), gloss, _flush(scene, x, y)])
     outside = 0.6 * _egg(scene, project, size)
-    raster = np.dstack([outside, np.zeros_like(outside), np.full_like(outside, 0.5)]).astype(np.float32)
-    _rasterise(points, vertex.astype(np.float32), project, raster)
+    raster = cv2.merge([outside, np.zeros_like(outside), np.full_like(outside, 0.5)])
+    _rasterise(points, vertex, project, raster)
     lit, gloss, flush = cv2.split(raster)
     return lit / np.float32(0.6), gloss, flush
 
 
 def _face_points(scene: FaceScene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """x (ROWS, COLUMNS), y (ROWS, 1) and points (ROWS, COLUMNS, 3) of the face with its relief, from crown to chin."""
+    """x (ROWS, COLUMNS), y (ROWS, 1), points (ROWS, COLUMNS, 3), float32, of the face in relief from crown to chin."""
     shape = scene.shape
     y = _TOP + (shape.chin - _TOP) * np.sin(np.linspace(0, np.pi / 2, ROWS))[:, None]
-    y = 0.5 * (y + np.linspace(_TOP, shape.chin, ROWS)[:, None])
-    x = face_width(shape, y) * np.sin(np.linspace(-np.pi / 2, np.pi / 2, COLUMNS))
-    points = on_face(shape, x, y)
-    points[..., 2] += relief(scene, x.astype(np.float32), y.astype(np.float32))
+    y = (0.5 * (y + np.linspace(_TOP, shape.chin, ROWS)[:, None])).astype(np.float32)
+    x = face_width(shape, y) * np.sin(np.linspace(-np.pi / 2, np.pi / 2, COLUMNS, dtype=np.float32))
+    points = on_face(shape, x, y, relief(scene, x, y))
     return x, y, points
 
 
 def _normals(points: np.ndarray) -> np.ndarray:
     """Unit normals float32 (ROWS, COLUMNS, 3) towards the viewer."""
-    points = points.astype(np.float32)
     down, across = np.gradient(points, axis=0), np.gradient(points, axis=1)
     (a, b, c), (d, e, f) = np.moveaxis(across, -1, 0), np.moveaxis(down, -1, 0)
     x, y, z = b * f - c * e, c * d - a * f, a * e - b * d

@@ -14,12 +14,12 @@ def paint_necklace(portrait: Portrait, trunk: Projection, neck: float, base: flo
     """A chain or a row of pearls; the neck's own mask runs on beneath it, as annotators draw it."""
     canvas, rng, pearls = portrait.canvas, portrait.own_random("necklace"), portrait.scene.look.necklace == "pearls"
     t = np.linspace(-1, 1, 33)
-    drop = rng.uniform(0.15, 0.5)
+    drop, bead, width = rng.uniform(0.15, 0.5), rng.uniform(0.03, 0.06), rng.uniform(0.02, 0.06)
     curve = trunk(np.stack([t * (neck + 0.12), base - 0.1 + drop * (1 - t**2) ** 0.8, 0.1 + 0 * t], axis=-1))
     if pearls:
-        mask = canvas.ellipses([(middle, 0.035 * portrait.unit, 0.035 * portrait.unit) for middle in curve])
+        mask = canvas.ellipses([(middle, bead * portrait.unit, bead * portrait.unit) for middle in curve])
     else:
-        mask = canvas.lines([curve], 0.025 * portrait.unit)
+        mask = canvas.lines([curve], width * portrait.unit)
     metal = (236, 228, 214) if pearls else ((212, 176, 92) if rng.random() < 0.6 else (200, 202, 208))
     canvas.paint(mask, metal, part="neck_l", gain=portrait.half_shade * np.exp(0.25 * portrait.grain))
 
