@@ -38,7 +38,7 @@ docs: setup ## docs/settings.md from the schema
 	$(PYTHON) -m conf.schema
 
 bench: setup ## what is claimed about speed, measured
-	@for file in benchmarks/*.py; do echo "== $$file"; PYTHONPATH=. $(PYTHON) $$file || exit 1; done
+	@for file in benchmarks/*.py; do name=$$(basename $$file .py); echo "== $$name"; $(PYTHON) -m benchmarks.$$name || exit 1; done
 
 clean: ## remove the virtual environment and caches; runs and data stay
 	rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache

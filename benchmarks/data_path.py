@@ -1,6 +1,6 @@
 """Samples per second of the training data path, beside the same work as a PIL + torchvision chain, in one run.
 
-    python benchmarks/data_path.py [--root FOLDER] [--size 480]
+    python -m benchmarks.data_path [--root FOLDER] [--size 480]
 
 Both read a picture and its label map from disk, rotate, scale and resize them, and normalise the picture; with a cache
 ours reads decoded pixels, the same ones. Medians of seven interleaved rounds in one process; look at the ratios,

@@ -1,7 +1,7 @@
 """How fast faces are drawn, whether drawing leaks memory, and how near the faces come to real ones in the eyes of dlib.
 
-    python benchmarks/drawn_faces.py [--only speed memory dlib] [--faces 2000] [--frontal 300] [--workers N] [--seed 0]
-    python benchmarks/drawn_faces.py --only --sheets FOLDER
+    python -m benchmarks.drawn_faces [--only speed memory dlib] [--faces 2000] [--frontal 300] [--workers N] [--seed 0]
+    python -m benchmarks.drawn_faces --only --sheets FOLDER
 
 Claimed: drawing keeps every core busy, and memory does not grow however many faces are drawn. Shown without a promise:
 the share of faces that a detector trained on photographs finds, and how far its landmarks lie from ours. `--sheets`

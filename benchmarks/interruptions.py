@@ -1,7 +1,7 @@
 """Interrupt a whole training command at random moments, give the same command again, and compare with one that ran
 through: weights bit for bit, metrics.csv byte for byte.
 
-    python benchmarks/interruptions.py [--signal KILL|TERM|INT] [--times 20] [--seed 0] [KEY=VALUE ...]
+    python -m benchmarks.interruptions [--signal KILL|TERM|INT] [--times 20] [--seed 0] [KEY=VALUE ...]
 
 Moments are spread over both stages, one drawn at random from each of equally long parts. KILL gives a process no chance
 to say anything; after TERM and INT (Ctrl-C) it must leave with exit code 130 and its run in the state interrupted.

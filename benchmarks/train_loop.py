@@ -1,6 +1,6 @@
 """What the project's Lightning loop costs beside a bare PyTorch loop that does the same training.
 
-    python benchmarks/train_loop.py [--size 64] [--batch 8] [--steps 50] [--pairs 7] [--threads 1] [--logger none]
+    python -m benchmarks.train_loop [--size 64] [--batch 8] [--steps 50] [--pairs 7] [--threads 1] [--logger none]
 
 Both fine-tune scale=demo's network on drawn faces, on the CPU, without loader workers: the same start, batches, loss,
 optimiser and schedule, and so the same losses. They go step by step in turn, in one process, so that whatever else the

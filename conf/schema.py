@@ -139,7 +139,7 @@ KEYS: dict[str, Key] = {
     "experiment": Key(_text, "experiment=<one of " + ", ".join(group_options("experiment")) + ">", NAME),
     "scale": Key(*TEXT, NAME),
     "recipe": Key(*TEXT, NAME),
-    "method": Key(*_choice("mtl", "baseline"), "enters fine-tuning as the id of its pre-training, or its absence"),
+    "method": Key(*_choice("mtl", "baseline", "transfer"), "enters fine-tuning as the id of the run it starts from"),
     "ablation": Key(*_optional(TEXT), NAME),
     "label_fraction": Key(*_number(0, 1, open_below=True), MANIFEST),
     "subset": Key(*_choice(0, 1, 2), MANIFEST),
@@ -168,7 +168,8 @@ KEYS: dict[str, Key] = {
     "pretrain.loss_over": Key(*_choice("box", "image", "masked"), FIRST),
     **_optimization("finetune"),
     "finetune.validate_every": Key(*_integer(1), SECOND),
-    "finetune.transfer": Key(*_choice("trunk", "encoder"), SECOND, "only after a pre-training"),
+    "finetune.start_from": Key(*_optional(TEXT), "enters as the id of that run"),
+    "finetune.transfer": Key(*_choice("trunk", "encoder", "all"), SECOND, "only where it starts from another run"),
     "finetune.loss": Key(*_choice("focal_dice", "ce_dice", "focal", "ce"), SECOND),
     "finetune.lambda_ce": Key(*_number(0), SECOND, "only with two terms"),
     "finetune.lambda_dice": Key(*_number(0), SECOND, "only with two terms"),
@@ -236,6 +237,17 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
                 f"trainer.devices={settings['trainer.devices']}.\n"
                 f"Expected: a multiple of the number of devices; batch_size is the total over all of them."
             )
+    start = settings["finetune.start_from"]
+    if (settings["method"] == "transfer") != (start is not None):
+        raise ConfigError(
+            f"method={settings['method']} and finetune.start_from={start} do not go together.\n"
+            f"Expected: method=transfer finetune.start_from=<a run>, or neither."
+        )
+    if settings["method"] == "mtl" and settings["finetune.transfer"] == "all":
+        raise ConfigError(
+            "finetune.transfer=all is not for method=mtl: a head that reconstructs cannot parse.\n"
+            "Expected: finetune.transfer=trunk or encoder."
+        )
     for name, entry in config.get("callbacks", {}).items():
         if entry is not None and not isinstance(entry, Mapping):
             raise ConfigError(f"callbacks.{name}={entry} cannot be.\nExpected: null, or _target_ and its arguments.")

@@ -86,11 +86,11 @@ def build_module(run: Run) -> LightningModule:
     terms = ("loss", "lambda_ce", "lambda_dice", "alpha", "gamma")
     module = FaceParsing(run.layout.labels.classes, **{name: run.setting(name) for name in terms}, **common)
     if run.upstream is not None:
-        trained = load(run.upstream.folder.best)["state_dict"]
-        weights = {name.removeprefix("model."): value for name, value in trained.items()}
+        trained = load(run.upstream.best)["state_dict"]
+        weights = {name.removeprefix("model."): value for name, value in trained.items() if name.startswith("model.")}
         report = transfer(module.model, weights, run.setting("transfer"))
         if is_leader():
-            print(f"From {run.upstream.folder.name}: {report}")
+            print(f"From {run.upstream.name}: {report}")
     return module
 
 

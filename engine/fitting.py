@@ -181,7 +181,7 @@ def _description(run: Run, attempt: int) -> dict[str, Any]:
         "device": _device(settings["trainer.accelerator"]),
     }
     labelled = run.manifest is not None
-    pretrained = run.stage is PRETRAIN or run.upstream is not None
+    pretrained = run.stage is PRETRAIN or (run.upstream is not None and run.upstream.stage == PRETRAIN.name)
     return {
         "stage": run.stage.name,
         "id": run.id,

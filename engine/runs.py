@@ -25,6 +25,8 @@ class RunFolder:
 
     def __init__(self, output_dir: Path, stage: str, run_id: str) -> None:
         self.output_dir = output_dir
+        self.stage = stage
+        self.id = run_id
         self.name = f"{stage}-{run_id}"
         self.path = output_dir / "runs" / self.name
         self.config = self.path / "config.yaml"
@@ -32,6 +34,12 @@ class RunFolder:
         self.panels = self.path / "panels"
         self.best = self.path / "checkpoints" / "best.ckpt"
         self.last = self.path / "checkpoints" / "last.ckpt"
+
+    @classmethod
+    def at(cls, path: Path) -> RunFolder | None:
+        """The run folder at a path, which need not exist; None if no run folder is called so."""
+        stage, dash, run_id = path.name.rpartition("-")
+        return cls(path.parent.parent, stage, run_id) if dash and stage and path.parent.name == "runs" else None
 
     def lock(self) -> FileLock:
         """The lock that one process holds while it trains this run; the system frees it when the process ends."""

@@ -38,7 +38,8 @@ class Stage:
 
 PRETRAIN = Stage("pretrain", version=1, labelled=False)
 FINETUNE = Stage("finetune", version=1, labelled=True)
-METHODS = {"mtl": (PRETRAIN, FINETUNE), "baseline": (FINETUNE,)}
+METHODS = {"mtl": (PRETRAIN, FINETUNE), "baseline": (FINETUNE,), "transfer": (FINETUNE,)}
+"""``transfer`` fine-tunes from ``finetune.start_from``, a run on whatever data."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Run:
     folder: RunFolder
     layout: LaPa
     manifest: subsets.Manifest | None
-    upstream: Run | None
+    upstream: RunFolder | None
 
     @property
     def id(self) -> str:
@@ -93,7 +94,7 @@ def plan(settings: Mapping[str, Any]) -> list[Run]:
     runs: list[Run] = []
     with DigestCache(digest_cache(output_dir)) as digests:
         for stage in METHODS[settings["method"]]:
-            upstream = runs[-1] if runs else None
+            upstream = runs[-1].folder if runs else _start(settings, layout)
             manifest = _manifest(layout, settings, output_dir) if stage.labelled else None
             identity = {
                 "stage": stage.name,
@@ -106,6 +107,36 @@ def plan(settings: Mapping[str, Any]) -> list[Run]:
             folder = RunFolder(output_dir, stage.name, identity_digest(identity))
             runs.append(Run(stage, settings, identity, folder, layout, manifest, upstream))
     return runs
+
+
+def _start(settings: Mapping[str, Any], layout: LaPa) -> RunFolder | None:
+    """The finished run that ``finetune.start_from`` names; None for a command that starts anew."""
+    if settings["method"] != "transfer":
+        return None
+    name = settings["finetune.start_from"]
+    expected = "Expected: the name of a run that is done, as finetune-0123456789ab, or the path of its folder."
+    path = Path(name)
+    folder = RunFolder.at(Path(settings["output_dir"]) / "runs" / path if len(path.parts) == 1 else path)
+    if folder is None or not folder.done:
+        state = "is no run folder" if folder is None or not folder.path.is_dir() else f"is {folder.state}"
+        raise ConfigError(f"finetune.start_from={name}: {path if folder is None else folder.path} {state}.\n{expected}")
+    identity = folder.status.get("identity", {})
+    its = identity.get("settings", {})
+    needed = {key: settings[key] for key in ("model.encoder", "model.features")}
+    if settings["finetune.transfer"] == "all":
+        needed["datamodule.dataset"] = layout.name
+        if folder.stage != FINETUNE.name:
+            raise ConfigError(
+                f"finetune.transfer=all wants the head too, and {folder.name} has none for parsing.\n"
+                f"Expected: finetune.transfer=trunk or encoder."
+            )
+    for key, value in needed.items():
+        if its.get(key) != value:
+            raise ConfigError(
+                f"{folder.name} was trained with {key}={its.get(key)}, this command has {key}={value}.\n"
+                f"Expected: the same for both, so that its weights fit."
+            )
+    return folder
 
 
 def require_unchanged(run: Run) -> None:

@@ -16,7 +16,7 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
-TransferPart = Literal["trunk", "encoder"]
+TransferPart = Literal["trunk", "encoder", "all"]
 
 
 class Trunk(nn.Module):
@@ -101,10 +101,11 @@ class TransferReport:
 
 
 def transfer(target: FaceParser, trained: Mapping[str, Tensor], part: TransferPart = "trunk") -> TransferReport:
-    """Copy the pre-trained part of ``trained`` into ``target``; the head always stays new.
+    """Copy the pre-trained part of ``trained`` into ``target``; the head stays new unless it is asked for.
 
     The paper fine-tunes "the same encoder". Read as all of UNet++ that is ``part="trunk"``; read as UNet++'s own
-    encoder, the ResNet, it is ``part="encoder"``, and the UNet++ decoder starts anew.
+    encoder, the ResNet, it is ``part="encoder"``, and the UNet++ decoder starts anew. From one parser to another of
+    the same classes it can be ``part="all"``.
 
     Args:
         target: the network to fine-tune, changed in place.
@@ -114,7 +115,7 @@ def transfer(target: FaceParser, trained: Mapping[str, Tensor], part: TransferPa
     Raises:
         ValueError: unless every tensor of the part is present on both sides in the same shape. Nothing is copied then.
     """
-    prefix = {"trunk": "trunk.", "encoder": "trunk.encoder."}[part]
+    prefix = {"all": "", "trunk": "trunk.", "encoder": "trunk.encoder."}[part]
     source = {key: value for key, value in trained.items() if key.startswith(prefix)}
     places = {key: value for key, value in target.state_dict().items() if key.startswith(prefix)}
     shared = source.keys() & places.keys()

@@ -21,6 +21,7 @@ COLOURS = {
     "grid": ("#d8dee4", "#39414b"),
     "mtl": ("#0a5fb4", "#6fb6ff"),
     "baseline": ("#b54a00", "#ffa35c"),
+    "transfer": ("#1a7f37", "#56d364"),
     "other": ("#57606b", "#a3adb8"),
 }
 """Role -> its colour on light and on dark paper; all but the grid stand out from it by 4.5 : 1 or more."""

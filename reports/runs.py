@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 STAGES = ("pretrain", "finetune")
-METHODS = {"baseline": "baseline", "mtl": "MTL"}
+METHODS = {"baseline": "baseline", "mtl": "MTL", "transfer": "transfer"}
 """How each method is written, in the order in which methods are listed."""
 
 

@@ -90,6 +90,7 @@ CHANGES: dict[str, tuple[object, set[str]]] = {
     "finetune.epochs": (3, SECOND),
     "finetune.steps_per_epoch": (3, SECOND),
     "finetune.validate_every": (2, SECOND),
+    "finetune.start_from": ("finetune-0", NEITHER),  # the run itself enters, see test_a_run_can_start_from_another
     "finetune.transfer": ("encoder", SECOND),
     "finetune.loss": ("ce", SECOND),
     "finetune.lambda_ce": (1, SECOND),
@@ -241,7 +242,7 @@ def test_runs_know_their_upstream(lapa: Path, tmp_path: Path) -> None:
     )
     runs: list[Run] = plan(settings)
     assert [run.stage.name for run in runs] == ["pretrain", "finetune"]
-    assert runs[1].upstream is runs[0]
+    assert runs[1].upstream is runs[0].folder
     assert runs[1].identity["upstream"] == runs[0].id
     assert runs[0].manifest is None
     assert runs[1].manifest is not None

@@ -124,6 +124,49 @@ def test_best_is_the_best_by_validation(finished: list[Run]) -> None:
     assert torch.load(finetune.folder.best, weights_only=True)["epoch"] == 1 + scores.index(max(scores))
 
 
+def transfer_plan(root: Path, output: Path, *words: str) -> list[Run]:
+    overrides = ("experiment=baseline_lapa_10pct", *TINY, "method=transfer", f"datamodule.root={root}")
+    return plan(check(settings_of(*overrides, f"output_dir={output}", *words)))
+
+
+def test_a_run_can_start_from_another(finished: list[Run], lapa: Path, tmp_path: Path) -> None:
+    pretrain, finetune = finished
+    start = f"finetune.start_from={finetune.folder.path}"
+    parts = {part: transfer_plan(lapa, tmp_path, start, f"finetune.transfer={part}") for part in ("trunk", "all")}
+    other = transfer_plan(lapa, tmp_path, f"finetune.start_from={pretrain.folder.path}")
+    assert len({run.id for (run,) in (*parts.values(), other)}) == 3
+    trained = weights(finetune)
+    for part, (run,) in parts.items():
+        assert run.identity["upstream"] == finetune.id
+        for name, value in build_module(run).state_dict().items():
+            if name.startswith("model.trunk.") or (part == "all" and name.startswith("model.head.")):
+                assert torch.equal(value, trained[name]), name
+            elif name.startswith("model.head.weight"):
+                assert not torch.equal(value, trained[name]), name
+    (by_name,) = transfer_plan(lapa, finetune.folder.output_dir, f"finetune.start_from={finetune.folder.name}")
+    assert by_name.id == parts["trunk"][0].id
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("finetune.start_from=finetune-0",), "finetune-0 is no run folder"),
+        (("finetune.start_from=elsewhere/best.ckpt",), "is no run folder"),
+        (("finetune.start_from={finetune}", "model.features=8"), "was trained with model.features=16"),
+        (("finetune.start_from={pretrain}", "finetune.transfer=all"), "has none for parsing"),
+        ((), "do not go together"),
+        (("method=baseline", "finetune.start_from={finetune}"), "do not go together"),
+        (("method=mtl", "finetune.transfer=all"), "a head that reconstructs cannot parse"),
+    ],
+)
+def test_what_a_run_cannot_start_from(
+    words: tuple[str, ...], message: str, finished: list[Run], lapa: Path, tmp_path: Path
+) -> None:
+    places = {run.stage.name: run.folder.path for run in finished}
+    with pytest.raises(ConfigError, match=message):
+        transfer_plan(lapa, tmp_path, *(word.format(**places) for word in words))
+
+
 def test_fine_tuning_starts_from_the_pretrained_trunk(finished: list[Run]) -> None:
     pretrain, finetune = finished
     start = build_module(finetune).state_dict()
@@ -317,8 +360,8 @@ def test_a_lock_is_free_once_its_stage_is_done(lapa: Path, tmp_path: Path, monke
 
     def watched(run: Run, config: dict[str, Any]) -> None:
         if run.upstream is not None:
-            with run.upstream.folder.lock().acquire(timeout=0):
-                seen[run.upstream.folder.name] = "free"
+            with run.upstream.lock().acquire(timeout=0):
+                seen[run.upstream.name] = "free"
         original(run, config)
 
     monkeypatch.setattr(fitting, "fit", watched)
