@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules.labels import LAPA
+from datamodules.synthesis.dataset import settle
 from datamodules.synthesis.faces import DrawnFace, FaceScene, draw_face, render, sample_scene
 
 ROUNDS = 5
@@ -64,7 +65,7 @@ def table(title: str, *columns: str) -> Table:
 def pool(workers: int) -> ProcessPoolExecutor:
     """Fresh processes that keep to one thread each."""
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,))
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=settle)
 
 
 def draw_one(seed: tuple[int, int]) -> None:
@@ -241,7 +242,7 @@ def main() -> None:
     arguments.add_argument("--sheets", type=Path, help="write contact sheets to this folder")
     arguments.add_argument("--seed", type=int, default=0)
     choice = arguments.parse_args()
-    cv2.setNumThreads(1)
+    settle()
     measures: dict[str, Callable[[], Sequence[Table | str]]] = {
         "speed": lambda: speed(choice.workers, choice.seed),
         "memory": lambda: memory(choice.faces, choice.seed),

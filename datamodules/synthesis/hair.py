@@ -26,7 +26,8 @@ def paint_hair_behind(portrait: Portrait) -> None:
         mane = portrait.project(rounded(np.concatenate([right, left[::-1]])))
         mane = roughened(rng, mane, 0.6 * hair.roughness)
         _lay_hair(portrait, portrait.canvas.mask(mane) | _strands(portrait, mane), 0.72)
-    cap = roughened(rng, hull(portrait.project(skull(hair.thickness))), hair.roughness)
+    crown = min(hair.thickness, 0.25 + 0.3 * hair.thickness)  # what hangs is wider than what lies on top
+    cap = roughened(rng, hull(portrait.project(skull(crown))), hair.roughness)
     _lay_hair(portrait, portrait.canvas.mask(cap) | _strands(portrait, cap), 1.0)
 
 
@@ -107,7 +108,7 @@ def _sideburn(portrait: Portrait, side: int) -> np.ndarray:
     low, shape = portrait.rng.uniform(-0.25, 0.35), portrait.scene.shape
     y = np.array([-1.0, -0.65, -0.2, low, low, -1.0])
     edge = face_width(shape, y)
-    x = np.array([0.7, 0.84, 0.9, 0.92, 1.0, 1.0]) * edge
+    x = np.array([0.7, 0.84, 0.9, 0.94, 1.06, 1.08]) * edge
     return portrait.project(rounded(on_face(shape, side * x, y, 0.03), 1))
 
 

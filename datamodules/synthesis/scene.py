@@ -25,8 +25,8 @@ HAIR_STYLES: dict[str, tuple[float, float, float]] = {  # share, least and great
     "buzz": (0.07, 0.02, 0.05),
     "short": (0.24, 0.06, 0.24),
     "afro": (0.09, 0.2, 0.6),
-    "bob": (0.2, 0.12, 0.4),
-    "long": (0.35, 0.15, 0.65),
+    "bob": (0.2, 0.12, 0.5),
+    "long": (0.35, 0.15, 1.0),
 }
 
 
@@ -64,7 +64,7 @@ class Shape:
     brow_thickness: float = _range(0.05, 0.1)
     nose_length: float = _range(0.57, 0.76)
     nose_width: float = _range(0.2, 0.29)  # half of it, as below
-    bridge_width: float = _range(0.09, 0.13)
+    bridge_width: float = _range(0.075, 0.12)
     nose_depth: float = _range(0.24, 0.4)
     mouth_width: float = _range(0.32, 0.42)
     upper_lip: float = _range(0.05, 0.11)
