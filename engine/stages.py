@@ -155,6 +155,8 @@ def _idle(settings: Mapping[str, Any], stage: Stage) -> Iterator[str]:
     if settings[f"{stage.name}.optimizer.name"] == "adamw":
         yield f"{stage.name}.optimizer.momentum"
     if stage is FINETUNE:
+        if settings["datamodule.merging"] is None:
+            yield "datamodule.merging"
         loss = settings["finetune.loss"]
         if "focal" not in loss:
             yield from ("finetune.alpha", "finetune.gamma")

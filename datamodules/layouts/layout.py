@@ -60,7 +60,7 @@ class Layout(abc.ABC):
             f"No {self.title} faces: {place} {state}.\n"
             f"Expected under {self.root}:  {self.published}\n"
             f"  - say where it lies: datamodule.root=/path/to/{self.title}\n"
-            f"  - start with drawn faces: make demo, or\n"
+            f"  - start with drawn faces: make demo (in the layout of LaPa), or\n"
             f"    python prepare.py task=synthetic_faces layout={self.name} count=2000 out=data/drawn/{self.title}"
         )
 
