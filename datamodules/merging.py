@@ -4,7 +4,7 @@ Parts overlap, so the order of painting decides who has a pixel: see :data:`data
 kept is one plain PNG of class ids for each face, named by the contents of its part masks. So a file that is there is
 right: nothing says which ones are done, an interrupted merge goes on where it stopped, every fraction and experiment
 shares what there is, and a changed mask makes one new file. From here on the face is as one of a data set that comes
-with label maps. Sources are never written to, and the folder may be deleted at any time.
+with label maps. Sources are never written to, and the folder may be deleted while nothing trains.
 """
 
 from __future__ import annotations

@@ -356,7 +356,7 @@ def merge_slowly(root: Path, folder: Path) -> None:
 
 
 def test_of_several_processes_one_merges(celebamask: Path, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     processes = [context.Process(target=merge_slowly, args=(celebamask, tmp_path)) for _ in range(2)]
     for process in processes:
         process.start()
