@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datamodules.labels import CELEBAMASK_HQ, PAINTING_ORDERS
 from engine.errors import ConfigError
 
 CONF = Path(__file__).parent
@@ -149,6 +150,7 @@ KEYS: dict[str, Key] = {
     "dry_run": Key(*FLAG, BESIDE),
     "datamodule.dataset": Key(*TEXT, BOTH),
     "datamodule.root": Key(*TEXT, PLACE),
+    "datamodule.merging": Key(*_optional(_choice(*PAINTING_ORDERS)), SECOND, "only where labels come as parts"),
     "datamodule.image_size": Key(*_integer(32, multiple=32), BOTH),
     "datamodule.eval_batch_size": Key(*_integer(1), SAME),
     "datamodule.workers": Key(*_optional(_integer(0)), SAME),
@@ -187,6 +189,9 @@ KEYS: dict[str, Key] = {
 }
 FREE = ("callbacks", "logger")
 """Groups whose entries a user may add to; they stand beside training and change no number."""
+
+IN_PARTS = (CELEBAMASK_HQ.name,)
+"""Data sets whose labels come as one mask a part, to be merged."""
 
 WANDB_MODE = Key(*_choice("offline", "online", "disabled"), BESIDE)
 
@@ -248,6 +253,13 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
             "finetune.transfer=all is not for method=mtl: a head that reconstructs cannot parse.\n"
             "Expected: finetune.transfer=trunk or encoder."
         )
+    merging, dataset = settings["datamodule.merging"], settings["datamodule.dataset"]
+    if (merging is None) == (dataset in IN_PARTS):
+        value, expected = merging or "null", f"one of {', '.join(PAINTING_ORDERS)}" if dataset in IN_PARTS else "null"
+        raise ConfigError(
+            f"datamodule.merging={value} cannot be with datamodule.dataset={dataset}.\n"
+            f"Expected there: {expected}; it is the order in which CelebAMask-HQ's parts are painted."
+        )
     for name, entry in config.get("callbacks", {}).items():
         if entry is not None and not isinstance(entry, Mapping):
             raise ConfigError(f"callbacks.{name}={entry} cannot be.\nExpected: null, or _target_ and its arguments.")
@@ -276,7 +288,8 @@ def _canonical(name: str, key: Key, value: Any) -> Any:
     try:
         return key.read(value)
     except (ValueError, TypeError) as fault:
-        choices = key.expected.removeprefix("one of ").split(", ") if key.expected.startswith("one of") else []
+        expected = key.expected.removeprefix("null or ")
+        choices = expected.removeprefix("one of ").split(", ") if expected.startswith("one of") else []
         near = nearest(str(value), choices)
         hint = f" Did you mean {near}?" if near else ""
         raise ConfigError(f"{name}={value} cannot be.\nExpected: {key.expected}.{hint}") from fault

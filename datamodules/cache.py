@@ -37,6 +37,8 @@ FORMAT = f"halfmask pack {VERSION}".encode()
 MANY = 1000
 """Number of files from which on packing shows how far it is."""
 
+Result = TypeVar("Result")
+
 
 class Files(Protocol):
     """What can be packed: see :class:`PictureFiles` and :class:`LabelFiles`."""
@@ -187,7 +189,7 @@ class Cache:
             pack = kind.open(path, places)
             if pack is None:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                with _held(FileLock(self.folder / "build.lock")):  # one process builds, others wait for it
+                with held(FileLock(self.folder / "build.lock")):  # one process builds, others wait for it
                     pack = kind.open(path, places)
                     if pack is None:
                         for draft in self.folder.glob("*.draft"):  # of killed builds: nobody else has the lock
@@ -205,7 +207,7 @@ class Cache:
 
 
 @contextlib.contextmanager
-def _held(lock: FileLock) -> Iterator[None]:
+def held(lock: FileLock) -> Iterator[None]:
     """The lock, held; said where another process makes this one wait."""
     try:
         lock.acquire(timeout=0)
@@ -284,17 +286,28 @@ def _entries(sources: Files, channels: int) -> tuple[np.ndarray, int]:
 
 
 def _decode(sources: Files, entries: np.ndarray, put: Callable[[np.ndarray, np.ndarray], object]) -> None:
-    """Decode all files in a few threads and put their pixels away in order; only a few are under way at once."""
+    """Decode all files and put their pixels away in order."""
+    for index, pixels in enumerate(in_threads(sources.pixels, len(entries), "decoding once, for the cache")):
+        if pixels.shape[:2] != tuple(entries[index]["shape"]):
+            raise BrokenFileError(f"{sources.paths[index]} changed while it was read.\nRun again.")
+        put(entries[index], pixels)
+
+
+def in_threads(work: Callable[[int], Result], count: int, doing: str) -> Iterator[Result]:
+    """``work(0)`` to ``work(count - 1)`` in order, done by a few threads; only a few are under way at once.
+
+    Args:
+        work: what is done for an index, most of it outside Python's lock.
+        count: number of indices.
+        doing: what is done in words, shown beside how far it is.
+    """
     threads = min(8, os.cpu_count() or 1)
-    ahead: deque[Future[np.ndarray]] = deque()
+    ahead: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        for index in _progress(len(entries), "decoding once, for the cache"):
-            while len(ahead) < 2 * threads and index + len(ahead) < len(entries):
-                ahead.append(pool.submit(sources.pixels, index + len(ahead)))
-            pixels = ahead.popleft().result()
-            if pixels.shape[:2] != tuple(entries[index]["shape"]):
-                raise BrokenFileError(f"{sources.paths[index]} changed while it was read.\nRun again.")
-            put(entries[index], pixels)
+        for index in _progress(count, doing):
+            while len(ahead) < 2 * threads and index + len(ahead) < count:
+                ahead.append(pool.submit(work, index + len(ahead)))
+            yield ahead.popleft().result()
 
 
 def _progress(count: int, doing: str) -> Iterable[int]:

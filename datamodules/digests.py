@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +23,7 @@ class DigestCache:
         self.path = path
         self._known: dict[str, tuple[int, int, str]] = {}
         self._new: dict[str, tuple[int, int, str]] = {}
+        self._folders: dict[str, str] = {}
 
     def __enter__(self) -> DigestCache:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +59,7 @@ class DigestCache:
         """Digest of one file's content."""
         try:
             state = path.stat()
-            key = str(path.resolve())
+            key = self._key(path)
             row = self._known.get(key)
             if row is not None and row[:2] == (state.st_size, state.st_mtime_ns):
                 return row[2]
@@ -68,8 +70,15 @@ class DigestCache:
         self._known[key] = self._new[key] = (state.st_size, state.st_mtime_ns, digest)
         return digest
 
+    def _key(self, path: Path) -> str:
+        """A file's place, whatever path leads to its folder; folders hold thousands of files and are resolved once."""
+        folder, name = os.path.split(path)
+        if folder not in self._folders:
+            self._folders[folder] = str(Path(folder).resolve())
+        return f"{self._folders[folder]}{os.sep}{name}"
+
     def _is_long(self, files: list[tuple[str, Path]]) -> bool:
-        return len(files) > 2000 and str(files[-1][1].resolve()) not in self._known
+        return len(files) > 2000 and self._key(files[-1][1]) not in self._known
 
     def _read(self) -> dict[str, tuple[int, int, str]]:
         with contextlib.closing(self._open()) as base:

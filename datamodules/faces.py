@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from datamodules.cache import Cache
 from datamodules.labels import LabelSet
-from datamodules.layouts import LaPa, Sample
+from datamodules.layouts import CelebAMaskHQ, LaPa, Layout, Sample
 from datamodules.patches import Masking, draw_patches
 from datamodules.reading import LabelFiles, Picture, PictureFiles, require_size
 from datamodules.sampling import Draw, EpochSampler, scoring_batches
@@ -162,11 +162,12 @@ class FaceDataModule(LightningDataModule):
         workers: loader processes; 0 loads in the training process. The samples are the same.
         cache: keeps training and validation faces decoded; None decodes them each time, as it does test faces, which
             are met once. The samples are the same.
+        merging: has each face's parts as one label map, where the data set keeps them apart.
 
     Batches: see :class:`MaskedFaces` and :class:`LabelledFaces`. Each data set is a subclass that names its reader.
     """
 
-    layout_type: type[LaPa]
+    layout_type: type[Layout]
 
     def __init__(
         self,
@@ -182,6 +183,7 @@ class FaceDataModule(LightningDataModule):
         full_labels: bool = True,
         workers: int | None = None,
         cache: Cache | None = None,
+        merging: Callable[[Sequence[Sample]], list[Sample]] | None = None,
     ) -> None:
         super().__init__()
         self.layout = self.layout_type(root)
@@ -196,7 +198,23 @@ class FaceDataModule(LightningDataModule):
         self.full_labels = full_labels
         self.workers = min(8, os.cpu_count() or 1) if workers is None else workers
         self.cache = cache
+        self.merging = merging
         self._datasets: dict[str, MaskedFaces | LabelledFaces] = {}
+        self._labelled: dict[str, list[Sample]] = {}
+
+    def labelled(self, split: str) -> list[Sample]:
+        """The labelled faces of a split that are trained on or scored, each with its label map as one file.
+
+        Raises:
+            DataError: if files are absent or broken.
+        """
+        if split not in self._labelled:
+            samples = self.layout.samples(split)
+            if split == "train" and self.train_ids is not None:
+                chosen = set(self.train_ids)
+                samples = [sample for sample in samples if sample.id in chosen]
+            self._labelled[split] = samples if self.merging is None else self.merging(samples)
+        return self._labelled[split]
 
     def train_dataloader(self) -> DataLoader:
         dataset = self._dataset(
@@ -239,10 +257,7 @@ class FaceDataModule(LightningDataModule):
         if self.masking is not None:
             samples = self.layout.samples(split, labelled=False)
             return MaskedFaces(samples, open_pictures(samples, transform.least_source, cache), transform, self.masking)
-        samples = self.layout.samples(split)
-        if split == "train" and self.train_ids is not None:
-            chosen = set(self.train_ids)
-            samples = [sample for sample in samples if sample.id in chosen]
+        samples = self.labelled(split)
         pictures = open_pictures(samples, transform.least_source, cache)
         labels = open_labels(samples, self.layout.labels, cache)
         return LabelledFaces(samples, pictures, labels, transform, full=self.full_labels and split != "train")
@@ -264,4 +279,13 @@ class LaPaDataModule(FaceDataModule):
     layout_type = LaPa
 
 
-DATAMODULES: dict[str, type[FaceDataModule]] = {"lapa": LaPaDataModule}
+class CelebAMaskHQDataModule(FaceDataModule):
+    """CelebAMask-HQ in its published layout, see :class:`datamodules.layouts.celebamask_hq.CelebAMaskHQ`.
+
+    Labelled batches need ``merging``, see :class:`datamodules.merging.Merging`.
+    """
+
+    layout_type = CelebAMaskHQ
+
+
+DATAMODULES: dict[str, type[FaceDataModule]] = {"lapa": LaPaDataModule, "celebamask_hq": CelebAMaskHQDataModule}

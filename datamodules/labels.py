@@ -46,7 +46,6 @@ class LabelSet:
 
 LAPA = LabelSet(
     # LaPa names sides as the viewer sees them: its "left" eye lies on the left of an upright picture.
-    # (CelebAMask-HQ means the subject's own left, the opposite side.)
     name="lapa",
     classes=(
         "background",
@@ -76,3 +75,100 @@ LAPA = LabelSet(
     ),
     mirrored=((2, 3), (4, 5)),
 )
+
+CELEBAMASK_HQ = LabelSet(
+    # Classes are named as the parts' files are. ``l_`` and ``r_`` are the person's own left and right: ``l_eye`` lies
+    # on the right of an upright picture, opposite to LaPa. (``l_lip`` and ``u_lip`` are the lower and the upper one.)
+    name="celebamask_hq",
+    classes=(
+        "background",
+        "skin",
+        "nose",
+        "eye_g",  # glasses
+        "l_eye",
+        "r_eye",
+        "l_brow",
+        "r_brow",
+        "l_ear",
+        "r_ear",
+        "mouth",  # what is seen between the lips
+        "u_lip",
+        "l_lip",
+        "hair",
+        "hat",
+        "ear_r",  # ear-rings
+        "neck_l",  # necklace
+        "neck",
+        "cloth",
+    ),
+    palette=(
+        (0, 0, 0),
+        (204, 0, 0),
+        (76, 153, 0),
+        (204, 204, 0),
+        (51, 51, 255),
+        (204, 0, 204),
+        (0, 255, 255),
+        (255, 204, 204),
+        (102, 51, 0),
+        (255, 0, 0),
+        (102, 204, 0),
+        (255, 255, 0),
+        (0, 0, 153),
+        (0, 0, 204),
+        (255, 51, 153),
+        (0, 204, 204),
+        (0, 51, 0),
+        (255, 153, 51),
+        (0, 204, 0),
+    ),
+    mirrored=((4, 5), (6, 7), (8, 9)),
+)
+
+# fmt: off
+PAINTING_ORDERS: dict[str, tuple[str, ...]] = {
+    # The data set's own script (g_mask.py): neck and cloth cover most of a necklace.
+    "official": CELEBAMASK_HQ.classes[1:],
+    # BiSeNet of zllrunning and of those who follow it: nose to hat cover ear-rings, cloth the necklace.
+    "zllrunning": (
+        "skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g", "l_ear", "r_ear", "ear_r", "nose", "mouth", "u_lip",
+        "l_lip", "neck", "neck_l", "cloth", "hair", "hat",
+    ),
+    # FaRL and SegFace: what is worn comes last and is kept whole.
+    "farl": (
+        "neck", "skin", "cloth", "l_ear", "r_ear", "l_brow", "r_brow", "l_eye", "r_eye", "nose", "mouth", "l_lip",
+        "u_lip", "hair", "eye_g", "hat", "ear_r", "neck_l",
+    ),
+}
+# fmt: on
+"""Orders in which CelebAMask-HQ's parts, which overlap, are painted into one label map: later cover earlier ones."""
+
+LAPA_OF_CELEBAMASK_HQ: dict[str, str] = {
+    "background": "background",
+    "skin": "skin",
+    "nose": "nose",
+    "eye_g": "skin",  # LaPa looks through glasses; a part mask does not tell what lies behind them
+    "l_eye": "right_eye",
+    "r_eye": "left_eye",
+    "l_brow": "right_eyebrow",
+    "r_brow": "left_eyebrow",
+    "l_ear": "skin",
+    "r_ear": "skin",
+    "mouth": "inner_mouth",
+    "u_lip": "upper_lip",
+    "l_lip": "lower_lip",
+    "hair": "hair",
+    "hat": "background",
+    "ear_r": "background",
+    "neck_l": "background",
+    "neck": "background",
+    "cloth": "background",
+}
+"""What LaPa calls each class of CelebAMask-HQ; left and right change places, since each is named from another side."""
+
+
+def lapa_table() -> np.ndarray:
+    """Look-up table, uint8 of length 256: LaPa's id for each id of CelebAMask-HQ; others stay what they are."""
+    table = np.arange(256, dtype=np.uint8)
+    table[: len(CELEBAMASK_HQ)] = [LAPA.classes.index(LAPA_OF_CELEBAMASK_HQ[name]) for name in CELEBAMASK_HQ.classes]
+    return table

@@ -187,8 +187,30 @@ def _opened_label(path: Path, labels: LabelSet) -> Iterator[Image.Image]:
         ) from fault
 
 
+def read_part(path: Path) -> np.ndarray:
+    """A part's mask, (H, W) bool.
+
+    Masks are published as RGB pictures of 0 and 255. What is not black is the part: a conversion to a palette, as in
+    the data set's own scripts, would turn 255 into entry 225 of Pillow's palette, and a test for 255 find nothing.
+
+    Args:
+        path: the mask, of any mode.
+
+    Raises:
+        BrokenFileError: if the file cannot be read.
+    """
+    try:
+        with Image.open(path) as file:
+            return np.asarray(file.convert("L")) > 0
+    except (OSError, SyntaxError, ValueError) as fault:
+        raise BrokenFileError(
+            f"Cannot read the part mask {path}: {fault}.\n"
+            f"Expected: a picture of 0 and 255; replace the file or remove the face."
+        ) from fault
+
+
 def require_size(sample: Sample, label: np.ndarray, size: tuple[int, int]) -> None:
-    """See that a label map has the size of its picture.
+    """See that a label map covers its picture: it has the picture's size, or, merged of parts, its aspect ratio.
 
     Args:
         sample: the face.
@@ -196,11 +218,20 @@ def require_size(sample: Sample, label: np.ndarray, size: tuple[int, int]) -> No
         size: (H, W) stored in the picture's file.
 
     Raises:
-        BrokenFileError: if it has not.
+        BrokenFileError: if it does not.
     """
-    if label.shape != size:
-        height, width = label.shape
+    if label.shape == size:
+        return
+    height, width = label.shape
+    measures = f"{width}x{height} pixels, its picture {size[1]}x{size[0]}"
+    if sample.parts is None:
         raise BrokenFileError(
-            f"The label map {sample.label} is {width}x{height} pixels, its picture {size[1]}x{size[0]}.\n"
+            f"The label map {sample.label} is {measures}.\n"
             f"Expected the same size; replace one of the two or remove the face."
+        )
+    # Half a pixel of rounding at each side of the one that was made from the other.
+    if abs(height * size[1] - width * size[0]) > max(sum(label.shape), sum(size)) / 2:
+        raise BrokenFileError(
+            f"The part masks of the picture {sample.image} are {measures}.\n"
+            f"Expected the same ratio of width to height; replace one of the two or remove the face."
         )

@@ -11,6 +11,8 @@ from pytorch_lightning import LightningModule
 from datamodules.cache import Cache
 from datamodules.digests import digest_of_files
 from datamodules.faces import DATAMODULES, FaceDataModule
+from datamodules.layouts import SPLITS
+from datamodules.merging import Merging
 from datamodules.patches import Masking
 from datamodules.sampling import batches_in_epoch
 from datamodules.transforms import STD, Augmentation
@@ -26,7 +28,11 @@ from models.parser import transfer
 
 
 def build_datamodule(run: Run) -> FaceDataModule:
-    """The batches of a stage: all training faces unlabelled, or those of the manifest with their labels."""
+    """The batches of a stage: all training faces unlabelled, or those of the manifest with their labels.
+
+    Raises:
+        BrokenFileError: if label maps are to be merged and a part cannot be.
+    """
     size = run.settings["datamodule.image_size"]
     move = run.group("augmentation")
     masking = None
@@ -36,7 +42,7 @@ def build_datamodule(run: Run) -> FaceDataModule:
             sides=patch_sides(size, run.setting("patch_size")),
             region=central_box(size) if run.setting("masking") == "central" else (0, size),
         )
-    return DATAMODULES[run.layout.name](
+    data = DATAMODULES[run.layout.name](
         root=run.layout.root,
         image_size=size,
         batch_size=run.setting("batch_size"),
@@ -49,7 +55,20 @@ def build_datamodule(run: Run) -> FaceDataModule:
         full_labels=run.stage.labelled and run.setting("score_at") == "label",
         workers=run.settings["datamodule.workers"],
         cache=_cache(run),
+        merging=_merging(run),
     )
+    if data.merging is not None:
+        for split in SPLITS:  # now, so that a broken mask of a test face is not met after hours of training
+            data.labelled(split)
+    return data
+
+
+def _merging(run: Run) -> Merging | None:
+    order = run.settings["datamodule.merging"]
+    if order is None or not run.stage.labelled:
+        return None
+    output_dir = run.folder.output_dir
+    return Merging(order, run.layout.labels, output_dir / "cache" / "merged", digest_cache(output_dir))
 
 
 def _cache(run: Run) -> Cache | None:

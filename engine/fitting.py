@@ -196,6 +196,7 @@ def _description(run: Run, attempt: int) -> dict[str, Any]:
         "scale": settings["scale"],
         "dataset": run.layout.name,
         "origin": run.layout.origin,
+        "merging": settings["datamodule.merging"] if labelled else None,
         "data_digest": run.identity["data"],
         "label_fraction": settings["label_fraction"] if labelled else None,
         "labelled": 0 if run.manifest is None else len(run.manifest.ids),

@@ -16,7 +16,7 @@ from typing import Any
 from conf.schema import KEYS
 from datamodules import subsets
 from datamodules.digests import DigestCache
-from datamodules.layouts import LaPa, open_layout
+from datamodules.layouts import SPLITS, Layout, open_layout
 from engine.errors import ConfigError, RunError
 from engine.runs import RunFolder
 
@@ -60,7 +60,7 @@ class Run:
     settings: Mapping[str, Any]
     identity: Mapping[str, Any]
     folder: RunFolder
-    layout: LaPa
+    layout: Layout
     manifest: subsets.Manifest | None
     upstream: RunFolder | None
 
@@ -109,7 +109,7 @@ def plan(settings: Mapping[str, Any]) -> list[Run]:
     return runs
 
 
-def _start(settings: Mapping[str, Any], layout: LaPa) -> RunFolder | None:
+def _start(settings: Mapping[str, Any], layout: Layout) -> RunFolder | None:
     """The finished run that ``finetune.start_from`` names; None for a command that starts anew."""
     if settings["method"] != "transfer":
         return None
@@ -186,6 +186,8 @@ def _idle(settings: Mapping[str, Any], stage: Stage) -> Iterator[str]:
     if settings[f"{stage.name}.optimizer.name"] == "adamw":
         yield f"{stage.name}.optimizer.momentum"
     if stage is FINETUNE:
+        if settings["datamodule.merging"] is None:
+            yield "datamodule.merging"
         loss = settings["finetune.loss"]
         if "focal" not in loss:
             yield from ("finetune.alpha", "finetune.gamma")
@@ -193,17 +195,16 @@ def _idle(settings: Mapping[str, Any], stage: Stage) -> Iterator[str]:
             yield from ("finetune.lambda_ce", "finetune.lambda_dice")
 
 
-def _data_digest(layout: LaPa, stage: Stage, digests: DigestCache) -> str:
+def _data_digest(layout: Layout, stage: Stage, digests: DigestCache) -> str:
     """Digest of the contents of all files that a stage may read."""
     files: list[tuple[str, Path]] = []
-    for split in ("train", "val", "test") if stage.labelled else ("train", "val"):
+    for split in SPLITS if stage.labelled else SPLITS[:2]:
         for sample in layout.samples(split, labelled=stage.labelled):
             files.append((f"{split}/{sample.id}/image", sample.image))
-            if sample.label is not None:
-                files.append((f"{split}/{sample.id}/label", sample.label))
+            files += [(f"{split}/{sample.id}/{name}", path) for name, path in sample.label_files]
     return digests.of_files(files)
 
 
-def _manifest(layout: LaPa, settings: Mapping[str, Any], output_dir: Path) -> subsets.Manifest:
+def _manifest(layout: Layout, settings: Mapping[str, Any], output_dir: Path) -> subsets.Manifest:
     ids = [sample.id for sample in layout.samples("train")]
     return subsets.manifest(output_dir / "manifests", layout.name, ids, settings["label_fraction"], settings["subset"])

@@ -46,7 +46,8 @@ def setting(run: Run, repeat: bool = True) -> tuple[str, ...] | None:
     """
     keys = (*SHARED, "subset", "seed") if repeat else SHARED
     values = tuple(run.text(key) for key in keys)
-    return values if all(values) else None
+    # Label maps of one data set that are merged differently are other labels; most data sets have none to merge.
+    return (*values, run.text("merging")) if all(values) else None
 
 
 def grouped(runs: Iterable[Run], key: Callable[[Run], object]) -> list[list[Run]]:

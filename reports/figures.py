@@ -138,7 +138,7 @@ _STYLE: Any = {
 def _study(run: Run) -> tuple[str, ...] | None:
     """What is the same in all runs of one figure whatever their label fraction."""
     values = tuple(run.text(key) for key in ("dataset", "data_digest", "scale", "recipe"))
-    return values if all(values) else None
+    return (*values, run.text("merging")) if all(values) else None
 
 
 def _fraction_of_study(run: Run) -> tuple[str, ...] | None:

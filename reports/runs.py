@@ -72,8 +72,9 @@ class Run:
 
     @property
     def data(self) -> str:
-        """The data set and whether its faces are drawn or real."""
-        return f"{self.text('dataset') or 'unknown data'} ({self.text('origin') or 'origin unknown'})"
+        """The data set, whether its faces are drawn or real, and how its parts are merged where labels come so."""
+        merging = f", merged as {merging}" if (merging := self.text("merging")) else ""
+        return f"{self.text('dataset') or 'unknown data'} ({self.text('origin') or 'origin unknown'}{merging})"
 
     @property
     def fraction(self) -> str:

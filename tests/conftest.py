@@ -1,4 +1,4 @@
-"""Data that tests share: drawn faces in LaPa's layout, and real ones where they are present."""
+"""Data that tests share: drawn faces in published layouts, and real ones where they are present."""
 
 from __future__ import annotations
 
@@ -40,6 +40,14 @@ def lapa(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty drawn faces of 64 px in LaPa's layout: 32 train, 4 val, 4 test. Read only."""
     folder = tmp_path_factory.mktemp("data") / "LaPa"
     write_drawn_faces(folder, layout="lapa", count=40, size=64, seed=3, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def celebamask(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty drawn faces of 64 px in CelebAMask-HQ's layout: 32 train, 4 val, 4 test. Read only."""
+    folder = tmp_path_factory.mktemp("data") / "CelebAMask-HQ"
+    write_drawn_faces(folder, layout="celebamask_hq", count=40, size=64, seed=3, workers=1)
     return folder
 
 

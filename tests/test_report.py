@@ -102,6 +102,19 @@ def test_runs_are_read_in_order_and_a_broken_status_is_listed(output_dir: Path) 
     assert "status.json cannot be read" in runs["half1"].text("error")
 
 
+def test_painting_orders_are_never_compared(tmp_path: Path) -> None:
+    parts = {"dataset": "celebamask_hq", "origin": "real"}
+    write_run(tmp_path, "finetune", "mtl1", miou=0.6, merging="farl", **parts)
+    write_run(tmp_path, "finetune", "base1", miou=0.5, merging="official", method="baseline", **parts)
+    runs = read_runs(tmp_path)
+    assert [run.data for run in runs] == [f"celebamask_hq (real, merged as {order})" for order in ("official", "farl")]
+    assert row(tables.results(runs), "mtl1")["gain"] == "not paired"
+    assert len(tables.class_ious(runs)) == len(panels.predictions(runs)) == 2
+    assert [name for name, _ in panels.predictions(runs)[0].legend[:4]] == ["background", "skin", "nose", "eye g"]
+    write_run(tmp_path, "finetune", "base2", miou=0.5, merging="farl", method="baseline", **parts)
+    assert row(tables.results(read_runs(tmp_path)), "mtl1")["gain"] == "+10.00"
+
+
 def test_results_are_percentages_and_the_gain_is_in_points(output_dir: Path) -> None:
     table = tables.results(read_runs(output_dir))
     assert [run.id for run in table.runs] == ["base1", "mtl1"]

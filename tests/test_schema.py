@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from conf.schema import FREE, KEYS, check, explain_overrides, flatten, group_options
@@ -15,8 +17,10 @@ ONE = "experiment=mtl_lapa_1pct"
 def test_every_experiment_composes(experiment: str) -> None:
     settings = check(settings_of(f"experiment={experiment}"))
     assert settings["experiment"] == experiment
-    method, _, fraction = experiment.partition("_lapa")
+    method, dataset, fraction = re.fullmatch(r"(mtl|baseline)_(lapa|celebamask)(.*)", experiment).groups()  # type: ignore[union-attr]
     assert settings["method"] == method
+    assert settings["datamodule.dataset"] == {"lapa": "lapa", "celebamask": "celebamask_hq"}[dataset]
+    assert settings["datamodule.merging"] == {"lapa": None, "celebamask": "official"}[dataset]
     assert (
         settings["label_fraction"] == {"": 1.0, "_full": 1.0, "_05pct": 0.005, "_1pct": 0.01, "_10pct": 0.1}[fraction]
     )
@@ -81,6 +85,9 @@ def test_the_schema_knows_every_composed_key_and_no_other() -> None:
         ("logger.wandb.mode=ofline", "Did you mean offline"),
         ("finetune.validate_every=501", "beyond"),
         ("+callbacks.swa._target_=pytorch_lightning.callbacks.EarlyStopping", "no callback of this project"),
+        ("datamodule.merging=farl", "datamodule.dataset=lapa.*\n.*null"),
+        ("datamodule=celebamask_hq datamodule.merging=null", "merging=null .*\n.*official, zllrunning, farl"),
+        ("datamodule=celebamask_hq datamodule.merging=fral", "Did you mean farl"),
         ("callbacks.panels=false", "callbacks.panels=False cannot be"),
         ("+finetune.los=ce", "Did you mean finetune.loss"),
         ("+pretrain.optimiser.lr=1", "Did you mean pretrain.optimizer.lr"),
@@ -88,7 +95,7 @@ def test_the_schema_knows_every_composed_key_and_no_other() -> None:
 )
 def test_what_cannot_be_is_said(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check(settings_of(ONE, override))
+        check(settings_of(ONE, *override.split()))
 
 
 def test_integers_are_numbers() -> None:

@@ -57,6 +57,7 @@ CHANGES: dict[str, tuple[object, set[str]]] = {
     "dry_run": (True, NEITHER),
     "datamodule.root": ("copy", NEITHER),
     "datamodule.dataset": ("lapa_again", BOTH),
+    "datamodule.merging": ("farl", SECOND),
     "datamodule.image_size": (64, BOTH),
     "datamodule.eval_batch_size": (3, NEITHER),
     "datamodule.workers": (2, NEITHER),
@@ -178,7 +179,12 @@ def test_settings_whose_effect_depends_on_others(
 def test_every_entering_setting_is_in_some_identity(lapa: Path, tmp_path: Path) -> None:
     settings = check(settings_of("experiment=mtl_lapa", *TINY, f"datamodule.root={lapa}", f"output_dir={tmp_path}"))
     held: set[str] = set().union(*(run.identity["settings"] for run in plan(settings)))
-    idle = {"pretrain.optimizer.momentum", "finetune.optimizer.momentum", "trainer.sync_batchnorm"}
+    idle = {
+        "pretrain.optimizer.momentum",
+        "finetune.optimizer.momentum",
+        "trainer.sync_batchnorm",
+        "datamodule.merging",
+    }
     assert held == {name for name, key in KEYS.items() if not isinstance(key.enters, str)} - idle
 
 

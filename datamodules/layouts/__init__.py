@@ -5,16 +5,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from datamodules.layouts.celebamask_hq import CelebAMaskHQ
 from datamodules.layouts.lapa import LaPa
-from datamodules.layouts.sample import Sample
+from datamodules.layouts.layout import SPLITS, Layout
+from datamodules.layouts.sample import Parts, Sample
 from engine.errors import ConfigError
 
-LAYOUTS = {"lapa": LaPa}
+LAYOUTS: dict[str, type[Layout]] = {"lapa": LaPa, "celebamask_hq": CelebAMaskHQ}
 
-__all__ = ["LAYOUTS", "LaPa", "Sample", "open_layout"]
+__all__ = ["LAYOUTS", "SPLITS", "CelebAMaskHQ", "LaPa", "Layout", "Parts", "Sample", "open_layout"]
 
 
-def open_layout(dataset: str, root: str | Path) -> LaPa:
+def open_layout(dataset: str, root: str | Path) -> Layout:
     """The reader of data set ``dataset`` at folder ``root``.
 
     Raises:

@@ -7,17 +7,46 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, order=True)
+class Parts:
+    """Labels as one mask a part, ``{folder}/{face}_{part}.png``; paths are made as they are asked for.
+
+    Args:
+        folder: where the masks lie.
+        face: how their names begin.
+        names: the parts that have a mask.
+    """
+
+    folder: Path
+    face: str
+    names: tuple[str, ...]
+
+    @property
+    def files(self) -> list[tuple[str, Path]]:
+        """Name and mask of each part."""
+        return [(name, self.folder / f"{self.face}_{name}.png") for name in self.names]
+
+
+@dataclass(frozen=True, order=True)
 class Sample:
     """One face on disk; nothing is read yet.
 
     Args:
         id: name of the face within its split, without extension.
         image: the picture.
-        label: the label map, or None for an unlabelled face.
+        label: the label map, or None for an unlabelled face and for one whose parts are not merged.
         landmarks: the landmark file, or None where the data set has none.
+        parts: the parts' masks, where the data set keeps labels so.
     """
 
     id: str
     image: Path
     label: Path | None = None
     landmarks: Path | None = None
+    parts: Parts | None = None
+
+    @property
+    def label_files(self) -> list[tuple[str, Path]]:
+        """The published files that say this face's labels, each with what it is to the face."""
+        if self.parts is not None:
+            return self.parts.files
+        return [] if self.label is None else [("label", self.label)]

@@ -6,30 +6,15 @@ import functools
 
 import numpy as np
 
-from datamodules.labels import LAPA
+from datamodules.labels import LAPA, LAPA_OF_CELEBAMASK_HQ
 from datamodules.synthesis.canvas import Canvas, Mask, SoftGrid, hull, noise
 from datamodules.synthesis.head import Projection, face_mesh, features_of
 from datamodules.synthesis.scene import FaceScene
 from datamodules.synthesis.surfaces import lit_hair, lit_skin, shading
 
-# Parts by their names in CelebAMask-HQ, where left is the person's own; in LaPa it is the viewer's. LaPa knows neither
-# ears nor necks nor what is worn; what lies behind glasses (`eye_g`) keeps its label.
-_as_in_lapa = {
-    "skin": "skin",
-    "l_ear": "skin",
-    "r_ear": "skin",
-    "l_brow": "right_eyebrow",
-    "r_brow": "left_eyebrow",
-    "l_eye": "right_eye",
-    "r_eye": "left_eye",
-    "nose": "nose",
-    "u_lip": "upper_lip",
-    "mouth": "inner_mouth",
-    "l_lip": "lower_lip",
-    "hair": "hair",
-    **dict.fromkeys(("hat", "ear_r", "neck_l", "neck", "cloth", "hand"), "background"),
-}
-LABEL_OF_PART = {part: LAPA.classes.index(name) for part, name in _as_in_lapa.items()}
+# What lies behind glasses keeps its label. Hands have no name in CelebAMask-HQ; LaPa has them in the background.
+LABEL_OF_PART = {part: LAPA.classes.index(name) for part, name in LAPA_OF_CELEBAMASK_HQ.items() if part != "eye_g"}
+LABEL_OF_PART["hand"] = LAPA.classes.index("background")
 
 
 class Portrait:

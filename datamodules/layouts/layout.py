@@ -1,0 +1,98 @@
+"""What every published layout answers, and what their readers share."""
+
+from __future__ import annotations
+
+import abc
+import json
+import os
+from pathlib import Path
+from typing import ClassVar
+
+from datamodules.labels import LabelSet
+from datamodules.layouts.sample import Sample
+from engine.errors import DataError
+
+SPLITS = ("train", "val", "test")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+class Layout(abc.ABC):
+    """Reads a folder in a published layout; files are listed, none is opened but for lists of names.
+
+    Args:
+        root: the data set's folder.
+    """
+
+    name: ClassVar[str]
+    labels: ClassVar[LabelSet]
+    title: ClassVar[str]
+    """The data set's name as it is written."""
+    published: ClassVar[str]
+    """What belongs into the folder, and where it is to be had: lines of a message, the root left open."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    @property
+    def origin(self) -> str:
+        """``drawn`` if this project's generator made the pictures, else ``real``."""
+        marker = self.root / "dataset.json"
+        if marker.is_file() and json.loads(marker.read_text()).get("origin") == "drawn":
+            return "drawn"
+        return "real"
+
+    @abc.abstractmethod
+    def samples(self, split: str, labelled: bool = True) -> list[Sample]:
+        """The faces of a split, in an order that depends on nothing but their ids.
+
+        Args:
+            split: ``train``, ``val`` or ``test``.
+            labelled: require labels for every picture; otherwise only pictures are looked at.
+
+        Raises:
+            DataError: if files are absent or do not fit together.
+        """
+
+    def missing(self, place: Path) -> DataError:
+        """The error that a folder or file of the layout is not there, with what belongs there and what to do."""
+        state = "is empty" if place.is_dir() else "does not exist"
+        return DataError(
+            f"No {self.title} faces: {place} {state}.\n"
+            f"Expected under {self.root}:  {self.published}\n"
+            f"  - say where it lies: datamodule.root=/path/to/{self.title}\n"
+            f"  - start with drawn faces: make demo (in the layout of LaPa), or\n"
+            f"    python prepare.py task=synthetic_faces layout={self.name} count=2000 out=data/drawn/{self.title}"
+        )
+
+
+def files_by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Files of a folder by their names without extension, sorted; hidden files and other kinds are left out.
+
+    Raises:
+        DataError: if two files share a stem.
+    """
+    files: dict[str, Path] = {}
+    for name in names_in(folder):
+        stem, _, suffix = name.rpartition(".")
+        if f".{suffix.lower()}" not in suffixes:
+            continue
+        if stem in files:
+            raise same_name(folder, files[stem].name, name)
+        files[stem] = folder / name
+    return files
+
+
+def names_in(folder: Path) -> list[str]:
+    """Sorted names of what lies in a folder, hidden files left out; none if there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def same_name(folder: Path, first: str, second: str) -> DataError:
+    """The error that two pictures of a folder stand for one face."""
+    return DataError(
+        f"Two files of one name in {folder}: {first} and {second}.\nExpected one file per face; remove one of them."
+    )

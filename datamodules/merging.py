@@ -1,0 +1,128 @@
+"""Label maps of data sets that keep labels as one mask a part: parts are painted one over another, once, and kept.
+
+Parts overlap, so the order of painting decides who has a pixel: see :data:`datamodules.labels.PAINTING_ORDERS`. What is
+kept is one plain PNG of class ids for each face, named by the contents of its part masks. So a file that is there is
+right: nothing says which ones are done, an interrupted merge goes on where it stopped, every fraction and experiment
+shares what there is, and a changed mask makes one new file. From here on the face is as one of a data set that comes
+with label maps. Sources are never written to, and the folder may be deleted while nothing trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from PIL import Image
+
+from datamodules.cache import held, in_threads
+from datamodules.digests import DigestCache
+from datamodules.labels import PAINTING_ORDERS, LabelSet
+from datamodules.layouts import Sample
+from datamodules.reading import read_part
+from engine.errors import BrokenFileError, RunError
+from engine.files import whole
+
+VERSION = 1
+"""Of what is kept; raised by hand when merging comes to give other label maps."""
+
+DOING = "merging part masks, once for all runs"
+
+
+@dataclass(frozen=True)
+class Merging:
+    """Merges the parts of faces, or finds them merged.
+
+    Args:
+        order: a name of :data:`datamodules.labels.PAINTING_ORDERS`.
+        labels: the classes; parts are named as they are.
+        folder: where label maps are kept: a folder of ours, never the data's.
+        digest_cache: where digests of the masks' contents are remembered.
+    """
+
+    order: str
+    labels: LabelSet
+    folder: Path
+    digest_cache: Path
+
+    def __call__(self, samples: Sequence[Sample]) -> list[Sample]:
+        """The same faces, each with its label map as one file.
+
+        Raises:
+            BrokenFileError: if a mask cannot be read, a face's masks differ in size, or all of them are empty.
+            RunError: if the folder cannot be written to.
+        """
+        folder = self.folder / f"{self.order}-v{VERSION}"
+        with DigestCache(self.digest_cache) as digests:
+            merged = [replace(sample, label=folder / _name(sample, digests)) for sample in samples]
+            if not _absent(merged):
+                return merged
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with held(FileLock(folder / "build.lock")):  # one process merges, others wait for it
+                    for draft in folder.glob(".*.tmp"):  # of killed processes: nobody else has the lock
+                        draft.unlink()
+                    pending = _absent(merged)
+                    for _ in in_threads(lambda index: self._keep(pending[index], digests), len(pending), DOING):
+                        pass
+            except OSError as fault:
+                raise RunError(
+                    f"Cannot keep merged label maps in {folder}: {fault.strerror or fault}.\n"
+                    f"Expected: a folder with room that can be written to; it lies under output_dir."
+                ) from fault
+        return merged
+
+    def _keep(self, sample: Sample, digests: DigestCache) -> None:
+        assert sample.label is not None  # noqa: S101 (for the type checker)
+        label = merge(sample, self.order, self.labels)
+        if sample.label.name != _name(sample, digests):  # or what is kept would stand for other masks
+            raise BrokenFileError(f"The part masks of {sample.image} changed while they were read.\nRun again.")
+        with whole(sample.label) as file:
+            Image.fromarray(label).save(file, format="PNG")
+
+
+def merge(sample: Sample, order: str, labels: LabelSet) -> np.ndarray:
+    """The label map (H, W) uint8 of a face, painted from its parts.
+
+    Args:
+        sample: a face with parts.
+        order: a name of :data:`datamodules.labels.PAINTING_ORDERS`.
+        labels: the classes; parts are named as they are.
+
+    Raises:
+        BrokenFileError: if a mask cannot be read, masks differ in size, or all of them are empty.
+    """
+    files = {} if sample.parts is None else dict(sample.parts.files)
+    label: np.ndarray | None = None
+    for part in PAINTING_ORDERS[order]:
+        if part not in files:
+            continue
+        mask = read_part(files[part])
+        if label is None:
+            label, first = np.zeros(mask.shape, dtype=np.uint8), files[part]
+        if mask.shape != label.shape:
+            raise BrokenFileError(
+                f"The part mask {files[part]} is {mask.shape[1]}x{mask.shape[0]} pixels, {first.name} beside it "
+                f"{label.shape[1]}x{label.shape[0]}.\n"
+                f"Expected: one size for all parts of a face; replace one of the two or remove the face."
+            )
+        label[mask] = labels.classes.index(part)
+    if label is None or not label.any():
+        raise BrokenFileError(
+            f"The face {sample.image} has no part at all: all its masks are empty.\n"
+            f"Expected: at least skin; add its masks, or move the picture out of its folder."
+        )
+    return label
+
+
+def _name(sample: Sample, digests: DigestCache) -> str:
+    """What a face's label map is called: its masks' names and contents, and nothing else."""
+    return f"{digests.of_files(sample.label_files)}.png"
+
+
+def _absent(samples: Sequence[Sample]) -> list[Sample]:
+    """Those whose label map is not there yet, once each: two faces of the same masks share one."""
+    by_label = {sample.label: sample for sample in samples}
+    return [sample for label, sample in by_label.items() if label is not None and not label.is_file()]
