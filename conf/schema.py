@@ -112,6 +112,7 @@ PLACE = "where files lie; what they hold enters as the data's digest"
 BESIDE = "what is done, not what comes of it"
 SAME = "the same samples and scores, sooner or later"
 ALIKE = "the same arithmetic elsewhere, alike up to rounding"
+MASKED = "only where something is masked"
 MANIFEST = "enters fine-tuning as the set of labelled faces that it chooses"
 
 
@@ -161,17 +162,21 @@ KEYS: dict[str, Key] = {
     ),
     "model.features": Key(*_integer(1), BOTH),
     **_optimization("pretrain"),
-    "pretrain.masking": Key(*_choice("central", "anywhere"), FIRST),
-    "pretrain.patches": Key(*_integer(1), FIRST),
-    "pretrain.patch_size": Key(*_pair(_integer(1)), FIRST),
-    "pretrain.fill": Key(*_choice("zero", "mean", "noise"), FIRST),
+    "pretrain.masking": Key(*_choice("central", "anywhere", "adaptive", "none"), FIRST),
+    "pretrain.patches": Key(*_integer(1), FIRST, MASKED),
+    "pretrain.patch_size": Key(*_pair(_integer(1)), FIRST, MASKED),
+    "pretrain.fill": Key(*_choice("zero", "mean", "noise"), FIRST, MASKED),
     "pretrain.loss": Key(*_choice("mse", "l1"), FIRST),
     "pretrain.reduction": Key(*_choice("mean", "sum"), FIRST),
     "pretrain.loss_over": Key(*_choice("box", "image", "masked"), FIRST),
+    "pretrain.contrastive": Key(*_number(0), FIRST),
+    "pretrain.temperature": Key(*_number(0, open_below=True), FIRST, "only with a contrastive term"),
     **_optimization("finetune"),
     "finetune.validate_every": Key(*_integer(1), SECOND),
     "finetune.start_from": Key(*_optional(TEXT), "enters as the id of that run"),
     "finetune.transfer": Key(*_choice("trunk", "encoder", "all"), SECOND, "only where it starts from another run"),
+    "finetune.trained": Key(*_choice("all", "decoder", "head"), SECOND),
+    "finetune.trunk_lr": Key(*_number(0, open_below=True), SECOND, "only where the trunk is trained"),
     "finetune.loss": Key(*_choice("focal_dice", "ce_dice", "focal", "ce"), SECOND),
     "finetune.lambda_ce": Key(*_number(0), SECOND, "only with two terms"),
     "finetune.lambda_dice": Key(*_number(0), SECOND, "only with two terms"),
@@ -242,6 +247,11 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
                 f"trainer.devices={settings['trainer.devices']}.\n"
                 f"Expected: a multiple of the number of devices; batch_size is the total over all of them."
             )
+    if settings["pretrain.masking"] == "none" and settings["pretrain.loss_over"] == "masked":
+        raise ConfigError(
+            "pretrain.loss_over=masked with pretrain.masking=none leaves no pixel to learn from.\n"
+            "Expected: pretrain.loss_over=box or image there."
+        )
     start = settings["finetune.start_from"]
     if (settings["method"] == "transfer") != (start is not None):
         raise ConfigError(

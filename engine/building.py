@@ -26,6 +26,9 @@ from models.encoders import EncoderError, encoder_state, require_encoder
 from models.masking import central_box, patch_sides
 from models.parser import transfer
 
+CANDIDATES = {"none": 0, "adaptive": 4}
+"""Patches that come with a picture for each that hides a part of it: what is chosen among comes as a multiple."""
+
 
 def build_datamodule(run: Run) -> FaceDataModule:
     """The batches of a stage: all training faces unlabelled, or those of the manifest with their labels.
@@ -38,9 +41,9 @@ def build_datamodule(run: Run) -> FaceDataModule:
     masking = None
     if run.stage is PRETRAIN:
         masking = Masking(
-            count=run.setting("patches"),
+            count=run.setting("patches") * CANDIDATES.get(run.setting("masking"), 1),
             sides=patch_sides(size, run.setting("patch_size")),
-            region=central_box(size) if run.setting("masking") == "central" else (0, size),
+            region=(0, size) if run.setting("masking") == "anywhere" else central_box(size),
         )
     data = DATAMODULES[run.layout.name](
         root=run.layout.root,
@@ -100,9 +103,11 @@ def build_module(run: Run) -> LightningModule:
         "encoder_state": state,
     }
     if run.stage is PRETRAIN:
-        names = ("loss", "reduction", "loss_over", "fill")
-        return MaskedPretraining(**{name: run.setting(name) for name in names}, **common, std=list(STD))
-    terms = ("loss", "lambda_ce", "lambda_dice", "alpha", "gamma")
+        names = ("loss", "reduction", "loss_over", "fill", "masking", "patches", "contrastive", "temperature")
+        size = run.settings["datamodule.image_size"]
+        chosen = {name: run.setting(name) for name in names}
+        return MaskedPretraining(**chosen, **common, std=list(STD), image_size=size)
+    terms = ("loss", "lambda_ce", "lambda_dice", "alpha", "gamma", "trained", "trunk_lr")
     module = FaceParsing(run.layout.labels.classes, **{name: run.setting(name) for name in terms}, **common)
     if run.upstream is not None:
         trained = load(run.upstream.best)["state_dict"]

@@ -185,7 +185,14 @@ def _idle(settings: Mapping[str, Any], stage: Stage) -> Iterator[str]:
         yield "trainer.sync_batchnorm"
     if settings[f"{stage.name}.optimizer.name"] == "adamw":
         yield f"{stage.name}.optimizer.momentum"
+    if stage is PRETRAIN:
+        if settings["pretrain.contrastive"] == 0:
+            yield "pretrain.temperature"
+        if settings["pretrain.masking"] == "none":
+            yield from ("pretrain.patches", "pretrain.patch_size", "pretrain.fill")
     if stage is FINETUNE:
+        if settings["finetune.trained"] == "head":
+            yield "finetune.trunk_lr"
         if settings["datamodule.merging"] is None:
             yield "datamodule.merging"
         loss = settings["finetune.loss"]

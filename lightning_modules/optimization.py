@@ -12,12 +12,15 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def configure_optimizer(
-    parameters: Iterable[nn.Parameter], optimizer: dict[str, Any], schedule: dict[str, Any], steps: int
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+    optimizer: dict[str, Any],
+    schedule: dict[str, Any],
+    steps: int,
 ) -> dict[str, Any]:
     """What ``LightningModule.configure_optimizers`` returns.
 
     Args:
-        parameters: what is trained.
+        parameters: what is trained; or groups of it, ``params`` and what differs from ``optimizer``.
         optimizer: ``name`` (``sgd`` or ``adamw``), ``lr``, ``weight_decay`` and, for SGD, ``momentum``.
         schedule: ``name`` (``constant`` or ``cosine``, down to zero) and ``warmup``, the fraction of the steps over
             which the learning rate rises to ``lr``.

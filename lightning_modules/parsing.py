@@ -15,6 +15,9 @@ from lightning_modules.optimization import configure_optimizer
 from models.losses import mean_over_pictures, parsing_loss
 from models.parser import FaceParser
 
+FROZEN = {"all": (), "decoder": ("trunk.encoder",), "head": ("trunk",)}
+"""What is trained -> parts of the network that are not."""
+
 
 class FaceParsing(LightningModule):
     """Supervised training of the face parser; the baseline and the fine-tuning stage differ in their start alone.
@@ -33,6 +36,9 @@ class FaceParsing(LightningModule):
         steps: total number of optimiser steps. (Lightning's own estimate would start the loader, and its workers
             with the first epoch's samples, before a resumed run knows its epoch.)
         encoder_state: weights the encoder starts from.
+        trained: what is trained: ``all``, the ``decoder`` (UNet++'s, and the head) or the ``head`` alone. What is not
+            keeps its weights and the statistics of its normalisation.
+        trunk_lr: learning rate of the trunk, as a multiple of the head's.
 
     Logs ``train/loss``, ``val/loss`` and the scores of :class:`lightning_modules.metrics.SegmentationScores`. Where
     the batch carries label maps at their own size, logits are brought to that size before they are scored.
@@ -52,12 +58,21 @@ class FaceParsing(LightningModule):
         schedule: dict[str, Any],
         steps: int,
         encoder_state: dict[str, Tensor] | None = None,
+        trained: str = "all",
+        trunk_lr: float = 1.0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["encoder_state"], logger=False)
         self.model = FaceParser(len(classes), encoder, features, encoder_state)
+        self.frozen = [self.model.get_submodule(name).requires_grad_(False).eval() for name in FROZEN[trained]]
         self.scores = SegmentationScores(classes)
         self.mean_loss = MeanMetric()  # Lightning's own mean over processes rounds their numbers of faces
+
+    def train(self, mode: bool = True) -> FaceParsing:
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()  # its normalisation too stays as it was trained
+        return self
 
     def forward(self, image: Tensor) -> Tensor:
         """Picture (N, 3, H, W), normalised -> logits (N, C, H, W)."""
@@ -110,8 +125,13 @@ class FaceParsing(LightningModule):
         self.log_dict({f"{split}/{name}": value for name, value in self.scores.compute().items()})
 
     def configure_optimizers(self) -> Any:
-        names = ("optimizer", "schedule", "steps")
-        return configure_optimizer(self.parameters(), *(self.hparams[name] for name in names))
+        optimizer, schedule, steps = (self.hparams[name] for name in ("optimizer", "schedule", "steps"))
+        parts = {module: [p for p in module.parameters() if p.requires_grad] for module in self.model.children()}
+        trunk, head = parts[self.model.trunk], parts[self.model.head]
+        if self.hparams["trunk_lr"] == 1.0 or not trunk:
+            return configure_optimizer([*trunk, *head], optimizer, schedule, steps)
+        slow = {"params": trunk, "lr": self.hparams["trunk_lr"] * optimizer["lr"]}
+        return configure_optimizer([{"params": head}, slow], optimizer, schedule, steps)
 
 
 def parse_at(logits: Tensor, size: Sequence[int]) -> Tensor:

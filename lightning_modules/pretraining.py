@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from lightning_modules.optimization import configure_optimizer
-from models.losses import mean_over_pictures, reconstruction_loss
-from models.masking import box_region, hide, rasterize
+from models.losses import contrastive_loss, mean_over_pictures, reconstruction_loss
+from models.masking import box_region, harder_patches, hide, rasterize
 from models.parser import FaceParser
 
 
@@ -26,6 +26,12 @@ class MaskedPretraining(LightningModule):
         reduction: ``mean`` over the region or the paper's ``sum``.
         loss_over: region of the loss: the central ``box`` (Equation 1), the whole ``image``, or ``masked`` pixels.
         fill: what hides the patches, see :func:`models.masking.hide`.
+        masking: ``adaptive`` keeps of the patches that come with a picture those that lie where reconstruction has
+            been worst so far; other values, which say where patches are drawn, change nothing here.
+        patches: patches per picture.
+        image_size: side of the pictures, in pixels.
+        contrastive: weight of a contrastive term between two maskings of each picture, beside Equation 1.
+        temperature: of that term, see :func:`models.losses.contrastive_loss`.
         optimizer: see :func:`lightning_modules.optimization.configure_optimizer`.
         schedule: likewise.
         steps: total number of optimiser steps. (Lightning's own estimate would start the loader, and its workers
@@ -33,8 +39,11 @@ class MaskedPretraining(LightningModule):
         std: the three standard deviations by which pictures were normalised, of values 0..1.
         encoder_state: weights the encoder starts from.
 
-    Logs ``train/loss``, ``val/loss`` and ``val/psnr``: dB on masked pixels, of pictures with values 0..1.
+    Logs ``train/loss``, ``val/loss`` and ``val/psnr``: dB on masked pixels (on the central box where nothing is
+    masked), of pictures with values 0..1. Patches are not chosen in validation.
     """
+
+    hardness: Tensor
 
     def __init__(
         self,
@@ -49,11 +58,21 @@ class MaskedPretraining(LightningModule):
         steps: int,
         std: Sequence[float],
         encoder_state: dict[str, Tensor] | None = None,
+        masking: str = "central",
+        patches: int = 128,
+        image_size: int = 480,
+        contrastive: float = 0.0,
+        temperature: float = 0.1,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["encoder_state"], logger=False)
         self.model = FaceParser(3, encoder, features, encoder_state)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        if masking == "adaptive":
+            self.register_buffer("hardness", torch.ones(image_size, image_size))
+        if contrastive > 0:
+            width = self.model.trunk.encoder.out_channels[-1]
+            self.projector = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 128))
         self.mean_loss = MeanMetric()  # Lightning's own mean over processes rounds their numbers of faces
         self.masked_error = MeanMetric()  # squared, over masked values
 
@@ -63,7 +82,11 @@ class MaskedPretraining(LightningModule):
 
     def mask(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """The batch's mask (N, 1, H, W) and its pictures with the mask's pixels hidden."""
-        mask = rasterize(batch["patches"], batch["image"].shape[-1])
+        patches, count = batch["patches"], self.hparams["patches"]
+        if self.hparams["masking"] == "adaptive":
+            seeds = batch["noise_seed"]
+            patches = harder_patches(patches, self.hardness, count, seeds) if self.training else patches[:, :count]
+        mask = rasterize(patches, batch["image"].shape[-1])
         return mask, hide(batch["image"], mask, self.hparams["fill"], batch["noise_seed"])
 
     def loss(self, prediction: Tensor, image: Tensor, mask: Tensor) -> Tensor:
@@ -76,15 +99,42 @@ class MaskedPretraining(LightningModule):
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
         mask, masked = self.mask(batch)
-        loss = self.loss(self(masked), batch["image"], mask)
+        if self.hparams["contrastive"] == 0:
+            prediction = self(masked)
+            loss = self.loss(prediction, batch["image"], mask)
+        else:
+            pyramid = self.model.trunk.encoder(masked)
+            prediction = self.model.head(self.model.trunk.decoder(pyramid))
+            contrast = self._contrast(pyramid[-1], batch)
+            self.log("train/contrastive", contrast, batch_size=len(batch["id"]))
+            loss = self.loss(prediction, batch["image"], mask) + self.hparams["contrastive"] * contrast
+        if self.hparams["masking"] == "adaptive":
+            self._learn_hardness(prediction.detach(), batch["image"], mask)
         self.log("train/loss", loss, batch_size=len(batch["id"]))
         return loss
+
+    def _contrast(self, deepest: Tensor, batch: dict[str, Any]) -> Tensor:
+        """Contrastive term between the masked pictures, whose deepest features these are, and another masking."""
+        other = batch | {"patches": batch["patches"].roll(1, dims=0)}  # the patches of the picture beside it
+        features = (deepest, self.model.trunk.encoder(self.mask(other)[1])[-1])
+        first, second = (self.projector(feature.mean(dim=(2, 3))) for feature in features)
+        return contrastive_loss(first, second, self.hparams["temperature"])
+
+    @torch.no_grad()
+    def _learn_hardness(self, prediction: Tensor, image: Tensor, mask: Tensor) -> None:
+        """A running mean of the squared error at each place of the picture, over pictures in which it was masked."""
+        error = (prediction - image).float().square().mean(dim=1, keepdim=True)
+        times = mask.sum(dim=0)[0]
+        error = (error * mask).sum(dim=0)[0] / times.clamp(min=1)
+        self.hardness.copy_(torch.where(times > 0, self.hardness.lerp(error, 0.02), self.hardness))
 
     def validation_step(self, batch: dict[str, Any], _: int) -> None:
         mask, masked = self.mask(batch)
         prediction = self(masked)
         loss = mean_over_pictures(self.loss, prediction, batch["image"], mask)
         self.mean_loss.update(loss, weight=len(batch["id"]))
+        if self.hparams["masking"] == "none":
+            mask = box_region(mask.shape[-1], mask.device).expand_as(mask)
         error = ((prediction - batch["image"]) * self.std).float().square() * mask  # of values 0..1
         values = 3 * mask.sum()
         self.masked_error.update(error.sum() / values, weight=values)

@@ -49,6 +49,21 @@ def reconstruction_loss(
     return total / (region.expand_as(pixel_loss).sum()).clamp(min=1)
 
 
+def contrastive_loss(first: Tensor, second: Tensor, temperature: float = 0.1) -> Tensor:
+    """NT-Xent (Chen et al. 2020, SimCLR): two views of a picture attract, views of other pictures repel.
+
+    Args:
+        first: (N, D) embeddings of one view of each picture.
+        second: (N, D) of another view, in the same order.
+        temperature: above 0; the smaller, the more the hardest negatives count.
+    """
+    views = F.normalize(torch.cat([first, second]).float(), dim=1)  # [2N, D]
+    likeness = views @ views.T / temperature
+    likeness.fill_diagonal_(float("-inf"))
+    partner = torch.arange(len(views), device=views.device).roll(len(first))
+    return F.cross_entropy(likeness, partner)
+
+
 def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     """Plain softmax cross-entropy, averaged over labelled pixels; logits (N, C, H, W), label (N, H, W)."""
     valid = (label != IGNORE).sum().clamp(min=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 PAPER_SIZE = 480
 """Side of the paper's pictures, in pixels: patch sizes are given for it and scale with the input."""
@@ -31,6 +32,33 @@ def rasterize(patches: Tensor, size: int) -> Tensor:
     rows = ((pixel >= top) & (pixel < top + side)).float()  # [N, P, H]
     columns = ((pixel >= left) & (pixel < left + side)).float()  # [N, P, W]
     return (rows.mT @ columns > 0).float().unsqueeze(1)  # a pixel is masked if any patch covers its row and column
+
+
+def harder_patches(patches: Tensor, hardness: Tensor, count: int, seeds: Tensor) -> Tensor:
+    """Of each sample's patches some that lie where reconstruction is hard, drawn without replacement.
+
+    A patch's chance is in proportion to the mean of ``hardness`` under it. (Efraimidis and Spirakis 2006: the largest
+    of u ** (1 / weight), u uniform.)
+
+    Args:
+        patches: (N, P, 3) of top, left, side.
+        hardness: (H, W), above 0.
+        count: patches to keep, at most P.
+        seeds: (N,) integers, one per sample, so that the choice is the same on every device.
+
+    Returns:
+        (N, count, 3).
+    """
+    total = F.pad(hardness.double().cumsum(0).cumsum(1), (1, 0, 1, 0))
+    top, left, side = patches.unbind(dim=2)  # each [N, P]
+    low, right = top + side, left + side
+    weight = (total[low, right] - total[top, right] - total[low, left] + total[top, left]) / side.square()
+    uniform = torch.stack(
+        [torch.rand(patches.shape[1], generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
+    )
+    keys = uniform.to(weight).clamp(min=1e-12).log() / weight.clamp(min=1e-12)
+    chosen = keys.topk(count, dim=1).indices
+    return patches.gather(1, chosen.unsqueeze(2).expand(-1, -1, 3))
 
 
 def box_region(size: int, device: torch.device | None = None) -> Tensor:

@@ -7,7 +7,14 @@ import math
 import pytest
 import torch
 
-from models.losses import cross_entropy, dice_loss, focal_cross_entropy, parsing_loss, reconstruction_loss
+from models.losses import (
+    contrastive_loss,
+    cross_entropy,
+    dice_loss,
+    focal_cross_entropy,
+    parsing_loss,
+    reconstruction_loss,
+)
 
 
 @pytest.fixture
@@ -117,3 +124,15 @@ def test_reconstruction_counts_the_region_alone() -> None:
     mask[0, 0, 2, 2] = 1
     prediction[0, :, 2, 2] = 5
     assert reconstruction_loss(prediction, target, mask).item() == pytest.approx(25)
+
+
+def test_contrastive_loss_is_that_of_simclr() -> None:
+    generator = torch.Generator().manual_seed(0)
+    first, second = torch.randn(2, 5, 7, generator=generator)
+    views = torch.cat([first, second]) / torch.cat([first, second]).norm(dim=1, keepdim=True)
+    terms = []
+    for i in range(10):
+        likeness = torch.exp(views @ views[i] / 0.2)
+        terms.append(-torch.log(likeness[(i + 5) % 10] / (likeness.sum() - likeness[i])))
+    assert contrastive_loss(first, second, 0.2) == pytest.approx(float(torch.stack(terms).mean()), abs=1e-6)
+    assert contrastive_loss(first, first, 0.05) < contrastive_loss(first, second, 0.05)

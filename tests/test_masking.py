@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 
 from datamodules.patches import Masking, draw_patches
-from models.masking import box_region, central_box, hide, patch_sides, rasterize
+from models.masking import box_region, central_box, harder_patches, hide, patch_sides, rasterize
 
 
 @pytest.mark.parametrize(
@@ -82,3 +84,20 @@ def test_fill_hides_masked_pixels_alone(fill: str) -> None:
         assert abs(inside.std() - 1) < 0.2
         alone = hide(image[1:], mask[1:], fill, seeds[1:])
         assert torch.equal(alone[0], hidden[1]), "noise belongs to the sample, not to its place in the batch"
+
+
+def test_harder_patches_lie_where_reconstruction_is_hard() -> None:
+    rng = np.random.default_rng(0)
+    patches = torch.tensor(np.stack([draw_patches(rng, Masking(256, (3, 6), (8, 56))) for _ in range(8)]))
+    hardness = torch.full((64, 64), 0.1)
+    hardness[:, 32:] = 1.0
+    chosen = harder_patches(patches, hardness, 64, torch.arange(8))
+    assert chosen.shape == (8, 64, 3)
+    for few, many in zip(chosen.tolist(), patches.tolist(), strict=True):
+        assert Counter(map(tuple, few)) <= Counter(map(tuple, many)), "each is one that came with the sample, once"
+    right = [(some[..., 1] + some[..., 2] / 2 > 32).float().mean() for some in (patches, chosen)]
+    assert right[0] < 0.6
+    assert right[1] > 0.8
+    again = harder_patches(patches[3:4], hardness, 64, torch.tensor([3]))
+    assert torch.equal(again[0], chosen[3]), "whatever batch it travels in"
+    assert not torch.equal(harder_patches(patches[3:4], hardness, 64, torch.tensor([4]))[0], chosen[3])

@@ -76,6 +76,8 @@ CHANGES: dict[str, tuple[object, set[str]]] = {
     "pretrain.loss": ("l1", BOTH),
     "pretrain.reduction": ("sum", BOTH),
     "pretrain.loss_over": ("masked", BOTH),
+    "pretrain.contrastive": (0.1, BOTH),
+    "pretrain.temperature": (0.5, NEITHER),  # of no term
     "pretrain.augmentation.rotation": (1, BOTH),
     "pretrain.augmentation.scale": ([0.5, 1.0], BOTH),
     "pretrain.augmentation.flip": (0.25, BOTH),
@@ -93,6 +95,8 @@ CHANGES: dict[str, tuple[object, set[str]]] = {
     "finetune.validate_every": (2, SECOND),
     "finetune.start_from": ("finetune-0", NEITHER),  # the run itself enters, see test_a_run_can_start_from_another
     "finetune.transfer": ("encoder", SECOND),
+    "finetune.trained": ("head", SECOND),
+    "finetune.trunk_lr": (0.1, SECOND),
     "finetune.loss": ("ce", SECOND),
     "finetune.lambda_ce": (1, SECOND),
     "finetune.lambda_dice": (1, SECOND),
@@ -129,6 +133,9 @@ WITHIN: list[tuple[tuple[str, ...], str, set[str]]] = [
     (("finetune.loss=ce_dice",), "finetune.lambda_ce=1", SECOND),
     (("finetune.loss=focal",), "finetune.gamma=1", SECOND),
     (("finetune.loss=focal",), "finetune.lambda_dice=1", NEITHER),
+    (("pretrain.contrastive=1",), "pretrain.temperature=1", BOTH),
+    (("pretrain.masking=none",), "pretrain.patches=1", NEITHER),
+    (("finetune.trained=head",), "finetune.trunk_lr=2", NEITHER),
     (("pretrain.seed=1",), "seed=7", SECOND),
     (("pretrain.seed=1", "finetune.seed=1"), "seed=7", NEITHER),
     (("label_fraction=1",), "subset=1", NEITHER),
@@ -184,6 +191,7 @@ def test_every_entering_setting_is_in_some_identity(lapa: Path, tmp_path: Path) 
         "finetune.optimizer.momentum",
         "trainer.sync_batchnorm",
         "datamodule.merging",
+        "pretrain.temperature",
     }
     assert held == {name for name, key in KEYS.items() if not isinstance(key.enters, str)} - idle
 

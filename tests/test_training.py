@@ -390,6 +390,9 @@ def test_running_with_a_free_lock_means_interrupted(lapa: Path, tmp_path: Path) 
             "pretrain.loss_over=masked",
             "pretrain.fill=mean",
         ),
+        ("pretrain.masking=adaptive", "pretrain.patches=16", "finetune.trained=decoder"),
+        ("pretrain.masking=none", "pretrain.contrastive=0.5", "finetune.trained=head"),
+        ("pretrain.contrastive=0.1", "finetune.trunk_lr=0.1", "finetune.optimizer.name=sgd"),
         ("pretrain.steps_per_epoch=null", "pretrain.batch_size=6", "pretrain.reduction=sum", "pretrain.epochs=1"),
     ],
 )
@@ -424,3 +427,26 @@ def test_wandb_runs_are_written_offline_beside_the_run(
         logged = answer.stdout
         for name in ("train/loss", "train/lr", "val/loss", "panels", "val/psnr" if run is runs[0] else "val/iou/hair"):
             assert name in logged, name
+
+
+@pytest.mark.parametrize(("trained", "still"), [("decoder", "model.trunk.encoder."), ("head", "model.trunk.")])
+def test_what_is_not_trained_stays_to_the_bit(
+    finished: list[Run], lapa: Path, tmp_path: Path, trained: str, still: str
+) -> None:
+    start = ("method=transfer", f"finetune.start_from={finished[1].folder.path}", "finetune.transfer=all")
+    words = (*start, f"finetune.trained={trained}", "ablation=frozen")
+    (run,) = command(lapa, tmp_path, *words, experiment="baseline_lapa_10pct")
+    before, after = weights(finished[1]), weights(run)
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert not any(name.startswith(still) for name in moved), "statistics of the normalisation included"
+    assert "model.head.weight" in moved
+    assert any(name.startswith("model.trunk.decoder.") for name in moved) == (trained == "decoder")
+
+
+def test_the_trunk_can_learn_slower_than_the_head(finished: list[Run]) -> None:
+    best = torch.load(finished[1].folder.best, weights_only=True)
+    module = FaceParsing(**best["hyper_parameters"] | {"trunk_lr": 0.1})
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    rates = {len(group["params"]): group["initial_lr"] for group in groups}
+    assert rates[2] == pytest.approx(10 * rates[max(rates)])
+    assert sum(rates) == len(list(module.parameters()))
