@@ -211,6 +211,8 @@ GROUPS = (
     "logger",
     "callbacks",
     "experiment",
+    "ablation",
+    "sweep",
 )
 
 

@@ -434,7 +434,7 @@ def test_what_is_not_trained_stays_to_the_bit(
     finished: list[Run], lapa: Path, tmp_path: Path, trained: str, still: str
 ) -> None:
     start = ("method=transfer", f"finetune.start_from={finished[1].folder.path}", "finetune.transfer=all")
-    words = (*start, f"finetune.trained={trained}", "ablation=frozen")
+    words = (*start, f"finetune.trained={trained}")
     (run,) = command(lapa, tmp_path, *words, experiment="baseline_lapa_10pct")
     before, after = weights(finished[1]), weights(run)
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
