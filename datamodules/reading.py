@@ -157,9 +157,28 @@ def read_label(path: Path, labels: LabelSet) -> np.ndarray:
     Raises:
         BrokenFileError: if the file cannot be read, has colours or an unknown id.
     """
+    label = read_ids(path, labels)
+    require_known_ids(path, label, labels)
+    return label
+
+
+def read_ids(path: Path, labels: LabelSet) -> np.ndarray:
+    """What a label map holds, (H, W) uint8, known ids or not.
+
+    Raises:
+        BrokenFileError: if the file cannot be read or has colours.
+    """
     with _opened_label(path, labels) as file:
         file.load()
-        label = np.asarray(file, dtype=np.uint8)
+        return np.asarray(file, dtype=np.uint8)
+
+
+def require_known_ids(path: Path, label: np.ndarray, labels: LabelSet) -> None:
+    """See that a label map holds ids of classes alone, or :data:`IGNORE`.
+
+    Raises:
+        BrokenFileError: if it does not.
+    """
     highest = int(label.max(initial=0))
     if highest >= len(labels):  # which an ignored pixel is too
         highest = int(label[label != IGNORE].max(initial=0))
@@ -168,7 +187,6 @@ def read_label(path: Path, labels: LabelSet) -> np.ndarray:
             f"The label map {path} holds class id {highest}.\n"
             f"Expected ids 0..{len(labels) - 1} ({labels.name}: {', '.join(labels.classes)})."
         )
-    return label
 
 
 @contextlib.contextmanager
@@ -199,9 +217,14 @@ def read_part(path: Path) -> np.ndarray:
     Raises:
         BrokenFileError: if the file cannot be read.
     """
+    return read_part_values(path) > 0
+
+
+def read_part_values(path: Path) -> np.ndarray:
+    """What a part's mask holds, (H, W) uint8: 0 and 255 as published; see :func:`read_part`."""
     try:
         with Image.open(path) as file:
-            return np.asarray(file.convert("L")) > 0
+            return np.asarray(file.convert("L"))
     except (OSError, SyntaxError, ValueError) as fault:
         raise BrokenFileError(
             f"Cannot read the part mask {path}: {fault}.\n"
