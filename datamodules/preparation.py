@@ -50,7 +50,7 @@ def _audit(config: DictConfig) -> None:
     from datamodules.audit.auditing import write_audit  # which needs image libraries
 
     write_audit(
-        layout(Path(config.root or f"data/{layout.title}")),
-        out=Path(config.out or f"outputs/audit/{config.dataset}"),
+        layout(Path(str(config.root or f"data/{layout.title}"))),
+        out=Path(str(config.out or f"outputs/audit/{config.dataset}")),
         order=config.merging,
     )

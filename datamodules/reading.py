@@ -14,6 +14,9 @@ from datamodules.labels import IGNORE, LabelSet
 from datamodules.layouts import Sample
 from engine.errors import BrokenFileError
 
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for a file that it cannot decode."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -141,7 +144,7 @@ def _opened_image(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as file:
             yield file
-    except (OSError, SyntaxError, ValueError) as fault:
+    except UNREADABLE as fault:
         raise BrokenFileError(
             f"Cannot read the picture {path}: {fault}.\nReplace the file or remove the face."
         ) from fault
@@ -199,7 +202,7 @@ def _opened_label(path: Path, labels: LabelSet) -> Iterator[Image.Image]:
                     f"Expected a single-channel PNG of class ids 0..{len(labels) - 1}: a colour rendering will not do."
                 )
             yield file
-    except (OSError, SyntaxError, ValueError) as fault:
+    except UNREADABLE as fault:
         raise BrokenFileError(
             f"Cannot read the label map {path}: {fault}.\nReplace the file or remove the face."
         ) from fault
@@ -225,11 +228,26 @@ def read_part_values(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as file:
             return np.asarray(file.convert("L"))
-    except (OSError, SyntaxError, ValueError) as fault:
+    except UNREADABLE as fault:
         raise BrokenFileError(
             f"Cannot read the part mask {path}: {fault}.\n"
             f"Expected: a picture of 0 and 255; replace the file or remove the face."
         ) from fault
+
+
+def require_whole(path: Path) -> None:
+    """See that a file ends where it should and, if it is a PNG, that its checksums are right.
+
+    A decoder stops at the last pixel, and does not look at what it can do without.
+
+    Raises:
+        BrokenFileError: if it does not.
+    """
+    try:
+        with Image.open(path) as file:
+            file.verify()
+    except UNREADABLE as fault:
+        raise BrokenFileError(f"{path} is damaged: {fault}.\nReplace the file or remove the face.") from fault
 
 
 def require_size(sample: Sample, label: np.ndarray, size: tuple[int, int]) -> None:

@@ -13,7 +13,7 @@ from datamodules.audit.sheet import contact_sheet
 from datamodules.audit.tally import Tally
 from datamodules.cache import in_threads
 from datamodules.layouts import Layout, Sample
-from engine.errors import ConfigError, DataError
+from engine.errors import ConfigError, DataError, RunError
 from engine.files import to_json, whole, write_whole
 
 REPORT, SHEET = "audit.json", "worst.png"
@@ -30,24 +30,30 @@ def write_audit(layout: Layout, out: Path, order: str) -> Tally:
     Raises:
         ConfigError: if ``out`` lies in the data set's folder.
         DataError: if there is no picture at all.
+        RunError: if ``out`` cannot be written to.
     """
     if out.resolve().is_relative_to(layout.root.resolve()):
         raise ConfigError(
             f"out={out} lies in the data set's folder {layout.root}, which is only read.\nChoose another."
         )
     tally, samples = audit(layout, order)
-    sheet = contact_sheet(tally.faults, samples, layout, order)
-    if sheet is None:
-        (out / SHEET).unlink(missing_ok=True)  # of an earlier audit, when there was something to see
-    else:
-        with whole(out / SHEET) as file:
-            sheet.save(file, format="PNG")
-    about = {"dataset": layout.name, "root": str(layout.root), "origin": layout.origin}
-    merging = {"merging": order} if any(sample.parts for sample in samples) else {}
-    write_whole(out / REPORT, to_json(about | merging | tally.as_plain()))
     console = get_console()
     for table in tables(tally, f"{layout.title} in {layout.root}"):
         console.print(table)
+    about = {"dataset": layout.name, "root": str(layout.root), "origin": layout.origin}
+    merging = {"merging": order} if any(sample.parts for sample in samples) else {}
+    sheet = contact_sheet(tally.faults, samples, layout, order)
+    try:
+        write_whole(out / REPORT, to_json(about | merging | tally.as_plain()))
+        if sheet is None:
+            (out / SHEET).unlink(missing_ok=True)  # of an earlier audit, when there was something to see
+        else:
+            with whole(out / SHEET) as file:
+                sheet.save(file, format="PNG")
+    except OSError as fault:
+        raise RunError(
+            f"Cannot write to {out}: {fault.strerror or fault}.\nExpected: a folder that can be written to, as out=..."
+        ) from fault
     written = [str(out / REPORT)] + ([] if sheet is None else [str(out / SHEET)])
     console.print(f"Written: {', '.join(written)}", soft_wrap=True, highlight=False)
     return tally

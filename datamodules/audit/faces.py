@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from datamodules.audit.faults import Fault
-from datamodules.audit.sides import SKIN, centre, landmarks_of, sides
+from datamodules.audit.sides import SKIN, STREWN, landmarks_of, place, sides
 from datamodules.labels import PAINTING_ORDERS, LabelSet
 from datamodules.layouts import Sample
 from datamodules.merging import paint
-from datamodules.reading import read_ids, read_image, read_part_values, require_known_ids, require_size
+from datamodules.reading import read_ids, read_image, read_part_values, require_known_ids, require_size, require_whole
 from engine.errors import BrokenFileError
 
 
@@ -56,12 +56,13 @@ class Inspection:
         face = Face(sample)
         try:
             picture = read_image(sample.image)
+            require_whole(sample.image)
         except BrokenFileError as fault:
             face.add("unreadable_picture", fault)
         else:
             face.size = picture.size
             pixels = np.ascontiguousarray(picture.pixels)
-            face.digest = hashlib.blake2b(pixels, digest_size=16, key=str(picture.size).encode()).digest()
+            face.digest = hashlib.blake2b(pixels.data, digest_size=16, key=str(picture.size).encode()).digest()
         label = self._painted(face) if sample.parts is not None else self._label_map(face)
         if label is None:
             return face
@@ -81,6 +82,7 @@ class Inspection:
             return None
         try:
             label = read_ids(path, self.labels)
+            require_whole(path)
         except BrokenFileError as fault:
             face.add("unreadable_label", fault)
             return None
@@ -101,6 +103,7 @@ class Inspection:
         for part, path in face.sample.parts.files:
             try:
                 values = read_part_values(path)
+                require_whole(path)
             except BrokenFileError as fault:
                 face.add("unreadable_label", fault)
                 continue
@@ -124,9 +127,12 @@ class Inspection:
         if len({mask.shape for mask in masks.values()}) > 1:  # places in different pixels
             return
         wanted = landmarks_of(self.labels)
-        centres = {name: centre(mask) for name, mask in masks.items() if name in wanted}
-        places = {name: place for name, place in centres.items() if place is not None}
+        found = {name: where for name, mask in masks.items() if name in wanted and (where := place(mask)) is not None}
+        strewn = [name for name, where in found.items() if where.spread > STREWN]
+        if len(strewn) > 1:  # one may be a few odd pixels of an ear under hair
+            face.add("strewn", f"{', '.join(sorted(strewn))} of {face.sample.image.name} are all over the picture.")
+        places = {name: where.centre for name, where in found.items() if name not in strewn}
         skin = int(np.count_nonzero(masks[SKIN])) if SKIN in masks else 0
-        found = sides(places, skin, self.labels)
-        if found.verdict is not None:
-            face.add(found.verdict, f"left and right: {found}.")
+        told = sides(places, skin, self.labels)
+        if told.verdict is not None:
+            face.add(told.verdict, f"left and right: {told}.")

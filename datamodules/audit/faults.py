@@ -26,9 +26,10 @@ KINDS: dict[str, str] = {
     "wrong_size": "label that does not fit its picture's size",
     "nothing_labelled": "label without a face: all background",
     "empty_part": "part mask without a pixel",
+    "strewn": "small parts strewn over the picture, as where ids were interpolated",
     "duplicate": "same pixels as another picture",
     "mirrored": "left and right exchanged",
-    "unclear": "left and right contradict each other",
+    "unclear": "left and right in doubt",
 }
 """Each kind in words, what keeps a face from being used first. The ids of ``missing_folder``, ``missing_list``,
 ``broken_row`` and ``foreign_file`` are names of files, all others are of faces."""
@@ -69,8 +70,9 @@ class Faults:
             self.add(Fault(kind, id, str(fault).splitlines()[0]))
 
     def ids(self, kind: str) -> list[str]:
-        """The faces that have a kind of fault, each once."""
-        return list(dict.fromkeys(fault.id for fault in self.of_kind[kind]))
+        """The faces that have a kind of fault, each once; numbers in their order, names in that of the splits."""
+        ids = dict.fromkeys(fault.id for fault in self.of_kind[kind])
+        return sorted(ids, key=lambda name: int(name) if name.isdecimal() else 0)
 
     def texts(self, kind: str) -> dict[str, str]:
         """What was found with each face that has a kind of fault."""

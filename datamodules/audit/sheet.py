@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from datamodules.audit.faults import KINDS, Fault, Faults
-from datamodules.audit.sides import centre, side_names
+from datamodules.audit.sides import place, side_names
 from datamodules.labels import LabelSet
 from datamodules.layouts import Layout, Sample
 from datamodules.merging import merge
@@ -129,9 +129,9 @@ def _write_sides(picture: Image.Image, label: np.ndarray, labels: LabelSet) -> N
     scale = np.array(picture.size) / label.shape[::-1]
     for sides in side_names(labels).values():
         for letter, name in zip("RL" if labels.own_sides else "LR", sides, strict=True):
-            place = centre(label == labels.classes.index(name))
-            if place is not None:
-                x, y = (place + 0.5) * scale
+            where = place(label == labels.classes.index(name))
+            if where is not None:
+                x, y = (where.centre + 0.5) * scale
                 draw.text((x, y), letter, PAPER, _font(14), anchor="mm", stroke_width=2, stroke_fill=INK)
 
 

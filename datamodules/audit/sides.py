@@ -21,6 +21,8 @@ MOUTH = ("mouth", "inner_mouth", "u_lip", "upper_lip", "l_lip", "lower_lip")
 CLEAR = 0.1
 """Distance from which two parts lie clearly side by side, in face sizes (the root of the skin's area); in frontal faces
 eyes are some 0.45 apart."""
+STREWN = 40
+"""Spread from which a part is not in one place: in real faces eyes, brows and lips stay below 30."""
 ENOUGH = 1.5
 """Votes that make a face mirrored: a whole pair and anything beside it, or half of all three."""
 
@@ -68,13 +70,29 @@ def landmarks_of(labels: LabelSet) -> set[str]:
     return pairs | ({NOSE, GLASSES, *MOUTH} & set(labels.classes))
 
 
-def centre(mask: np.ndarray) -> np.ndarray | None:
-    """Mean (x, y) of a mask (H, W) bool, in pixels; None if it is empty."""
-    columns, rows = np.count_nonzero(mask, axis=0), np.count_nonzero(mask, axis=1)
-    area = int(columns.sum())
+@dataclass(frozen=True)
+class Place:
+    """Where a part lies.
+
+    Args:
+        centre: mean (x, y) of its pixels.
+        spread: variance of their places over that of a disc of as many pixels: 1 for a disc, some 10 for a thin brow
+            or lip, hundreds for pixels all over the picture.
+    """
+
+    centre: np.ndarray
+    spread: float
+
+
+def place(mask: np.ndarray) -> Place | None:
+    """Where a mask (H, W) bool lies; None if it is empty."""
+    sums = [np.count_nonzero(mask, axis=axis) for axis in (0, 1)]  # (W,), (H,)
+    area = int(sums[0].sum())
     if not area:
         return None
-    return np.array([columns @ np.arange(len(columns)), rows @ np.arange(len(rows))]) / area
+    means = [float(total @ np.arange(len(total))) / area for total in sums]
+    variances = [total @ (np.arange(len(total)) - mean) ** 2 / area for total, mean in zip(sums, means, strict=True)]
+    return Place(np.array(means), float(2 * np.pi * sum(variances) / area))
 
 
 def sides(places: Mapping[str, np.ndarray], skin: int, labels: LabelSet) -> Sides:
