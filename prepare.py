@@ -17,4 +17,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    enter(main, ["task", "layout", "count", "size", "seed", "out", "workers"])
+    enter(main, ["task", "layout", "count", "size", "seed", "out", "workers", "dataset", "root", "merging"])

@@ -18,13 +18,15 @@ class LabelSet:
         name: the data set's short name.
         classes: class names; position is id, and id 0 is the background.
         palette: RGB colour of each class, 0..255.
-        mirrored: pairs of ids that a horizontal flip must exchange.
+        mirrored: pairs of ids, left and right, that a horizontal flip must exchange.
+        own_sides: whether left is the person's own, which lies right in an upright picture; else it is the viewer's.
     """
 
     name: str
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     mirrored: tuple[tuple[int, int], ...]
+    own_sides: bool = False
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -123,6 +125,7 @@ CELEBAMASK_HQ = LabelSet(
         (0, 204, 0),
     ),
     mirrored=((4, 5), (6, 7), (8, 9)),
+    own_sides=True,
 )
 
 # fmt: off

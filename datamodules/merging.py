@@ -9,7 +9,7 @@ with label maps. Sources are never written to, and the folder may be deleted whi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -95,11 +95,25 @@ def merge(sample: Sample, order: str, labels: LabelSet) -> np.ndarray:
         BrokenFileError: if a mask cannot be read, masks differ in size, or all of them are empty.
     """
     files = {} if sample.parts is None else dict(sample.parts.files)
+    parts = [part for part in PAINTING_ORDERS[order] if part in files]
+    label = paint(sample, ((part, read_part(files[part])) for part in parts), labels)
+    if label is None or not label.any():
+        raise BrokenFileError(
+            f"The face {sample.image} has no part at all: all its masks are empty.\n"
+            f"Expected: at least skin; add its masks, or move the picture out of its folder."
+        )
+    return label
+
+
+def paint(sample: Sample, masks: Iterable[tuple[str, np.ndarray]], labels: LabelSet) -> np.ndarray | None:
+    """One label map (H, W) uint8 of masks (H, W) bool, later ones over earlier ones; None if there are none.
+
+    Raises:
+        BrokenFileError: if masks differ in size.
+    """
+    files = {} if sample.parts is None else dict(sample.parts.files)
     label: np.ndarray | None = None
-    for part in PAINTING_ORDERS[order]:
-        if part not in files:
-            continue
-        mask = read_part(files[part])
+    for part, mask in masks:
         if label is None:
             label, first = np.zeros(mask.shape, dtype=np.uint8), files[part]
         if mask.shape != label.shape:
@@ -109,11 +123,6 @@ def merge(sample: Sample, order: str, labels: LabelSet) -> np.ndarray:
                 f"Expected: one size for all parts of a face; replace one of the two or remove the face."
             )
         label[mask] = labels.classes.index(part)
-    if label is None or not label.any():
-        raise BrokenFileError(
-            f"The face {sample.image} has no part at all: all its masks are empty.\n"
-            f"Expected: at least skin; add its masks, or move the picture out of its folder."
-        )
     return label
 
 

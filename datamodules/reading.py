@@ -14,6 +14,9 @@ from datamodules.labels import IGNORE, LabelSet
 from datamodules.layouts import Sample
 from engine.errors import BrokenFileError
 
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for a file that it cannot decode."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -141,7 +144,7 @@ def _opened_image(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as file:
             yield file
-    except (OSError, SyntaxError, ValueError) as fault:
+    except UNREADABLE as fault:
         raise BrokenFileError(
             f"Cannot read the picture {path}: {fault}.\nReplace the file or remove the face."
         ) from fault
@@ -157,9 +160,28 @@ def read_label(path: Path, labels: LabelSet) -> np.ndarray:
     Raises:
         BrokenFileError: if the file cannot be read, has colours or an unknown id.
     """
+    label = read_ids(path, labels)
+    require_known_ids(path, label, labels)
+    return label
+
+
+def read_ids(path: Path, labels: LabelSet) -> np.ndarray:
+    """What a label map holds, (H, W) uint8, known ids or not.
+
+    Raises:
+        BrokenFileError: if the file cannot be read or has colours.
+    """
     with _opened_label(path, labels) as file:
         file.load()
-        label = np.asarray(file, dtype=np.uint8)
+        return np.asarray(file, dtype=np.uint8)
+
+
+def require_known_ids(path: Path, label: np.ndarray, labels: LabelSet) -> None:
+    """See that a label map holds ids of classes alone, or :data:`IGNORE`.
+
+    Raises:
+        BrokenFileError: if it does not.
+    """
     highest = int(label.max(initial=0))
     if highest >= len(labels):  # which an ignored pixel is too
         highest = int(label[label != IGNORE].max(initial=0))
@@ -168,7 +190,6 @@ def read_label(path: Path, labels: LabelSet) -> np.ndarray:
             f"The label map {path} holds class id {highest}.\n"
             f"Expected ids 0..{len(labels) - 1} ({labels.name}: {', '.join(labels.classes)})."
         )
-    return label
 
 
 @contextlib.contextmanager
@@ -181,7 +202,7 @@ def _opened_label(path: Path, labels: LabelSet) -> Iterator[Image.Image]:
                     f"Expected a single-channel PNG of class ids 0..{len(labels) - 1}: a colour rendering will not do."
                 )
             yield file
-    except (OSError, SyntaxError, ValueError) as fault:
+    except UNREADABLE as fault:
         raise BrokenFileError(
             f"Cannot read the label map {path}: {fault}.\nReplace the file or remove the face."
         ) from fault
@@ -199,14 +220,34 @@ def read_part(path: Path) -> np.ndarray:
     Raises:
         BrokenFileError: if the file cannot be read.
     """
+    return read_part_values(path) > 0
+
+
+def read_part_values(path: Path) -> np.ndarray:
+    """What a part's mask holds, (H, W) uint8: 0 and 255 as published; see :func:`read_part`."""
     try:
         with Image.open(path) as file:
-            return np.asarray(file.convert("L")) > 0
-    except (OSError, SyntaxError, ValueError) as fault:
+            return np.asarray(file.convert("L"))
+    except UNREADABLE as fault:
         raise BrokenFileError(
             f"Cannot read the part mask {path}: {fault}.\n"
             f"Expected: a picture of 0 and 255; replace the file or remove the face."
         ) from fault
+
+
+def require_whole(path: Path) -> None:
+    """See that a file ends where it should and, if it is a PNG, that its checksums are right.
+
+    A decoder stops at the last pixel, and does not look at what it can do without.
+
+    Raises:
+        BrokenFileError: if it does not.
+    """
+    try:
+        with Image.open(path) as file:
+            file.verify()
+    except UNREADABLE as fault:
+        raise BrokenFileError(f"{path} is damaged: {fault}.\nReplace the file or remove the face.") from fault
 
 
 def require_size(sample: Sample, label: np.ndarray, size: tuple[int, int]) -> None:

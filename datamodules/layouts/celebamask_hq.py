@@ -12,12 +12,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from datamodules.labels import CELEBAMASK_HQ
-from datamodules.layouts.layout import IMAGE_SUFFIXES, SPLITS, Layout, files_by_stem, names_in, same_name
+from datamodules.layouts.layout import IMAGE_SUFFIXES, SPLITS, Layout, Met, files_by_stem, names_in, refuse, same_name
 from datamodules.layouts.sample import Parts, Sample
 from engine.errors import DataError
 
 PARTS = CELEBAMASK_HQ.classes[1:]
 FACES_PER_FOLDER = 2000
+MASKS = "CelebAMask-HQ-mask-anno"
 MAPPING = "CelebA-HQ-to-CelebA-mapping.txt"
 PARTITIONS = ("list_eval_partition.txt", "list_eval_partition.csv")
 ALL = "all"
@@ -53,72 +54,108 @@ class CelebAMaskHQ(Layout):
             DataError: if a folder or list is absent or empty, a list has no row for a picture, two pictures have one
                 number, a file has a name that is none of the layout, or a face has no parts.
         """
-        images = self._images()
+        images = self._images(refuse)
         if split != ALL:
             images = self._of_split(images, split)
         if not labelled:
             return [Sample(str(number), image) for number, image in images.items()]
-        parts = self._parts({number // FACES_PER_FOLDER for number in images})
+        parts = self._parts({number // FACES_PER_FOLDER for number in images}, refuse)
+        return self._labelled(images, parts, refuse)
+
+    def survey(self, met: Met) -> dict[str, list[Sample]]:
+        """Every picture by its split, see :meth:`Layout.survey`."""
+        images = self._images(met)
+        there = {int(name) for name in names_in(self.root / MASKS) if _is_number(name)}
+        parts = self._parts(there | {number // FACES_PER_FOLDER for number in images}, met)
+        for number in sorted(parts.keys() - images.keys()):
+            first = parts[number].files[0][1]
+            met("missing_picture", [str(number)], DataError(f"{first} and its like have no picture."))
+        splits = self._splits(images, met)
+        found: dict[str, list[Sample]] = {split: [] for split in SPLITS}
+        for sample in self._labelled(images, parts, met):
+            found.setdefault(splits.get(int(sample.id), ""), []).append(sample)
+        return found
+
+    def _labelled(self, images: dict[int, Path], parts: dict[int, Parts], met: Met) -> list[Sample]:
+        """Faces with their parts, in the order of their numbers."""
         without = [number for number in images if number not in parts]
         if without:
             first = images[without[0]]
-            raise DataError(
+            fault = DataError(
                 f"{len(without)} of {len(images)} faces have no part at all, the first is {first.name}.\n"
                 f"Expected: masks as {self._mask_folder(without[0] // FACES_PER_FOLDER) / f'{without[0]:05d}_skin.png'}"
                 f"\nAdd the masks, or move such pictures out of {first.parent}."
             )
-        return [Sample(str(number), image, parts=parts[number]) for number, image in images.items()]
+            met("missing_label", [str(number) for number in without], fault)
+        return [Sample(str(number), image, parts=parts.get(number)) for number, image in images.items()]
 
-    def _images(self) -> dict[int, Path]:
+    def _images(self, met: Met) -> dict[int, Path]:
         """The pictures by their numbers, sorted."""
         folder = self.root / "CelebA-HQ-img"
         images: dict[int, Path] = {}
-        for stem, image in files_by_stem(folder, IMAGE_SUFFIXES).items():
+        for stem, image in files_by_stem(folder, IMAGE_SUFFIXES, met).items():
             if not _is_number(stem):
-                raise DataError(f"{image} is no picture of CelebA-HQ.\nExpected: names as 0.jpg; move it elsewhere.")
-            if int(stem) in images:
-                raise same_name(folder, images[int(stem)].name, image.name)
-            images[int(stem)] = image
+                fault = DataError(f"{image} is no picture of CelebA-HQ.\nExpected: names as 0.jpg; move it elsewhere.")
+                met("foreign_file", [image.name], fault)
+            elif int(stem) in images:
+                met("same_name", [str(int(stem))], same_name(folder, images[int(stem)].name, image.name))
+            else:
+                images[int(stem)] = image
         if not images:
-            raise self.missing(folder)
+            met("missing_folder", [folder.name], self.missing(folder))
         return dict(sorted(images.items()))
 
     def _of_split(self, images: dict[int, Path], split: str) -> dict[int, Path]:
         """The pictures that CelebA's partition puts into a split."""
-        mapping = self.root / MAPPING
-        partition = next((file for name in PARTITIONS if (file := self.root / name).is_file()), None)
-        if not mapping.is_file() or partition is None:
-            raise self.missing(mapping if not mapping.is_file() else self.root / PARTITIONS[0])
-        originals = {row[0]: row[2] for row in _rows(mapping, columns=5)}
-        splits = {row[0]: row[1] for row in _rows(partition, columns=2)}
-        wanted = str(SPLITS.index(split))
-        chosen: dict[int, Path] = {}
-        for number, image in images.items():
-            original = originals.get(str(number))
-            if original is None:
-                raise DataError(
-                    f"{mapping} has no row for {image.name}.\nExpected: a row that starts with {number} for each "
-                    f"picture; take the list as published, or move the picture elsewhere."
-                )
-            found = splits.get(original)
-            if found not in ("0", "1", "2"):
-                raise DataError(
-                    f"{partition} has {'no row' if found is None else f'split {found}'} for {original}, which is "
-                    f"{image.name}.\nExpected: 0, 1 or 2 (train, val, test) for each picture; take CelebA's list."
-                )
-            if found == wanted:
-                chosen[number] = image
+        splits = self._splits(images, refuse)
+        chosen = {number: image for number, image in images.items() if splits[number] == split}
         if not chosen:
             raise DataError(
-                f"No face of {self.root} is in the split {split}: {MAPPING} and {partition.name} put all {len(images)} "
-                f"into others.\nExpected: faces of all three splits; add some."
+                f"No face of {self.root} is in the split {split}: {MAPPING} and {self._partition().name} put all "
+                f"{len(images)} into others.\nExpected: faces of all three splits; add some."
             )
         return chosen
 
-    def _mask_folder(self, index: int) -> Path:
-        return self.root / "CelebAMask-HQ-mask-anno" / str(index)
+    def _partition(self) -> Path:
+        """CelebA's list of splits, in whichever form it is there."""
+        files = [self.root / name for name in PARTITIONS]
+        return next((file for file in files if file.is_file()), files[0])
 
-    def _parts(self, folders: set[int]) -> dict[int, Parts]:
+    def _splits(self, images: dict[int, Path], met: Met) -> dict[int, str]:
+        """The split of each picture, by way of its name in CelebA."""
+        mapping, partition = self.root / MAPPING, self._partition()
+        absent = [file for file in (mapping, partition) if not file.is_file()]
+        for file in absent:
+            met("missing_list", [file.name], self.missing(file))
+        if absent:
+            return {}
+        originals = {row[0]: row[2] for row in _rows(mapping, columns=5, met=met)}
+        codes = {row[0]: row[1] for row in _rows(partition, columns=2, met=met)}
+        splits: dict[int, str] = {}
+        for number, image in images.items():
+            original = originals.get(str(number))
+            if original is None:
+                fault = DataError(
+                    f"{mapping} has no row for {image.name}.\nExpected: a row that starts with {number} for each "
+                    f"picture; take the list as published, or move the picture elsewhere."
+                )
+                met("no_mapping", [str(number)], fault)
+                continue
+            found = codes.get(original)
+            if found not in ("0", "1", "2"):
+                fault = DataError(
+                    f"{partition} has {'no row' if found is None else f'split {found}'} for {original}, which is "
+                    f"{image.name}.\nExpected: 0, 1 or 2 (train, val, test) for each picture; take CelebA's list."
+                )
+                met("no_split", [str(number)], fault)
+                continue
+            splits[number] = SPLITS[int(found)]
+        return splits
+
+    def _mask_folder(self, index: int) -> Path:
+        return self.root / MASKS / str(index)
+
+    def _parts(self, folders: set[int], met: Met) -> dict[int, Parts]:
         """The parts of each face in some folders, in the order of the classes; no file is looked at by itself."""
         found: dict[int, set[str]] = {}
         for index in sorted(folders):
@@ -129,14 +166,16 @@ class CelebAMaskHQ(Layout):
                     continue
                 face, _, part = stem.partition("_")
                 if part not in PARTS or not _is_mask_number(face, index):
-                    raise DataError(
+                    fault = DataError(
                         f"{folder / name} is no mask of CelebAMask-HQ.\n"
                         f"Expected: names as {index * FACES_PER_FOLDER:05d}_skin.png, {FACES_PER_FOLDER} faces a "
                         f"folder, with one of {', '.join(PARTS)}; move it elsewhere."
                     )
+                    met("foreign_file", [name], fault)
+                    continue
                 found.setdefault(int(face), set()).add(part)
         if not found:
-            raise self.missing(self.root / "CelebAMask-HQ-mask-anno")
+            met("missing_folder", [MASKS], self.missing(self.root / MASKS))
         return {
             face: Parts(
                 self._mask_folder(face // FACES_PER_FOLDER),
@@ -156,20 +195,19 @@ def _is_mask_number(text: str, folder: int) -> bool:
     return _is_number(text) and text == f"{int(text):05d}" and int(text) // FACES_PER_FOLDER == folder
 
 
-def _rows(file: Path, columns: int) -> list[list[str]]:
-    """The rows of a list, whose columns are parted by blanks or commas, without its head.
-
-    Raises:
-        DataError: if a row has another number of columns.
-    """
+def _rows(file: Path, columns: int, met: Met) -> list[list[str]]:
+    """The rows of a list, whose columns are parted by blanks or commas, without its head; one of another number of
+    columns is a fault."""
     rows = []
     for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
         row = line.replace(",", " ").split()
         if not row or row[0] in ("idx", "image_id"):
             continue
         if len(row) != columns:
-            raise DataError(
+            fault = DataError(
                 f"{file}, line {number}: {line[:80]!r}.\nExpected: {columns} columns; take the list as published."
             )
+            met("broken_row", [f"{file.name}:{number}"], fault)
+            continue
         rows.append(row)
     return rows

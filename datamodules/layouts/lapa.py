@@ -6,8 +6,10 @@ counted, never assumed: copies of the data set in circulation hold between 18,16
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from datamodules.labels import LAPA
-from datamodules.layouts.layout import IMAGE_SUFFIXES, Layout, files_by_stem
+from datamodules.layouts.layout import IMAGE_SUFFIXES, SPLITS, Layout, Met, files_by_stem, refuse
 from datamodules.layouts.sample import Sample
 from engine.errors import DataError
 
@@ -38,22 +40,41 @@ class LaPa(Layout):
         Raises:
             DataError: if the folder is absent or empty, two pictures share a stem, or a label map is missing.
         """
-        folder = self.root / split
-        images = files_by_stem(folder / "images", IMAGE_SUFFIXES)
-        if not images:
-            raise self.missing(folder / "images")
+        images = self._files(split, "images", IMAGE_SUFFIXES, refuse)
         if not labelled:
             return [Sample(stem, image) for stem, image in sorted(images.items())]
-        labels = files_by_stem(folder / "labels", (".png",))
-        if not labels:
-            raise self.missing(folder / "labels")
+        return self._labelled(split, images, self._files(split, "labels", (".png",), refuse), refuse)
+
+    def survey(self, met: Met) -> dict[str, list[Sample]]:
+        """Every picture of the three splits, see :meth:`Layout.survey`."""
+        found = {}
+        for split in SPLITS:
+            images = self._files(split, "images", IMAGE_SUFFIXES, met)
+            labels = self._files(split, "labels", (".png",), met)
+            for stem in sorted(labels.keys() - images.keys()):
+                met("missing_picture", [stem], DataError(f"{labels[stem]} has no picture."))
+            found[split] = self._labelled(split, images, labels, met)
+        return found
+
+    def _files(self, split: str, kind: str, suffixes: tuple[str, ...], met: Met) -> dict[str, Path]:
+        """Pictures or label maps of a split by their stems."""
+        folder = self.root / split / kind
+        files = files_by_stem(folder, suffixes, met)
+        if not files:
+            met("missing_folder", [f"{split}/{kind}"], self.missing(folder))
+        return files
+
+    def _labelled(self, split: str, images: dict[str, Path], labels: dict[str, Path], met: Met) -> list[Sample]:
+        """The faces of a split, sorted by id, with their label maps."""
+        folder = self.root / split
         unlabelled = sorted(images.keys() - labels.keys())
         if unlabelled:
-            raise DataError(
+            fault = DataError(
                 f"{len(unlabelled)} of {len(images)} pictures in {folder / 'images'} have no label map, the first is "
                 f"{images[unlabelled[0]].name}.\n"
                 f"Expected: {folder / 'labels' / (unlabelled[0] + '.png')}\n"
                 f"Add the label maps, or move the unlabelled pictures out of this split."
             )
+            met("missing_label", unlabelled, fault)
         landmarks = files_by_stem(folder / "landmarks", (".txt",))
-        return [Sample(stem, image, labels[stem], landmarks.get(stem)) for stem, image in sorted(images.items())]
+        return [Sample(stem, image, labels.get(stem), landmarks.get(stem)) for stem, image in sorted(images.items())]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import json
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +15,15 @@ from engine.errors import DataError
 
 SPLITS = ("train", "val", "test")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+Met = Callable[[str, Sequence[str], DataError], None]
+"""What becomes of a fault that a reader meets: its kind (``datamodules.audit.faults``), the ids of the faces, or names
+of the files, that have it, and the error in words. If it returns, the reader goes on without what was at fault."""
+
+
+def refuse(kind: str, ids: Sequence[str], fault: DataError) -> None:  # noqa: ARG001 (what others tell apart)
+    """Raise the first fault, as whoever wants to use the data does."""
+    raise fault
 
 
 class Layout(abc.ABC):
@@ -53,6 +63,17 @@ class Layout(abc.ABC):
             DataError: if files are absent or do not fit together.
         """
 
+    @abc.abstractmethod
+    def survey(self, met: Met) -> dict[str, list[Sample]]:
+        """Every picture there is by its split, each fault handed over instead of raised.
+
+        Args:
+            met: is told of each fault; more than :meth:`samples` raises, such as labels without a picture.
+
+        Returns:
+            Split -> faces, with the labels that they have; the split "" holds those whose split no list says.
+        """
+
     def missing(self, place: Path) -> DataError:
         """The error that a folder or file of the layout is not there, with what belongs there and what to do."""
         state = "is empty" if place.is_dir() else "does not exist"
@@ -65,7 +86,7 @@ class Layout(abc.ABC):
         )
 
 
-def files_by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+def files_by_stem(folder: Path, suffixes: tuple[str, ...], met: Met = refuse) -> dict[str, Path]:
     """Files of a folder by their names without extension, sorted; hidden files and other kinds are left out.
 
     Raises:
@@ -77,7 +98,8 @@ def files_by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
         if f".{suffix.lower()}" not in suffixes:
             continue
         if stem in files:
-            raise same_name(folder, files[stem].name, name)
+            met("same_name", [stem], same_name(folder, files[stem].name, name))
+            continue
         files[stem] = folder / name
     return files
 

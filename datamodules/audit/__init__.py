@@ -1,0 +1,1 @@
+"""What is wrong with a data set: every file is read in full, and every fault kept instead of raised."""

@@ -1,0 +1,83 @@
+"""The audit of a data set: lists its files, reads all of them and writes what was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich import get_console
+
+from datamodules.audit.faces import Inspection
+from datamodules.audit.faults import Faults
+from datamodules.audit.screen import tables
+from datamodules.audit.sheet import contact_sheet
+from datamodules.audit.tally import Tally
+from datamodules.cache import in_threads
+from datamodules.layouts import Layout, Sample
+from engine.errors import ConfigError, DataError, RunError
+from engine.files import to_json, whole, write_whole
+
+REPORT, SHEET = "audit.json", "worst.png"
+
+
+def write_audit(layout: Layout, out: Path, order: str) -> Tally:
+    """Prints what is wrong with a data set, and writes it with a picture of the worst faces.
+
+    Args:
+        layout: the data set's reader; its folder is only read.
+        out: the folder for ``audit.json`` and ``worst.png``, outside the data set.
+        order: a name of :data:`datamodules.labels.PAINTING_ORDERS`, for faces whose labels are parts.
+
+    Raises:
+        ConfigError: if ``out`` lies in the data set's folder.
+        DataError: if there is no picture at all.
+        RunError: if ``out`` cannot be written to.
+    """
+    if out.resolve().is_relative_to(layout.root.resolve()):
+        raise ConfigError(
+            f"out={out} lies in the data set's folder {layout.root}, which is only read.\nChoose another."
+        )
+    tally, samples = audit(layout, order)
+    console = get_console()
+    for table in tables(tally, f"{layout.title} in {layout.root}"):
+        console.print(table)
+    about = {"dataset": layout.name, "root": str(layout.root), "origin": layout.origin}
+    merging = {"merging": order} if any(sample.parts for sample in samples) else {}
+    sheet = contact_sheet(tally.faults, samples, layout, order)
+    try:
+        write_whole(out / REPORT, to_json(about | merging | tally.as_plain()))
+        if sheet is None:
+            (out / SHEET).unlink(missing_ok=True)  # of an earlier audit, when there was something to see
+        else:
+            with whole(out / SHEET) as file:
+                sheet.save(file, format="PNG")
+    except OSError as fault:
+        raise RunError(
+            f"Cannot write to {out}: {fault.strerror or fault}.\nExpected: a folder that can be written to, as out=..."
+        ) from fault
+    written = [str(out / REPORT)] + ([] if sheet is None else [str(out / SHEET)])
+    console.print(f"Written: {', '.join(written)}", soft_wrap=True, highlight=False)
+    return tally
+
+
+def audit(layout: Layout, order: str) -> tuple[Tally, list[Sample]]:
+    """Every fault of a data set, and its faces.
+
+    Raises:
+        DataError: if there is no picture at all.
+    """
+    faults = Faults()
+    faces = [(split, sample) for split, samples in layout.survey(faults.met).items() for sample in samples]
+    if not faces:
+        state = "holds none" if layout.root.is_dir() else "does not exist"
+        raise DataError(
+            f"No {layout.title} faces: {layout.root} {state}.\nExpected under it:  {layout.published}\n"
+            f"  - say where it lies: root=/path/to/{layout.title}"
+        )
+    inspect = Inspection(layout.labels, order)
+    tally = Tally(layout.labels, faults)
+    samples = [sample for _, sample in faces]
+    # Threads: decoding is done outside Python's lock, and processes are no faster but take seconds to start.
+    for index, face in enumerate(in_threads(lambda index: inspect(samples[index]), len(samples), "reading every file")):
+        tally.add(face, faces[index][0])
+    tally.close()
+    return tally, samples

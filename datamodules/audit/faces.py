@@ -1,0 +1,138 @@
+"""One face under audit: all of its files read in full, and what they hold."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from datamodules.audit.faults import Fault
+from datamodules.audit.sides import SKIN, STREWN, landmarks_of, place, sides
+from datamodules.labels import PAINTING_ORDERS, LabelSet
+from datamodules.layouts import Sample
+from datamodules.merging import paint
+from datamodules.reading import read_ids, read_image, read_part_values, require_known_ids, require_size, require_whole
+from engine.errors import BrokenFileError
+
+
+@dataclass
+class Face:
+    """What an audit keeps of a face.
+
+    Args:
+        sample: the face on disk.
+        size: (H, W) of its picture, or None if that cannot be read.
+        digest: of the picture's pixels, 16 bytes; b"" if it cannot be read.
+        pixels: (classes,) pixels of each class; None if there is no label map.
+        faults: what is wrong with its files, each with its text.
+    """
+
+    sample: Sample
+    size: tuple[int, int] | None = None
+    digest: bytes = b""
+    pixels: np.ndarray | None = None
+    faults: list[Fault] = field(default_factory=list)
+
+    def add(self, kind: str, fault: object) -> None:
+        """Keep a fault; the first line of an error names the file, the others what to do."""
+        self.faults.append(Fault(kind, self.sample.id, str(fault).splitlines()[0], self.sample))
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Reads faces; it never raises for what a file holds.
+
+    Args:
+        labels: the classes.
+        order: a name of :data:`datamodules.labels.PAINTING_ORDERS`, for faces whose labels are parts.
+    """
+
+    labels: LabelSet
+    order: str
+
+    def __call__(self, sample: Sample) -> Face:
+        """Everything there is to say about a face by itself."""
+        face = Face(sample)
+        try:
+            picture = read_image(sample.image)
+            require_whole(sample.image)
+        except BrokenFileError as fault:
+            face.add("unreadable_picture", fault)
+        else:
+            face.size = picture.size
+            pixels = np.ascontiguousarray(picture.pixels)
+            face.digest = hashlib.blake2b(pixels.data, digest_size=16, key=str(picture.size).encode()).digest()
+        label = self._painted(face) if sample.parts is not None else self._label_map(face)
+        if label is None:
+            return face
+        # What lies outside the classes has been said and is not counted.
+        face.pixels = np.bincount(label.ravel(), minlength=256)[: len(self.labels)]
+        if face.size is not None:
+            try:
+                require_size(sample, label, face.size)
+            except BrokenFileError as fault:
+                face.add("wrong_size", fault)
+        return face
+
+    def _label_map(self, face: Face) -> np.ndarray | None:
+        """The label map (H, W) uint8 of a face that comes with one; None if it cannot be read."""
+        path = face.sample.label
+        if path is None:
+            return None
+        try:
+            label = read_ids(path, self.labels)
+            require_whole(path)
+        except BrokenFileError as fault:
+            face.add("unreadable_label", fault)
+            return None
+        try:
+            require_known_ids(path, label, self.labels)
+        except BrokenFileError as fault:
+            face.add("unknown_ids", fault)
+        if not label.any():
+            face.add("nothing_labelled", f"{path} is all background.")
+        classes = self.labels.classes
+        self._compare_sides(face, {name: label == classes.index(name) for name in landmarks_of(self.labels) | {SKIN}})
+        return label
+
+    def _painted(self, face: Face) -> np.ndarray | None:
+        """The label map (H, W) uint8 of a face that comes in parts; None if its masks do not fit together."""
+        assert face.sample.parts is not None  # noqa: S101 (for the type checker)
+        masks: dict[str, np.ndarray] = {}
+        for part, path in face.sample.parts.files:
+            try:
+                values = read_part_values(path)
+                require_whole(path)
+            except BrokenFileError as fault:
+                face.add("unreadable_label", fault)
+                continue
+            masks[part] = values > 0
+            area = int(np.count_nonzero(values))
+            if not area:
+                face.add("empty_part", f"{path.name} has no pixel.")
+            elif odd := area - int(np.count_nonzero(values == 255)):
+                face.add("odd_values", f"{path.name} has {odd} pixels between 0 and 255.")
+        if masks and not any(mask.any() for mask in masks.values()):
+            face.add("nothing_labelled", f"All masks of {face.sample.image.name} are empty.")
+        self._compare_sides(face, masks)
+        try:
+            order = PAINTING_ORDERS[self.order]
+            return paint(face.sample, ((part, masks[part]) for part in order if part in masks), self.labels)
+        except BrokenFileError as fault:
+            face.add("parts_differ", fault)
+            return None
+
+    def _compare_sides(self, face: Face, masks: dict[str, np.ndarray]) -> None:
+        if len({mask.shape for mask in masks.values()}) > 1:  # places in different pixels
+            return
+        wanted = landmarks_of(self.labels)
+        found = {name: where for name, mask in masks.items() if name in wanted and (where := place(mask)) is not None}
+        strewn = [name for name, where in found.items() if where.spread > STREWN]
+        if len(strewn) > 1:  # one may be a few odd pixels of an ear under hair
+            face.add("strewn", f"{', '.join(sorted(strewn))} of {face.sample.image.name} are all over the picture.")
+        places = {name: where.centre for name, where in found.items() if name not in strewn}
+        skin = int(np.count_nonzero(masks[SKIN])) if SKIN in masks else 0
+        told = sides(places, skin, self.labels)
+        if told.verdict is not None:
+            face.add(told.verdict, f"left and right: {told}.")

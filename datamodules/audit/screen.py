@@ -1,0 +1,66 @@
+"""An audit as tables for the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from datamodules.audit.faults import KINDS
+from datamodules.audit.tally import SMALL, Tally
+
+SHOWN = 5
+"""Ids of a fault, and sizes of pictures, that are shown; audit.json has all."""
+
+
+def tables(tally: Tally, title: str) -> list[Table]:
+    """Faults, classes, and splits with picture sizes."""
+    return [_faults(tally, title), _classes(tally), _pictures(tally)]
+
+
+def _faults(tally: Tally, title: str) -> Table:
+    table = _table(title, "fault", "count", "first")
+    for kind, words in KINDS.items():
+        ids = tally.faults.ids(kind)
+        if ids:
+            table.add_row(words, str(len(ids)), Text(_first(ids)))
+    if not table.row_count:
+        table.add_row("none", "0", "")
+    return table
+
+
+def _classes(tally: Tally) -> Table:
+    table = _table(f"Classes of {tally.labelled} labelled faces", "class", "% of pixels", "faces", "")
+    for name, share, count in zip(tally.labels.classes, tally.shares, tally.holders, strict=True):
+        table.add_row(name, f"{100 * share:.3f}", str(count), "small" if share < SMALL else "")
+    table.caption = f"small: below {100 * SMALL:.0f} % of pixels"
+    return table
+
+
+def _pictures(tally: Tally) -> Table:
+    table = _table(f"{tally.faces} pictures", "split or size", "pictures")
+    for split, count in tally.splits.items():
+        table.add_row(split or "no split", str(count))
+    table.add_section()
+    for (height, width), count in tally.sizes.most_common(SHOWN):
+        table.add_row(f"{width}x{height}", str(count))
+    if len(tally.sizes) > SHOWN:
+        others = sum(count for _, count in tally.sizes.most_common()[SHOWN:])
+        table.add_row(f"{len(tally.sizes) - SHOWN} other sizes", str(others))
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    """An empty table; numbers stand right."""
+    table = Table(title=Text(title), box=SIMPLE_HEAD, title_justify="left", caption_justify="left")
+    for column in columns:
+        right = column in ("count", "% of pixels", "faces", "pictures")
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    return table
+
+
+def _first(ids: Iterable[str]) -> str:
+    found = list(ids)
+    return ", ".join(found[:SHOWN]) + (" ..." if len(found) > SHOWN else "")

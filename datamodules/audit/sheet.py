@@ -1,0 +1,139 @@
+"""The worst faces of an audit on one contact sheet: pictures under their labels, each with what is wrong with it."""
+
+from __future__ import annotations
+
+import contextlib
+import textwrap
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from datamodules.audit.faults import KINDS, Fault, Faults
+from datamodules.audit.sides import STREWN, place, side_names
+from datamodules.labels import LabelSet
+from datamodules.layouts import Layout, Sample
+from datamodules.merging import merge
+from datamodules.reading import read_ids, read_image
+from engine.errors import BrokenFileError
+
+MOST = 60
+COLUMNS = 6
+SIDE, TEXT, GAP, HEAD = 240, 64, 8, 56  # pixels: a picture, the lines below it, between tiles, the sheet's head
+LINES, LETTERS = 4, 40  # of text below a picture
+PAPER, INK, GREY = (255, 255, 255), (20, 20, 20), (200, 200, 200)
+COVER = 0.45
+"""How much of a picture its labels cover."""
+
+
+def contact_sheet(faults: Faults, samples: Sequence[Sample], layout: Layout, order: str) -> Image.Image | None:
+    """Faces that have faults, of each kind in turn, at most :data:`MOST`; None if no face has any.
+
+    L and R stand where the labels say that left and right eye, brow and ear are.
+    """
+    faces = _faces(faults, samples)
+    if not faces:
+        return None
+    chosen = _in_turn(faces)
+    columns = min(COLUMNS, len(chosen))
+    rows = -(-len(chosen) // columns)
+    width = max(3, columns) * (SIDE + GAP) + GAP  # the head needs three
+    sheet = Image.new("RGB", (width, HEAD + rows * (SIDE + TEXT + GAP)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    side = "the person's own" if layout.labels.own_sides else "the viewer's"
+    draw.text((GAP, 6), f"{layout.title}: {len(chosen)} of {len(faces)} faces with faults", INK, _font(18))
+    draw.text((GAP, 32), f"L, R: left and right by the labels ({side}, as published)", INK, _font(13))
+    for index, (sample, found) in enumerate(chosen):
+        left = GAP + index % columns * (SIDE + GAP)
+        top = HEAD + index // columns * (SIDE + TEXT + GAP)
+        sheet.paste(_tile(sample, layout.labels, order), (left, top))
+        draw.multiline_text((left, top + SIDE + 2), _caption(sample, found), INK, _font(11), spacing=2)
+    return sheet
+
+
+def _faces(faults: Faults, samples: Sequence[Sample]) -> dict[Sample, list[Fault]]:
+    """The faces that have faults, with all of theirs."""
+    by_id = {sample.id: sample for sample in samples}
+    faces: dict[Sample, list[Fault]] = {}
+    for fault in faults:
+        sample = fault.sample or by_id.get(fault.id)
+        if sample is not None:
+            faces.setdefault(sample, []).append(fault)
+    return faces
+
+
+def _in_turn(faces: dict[Sample, list[Fault]]) -> list[tuple[Sample, list[Fault]]]:
+    """Faces to show, sorted by their first fault; where there are too many, as many of each kind as possible."""
+    kinds: dict[str, list[Sample]] = {kind: [] for kind in KINDS}
+    for sample, found in faces.items():
+        kinds[found[0].kind].append(sample)
+    turns = [sample for turn in zip_longest(*kinds.values()) for sample in turn if sample is not None]
+    shown = set(turns[:MOST])
+    return [(sample, faces[sample]) for group in kinds.values() for sample in group if sample in shown]
+
+
+def _caption(sample: Sample, found: Iterable[Fault]) -> str:
+    """Id and faults in a few short lines."""
+    kinds: dict[str, list[str]] = {}
+    for fault in found:
+        kinds.setdefault(fault.kind, []).append(fault.text)
+    words = []
+    for kind, texts in kinds.items():
+        # Where sides lie and what is doubled is not told by the picture alone.
+        told = texts[0].rpartition(": ")[2] if kind == "unclear" else texts[0] if kind == "duplicate" else ""
+        words.append(KINDS[kind] + (f" ({told.rstrip('.')})" if told else ""))
+    lines = [_short(sample.id)]
+    for word in words:
+        lines += textwrap.wrap(word, LETTERS)
+    return "\n".join(lines if len(lines) <= LINES else [*lines[: LINES - 1], lines[LINES - 1][: LETTERS - 4] + " ..."])
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LETTERS else f"{text[: LETTERS - 4]} ..."
+
+
+def _tile(sample: Sample, labels: LabelSet, order: str) -> Image.Image:
+    """A face (SIDE, SIDE) under its labels; grey where there is no picture."""
+    tile = Image.new("RGB", (SIDE, SIDE), GREY)
+    try:
+        picture = Image.fromarray(read_image(sample.image, SIDE).pixels)
+    except BrokenFileError:
+        ImageDraw.Draw(tile).text((SIDE // 2, SIDE // 2), "no picture", INK, _font(14), anchor="mm")
+        return tile
+    scale = SIDE / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    picture = picture.resize(size, Image.Resampling.BILINEAR)
+    label = _label(sample, labels, order)
+    if label is not None:
+        colours = Image.fromarray(labels.colorize(label)).resize(size, Image.Resampling.NEAREST)
+        shown = Image.fromarray((label > 0).astype(np.uint8) * round(255 * COVER)).resize(size)
+        picture = Image.composite(colours, picture, shown)
+        _write_sides(picture, label, labels)
+    tile.paste(picture)
+    return tile
+
+
+def _label(sample: Sample, labels: LabelSet, order: str) -> np.ndarray | None:
+    """The label map (H, W) of a face, known ids or not; None if it cannot be had."""
+    with contextlib.suppress(BrokenFileError):
+        if sample.parts is not None:
+            return merge(sample, order, labels)
+        if sample.label is not None:
+            return read_ids(sample.label, labels)
+    return None
+
+
+def _write_sides(picture: Image.Image, label: np.ndarray, labels: LabelSet) -> None:
+    draw = ImageDraw.Draw(picture)
+    scale = np.array(picture.size) / label.shape[::-1]
+    for sides in side_names(labels).values():
+        for letter, name in zip("RL" if labels.own_sides else "LR", sides, strict=True):
+            where = place(label == labels.classes.index(name))
+            if where is not None and where.spread <= STREWN:
+                x, y = (where.centre + 0.5) * scale
+                draw.text((x, y), letter, PAPER, _font(14), anchor="mm", stroke_width=2, stroke_fill=INK)
+
+
+def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)

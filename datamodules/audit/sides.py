@@ -1,0 +1,141 @@
+"""Whether a face's left and right are those that its data set means, told from where its parts lie.
+
+A picture that was mirrored without its labels has left eye, brow and ear on the wrong side. One pair tells little: in a
+profile its parts lie one behind the other, and an annotator may take one ear for the other. So each pair that is
+clearly apart has a vote, and only a face whose votes are several and agree is mirrored. A pair of which one part is
+seen, by its place beside the nose, has half a vote: which eye is the one in a profile is easily mistaken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from datamodules.labels import LabelSet
+
+SKIN, NOSE, GLASSES = "skin", "nose", "eye_g"
+MOUTH = ("mouth", "inner_mouth", "u_lip", "upper_lip", "l_lip", "lower_lip")
+CLEAR = 0.1
+"""Distance from which two parts lie clearly side by side, in face sizes (the root of the skin's area); in frontal faces
+eyes are some 0.45 apart."""
+STREWN = 40
+"""Spread from which a part is not in one place: in real faces eyes, brows and lips stay below 30."""
+ENOUGH = 1.5
+"""Votes that make a face mirrored: a whole pair and anything beside it, or half of all three."""
+
+
+@dataclass(frozen=True)
+class Sides:
+    """How far a face's pairs lie apart.
+
+    Args:
+        gaps: pair (eye, brow, ear) -> distance across the face, in face sizes: positive as published, negative where
+            left and right are exchanged.
+        votes: pair -> 1 where both parts are seen, 0.5 where one is.
+    """
+
+    gaps: dict[str, float]
+    votes: dict[str, float]
+
+    @property
+    def verdict(self) -> str | None:
+        """``mirrored``, ``unclear`` where pairs contradict each other or one alone speaks, or None."""
+        wrong = sum(self.votes[pair] for pair, gap in self.gaps.items() if gap < -CLEAR)
+        if not wrong:
+            return None
+        agree = all(gap < CLEAR for gap in self.gaps.values())
+        return "mirrored" if agree and wrong >= ENOUGH else "unclear"
+
+    def __str__(self) -> str:
+        words = {True: "exchanged", False: "as published"}
+        return ", ".join(f"{pair} {words[gap < 0]}" for pair, gap in self.gaps.items() if abs(gap) > CLEAR)
+
+
+def side_names(labels: LabelSet) -> dict[str, tuple[str, str]]:
+    """Pair (eye, brow, ear) -> classes that lie on the viewer's left and right in an upright picture."""
+    named = {}
+    for pair in labels.mirrored:
+        left, right = (labels.classes[index] for index in pair)
+        name = "brow" if left.endswith("brow") else left.rpartition("_")[2]
+        named[name] = (right, left) if labels.own_sides else (left, right)
+    return named
+
+
+def landmarks_of(labels: LabelSet) -> set[str]:
+    """The classes whose places :func:`sides` asks for."""
+    pairs = {name for pair in side_names(labels).values() for name in pair}
+    return pairs | ({NOSE, GLASSES, *MOUTH} & set(labels.classes))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a part lies.
+
+    Args:
+        centre: mean (x, y) of its pixels.
+        spread: variance of their places over that of a disc of as many pixels: 1 for a disc, some 10 for a thin brow
+            or lip, hundreds for pixels all over the picture.
+    """
+
+    centre: np.ndarray
+    spread: float
+
+
+def place(mask: np.ndarray) -> Place | None:
+    """Where a mask (H, W) bool lies; None if it is empty."""
+    sums = [np.count_nonzero(mask, axis=axis) for axis in (0, 1)]  # (W,), (H,)
+    area = int(sums[0].sum())
+    if not area:
+        return None
+    means = [float(total @ np.arange(len(total))) / area for total in sums]
+    variances = [total @ (np.arange(len(total)) - mean) ** 2 / area for total, mean in zip(sums, means, strict=True)]
+    return Place(np.array(means), float(2 * np.pi * sum(variances) / area))
+
+
+def sides(places: Mapping[str, np.ndarray], skin: int, labels: LabelSet) -> Sides:
+    """Where the sides of a face lie.
+
+    Distances are measured across the face, perpendicular to the line from its mouth to its eyes, so that a rolled head
+    and a picture upside down are no fault. Of a pair of which one part is seen, as the ear of a turned head, the side
+    of the nose on which it lies is what counts.
+
+    Args:
+        places: class -> (x, y) of its centre, of the classes that are there.
+        skin: pixels of skin.
+        labels: the classes.
+    """
+    pairs = side_names(labels)
+    across = _across(places, pairs)
+    if across is None or not skin:
+        return Sides({}, {})
+    nose = places.get(NOSE)
+    gaps, votes = {}, {}
+    for pair, (left, right) in pairs.items():
+        if left in places and right in places:
+            apart = places[right] - places[left]
+        elif nose is not None and right in places:
+            apart = places[right] - nose
+        elif nose is not None and left in places:
+            apart = nose - places[left]
+        else:
+            continue
+        gaps[pair] = float(apart @ across) / math.sqrt(skin)
+        votes[pair] = sum(part in places for part in (left, right)) / 2
+    return Sides(gaps, votes)
+
+
+def _across(places: Mapping[str, np.ndarray], pairs: Mapping[str, tuple[str, str]]) -> np.ndarray | None:
+    """Unit vector (x, y) from the viewer's left to right across the face; None where it has no mouth."""
+    mouth = [places[name] for name in MOUTH if name in places]
+    if not mouth:
+        return None
+    # One eye alone lies beside the line, and would turn it.
+    for tops in (*(pairs[pair] for pair in ("eye", "brow")), (GLASSES,), (NOSE,)):
+        if all(name in places for name in tops):
+            up = np.mean([places[name] for name in tops], axis=0) - np.mean(mouth, axis=0)
+            length = float(np.hypot(*up))
+            return np.array([-up[1], up[0]]) / length if length else None
+    return None

@@ -1,0 +1,91 @@
+"""What an audit comes to: faults by kind, and how often each class, picture size and split occurs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from datamodules.audit.faces import Face
+from datamodules.audit.faults import KINDS, Fault, Faults
+from datamodules.labels import LabelSet
+
+SMALL = 0.01
+"""Share of pixels below which a class is a small one, as the paper calls them."""
+
+
+@dataclass
+class Tally:
+    """Adds up faces as they are read; a few hundred bytes are kept of each.
+
+    Args:
+        labels: the classes.
+        faults: those that were met before any file was read.
+    """
+
+    labels: LabelSet
+    faults: Faults
+    splits: Counter[str] = field(default_factory=Counter)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    labelled: int = 0
+    """Faces whose label map could be read."""
+    pixels: np.ndarray = field(init=False)
+    """(classes,) pixels of each class."""
+    holders: np.ndarray = field(init=False)
+    """(classes,) faces that have each class."""
+    _alike: dict[bytes, list[tuple[str, Face]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.pixels, self.holders = (np.zeros(len(self.labels), dtype=np.int64) for _ in range(2))
+
+    def add(self, face: Face, split: str) -> None:
+        """Count a face of a split."""
+        self.splits[split] += 1
+        for fault in face.faults:
+            self.faults.add(fault)
+        if face.size is not None:
+            self.sizes[face.size] += 1
+            self._alike.setdefault(face.digest, []).append((split, face))
+        if face.pixels is not None:
+            self.labelled += 1
+            self.pixels += face.pixels
+            self.holders += face.pixels > 0
+
+    def close(self) -> None:
+        """Find the pictures that are alike, once all faces are there."""
+        for group in self._alike.values():
+            for index, (_, face) in enumerate(group if len(group) > 1 else []):
+                others = [
+                    f"{other.sample.id} ({split})" if split else other.sample.id
+                    for number, (split, other) in enumerate(group)
+                    if number != index
+                ]
+                text = f"{face.sample.image.name} has the pixels of {', '.join(others)}."
+                self.faults.add(Fault("duplicate", face.sample.id, text, face.sample))
+
+    @property
+    def faces(self) -> int:
+        return self.splits.total()
+
+    @property
+    def shares(self) -> np.ndarray:
+        """(classes,) share of all labelled pixels."""
+        return self.pixels / max(1, int(self.pixels.sum()))
+
+    def as_plain(self) -> dict[str, Any]:
+        """Everything as plain values: the ids of each kind of fault stand under its name."""
+        classes = {
+            name: {"share": float(share), "faces": int(count), "small": bool(share < SMALL)}
+            for name, share, count in zip(self.labels.classes, self.shares, self.holders, strict=True)
+        }
+        return {
+            "faces": self.faces,
+            "labelled": self.labelled,
+            "splits": {split or "none": count for split, count in self.splits.items()},
+            "sizes": {f"{width}x{height}": count for (height, width), count in self.sizes.most_common()},
+            "classes": classes,
+            **{kind: self.faults.ids(kind) for kind in KINDS},
+            "details": {kind: texts for kind in KINDS if (texts := self.faults.texts(kind))},
+        }

@@ -1,0 +1,500 @@
+"""The audit of a data set: every planted fault is found and nothing else is accused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datamodules.audit.auditing import audit, write_audit
+from datamodules.audit.faults import KINDS
+from datamodules.audit.sides import Sides, landmarks_of, place, sides
+from datamodules.labels import CELEBAMASK_HQ, LAPA, LabelSet
+from datamodules.layouts import Layout, open_layout
+from datamodules.layouts.celebamask_hq import MAPPING, MASKS
+from datamodules.reading import read_label
+from engine.errors import ConfigError, DataError
+from tests.conftest import ROOT
+from tests.test_celebamask_hq import state
+from tests.test_doors import door
+
+Found = dict[str, list[str]]
+PARTITION = "list_eval_partition.txt"
+
+
+def faults_of(layout: Layout) -> Found:
+    """The ids of each kind of fault that there is."""
+    tally, _ = audit(layout, "official")
+    return {kind: ids for kind in KINDS if (ids := tally.faults.ids(kind))}
+
+
+@pytest.fixture
+def lapa_copy(lapa: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(lapa, tmp_path / "LaPa"))
+
+
+@pytest.fixture
+def celebamask_copy(celebamask: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(celebamask, tmp_path / "CelebAMask-HQ"))
+
+
+def mirror(*files: Path) -> None:
+    """Flip pictures, whatever they hold."""
+    for path in files:
+        with Image.open(path) as file:
+            flipped = file.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        flipped.save(path)
+
+
+# LaPa: each damage is done to one face of the split val, whose picture and label map it is given.
+
+
+def truncate_picture(image: Path, label: Path) -> Found:  # noqa: ARG001
+    image.write_bytes(image.read_bytes()[:-200])
+    return {"unreadable_picture": [image.stem]}
+
+
+def truncate_label(image: Path, label: Path) -> Found:
+    label.write_bytes(label.read_bytes()[:-30])
+    return {"unreadable_label": [image.stem]}
+
+
+def cut_the_end_of_a_label(image: Path, label: Path) -> Found:
+    """All pixels are there, but not the last chunk: no decoder minds."""
+    label.write_bytes(label.read_bytes()[:-12])
+    return {"unreadable_label": [image.stem]}
+
+
+def colour_label(image: Path, label: Path) -> Found:
+    Image.fromarray(LAPA.colorize(read_label(label, LAPA))).save(label)
+    return {"unreadable_label": [image.stem]}
+
+
+def unknown_id(image: Path, label: Path) -> Found:
+    ids = read_label(label, LAPA).copy()
+    ids[0, 0] = 11
+    Image.fromarray(ids).save(label)
+    return {"unknown_ids": [image.stem]}
+
+
+def strew_parts(image: Path, label: Path) -> Found:
+    """As where ids were interpolated: along a border of classes 0 and 10 lie eyes and brows."""
+    ids = read_label(label, LAPA).copy()
+    ids[[0, -1]] = np.resize([2, 3, 4, 5], 64)
+    ids[:, [0, -1]] = np.resize([2, 3, 4, 5], (64, 1))
+    Image.fromarray(ids).save(label)
+    return {"strewn": [image.stem]}
+
+
+def ignored_pixels(image: Path, label: Path) -> Found:  # noqa: ARG001
+    """Which are no fault."""
+    ids = read_label(label, LAPA).copy()
+    ids[0] = 255
+    Image.fromarray(ids).save(label)
+    return {}
+
+
+def crop_label(image: Path, label: Path) -> Found:
+    Image.fromarray(read_label(label, LAPA)[:-1]).save(label)
+    return {"wrong_size": [image.stem]}
+
+
+def clear_label(image: Path, label: Path) -> Found:
+    Image.fromarray(np.zeros_like(read_label(label, LAPA))).save(label)
+    return {"nothing_labelled": [image.stem]}
+
+
+def remove_label(image: Path, label: Path) -> Found:
+    label.unlink()
+    return {"missing_label": [image.stem]}
+
+
+def remove_picture(image: Path, label: Path) -> Found:  # noqa: ARG001
+    image.unlink()
+    return {"missing_picture": [image.stem]}
+
+
+def remove_split(image: Path, label: Path) -> Found:  # noqa: ARG001
+    shutil.rmtree(image.parents[1])
+    return {"missing_folder": ["val/images", "val/labels"]}
+
+
+def second_picture(image: Path, label: Path) -> Found:  # noqa: ARG001
+    shutil.copy(image, image.with_suffix(".png"))
+    return {"same_name": [image.stem]}
+
+
+def copy_into_another_split(image: Path, label: Path) -> Found:
+    test = image.parents[2] / "test"
+    shutil.copy(image, test / "images" / "copy.jpg")
+    shutil.copy(label, test / "labels" / "copy.png")
+    return {"duplicate": [image.stem, "copy"]}
+
+
+def mirror_face(image: Path, label: Path) -> Found:
+    mirror(image, label)
+    return {"mirrored": [image.stem]}
+
+
+def mirror_face_and_ids(image: Path, label: Path) -> Found:
+    """As a flip should be."""
+    mirror(image, label)
+    Image.fromarray(LAPA.flip_table[read_label(label, LAPA)]).save(label)
+    return {}
+
+
+def exchange_brows(image: Path, label: Path) -> Found:
+    table = np.arange(256, dtype=np.uint8)
+    table[[2, 3]] = 3, 2
+    Image.fromarray(table[read_label(label, LAPA)]).save(label)
+    return {"unclear": [image.stem]}
+
+
+def turn_upside_down(image: Path, label: Path) -> Found:
+    """A picture on its head is odd, but its sides are right."""
+    for path in (image, label):
+        with Image.open(path) as file:
+            turned = file.transpose(Image.Transpose.ROTATE_180)
+        turned.save(path)
+    return {}
+
+
+LAPA_DAMAGES = [
+    truncate_picture,
+    truncate_label,
+    cut_the_end_of_a_label,
+    colour_label,
+    unknown_id,
+    strew_parts,
+    ignored_pixels,
+    crop_label,
+    clear_label,
+    remove_label,
+    remove_picture,
+    remove_split,
+    second_picture,
+    copy_into_another_split,
+    mirror_face,
+    mirror_face_and_ids,
+    exchange_brows,
+    turn_upside_down,
+]
+
+
+def frontal(root: Path) -> tuple[Path, Path]:
+    """The picture and label map of the face of val whose eyes and brows lie farthest apart."""
+    gaps = {}
+    for path in sorted((root / "val" / "labels").iterdir()):
+        found = sides_of(read_label(path, LAPA), LAPA).gaps
+        gaps[path] = min(found.get("eye", 0), found.get("brow", 0))
+    label = max(gaps, key=gaps.__getitem__)
+    assert gaps[label] > 0.2
+    return root / "val" / "images" / f"{label.stem}.jpg", label
+
+
+def sides_of(label: np.ndarray, labels: LabelSet) -> Sides:
+    found = {name: place(label == labels.classes.index(name)) for name in landmarks_of(labels)}
+    places = {name: where.centre for name, where in found.items() if where is not None}
+    return sides(places, int((label == labels.classes.index("skin")).sum()), labels)
+
+
+def test_nothing_is_wrong_with_drawn_faces(lapa: Path, celebamask: Path) -> None:
+    assert faults_of(open_layout("lapa", lapa)) == {}
+    assert faults_of(open_layout("celebamask_hq", celebamask)) == {}
+
+
+@pytest.mark.parametrize("damage", LAPA_DAMAGES, ids=lambda damage: damage.__name__)
+def test_faults_of_lapa(damage: Callable[[Path, Path], Found], lapa_copy: Path) -> None:
+    expected = damage(*frontal(lapa_copy))
+    assert faults_of(open_layout("lapa", lapa_copy)) == expected
+
+
+# CelebAMask-HQ: each damage is done to one face.
+
+
+def mask(root: Path, face: int, part: str) -> Path:
+    return root / MASKS / "0" / f"{face:05d}_{part}.png"
+
+
+def values(path: Path) -> np.ndarray:
+    with Image.open(path) as file:
+        return np.asarray(file.convert("L")).copy()
+
+
+def truncate_mask(root: Path) -> Found:
+    mask(root, 7, "nose").write_bytes(mask(root, 7, "nose").read_bytes()[:-40])
+    return {"unreadable_label": ["7"]}
+
+
+def empty_mask(root: Path) -> Found:
+    Image.fromarray(0 * values(mask(root, 7, "nose"))).save(mask(root, 7, "nose"))
+    return {"empty_part": ["7"]}
+
+
+def empty_masks(root: Path) -> Found:
+    for path in (root / MASKS / "0").glob("00007_*"):
+        Image.fromarray(0 * values(path)).save(path)
+    return {"nothing_labelled": ["7"], "empty_part": ["7"]}
+
+
+def no_masks(root: Path) -> Found:
+    for path in (root / MASKS / "0").glob("00007_*"):
+        path.unlink()
+    return {"missing_label": ["7"]}
+
+
+def mask_of_another_size(root: Path) -> Found:
+    Image.fromarray(values(mask(root, 7, "nose"))[::2, ::2]).save(mask(root, 7, "nose"))
+    return {"parts_differ": ["7"]}
+
+
+def masks_of_half_size(root: Path) -> Found:
+    """As published: masks of 512 px for pictures of 1024."""
+    for path in (root / MASKS / "0").glob("00007_*"):
+        Image.fromarray(values(path)[::2, ::2]).save(path)
+    return {}
+
+
+def picture_of_another_ratio(root: Path) -> Found:
+    path = root / "CelebA-HQ-img" / "7.jpg"
+    with Image.open(path) as file:
+        cut = file.crop((0, 0, file.width, file.height - 9))
+    cut.save(path)
+    return {"wrong_size": ["7"]}
+
+
+def grey_mask(root: Path) -> Found:
+    found = values(mask(root, 7, "nose"))
+    found[np.nonzero(found)[0][0]] //= 2
+    Image.fromarray(found).save(mask(root, 7, "nose"))
+    return {"odd_values": ["7"]}
+
+
+def no_picture(root: Path) -> Found:
+    (root / "CelebA-HQ-img" / "7.jpg").unlink()
+    return {"missing_picture": ["7"]}
+
+
+def same_pixels_in_another_file(root: Path) -> Found:
+    """Two files of other bytes, for one is written without loss."""
+    with Image.open(root / "CelebA-HQ-img" / "7.jpg") as file:
+        file.save(root / "CelebA-HQ-img" / "9.png")
+    (root / "CelebA-HQ-img" / "9.jpg").unlink()
+    return {"duplicate": ["7", "9"]}
+
+
+def foreign_files(root: Path) -> Found:
+    shutil.copy(mask(root, 7, "nose"), mask(root, 7, "hand"))
+    shutil.copy(root / "CelebA-HQ-img" / "7.jpg", root / "CelebA-HQ-img" / "sheet.jpg")
+    return {"foreign_file": ["sheet.jpg", "00007_hand.png"]}
+
+
+def no_mapping_row(root: Path) -> Found:
+    lines = (root / MAPPING).read_text().splitlines()
+    (root / MAPPING).write_text("\n".join(line for line in lines if line.split()[0] != "7"))
+    return {"no_mapping": ["7"]}
+
+
+def half_a_mapping_row(root: Path) -> Found:
+    lines = (root / MAPPING).read_text().splitlines()
+    (root / MAPPING).write_text("\n".join("7 12" if line.split()[0] == "7" else line for line in lines))
+    return {"broken_row": [f"{MAPPING}:9"], "no_mapping": ["7"]}
+
+
+def no_partition_row(root: Path) -> Found:
+    name = (root / MAPPING).read_text().splitlines()[8].split()[2]
+    lines = (root / PARTITION).read_text().splitlines()
+    (root / PARTITION).write_text("\n".join(line for line in lines if not line.startswith(name)))
+    return {"no_split": ["7"]}
+
+
+def no_lists(root: Path) -> Found:
+    (root / MAPPING).unlink()
+    (root / PARTITION).unlink()
+    return {"missing_list": [MAPPING, PARTITION]}
+
+
+def all_at_once(root: Path) -> Found:
+    """Nothing is kept from being found by another fault."""
+    done = [no_mapping_row(root), foreign_files(root), grey_mask(root)]
+    (root / "CelebA-HQ-img" / "7.jpg").write_bytes(b"no picture")
+    return {"unreadable_picture": ["7"], **done[0], **done[1], **done[2]}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        truncate_mask,
+        empty_mask,
+        empty_masks,
+        no_masks,
+        mask_of_another_size,
+        masks_of_half_size,
+        picture_of_another_ratio,
+        grey_mask,
+        no_picture,
+        same_pixels_in_another_file,
+        foreign_files,
+        no_mapping_row,
+        half_a_mapping_row,
+        no_partition_row,
+        no_lists,
+        all_at_once,
+    ],
+    ids=lambda damage: damage.__name__,
+)
+def test_faults_of_celebamask_hq(damage: Callable[[Path], Found], celebamask_copy: Path) -> None:
+    expected = damage(celebamask_copy)
+    assert faults_of(open_layout("celebamask_hq", celebamask_copy)) == expected
+
+
+def test_every_mirrored_face_is_found(celebamask_copy: Path) -> None:
+    """All faces mirrored without their labels: those whose sides can be told are found, none is taken for right."""
+    pictures = list((celebamask_copy / "CelebA-HQ-img").iterdir())
+    mirror(*pictures, *(celebamask_copy / MASKS / "0").iterdir())
+    found = faults_of(open_layout("celebamask_hq", celebamask_copy))
+    assert set(found) <= {"mirrored", "unclear"}
+    assert len(found["mirrored"]) >= 0.9 * len(pictures)
+
+
+# Sides
+
+
+def places(**centres: tuple[float, float]) -> dict[str, np.ndarray]:
+    return {name: np.array(place) for name, place in centres.items()}
+
+
+FRONT = {"nose": (50, 60), "u_lip": (50, 75), "l_lip": (50, 80)}
+EYES, EXCHANGED_EYES = {"r_eye": (30, 40), "l_eye": (70, 40)}, {"l_eye": (30, 40), "r_eye": (70, 40)}
+BROWS, EXCHANGED_BROWS = {"r_brow": (30, 30), "l_brow": (70, 30)}, {"l_brow": (30, 30), "r_brow": (70, 30)}
+
+
+@pytest.mark.parametrize(
+    ("parts", "verdict"),
+    [
+        ({**EYES, **BROWS}, None),
+        ({**EXCHANGED_EYES, **EXCHANGED_BROWS}, "mirrored"),
+        ({**EXCHANGED_EYES, "l_ear": (5, 50)}, "mirrored"),
+        ({**EXCHANGED_EYES}, "unclear"),  # one pair alone
+        ({**EXCHANGED_EYES, **BROWS}, "unclear"),
+        ({**EYES, **BROWS, "l_ear": (5, 50)}, "unclear"),
+        ({"l_eye": (30, 40), "l_brow": (30, 30)}, "unclear"),  # a profile
+        ({"l_eye": (30, 40), "l_brow": (30, 30), "l_ear": (5, 50)}, "mirrored"),
+        ({"r_eye": (30, 40), "r_brow": (30, 30)}, None),
+        ({"l_eye": (48, 40), "r_eye": (52, 40), "l_brow": (49, 30), "r_brow": (51, 30)}, None),  # one behind the other
+        ({}, None),
+    ],
+)
+@pytest.mark.parametrize("roll", [0, 75, 180])
+def test_sides_are_told_by_several_pairs(parts: dict, verdict: str | None, roll: float) -> None:
+    turn = np.radians(roll)
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    turned = {name: rotation @ place for name, place in places(**FRONT, **parts).items()}
+    assert sides(turned, 70 * 70, CELEBAMASK_HQ).verdict == verdict
+
+
+# What is written
+
+
+def test_report_and_sheet(lapa_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image, label = frontal(lapa_copy)
+    mirror(image, label)
+    broken = sorted((lapa_copy / "train" / "images").iterdir())[3]
+    broken.write_bytes(b"no picture")
+    before = state(lapa_copy)
+    write_audit(open_layout("lapa", lapa_copy), tmp_path / "out", "official")
+    assert state(lapa_copy) == before
+    report = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert report["mirrored"] == [image.stem]
+    assert report["unreadable_picture"] == [broken.stem]
+    assert all(report[kind] == [] for kind in KINDS if kind not in ("mirrored", "unreadable_picture"))
+    assert str(broken) in report["details"]["unreadable_picture"][broken.stem]
+    assert report["splits"] == {"train": 32, "val": 4, "test": 4}
+    assert report["sizes"] == {"64x64": 39}
+    classes = report["classes"]
+    assert sum(entry["share"] for entry in classes.values()) == pytest.approx(1)
+    assert classes["skin"]["faces"] == 40
+    assert (classes["skin"]["small"], classes["left_eye"]["small"]) == (False, True)
+    shown = capsys.readouterr().out
+    assert "left and right exchanged" in shown
+    assert image.stem in shown
+    with Image.open(tmp_path / "out" / "worst.png") as sheet:
+        assert sheet.width > 400
+    shutil.copytree(lapa_copy, tmp_path / "whole", ignore=shutil.ignore_patterns(f"{broken.stem}.*", f"{image.stem}.*"))
+    write_audit(open_layout("lapa", tmp_path / "whole"), tmp_path / "out", "official")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["audit.json"]
+
+
+def test_shares_are_those_of_the_painting_order(celebamask: Path) -> None:
+    first, second = (audit(open_layout("celebamask_hq", celebamask), order)[0].pixels for order in ("official", "farl"))
+    assert first.sum() == second.sum()
+    assert not np.array_equal(first, second)
+
+
+def test_a_data_set_is_never_written_into(lapa: Path) -> None:
+    with pytest.raises(ConfigError, match="only read"):
+        write_audit(open_layout("lapa", lapa), lapa / "audit", "official")
+
+
+def test_no_faces_at_all(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere does not exist(.|\n)*root="):
+        audit(open_layout("lapa", tmp_path / "nowhere"), "official")
+
+
+def test_the_door(lapa: Path, tmp_path: Path) -> None:
+    answer = door("prepare.py", "task=audit", "dataset=lapa", f"root={lapa}", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert "% of pixels" in answer.stdout
+    assert json.loads((tmp_path / "outputs" / "audit" / "lapa" / "audit.json").read_text())["faces"] == 40
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["dataset=lappa"], ["dataset=lappa", "celebamask_hq, lapa"]),
+        ([], ["dataset=<one of celebamask_hq, lapa>"]),
+        (["dataset=lapa", "root=nowhere"], ["nowhere does not exist", "labels/*.png", "root="]),
+        (["dataset=lapa"], ["data/LaPa does not exist"]),
+        (["dataset=celebamask_hq", "merging=mine"], ["merging=mine", "farl, official, zllrunning"]),
+    ],
+)
+def test_the_door_says_what_cannot_be(words: list[str], expected: list[str], tmp_path: Path) -> None:
+    answer = door("prepare.py", "task=audit", *words, cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "Traceback" not in answer.stderr
+    assert all(word in answer.stderr for word in expected), answer.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_says_what_an_audit_is() -> None:
+    answer = door("prepare.py", "--help", cwd=ROOT)
+    for word in ("task=audit", "audit.json", "worst.png", "exit code 0"):
+        assert word in answer.stdout
+
+
+# Real faces
+
+
+def test_mirrored_real_faces(face_data: Path) -> None:
+    """Some 46 of the 700 published faces were mirrored without their labels; all that are named here were looked at."""
+    found = faults_of(open_layout("celebamask_hq", face_data / "real" / "CelebAMask-HQ"))
+    assert set(found) == {"mirrored", "unclear"}
+    assert 40 <= len(found["mirrored"]) <= 55
+    assert len(found["unclear"]) < 10
+
+
+def test_native_faces(face_data: Path) -> None:
+    native = face_data / "native"
+    assert faults_of(open_layout("celebamask_hq", native / "CelebAMask-HQ")) == {"missing_list": [MAPPING, PARTITION]}
+    folders = [f"{split}/{kind}" for split in ("val", "test") for kind in ("images", "labels")]
+    found = faults_of(open_layout("lapa", native / "LaPa"))
+    # Most of this copy's label maps were interpolated: eyes and brows run around the hair. One is as published.
+    assert set(found) == {"missing_folder", "strewn"}
+    assert found["missing_folder"] == folders
+    assert len(found["strewn"]) == 7
+    assert "native_378" not in found["strewn"]
