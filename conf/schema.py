@@ -178,6 +178,9 @@ KEYS: dict[str, Key] = {
     "finetune.alpha": Key(*_number(0, 1), SECOND, "only with a focal term"),
     "finetune.gamma": Key(*_number(0), SECOND, "only with a focal term"),
     "finetune.score_at": Key(*_choice("label", "input"), SECOND),
+    "finetune.background": Key(
+        *_choice("literature", "in", "out"), SECOND, "chooses the best epoch by val/miou; not at literature"
+    ),
     "trainer.accelerator": Key(*_choice("auto", "cpu", "gpu", "mps"), ALIKE),
     "trainer.devices": Key(*_integer(1), BOTH),
     "trainer.strategy": Key(*_choice("auto", "ddp", "ddp_spawn"), ALIKE),

@@ -21,6 +21,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from callbacks.confusion import Confusion
 from callbacks.curves import Curves
 from callbacks.quiet import Quiet, silence
 from callbacks.step_seed import StepSeed
@@ -143,9 +144,8 @@ def _fit(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, A
     monitor = "val/miou" if run.stage is FINETUNE else None
     description = {"stage": run.stage.name, "id": run.id, "dataset": run.layout.name}
     checkpoint = EpochCheckpoint(run.folder, monitor, description, throughput)
-    trainer = _trainer(
-        run, loggers, [Quiet(), *_callbacks(config), StepSeed(run.setting("seed")), throughput, checkpoint]
-    )
+    beside = [Quiet(), *_callbacks(config), Confusion(), StepSeed(run.setting("seed")), throughput, checkpoint]
+    trainer = _trainer(run, loggers, beside)
     resume = run.folder.last if run.folder.last.is_file() else None
     if resume is None and is_leader():
         run.folder.curves.unlink(missing_ok=True)

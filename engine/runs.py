@@ -31,6 +31,7 @@ class RunFolder:
         self.path = output_dir / "runs" / self.name
         self.config = self.path / "config.yaml"
         self.curves = self.path / "metrics.csv"
+        self.confusion = self.path / "confusion.csv"
         self.panels = self.path / "panels"
         self.best = self.path / "checkpoints" / "best.ckpt"
         self.last = self.path / "checkpoints" / "last.ckpt"

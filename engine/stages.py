@@ -188,6 +188,8 @@ def _idle(settings: Mapping[str, Any], stage: Stage) -> Iterator[str]:
     if stage is FINETUNE:
         if settings["datamodule.merging"] is None:
             yield "datamodule.merging"
+        if settings["finetune.background"] == "literature":
+            yield "finetune.background"  # was no choice once: runs from then keep their ids
         loss = settings["finetune.loss"]
         if "focal" not in loss:
             yield from ("finetune.alpha", "finetune.gamma")

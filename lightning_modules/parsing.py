@@ -33,9 +33,11 @@ class FaceParsing(LightningModule):
         steps: total number of optimiser steps. (Lightning's own estimate would start the loader, and its workers
             with the first epoch's samples, before a resumed run knows its epoch.)
         encoder_state: weights the encoder starts from.
+        background: whether it enters the means, see :class:`lightning_modules.metrics.SegmentationScores`.
 
-    Logs ``train/loss``, ``val/loss`` and the scores of :class:`lightning_modules.metrics.SegmentationScores`. Where
-    the batch carries label maps at their own size, logits are brought to that size before they are scored.
+    Logs ``train/loss``, ``val/loss`` and the scores of :class:`lightning_modules.metrics.SegmentationScores`, with
+    ``test/count/<class>`` beside those of the test: true pixels, exact up to 2^24. Where the batch carries label maps
+    at their own size, logits are brought to that size before they are scored.
     """
 
     def __init__(
@@ -52,11 +54,12 @@ class FaceParsing(LightningModule):
         schedule: dict[str, Any],
         steps: int,
         encoder_state: dict[str, Tensor] | None = None,
+        background: str = "literature",
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["encoder_state"], logger=False)
         self.model = FaceParser(len(classes), encoder, features, encoder_state)
-        self.scores = SegmentationScores(classes)
+        self.scores = SegmentationScores(classes, background=background)
         self.mean_loss = MeanMetric()  # Lightning's own mean over processes rounds their numbers of faces
 
     def forward(self, image: Tensor) -> Tensor:
@@ -104,6 +107,7 @@ class FaceParsing(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self._log_scores("test")
+        self.log_dict({f"test/{name}": value.float() for name, value in self.scores.counts().items()})
 
     def _log_scores(self, split: str) -> None:
         self.log(f"{split}/loss", self.mean_loss.compute())
