@@ -111,6 +111,9 @@ def test_both_stages_leave_a_whole_run_folder(finished: list[Run]) -> None:
     assert rows(finetune)[1]["val/miou"] != ""
     assert rows(finetune)[0]["val/miou"] == ""
     assert len(list((finetune.folder.panels / "test").glob("*.prediction.png"))) == 4
+    assert len(list((finetune.folder.panels / "activations").glob("*.png"))) == 8
+    assert not list((pretrain.folder.panels / "activations").glob("*.classes.png")), "nothing to parse with yet"
+    assert len(list((pretrain.folder.panels / "activations").glob("*.png"))) == 4
     assert len(list((pretrain.folder.panels / "val").glob("*.reconstruction.png"))) == 4
 
 
@@ -346,6 +349,7 @@ def test_damaged_files_are_named(finished: list[Run], lapa: Path, tmp_path: Path
     [
         (("model.encoder=resnet99",), "Did you mean resnet"),
         (("model.encoder=mit_b0",), "does not fit"),
+        (("callbacks.activations.classes=[hiar]",), "lapa has no class hiar.*\n.*Did you mean hair"),
         (("trainer.accelerator=mps",), "trainer: "),
         (("output_dir=/proc/nowhere",), "output_dir=/proc/nowhere"),
     ],
