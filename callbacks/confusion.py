@@ -19,7 +19,7 @@ SHOWN = 0.005
 
 
 class Confusion(Callback):
-    """Writes ``confusion.csv`` (pixels, a row for each true class) and its picture in ``panels/test`` as a test ends."""
+    """Writes ``confusion.csv`` (pixels, a row for each true class) and its picture in ``panels/test`` after a test."""
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, FaceParsing)  # noqa: S101
