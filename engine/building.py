@@ -102,8 +102,8 @@ def build_module(run: Run) -> LightningModule:
     if run.stage is PRETRAIN:
         names = ("loss", "reduction", "loss_over", "fill")
         return MaskedPretraining(**{name: run.setting(name) for name in names}, **common, std=list(STD))
-    names = ("loss", "lambda_ce", "lambda_dice", "alpha", "gamma", "background")
-    module = FaceParsing(run.layout.labels.classes, **{name: run.setting(name) for name in names}, **common)
+    own = ("loss", "lambda_ce", "lambda_dice", "alpha", "gamma", "background")
+    module = FaceParsing(run.layout.labels.classes, **{name: run.setting(name) for name in own}, **common)
     if run.upstream is not None:
         trained = load(run.upstream.best)["state_dict"]
         weights = {name.removeprefix("model."): value for name, value in trained.items() if name.startswith("model.")}

@@ -96,7 +96,8 @@ def scored_module(content: dict[str, Any], as_lapa: bool, background: str) -> Fa
     module = FaceParsing(**(content["hyper_parameters"] | {"background": background}))
     module.load_state_dict(content["state_dict"])
     if as_lapa and content["dataset"] == CELEBAMASK_HQ.name:
-        module.model = MergedClasses(module.model, lapa_table()[: len(CELEBAMASK_HQ)].tolist())
+        merged = lapa_table()[: len(CELEBAMASK_HQ)].tolist()
+        module.model = MergedClasses(module.model, merged)  # type: ignore[assignment]
         module.scores = SegmentationScores(LAPA.classes, background=background)
     return module
 
