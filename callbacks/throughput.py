@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -73,5 +75,9 @@ def peak_memory_mb(device: torch.device) -> float:
     """The most memory so far: of a GPU since it was last asked to forget, else of this process (MiB)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():  # Linux
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # on Linux also of what started this process
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

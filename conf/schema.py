@@ -192,7 +192,9 @@ KEYS: dict[str, Key] = {
     "trainer.deterministic": Key(*_choice(True, False, "warn"), BOTH),
 }
 EVALUATION: dict[str, Key] = {
-    "checkpoint": Key(*TEXT, "enters as the digest of its content"),
+    "checkpoint": Key(
+        _text, "a run's name, as finetune-0123456789ab, its folder, or a best.ckpt", "enters by what it holds"
+    ),
     "dataset": Key(*_choice("lapa", "celebamask_hq"), (EVALUATE,)),
     "root": Key(*_optional(TEXT), PLACE),
     "merging": Key(*_optional(_choice(*PAINTING_ORDERS)), (EVALUATE,)),
