@@ -81,7 +81,7 @@ class Panels(Callback):
         if isinstance(module, MaskedPretraining):
             return reconstruction_tiles(module, batch, self.count)
         assert isinstance(module, FaceParsing)  # noqa: S101
-        labels = trainer.datamodule.layout.labels  # type: ignore[attr-defined]
+        labels = trainer.datamodule.tested_labels  # type: ignore[attr-defined]
         return parsing_tiles(module, batch, self.count, labels)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -58,7 +60,7 @@ class Throughput(Callback):
         elapsed = time.perf_counter() - self._epoch_start
         self.seconds += elapsed
         self.training_seconds += elapsed - self._validation_seconds
-        self.peak_memory_mb = max(self.peak_memory_mb, _peak_memory_mb(trainer.strategy.root_device))
+        self.peak_memory_mb = max(self.peak_memory_mb, peak_memory_mb(trainer.strategy.root_device))
 
     def state_dict(self) -> dict[str, Any]:
         counts = ("images", "training_seconds", "seconds", "peak_memory_mb")
@@ -69,8 +71,13 @@ class Throughput(Callback):
             setattr(self, name, value)
 
 
-def _peak_memory_mb(device: torch.device) -> float:
+def peak_memory_mb(device: torch.device) -> float:
+    """The most memory so far: of a GPU since it was last asked to forget, else of this process (MiB)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():  # Linux
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # on Linux also of what started this process
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

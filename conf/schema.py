@@ -16,6 +16,7 @@ from typing import Any
 
 from datamodules.labels import CELEBAMASK_HQ, PAINTING_ORDERS
 from engine.errors import ConfigError
+from engine.runs import EVALUATE
 
 CONF = Path(__file__).parent
 
@@ -183,6 +184,9 @@ KEYS: dict[str, Key] = {
     "finetune.alpha": Key(*_number(0, 1), SECOND, "only with a focal term"),
     "finetune.gamma": Key(*_number(0), SECOND, "only with a focal term"),
     "finetune.score_at": Key(*_choice("label", "input"), SECOND),
+    "finetune.background": Key(
+        *_choice("literature", "in", "out"), SECOND, "chooses the best epoch by val/miou; not at literature"
+    ),
     "trainer.accelerator": Key(*_choice("auto", "cpu", "gpu", "mps"), ALIKE),
     "trainer.devices": Key(*_integer(1), BOTH),
     "trainer.strategy": Key(*_choice("auto", "ddp", "ddp_spawn"), ALIKE),
@@ -192,6 +196,27 @@ KEYS: dict[str, Key] = {
     "trainer.compile": Key(*FLAG, BOTH),
     "trainer.deterministic": Key(*_choice(True, False, "warn"), BOTH),
 }
+EVALUATION: dict[str, Key] = {
+    "checkpoint": Key(
+        _text, "a run's name, as finetune-0123456789ab, its folder, or a best.ckpt", "enters by what it holds"
+    ),
+    "dataset": Key(*_choice("lapa", "celebamask_hq"), (EVALUATE,)),
+    "root": Key(*_optional(TEXT), PLACE),
+    "merging": Key(*_optional(_choice(*PAINTING_ORDERS)), (EVALUATE,)),
+    "split": Key(*_choice("test", "val", "all"), (EVALUATE,)),
+    "score_at": Key(*_optional(_choice("label", "input")), (EVALUATE,)),
+    "background": Key(*_optional(_choice("literature", "in", "out")), (EVALUATE,)),
+    "image_size": Key(*_optional(_integer(32, multiple=32)), (EVALUATE,)),
+    "batch_size": Key(*_integer(1), SAME),
+    "workers": Key(*_optional(_integer(0)), SAME),
+    "panels": Key(*_integer(0), BESIDE),
+    "trainer.accelerator": Key(*_choice("auto", "cpu", "gpu", "mps"), ALIKE),
+    "trainer.precision": Key(*_optional(_choice("32-true", "bf16-mixed", "16-mixed", "64-true")), (EVALUATE,)),
+    "output_dir": Key(*TEXT, PLACE),
+    "force": Key(*FLAG, BESIDE),
+}
+"""Every setting of an evaluation; null is the checkpoint's own."""
+
 FREE = ("callbacks", "logger")
 """Groups whose entries a user may add to; they stand beside training and change no number."""
 
@@ -233,15 +258,7 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: naming the first key or value that cannot be, with what was expected and the nearest right one.
     """
-    flat = {name: value for name, value in flatten(config).items() if name not in FREE}
-    for name in flat:
-        if name not in KEYS:
-            raise ConfigError(unknown_key(name))
-    settings = {}
-    for name, key in KEYS.items():
-        if name not in flat or flat[name] == "":
-            raise ConfigError(f"The setting {name} is missing.\nExpected: {key.expected}.")
-        settings[name] = _canonical(name, key, flat[name])
+    settings = _settings({name: value for name, value in flatten(config).items() if name not in FREE}, KEYS)
     for stage in BOTH if settings["method"] == "mtl" else SECOND:
         if settings[f"{stage}.batch_size"] % settings["trainer.devices"]:
             raise ConfigError(
@@ -292,6 +309,34 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
             f"finetune.epochs={settings['finetune.epochs']}: no epoch would be validated.\n"
             f"Expected: at most the number of epochs."
         )
+    return settings
+
+
+def check_evaluation(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A composed evaluation -> its settings in canonical form, flat.
+
+    Raises:
+        ConfigError: see :func:`check`.
+    """
+    settings = _settings(flatten(config), EVALUATION)
+    if settings["merging"] is not None and settings["dataset"] not in IN_PARTS:
+        raise ConfigError(
+            f"merging={settings['merging']} cannot be with dataset={settings['dataset']}.\n"
+            f"Expected there: null; it is the order in which CelebAMask-HQ's parts are painted."
+        )
+    return settings
+
+
+def _settings(flat: Mapping[str, Any], keys: Mapping[str, Key]) -> dict[str, Any]:
+    """The value of every key in canonical form; ConfigError for one that is unknown, missing or cannot be."""
+    for name in flat:
+        if name not in keys:
+            raise ConfigError(unknown_key(name, keys))
+    settings = {}
+    for name, key in keys.items():
+        if name not in flat or flat[name] == "":
+            raise ConfigError(f"The setting {name} is missing.\nExpected: {key.expected}.")
+        settings[name] = _canonical(name, key, flat[name])
     return settings
 
 

@@ -13,7 +13,7 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from datamodules.cache import Cache
-from datamodules.labels import LabelSet
+from datamodules.labels import LAPA, LabelSet, lapa_table
 from datamodules.layouts import CelebAMaskHQ, LaPa, Layout, Sample
 from datamodules.patches import Masking, draw_patches
 from datamodules.reading import LabelFiles, Picture, PictureFiles, require_size
@@ -76,6 +76,7 @@ class LabelledFaces(Dataset[dict[str, Any]]):
         labels: a sample's label map by its index, see :func:`open_labels`.
         transform: to training size.
         full: whether items hold ``full_label``.
+        table: the id, uint8, that each of 256 ids becomes as it is read; None leaves label maps as they are.
     """
 
     def __init__(
@@ -85,12 +86,14 @@ class LabelledFaces(Dataset[dict[str, Any]]):
         labels: Callable[[int], np.ndarray],
         transform: FaceTransform,
         full: bool,
+        table: np.ndarray | None = None,
     ) -> None:
         self.samples = samples
         self.pictures = pictures
         self.labels = labels
         self.transform = transform
         self.full = full
+        self.table = table
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -99,7 +102,7 @@ class LabelledFaces(Dataset[dict[str, Any]]):
         epoch, position, index = draw
         sample = self.samples[index]
         picture = self.pictures(index)
-        full_label = self.labels(index)
+        full_label = self.labels(index) if self.table is None else self.table[self.labels(index)]
         require_size(sample, full_label, picture.size)
         image, label = self.transform(picture.pixels, full_label, epoch, position, picture.extent)
         item = {"image": torch.from_numpy(image), "label": torch.from_numpy(label).long(), "id": sample.id}
@@ -163,6 +166,8 @@ class FaceDataModule(LightningDataModule):
         cache: keeps training and validation faces decoded; None decodes them each time, as it does test faces, which
             are met once. The samples are the same.
         merging: has each face's parts as one label map, where the data set keeps them apart.
+        tested: the splits whose faces are tested, together.
+        as_lapa: have CelebAMask-HQ's label maps tested in LaPa's classes.
 
     Batches: see :class:`MaskedFaces` and :class:`LabelledFaces`. Each data set is a subclass that names its reader.
     """
@@ -184,6 +189,8 @@ class FaceDataModule(LightningDataModule):
         workers: int | None = None,
         cache: Cache | None = None,
         merging: Callable[[Sequence[Sample]], list[Sample]] | None = None,
+        tested: Sequence[str] = ("test",),
+        as_lapa: bool = False,
     ) -> None:
         super().__init__()
         self.layout = self.layout_type(root)
@@ -199,6 +206,9 @@ class FaceDataModule(LightningDataModule):
         self.workers = min(8, os.cpu_count() or 1) if workers is None else workers
         self.cache = cache
         self.merging = merging
+        self.tested = tested
+        self.tested_labels = LAPA if as_lapa else self.layout.labels
+        self._table = lapa_table() if as_lapa else None
         self._datasets: dict[str, MaskedFaces | LabelledFaces] = {}
         self._labelled: dict[str, list[Sample]] = {}
 
@@ -209,7 +219,8 @@ class FaceDataModule(LightningDataModule):
             DataError: if files are absent or broken.
         """
         if split not in self._labelled:
-            samples = self.layout.samples(split)
+            splits = self.tested if split == "test" else (split,)
+            samples = [sample for name in splits for sample in self.layout.samples(name)]
             if split == "train" and self.train_ids is not None:
                 chosen = set(self.train_ids)
                 samples = [sample for sample in samples if sample.id in chosen]
@@ -260,7 +271,9 @@ class FaceDataModule(LightningDataModule):
         samples = self.labelled(split)
         pictures = open_pictures(samples, transform.least_source, cache)
         labels = open_labels(samples, self.layout.labels, cache)
-        return LabelledFaces(samples, pictures, labels, transform, full=self.full_labels and split != "train")
+        table = self._table if split == "test" else None
+        full = self.full_labels and split != "train"
+        return LabelledFaces(samples, pictures, labels, transform, full, table)
 
     def _loader(self, dataset: Dataset, **order: Any) -> DataLoader:
         return DataLoader(

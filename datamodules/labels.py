@@ -128,6 +128,22 @@ CELEBAMASK_HQ = LabelSet(
     own_sides=True,
 )
 
+SMALL_AND_LARGE: dict[str, tuple[str, ...]] = {
+    "lapa": (
+        "left_eyebrow",
+        "right_eyebrow",
+        "left_eye",
+        "right_eye",
+        "upper_lip",
+        "inner_mouth",
+        "lower_lip",
+        "nose",
+        "hair",
+    ),
+    "celebamask_hq": ("neck_l", "ear_r", "eye_g", "l_brow", "r_brow", "l_eye", "u_lip", "mouth", "hair"),
+}
+"""Classes worth a look of their own, by data set: the small ones, of which most can be lost, and a few large ones."""
+
 # fmt: off
 PAINTING_ORDERS: dict[str, tuple[str, ...]] = {
     # The data set's own script (g_mask.py): neck and cloth cover most of a necklace.

@@ -107,7 +107,7 @@ def build_module(run: Run) -> LightningModule:
         size = run.settings["datamodule.image_size"]
         chosen = {name: run.setting(name) for name in names}
         return MaskedPretraining(**chosen, **common, std=list(STD), image_size=size)
-    terms = ("loss", "lambda_ce", "lambda_dice", "alpha", "gamma", "trained", "trunk_lr")
+    terms = ("loss", "lambda_ce", "lambda_dice", "alpha", "gamma", "background", "trained", "trunk_lr")
     module = FaceParsing(run.layout.labels.classes, **{name: run.setting(name) for name in terms}, **common)
     if run.upstream is not None:
         trained = load(run.upstream.best)["state_dict"]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import platform
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from importlib import metadata
 from typing import Any
 
 import pytorch_lightning as pl
@@ -21,6 +19,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from callbacks.confusion import Confusion
 from callbacks.curves import Curves
 from callbacks.quiet import Quiet, silence
 from callbacks.step_seed import StepSeed
@@ -28,14 +27,11 @@ from callbacks.throughput import Throughput
 from callbacks.wandb_run import wandb_run
 from engine.building import build_datamodule, build_module
 from engine.checkpoints import EpochCheckpoint, WholeCheckpointIO, load
+from engine.circumstances import circumstances
 from engine.errors import ConfigError, RunError, UserError, causes, explained
 from engine.files import write_whole
 from engine.processes import by_torchrun, devices, end_followers, is_leader, says_peer_is_gone, unwatch
-from engine.runs import git_state
 from engine.stages import FINETUNE, PRETRAIN, Run, require_unchanged
-
-LIBRARIES = ("pytorch-lightning", "segmentation-models-pytorch", "albumentations", "numpy")
-"""Those whose versions a result may depend on, beside torch."""
 
 
 def fit(run: Run, config: dict[str, Any]) -> None:
@@ -141,11 +137,15 @@ def _fit(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, A
 
     throughput = Throughput()
     monitor = "val/miou" if run.stage is FINETUNE else None
-    description = {"stage": run.stage.name, "id": run.id, "dataset": run.layout.name}
+    description = {
+        "stage": run.stage.name,
+        "id": run.id,
+        "dataset": run.layout.name,
+        "settings": dict(run.identity["settings"]),
+    }
     checkpoint = EpochCheckpoint(run.folder, monitor, description, throughput)
-    trainer = _trainer(
-        run, loggers, [Quiet(), *_callbacks(config), StepSeed(run.setting("seed")), throughput, checkpoint]
-    )
+    beside = [Quiet(), *_callbacks(config), Confusion(), StepSeed(run.setting("seed")), throughput, checkpoint]
+    trainer = _trainer(run, loggers, beside)
     resume = run.folder.last if run.folder.last.is_file() else None
     if resume is None and is_leader():
         run.folder.curves.unlink(missing_ok=True)
@@ -171,15 +171,7 @@ def _leave_signals() -> None:
 def _description(run: Run, attempt: int) -> dict[str, Any]:
     """What a run is, in words and numbers that a report can group by."""
     settings = run.settings
-    origin = {
-        "git_sha": git_state(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            **{name: metadata.version(name) for name in LIBRARIES},
-        },
-        "device": _device(settings["trainer.accelerator"]),
-    }
+    origin = circumstances(settings["trainer.accelerator"])
     labelled = run.manifest is not None
     pretrained = run.stage is PRETRAIN or (run.upstream is not None and run.upstream.stage == PRETRAIN.name)
     return {
@@ -210,13 +202,6 @@ def _description(run: Run, attempt: int) -> dict[str, Any]:
         "metrics": {},
         "wandb_ids": run.folder.status.get("wandb_ids", []),
     }
-
-
-def _device(accelerator: str) -> str:
-    """The name of what a run trains on."""
-    if accelerator in ("auto", "gpu") and torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
 
 
 @contextlib.contextmanager

@@ -13,6 +13,9 @@ from filelock import FileLock, Timeout
 from engine.errors import DataError
 from engine.files import to_json, write_whole
 
+EVALUATE = "evaluate"
+"""The stage that trains nothing: its result are scores."""
+
 
 class RunFolder:
     """``<output_dir>/runs/<stage>-<id>/``.
@@ -31,6 +34,7 @@ class RunFolder:
         self.path = output_dir / "runs" / self.name
         self.config = self.path / "config.yaml"
         self.curves = self.path / "metrics.csv"
+        self.confusion = self.path / "confusion.csv"
         self.panels = self.path / "panels"
         self.best = self.path / "checkpoints" / "best.ckpt"
         self.last = self.path / "checkpoints" / "last.ckpt"
@@ -84,7 +88,8 @@ class RunFolder:
     @property
     def done(self) -> bool:
         """Whether the stage is finished and its result is there to be used."""
-        return self.status.get("state") == "done" and self.best.is_file()
+        result = self.confusion if self.stage == EVALUATE else self.best
+        return self.status.get("state") == "done" and result.is_file()
 
     @property
     def attempts(self) -> int:

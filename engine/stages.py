@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def plan(settings: Mapping[str, Any]) -> list[Run]:
             identity = {
                 "stage": stage.name,
                 "version": stage.version,
-                "data": _data_digest(layout, stage, digests),
+                "data": data_digest(layout, splits_read(stage), stage.labelled, digests),
                 "labels": None if manifest is None else manifest.digest,
                 "upstream": None if upstream is None else upstream.id,
                 "settings": _entering(settings, stage, upstream is not None, digests),
@@ -146,7 +146,7 @@ def require_unchanged(run: Run) -> None:
         RunError: if it is not.
     """
     with DigestCache(digest_cache(run.folder.output_dir)) as digests:
-        if _data_digest(run.layout, run.stage, digests) != run.identity["data"]:
+        if data_digest(run.layout, splits_read(run.stage), run.stage.labelled, digests) != run.identity["data"]:
             raise RunError(
                 f"Files in {run.layout.root} changed while {run.folder.name} trained: its result is of neither state.\n"
                 f"The same command now trains on the data as they are, as another run."
@@ -195,6 +195,8 @@ def _idle(settings: Mapping[str, Any], stage: Stage) -> Iterator[str]:
             yield "finetune.trunk_lr"
         if settings["datamodule.merging"] is None:
             yield "datamodule.merging"
+        if settings["finetune.background"] == "literature":
+            yield "finetune.background"  # was no choice once: runs from then keep their ids
         loss = settings["finetune.loss"]
         if "focal" not in loss:
             yield from ("finetune.alpha", "finetune.gamma")
@@ -202,11 +204,16 @@ def _idle(settings: Mapping[str, Any], stage: Stage) -> Iterator[str]:
             yield from ("finetune.lambda_ce", "finetune.lambda_dice")
 
 
-def _data_digest(layout: Layout, stage: Stage, digests: DigestCache) -> str:
-    """Digest of the contents of all files that a stage may read."""
+def splits_read(stage: Stage) -> Sequence[str]:
+    """The splits whose files a stage may read."""
+    return SPLITS if stage.labelled else SPLITS[:2]
+
+
+def data_digest(layout: Layout, splits: Iterable[str], labelled: bool, digests: DigestCache) -> str:
+    """Digest of the contents of all files of some splits, with or without those of labels."""
     files: list[tuple[str, Path]] = []
-    for split in SPLITS if stage.labelled else SPLITS[:2]:
-        for sample in layout.samples(split, labelled=stage.labelled):
+    for split in splits:
+        for sample in layout.samples(split, labelled=labelled):
             files.append((f"{split}/{sample.id}/image", sample.image))
             files += [(f"{split}/{sample.id}/{name}", path) for name, path in sample.label_files]
     return digests.of_files(files)

@@ -14,25 +14,33 @@ from torchmetrics import Metric
 
 from models.losses import IGNORE
 
+SMALL = 0.01
+"""A class with a lesser share of the scored pixels is a small category (Ablation study, Table 4)."""
+
 
 class SegmentationScores(Metric):
-    """Pixel accuracy, mean accuracy, mean IoU, mean F1 and the IoU and F1 of every class.
+    """Pixel accuracy, mean accuracy, mean IoU, mean F1, the means over small classes, and each class's IoU and F1.
 
     Args:
         classes: class names; id 0 is the background.
         ignore: label of pixels that are not scored.
+        background: whether the background enters the means: ``in``, ``out``, or as ``literature`` has it, in mean IoU
+            and mean accuracy and not in mean F1. It enters the pixel accuracy in any case.
 
     ``compute`` returns fractions 0..1. A class that is neither in the truth nor predicted has no IoU and no F1 (nan)
-    and does not enter the means.
+    and does not enter the means. ``miou_small`` and ``f1_small`` are means over the classes, background apart, that
+    make up less than 1 % of the true pixels but some of them; without such a class neither is there.
     """
 
     full_state_update = False
     confusion: Tensor
 
-    def __init__(self, classes: Sequence[str], ignore: int = IGNORE) -> None:
+    def __init__(self, classes: Sequence[str], ignore: int = IGNORE, background: str = "literature") -> None:
         super().__init__()
         self.classes = tuple(classes)
         self.ignore = ignore
+        self.background = background
+        self.counted: Tensor | None = None
         size = len(self.classes)
         self.add_state("confusion", torch.zeros(size, size, dtype=torch.long), dist_reduce_fx="sum")
 
@@ -44,17 +52,34 @@ class SegmentationScores(Metric):
         self.confusion += torch.bincount(pairs, minlength=size * size).reshape(size, size)
 
     def compute(self) -> dict[str, Tensor]:
-        matrix = self.confusion.cpu().double()  # [truth, prediction]; some accelerators have no double
+        self.counted = self.confusion.cpu().clone()  # here, where those of all processes are added up
+        matrix = self.counted.double()  # [truth, prediction]; some accelerators have no double
         hits, truth, predicted = matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0)
         iou = hits / (truth + predicted - hits)  # 0/0 is nan: absent on both sides
         f1 = 2 * hits / (truth + predicted)
         accuracy = hits / truth
+        first = int(self.background == "out")  # the class at which means begin
+        first_f1 = int(self.background != "in")
         scores = {
             "pixel_accuracy": hits.sum() / matrix.sum(),
-            "mean_accuracy": accuracy.nanmean(),
-            "miou": iou.nanmean(),
-            "mean_f1": f1[1:].nanmean(),
+            "mean_accuracy": accuracy[first:].nanmean(),
+            "miou": iou[first:].nanmean(),
+            "mean_f1": f1[first_f1:].nanmean(),
         }
+        small = (truth > 0) & (truth < SMALL * truth.sum())
+        small[0] = False
+        if small.any():
+            scores |= {"miou_small": iou[small].mean(), "f1_small": f1[small].mean()}
         scores |= {f"iou/{name}": value for name, value in zip(self.classes, iou, strict=True)}
-        scores |= {f"f1/{name}": value for name, value in zip(self.classes, f1, strict=True) if name != "background"}
+        scores |= {f"f1/{name}": value for name, value in zip(self.classes[first_f1:], f1[first_f1:], strict=True)}
         return {name: value.float() for name, value in scores.items()}
+
+    def counts(self) -> dict[str, Tensor]:
+        """``count/<class>``: true pixels of each class, of what was last computed.
+
+        Raises:
+            ValueError: if nothing was computed yet.
+        """
+        if self.counted is None:
+            raise ValueError("pixels are counted when scores are computed, which they are not yet")
+        return {f"count/{name}": row.sum() for name, row in zip(self.classes, self.counted, strict=True)}

@@ -39,9 +39,11 @@ class FaceParsing(LightningModule):
         trained: what is trained: ``all``, the ``decoder`` (UNet++'s, and the head) or the ``head`` alone. What is not
             keeps its weights and the statistics of its normalisation.
         trunk_lr: learning rate of the trunk, as a multiple of the head's.
+        background: whether it enters the means, see :class:`lightning_modules.metrics.SegmentationScores`.
 
-    Logs ``train/loss``, ``val/loss`` and the scores of :class:`lightning_modules.metrics.SegmentationScores`. Where
-    the batch carries label maps at their own size, logits are brought to that size before they are scored.
+    Logs ``train/loss``, ``val/loss`` and the scores of :class:`lightning_modules.metrics.SegmentationScores`, with
+    ``test/count/<class>`` beside those of the test: true pixels, exact up to 2^24. Where the batch carries label maps
+    at their own size, logits are brought to that size before they are scored.
     """
 
     def __init__(
@@ -60,12 +62,13 @@ class FaceParsing(LightningModule):
         encoder_state: dict[str, Tensor] | None = None,
         trained: str = "all",
         trunk_lr: float = 1.0,
+        background: str = "literature",
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["encoder_state"], logger=False)
         self.model = FaceParser(len(classes), encoder, features, encoder_state)
         self.frozen = [self.model.get_submodule(name).requires_grad_(False).eval() for name in FROZEN[trained]]
-        self.scores = SegmentationScores(classes)
+        self.scores = SegmentationScores(classes, background=background)
         self.mean_loss = MeanMetric()  # Lightning's own mean over processes rounds their numbers of faces
 
     def train(self, mode: bool = True) -> FaceParsing:
@@ -119,6 +122,7 @@ class FaceParsing(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self._log_scores("test")
+        self.log_dict({f"test/{name}": value.float() for name, value in self.scores.counts().items()})
 
     def _log_scores(self, split: str) -> None:
         self.log(f"{split}/loss", self.mean_loss.compute())

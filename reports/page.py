@@ -61,6 +61,7 @@ def _render(runs: list[Run], name: str) -> str:
         origins={run.text("origin") for run in runs} - {""},
         findings=comparisons.findings(runs),
         results=tables.results(runs),
+        across=tables.across(runs),
         predictions=panels.predictions(runs),
         reconstructions=panels.reconstructions(runs),
         charts=figures.charts(runs),

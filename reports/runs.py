@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-STAGES = ("pretrain", "finetune")
+STAGES = ("pretrain", "finetune", "evaluate")
 METHODS = {"baseline": "baseline", "mtl": "MTL", "transfer": "transfer"}
 """How each method is written, in the order in which methods are listed."""
 
@@ -57,7 +57,7 @@ class Run:
 
     @property
     def stage(self) -> str:
-        """pretrain or finetune; from the folder's name if the status does not say."""
+        """pretrain, finetune or evaluate; from the folder's name if the status does not say."""
         return self.text("stage") or self.path.name.partition("-")[0]
 
     @property
@@ -73,8 +73,17 @@ class Run:
     @property
     def data(self) -> str:
         """The data set, whether its faces are drawn or real, and how its parts are merged where labels come so."""
-        merging = f", merged as {merging}" if (merging := self.text("merging")) else ""
-        return f"{self.text('dataset') or 'unknown data'} ({self.text('origin') or 'origin unknown'}{merging})"
+        return self._data("")
+
+    @property
+    def trained_on(self) -> str:
+        """The same of what an evaluated parser was trained on."""
+        return self._data("trained_")
+
+    def _data(self, whose: str) -> str:
+        dataset, origin, merging = (self.text(f"{whose}{key}") for key in ("dataset", "origin", "merging"))
+        merged = f", merged as {merging}" if merging else ""
+        return f"{dataset or 'unknown data'} ({origin or 'origin unknown'}{merged})"
 
     @property
     def fraction(self) -> str:
@@ -89,6 +98,11 @@ class Run:
     def tested(self) -> bool:
         """Whether this is a finished fine-tuning run, whose test scores count."""
         return self.stage == "finetune" and self.state == "done"
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether this is a finished evaluation of a parser that another run has trained."""
+        return self.stage == "evaluate" and self.state == "done"
 
     @cached_property
     def curves(self) -> dict[str, np.ndarray]:

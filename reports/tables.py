@@ -22,6 +22,7 @@ SCORES = {
     "pixel acc.": "test/pixel_accuracy",
     "mean acc.": "test/mean_accuracy",
 }
+SMALL = {"small mIoU": "test/miou_small", "small F1": "test/f1_small"}
 Kind = Literal["run", "method", "setting", "score", "bar"]
 
 
@@ -105,6 +106,31 @@ def results(runs: Iterable[Run]) -> Table:
     )
 
 
+def across(runs: Iterable[Run]) -> Table:
+    """Scores of all finished evaluations in per cent: what each parser was trained on, and what it was scored on."""
+    evaluated = [run for run in runs if run.evaluated]
+    upstream = [", ".join(map(str, run.status.get("upstream") or ())) for run in evaluated]
+    return _table(
+        "Across data sets",
+        evaluated,
+        {
+            "parser": upstream,
+            "trained on": [run.trained_on for run in evaluated],
+            "scored on": [run.data for run in evaluated],
+            "split": [run.text("split") for run in evaluated],
+            "classes": [run.text("classes") for run in evaluated],
+            **{key: [run.text(key) for run in evaluated] for key in ("scale", "recipe")},
+            "labels": [run.fraction for run in evaluated],
+            **{key: [run.text(key) for run in evaluated] for key in ("subset", "seed")},
+        },
+        "score",
+        {title: [percent(run.metric(name)) for run in evaluated] for title, name in (SCORES | SMALL).items()},
+        "Scores of finished runs on whole data sets in per cent. From one data set to another, answer and truth are "
+        "brought to the classes that both have; compare within one column of classes. Small: classes below 1 % of the "
+        "true pixels.",
+    )
+
+
 def class_ious(runs: Iterable[Run]) -> list[Table]:
     """IoU of each class in per cent, one table for each data set."""
     tested = [run for run in runs if run.tested and any(name.startswith(IOU) for name in run.metrics)]
@@ -146,12 +172,15 @@ def percent(share: float) -> str:
 
 
 def print_results(runs: Iterable[Run], console: Console | None = None) -> None:
-    """Print the results table to the screen, or one line if no fine-tuning run is done.
+    """Print the results table to the screen, or one line if no fine-tuning run is done; and that of evaluations.
 
     Args:
         runs: runs of any stage and state.
         console: where to print; standard output by default.
     """
     console = console or Console()
+    runs = list(runs)
     table = results(runs)
     console.print(table.rich() if table.rows else Text("No fine-tuning run is done yet."))
+    if (evaluations := across(runs)).rows:
+        console.print(evaluations.rich())

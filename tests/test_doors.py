@@ -85,6 +85,33 @@ def test_first_run_dry_run_and_all_done(lapa: Path, tmp_path: Path) -> None:
     assert (tmp_path / "outputs" / "report" / "index.html").is_file()
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], ["checkpoint", "finetune-0123456789ab"]),
+        (["checkpoint=finetune-000000000000", "dataset=lapa"], ["finetune-000000000000", "does not exist"]),
+        (["checkpoint=finetune-000000000000", "dataset=lappa"], ["dataset=lappa", "Did you mean lapa"]),
+        (["checkpoint=finetune-000000000000", "dataste=lapa"], ["dataste", "Did you mean dataset"]),
+        (["checkpoint=finetune-000000000000", "dataset=lapa", "splitt=all"], ["Did you mean split"]),
+    ],
+)
+def test_evaluate_says_what_cannot_be(words: list[str], expected: list[str], tmp_path: Path) -> None:
+    answer = door("evaluate.py", *words, cwd=tmp_path)
+    assert answer.returncode == 2
+    assert answer.stdout == ""
+    assert "Traceback" not in answer.stderr
+    for word in expected:
+        assert word in answer.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_evaluate_shows_choices_and_examples(tmp_path: Path) -> None:
+    answer = door("evaluate.py", "--help", cwd=tmp_path)
+    assert answer.returncode == 0
+    for word in ("checkpoint", "split: test", "python evaluate.py checkpoint="):
+        assert word in answer.stdout
+
+
 def test_prepare_draws_a_data_set_and_finds_it_again(tmp_path: Path) -> None:
     words = ["task=synthetic_faces", "layout=lapa", "count=12", "size=32", "workers=1", "out=drawn/LaPa"]
     first = door("prepare.py", *words, cwd=tmp_path)

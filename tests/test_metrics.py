@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from sklearn.metrics import f1_score, jaccard_score, recall_score
+from PIL import Image
+from sklearn.metrics import confusion_matrix, f1_score, jaccard_score, recall_score
 
+from callbacks.confusion import confusion_figure, write_confusion
+from datamodules.labels import CELEBAMASK_HQ
 from lightning_modules.metrics import SegmentationScores
 
 CLASSES = ("background", "skin", "nose", "hair")
@@ -46,3 +52,79 @@ def test_a_class_predicted_but_never_true_counts_as_zero() -> None:
     scores = SegmentationScores(CLASSES)
     scores.update(torch.tensor([0, 2]), torch.tensor([0, 0]))
     assert scores.compute()["iou/nose"] == 0
+
+
+SHARES = (0.4, 0.3, 0.28, 0.012, 0.005, 0.003, 0.0, 0.0)
+"""Of eight classes: three large, one just not small, two small, two absent of which one is predicted."""
+
+
+def drawn(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prediction and truth (6, 90, 110) of those classes, a tenth of the truth ignored."""
+    rng = np.random.default_rng(seed)
+    truth = rng.choice(len(SHARES), size=(6, 90, 110), p=SHARES)
+    wrong = rng.integers(0, len(SHARES) - 1, truth.shape)  # never the last one
+    prediction = np.where(rng.random(truth.shape) < 0.7, truth, wrong)
+    truth[rng.random(truth.shape) < 0.1] = 255
+    return torch.from_numpy(prediction), torch.from_numpy(truth)
+
+
+@pytest.mark.parametrize("background", ["literature", "in", "out"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_every_score_agrees_with_scikit_learn_on_flattened_pixels(seed: int, background: str) -> None:
+    prediction, truth = drawn(seed)
+    names = tuple(f"class_{index}" for index in range(len(SHARES)))
+    scores = SegmentationScores(names, background=background)
+    for one, other in zip(prediction.split(4), truth.split(4), strict=True):
+        scores.update(one, other)
+    result = {name: value.item() for name, value in scores.compute().items()}
+    scored = truth != 255
+    flat = truth[scored].numpy(), prediction[scored].numpy()
+    ids = np.arange(len(SHARES))
+    iou = jaccard_score(*flat, average=None, labels=ids, zero_division=0)
+    f1 = f1_score(*flat, average=None, labels=ids, zero_division=0)
+    recall = recall_score(*flat, average=None, labels=ids, zero_division=0)
+    counts = np.bincount(flat[0], minlength=len(ids))
+    present = ids[:7]  # the last one is on neither side
+    assert math.isnan(result["iou/class_7"])
+    for index in present:
+        assert result[f"iou/class_{index}"] == pytest.approx(iou[index], abs=1e-6)
+        if index or background == "in":
+            assert result[f"f1/class_{index}"] == pytest.approx(f1[index], abs=1e-6)
+    first, first_f1 = {"literature": (0, 1), "in": (0, 0), "out": (1, 1)}[background]
+    assert result["miou"] == pytest.approx(iou[first:7].mean(), abs=1e-6)
+    assert result["mean_f1"] == pytest.approx(f1[first_f1:7].mean(), abs=1e-6)
+    assert result["mean_accuracy"] == pytest.approx(recall[first:6].mean(), abs=1e-6)
+    assert result["miou_small"] == pytest.approx(iou[[4, 5]].mean(), abs=1e-6)
+    assert result["f1_small"] == pytest.approx(f1[[4, 5]].mean(), abs=1e-6)
+    assert scores.counted is not None
+    assert np.array_equal(scores.counted.numpy(), confusion_matrix(*flat, labels=ids))
+    assert [int(count) for count in scores.counts().values()] == counts.tolist()
+
+
+def test_without_small_classes_there_are_no_scores_of_them() -> None:
+    scores = SegmentationScores(CLASSES)
+    scores.update(torch.tensor([0, 1, 1, 3]), torch.tensor([0, 1, 2, 3]))
+    assert not {"miou_small", "f1_small"} & scores.compute().keys()
+
+
+def test_the_background_is_no_small_class() -> None:
+    scores = SegmentationScores(CLASSES)
+    truth = torch.ones(1000, dtype=torch.long)
+    truth[0], truth[1] = 0, 2
+    scores.update(truth, truth.where(truth != 0, 1))
+    assert scores.compute()["miou_small"] == 1
+
+
+def test_confusion_as_a_table_and_as_a_picture(tmp_path: Path) -> None:
+    names = CELEBAMASK_HQ.classes
+    matrix = np.random.default_rng(0).integers(0, 2**40, (len(names), len(names)))
+    matrix[3] = 0
+    write_confusion(tmp_path / "confusion.csv", names, matrix)
+    with (tmp_path / "confusion.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["truth", *names]
+    assert tuple(row[0] for row in rows) == names
+    assert np.array_equal(np.array([row[1:] for row in rows], dtype=np.int64), matrix)
+    confusion_figure(names, matrix).savefig(tmp_path / "confusion.png")
+    with Image.open(tmp_path / "confusion.png") as picture:
+        assert min(picture.size) > 800

@@ -115,6 +115,27 @@ def test_painting_orders_are_never_compared(tmp_path: Path) -> None:
     assert row(tables.results(read_runs(tmp_path)), "mtl1")["gain"] == "+10.00"
 
 
+def test_evaluations_stand_in_a_table_of_their_own(output_dir: Path) -> None:
+    before = read_runs(output_dir)
+    scores = {"test/miou": 0.3, "test/mean_f1": 0.4, "test/pixel_accuracy": 0.8, "test/miou_small": 0.1}
+    trained = {"trained_dataset": "celebamask_hq", "trained_origin": "real", "trained_merging": "farl"}
+    where = {"split": "test", "classes": "lapa", "upstream": ["mtl1"]}
+    write_run(output_dir, "evaluate", "eval1", metrics=scores, **trained, **where)
+    write_run(output_dir, "evaluate", "eval2", state="failed")
+    runs = read_runs(output_dir)
+    (evaluated,) = tables.across(runs).runs
+    assert evaluated.id == "eval1"
+    shown = row(tables.across(runs), "eval1")
+    assert (shown["parser"], shown["split"], shown["classes"]) == ("mtl1", "test", "lapa")
+    assert (shown["trained on"], shown["scored on"]) == ("celebamask_hq (real, merged as farl)", "lapa (drawn)")
+    assert (shown["mIoU"], shown["small mIoU"]) == ("30.00", "10.00")
+    assert tables.results(runs) == tables.results(before)
+    assert comparisons.findings(runs) == comparisons.findings(before)
+    assert [chart.title for chart in figures.charts(runs)] == [chart.title for chart in figures.charts(before)]
+    assert len(panels.predictions(runs)) == len(panels.predictions(before))
+    assert "Across data sets" in write_report(output_dir).read_text()
+
+
 def test_results_are_percentages_and_the_gain_is_in_points(output_dir: Path) -> None:
     table = tables.results(read_runs(output_dir))
     assert [run.id for run in table.runs] == ["base1", "mtl1"]

@@ -103,6 +103,7 @@ CHANGES: dict[str, tuple[object, set[str]]] = {
     "finetune.alpha": (0.25, SECOND),
     "finetune.gamma": (1, SECOND),
     "finetune.score_at": ("input", SECOND),
+    "finetune.background": ("out", SECOND),
     "finetune.augmentation.rotation": (1, SECOND),
     "finetune.augmentation.scale": ([0.5, 1.0], SECOND),
     "finetune.augmentation.flip": (0.25, SECOND),
@@ -192,6 +193,7 @@ def test_every_entering_setting_is_in_some_identity(lapa: Path, tmp_path: Path) 
         "trainer.sync_batchnorm",
         "datamodule.merging",
         "pretrain.temperature",
+        "finetune.background",
     }
     assert held == {name for name, key in KEYS.items() if not isinstance(key.enters, str)} - idle
 

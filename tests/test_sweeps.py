@@ -14,7 +14,14 @@ from engine.stages import plan
 from engine.training import train
 from tests.conftest import ROOT, TINY, settings_of, start_training
 
-SHORT = (*TINY, "datamodule.image_size=64", "pretrain.epochs=1", "finetune.epochs=1", "callbacks.panels=null")
+SHORT = (
+    *TINY,
+    "datamodule.image_size=64",
+    "pretrain.epochs=1",
+    "finetune.epochs=1",
+    "callbacks.panels=null",
+    "callbacks.activations=null",
+)
 COMPONENTS = [name for name in group_options("ablation") if name != "encoder_imagenet"]  # which wants the network
 
 

@@ -101,10 +101,19 @@ def test_both_stages_leave_a_whole_run_folder(finished: list[Run]) -> None:
     assert pretrain.folder.status["metrics"].keys() == {"val/loss", "val/psnr"}
     metrics = finetune.folder.status["metrics"]
     assert {"test/miou", "test/mean_f1", "test/pixel_accuracy", "test/iou/hair", "val/miou"} <= metrics.keys()
+    assert {"test/miou_small", "test/f1_small", "test/count/hair"} <= metrics.keys()
+    counts = {name.rpartition("/")[2]: value for name, value in metrics.items() if name.startswith("test/count/")}
+    assert sum(counts.values()) == 4 * 64 * 64, "all pixels of the four test faces at their own size"
+    with finetune.folder.confusion.open(newline="") as file:
+        assert {row[0]: sum(map(int, row[1:])) for row in list(csv.reader(file))[1:]} == counts
+    assert (finetune.folder.panels / "test" / "confusion.png").is_file()
     assert 0 < metrics["test/miou"] < metrics["test/pixel_accuracy"] < 1
     assert rows(finetune)[1]["val/miou"] != ""
     assert rows(finetune)[0]["val/miou"] == ""
     assert len(list((finetune.folder.panels / "test").glob("*.prediction.png"))) == 4
+    assert len(list((finetune.folder.panels / "activations").glob("*.png"))) == 8
+    assert not list((pretrain.folder.panels / "activations").glob("*.classes.png")), "nothing to parse with yet"
+    assert len(list((pretrain.folder.panels / "activations").glob("*.png"))) == 4
     assert len(list((pretrain.folder.panels / "val").glob("*.reconstruction.png"))) == 4
 
 
@@ -340,6 +349,7 @@ def test_damaged_files_are_named(finished: list[Run], lapa: Path, tmp_path: Path
     [
         (("model.encoder=resnet99",), "Did you mean resnet"),
         (("model.encoder=mit_b0",), "does not fit"),
+        (("callbacks.activations.classes=[hiar]",), "lapa has no class hiar.*\n.*Did you mean hair"),
         (("trainer.accelerator=mps",), "trainer: "),
         (("output_dir=/proc/nowhere",), "output_dir=/proc/nowhere"),
     ],

@@ -1,0 +1,153 @@
+"""What the trunk answers to, and where the parser sees each class (Figure 14)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from conf.schema import nearest
+from datamodules.labels import SMALL_AND_LARGE
+from datamodules.transforms import denormalize
+from engine.errors import ConfigError
+from engine.files import whole
+from lightning_modules.parsing import FaceParsing
+from lightning_modules.pretraining import MaskedPretraining
+
+LEAST = 128
+"""Side in pixels below which a map is shown in whole multiples of its size."""
+CAPTION, GAP = 18, 4
+
+
+class Activations(Callback):
+    """The trunk's channels at full resolution, and the probability of chosen classes, of a few faces.
+
+    ``panels/activations/<face>.png`` is the picture beside a grid of all channels, at the end of pre-training for the
+    first faces of the validation set and at the end of fine-tuning for those of the test set; the former are seen
+    unmasked, so that both answer to whole pictures. ``<face>.classes.png`` is the picture beside the softmax
+    probability of each chosen class, for a parser only.
+
+    Args:
+        count: number of faces.
+        classes: class names; None chooses the small ones of each data set and a few large ones.
+    """
+
+    def __init__(self, count: int = 4, classes: Sequence[str] | None = None) -> None:
+        self.count = count
+        self.classes = classes
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """See to the names before anything is trained.
+
+        Raises:
+            ConfigError: if a class does not exist.
+        """
+        labels = trainer.datamodule.layout.labels  # type: ignore[attr-defined]
+        for name in self.classes or ():
+            if name not in labels.classes:
+                near = nearest(name, labels.classes)
+                raise ConfigError(
+                    f"callbacks.activations.classes: {labels.name} has no class {name}.\n"
+                    f"Expected: some of {', '.join(labels.classes)}." + (f" Did you mean {near}?" if near else "")
+                )
+
+    @torch.no_grad()
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        at_end = trainer.current_epoch + 1 == trainer.max_epochs
+        if batch_idx == 0 and at_end and trainer.is_global_zero and isinstance(pl_module, MaskedPretraining):
+            self._save(trainer, pl_module, batch)
+
+    @torch.no_grad()
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if batch_idx == 0 and trainer.is_global_zero:
+            self._save(trainer, pl_module, batch)
+
+    def _save(self, trainer: Trainer, module: LightningModule, batch: dict[str, Any]) -> None:
+        folder = Path(trainer.default_root_dir) / "panels" / "activations"
+        assert isinstance(module, FaceParsing | MaskedPretraining)  # noqa: S101
+        for index, face in enumerate(batch["id"][: self.count]):
+            image = batch["image"][index : index + 1]
+            channels = module.model.trunk(image)  # [1, n, H, W]
+            picture = denormalize(image[0].float().cpu().numpy())
+            _write(channel_maps(picture, channels[0].float().cpu().numpy()), folder / f"{face}.png")
+            if isinstance(module, FaceParsing):
+                probability = module.model.head(channels)[0].float().softmax(dim=0).cpu().numpy()  # [C, H, W]
+                names = module.scores.classes
+                chosen = self.classes or SMALL_AND_LARGE[trainer.datamodule.layout.name]  # type: ignore[attr-defined]
+                maps = {name: probability[names.index(name)] for name in chosen}
+                _write(class_maps(picture, maps), folder / f"{face}.classes.png")
+
+
+def channel_maps(picture: np.ndarray, channels: np.ndarray) -> Image.Image:
+    """A picture (H, W, 3) uint8 beside its channels (n, H, W), each from its least value, dark, to its greatest."""
+    tiles = []
+    for number, channel in enumerate(channels):
+        low, high = float(channel.min()), float(channel.max())
+        scaled = (channel - low) / (high - low) if high > low else np.zeros_like(channel)
+        tiles.append((f"{number}: {low:.2g} to {high:.2g}", _coloured(scaled)))
+    return _beside(picture, tiles)
+
+
+def class_maps(picture: np.ndarray, probabilities: dict[str, np.ndarray]) -> Image.Image:
+    """A picture (H, W, 3) uint8 beside the probability (H, W) of each class by its name, dark at 0 and bright at 1.
+
+    The number in a caption is the greatest of the map: a class of which the parser saw nothing stands out by it.
+    """
+    tiles = [
+        (f"{name.replace('_', ' ')}: {probability.max():.2f}", _coloured(probability))
+        for name, probability in probabilities.items()
+    ]
+    return _beside(picture, tiles)
+
+
+def _coloured(share: np.ndarray) -> np.ndarray:
+    """Values 0..1 (H, W) -> RGB (H, W, 3) uint8, as bright as they are large."""
+    return matplotlib.colormaps["inferno"](share, bytes=True)[..., :3]
+
+
+def _beside(picture: np.ndarray, tiles: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
+    """The picture left of a grid, as square as it can be, of captioned tiles."""
+    times = math.ceil(LEAST / picture.shape[1])
+    height, width = (times * side for side in picture.shape[:2])
+    columns = math.ceil(math.sqrt(len(tiles)))
+    rows = math.ceil(len(tiles) / columns)
+    cell = (width + GAP, height + CAPTION + GAP)
+    sheet = Image.new("RGB", ((columns + 1) * cell[0], rows * cell[1]), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=12)
+    places = [(0, 0), *((1 + index % columns, index // columns) for index in range(len(tiles)))]
+    for (column, row), (caption, pixels) in zip(places, [("picture", picture), *tiles], strict=True):
+        left, top = column * cell[0], row * cell[1]
+        draw.text((left + 2, top + 2), caption, fill="black", font=font)
+        # Whole multiples without smoothing: what is seen is what the network answered at each pixel.
+        tile = Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST)
+        sheet.paste(tile, (left, top + CAPTION))
+    return sheet
+
+
+def _write(sheet: Image.Image, path: Path) -> None:
+    with whole(path) as file:
+        sheet.save(file, format="PNG")

@@ -1,0 +1,71 @@
+"""What a parser takes for what: the confusion matrix of the test, as a table and as a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from engine.files import whole, write_whole
+from lightning_modules.parsing import FaceParsing
+
+SHOWN = 0.005
+"""Shares below it are left blank in the picture: they would be printed as 0."""
+
+
+class Confusion(Callback):
+    """Writes ``confusion.csv`` (pixels, a row for each true class) and its picture in ``panels/test`` after a test."""
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, FaceParsing)  # noqa: S101
+        scores, folder = pl_module.scores, Path(trainer.default_root_dir)
+        if not trainer.is_global_zero or scores.counted is None:
+            return
+        matrix = scores.counted.numpy()
+        write_confusion(folder / "confusion.csv", scores.classes, matrix)
+        with whole(folder / "panels" / "test" / "confusion.png") as file:
+            confusion_figure(scores.classes, matrix).savefig(file, format="png")
+
+
+def write_confusion(path: Path, classes: Sequence[str], matrix: np.ndarray) -> None:
+    """Pixels (C, C) by true class (rows) and predicted class (columns) as CSV with the classes' names."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["truth", *classes])
+    writer.writerows([name, *row] for name, row in zip(classes, matrix.tolist(), strict=True))
+    write_whole(path, text.getvalue())
+
+
+def confusion_figure(classes: Sequence[str], matrix: np.ndarray) -> Figure:
+    """The matrix (C, C) in per cent of each true class's pixels; a class that does not occur is an empty row."""
+    truth = matrix.sum(axis=1, keepdims=True)
+    shares = matrix / np.maximum(truth, 1)
+    size = len(classes)
+    figure = Figure(figsize=(3 + 0.45 * size, 2 + 0.45 * size), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    picture = axes.imshow(np.where(truth > 0, shares, np.nan), cmap="Blues", vmin=0, vmax=1)
+    names = [name.replace("_", " ") for name in classes]
+    axes.set_xticks(range(size), names, rotation=90)
+    axes.set_yticks(range(size), [f"{name}  {_rounded(n)}" for name, n in zip(names, truth[:, 0], strict=True)])
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true class and its pixels")
+    axes.set_title("Of each true class's pixels, the share (%) taken for each class")
+    for row, column in zip(*np.nonzero(shares >= SHOWN), strict=True):
+        share = shares[row, column]
+        colour = "white" if share > 0.5 else "black"
+        axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=9, color=colour)
+    figure.colorbar(picture, ax=axes, shrink=0.7, format=lambda share, _: f"{100 * share:.0f} %")
+    return figure
+
+
+def _rounded(pixels: int) -> str:
+    """A number of pixels in few letters: 1234567 -> 1.2M."""
+    for unit, name in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if pixels >= unit:
+            return f"{pixels / unit:.1f}{name}"
+    return str(pixels)

@@ -1,0 +1,238 @@
+"""An evaluation, from its configuration to its result: a trained parser scored on a data set, once.
+
+Nothing heavy is imported until something has to be scored, or a checkpoint lies outside any run folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from conf.schema import IN_PARTS, check_evaluation, nearest
+from datamodules.digests import DigestCache
+from datamodules.labels import LAPA
+from datamodules.layouts import SPLITS, Layout, open_layout
+from engine.errors import ConfigError, DataError, RunError
+from engine.processes import is_sweep
+from engine.runs import EVALUATE, RunFolder
+from engine.stages import FINETUNE, data_digest, digest_cache, identity_digest
+from reports.screen import results_table
+
+VERSION = 1
+"""Raised by hand when a change of the code changes the results of evaluations."""
+
+ROOTS = {"lapa": "data/LaPa", "celebamask_hq": "data/CelebAMask-HQ"}
+"""Where each data set lies unless it is said."""
+
+_forced: set[Path] = set()  # scored anew by this sweep
+
+console = Console(highlight=False)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained parser on disk.
+
+    Args:
+        best: its checkpoint.
+        name: what it is called in messages.
+        id: its run's id.
+        settings: those that entered its run's id; {} for a checkpoint that was moved and does not hold them.
+        status: its run's status; {} for one that was moved.
+    """
+
+    best: Path
+    name: str
+    id: str
+    dataset: str
+    settings: Mapping[str, Any]
+    status: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is scored on what, and where the result lies.
+
+    Args:
+        settings: canonical settings, with the parser's own where they were null.
+        identity: all that enters the id.
+        folder: the run folder.
+        layout: reader of the data.
+        trained: the parser.
+    """
+
+    settings: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    folder: RunFolder
+    layout: Layout
+    trained: Trained
+
+    @property
+    def as_lapa(self) -> bool:
+        """Whether answer and truth are brought to LaPa's classes: what both have, if one is of another data set."""
+        return self.trained.dataset != self.layout.name
+
+    @property
+    def classes(self) -> str:
+        """The data set whose classes are scored."""
+        return LAPA.name if self.as_lapa else self.layout.name
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits whose faces are scored."""
+        return splits(self.settings["split"])
+
+
+def evaluate(config: DictConfig) -> None:
+    """Score a checkpoint unless that is done, and show the result.
+
+    Raises:
+        ConfigError: if a setting cannot be.
+        DataError: if data or the checkpoint is missing or broken.
+    """
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)  # noqa: S101 (for the type checker: a composed configuration is a mapping)
+    composed = {str(name): value for name, value in plain.items()}
+    evaluation = plan_evaluation(check_evaluation(composed))
+    folder = evaluation.folder
+    with folder.lock():  # of two commands at once, the second one finds it done
+        forced = evaluation.settings["force"] and not (is_sweep() and folder.path in _forced)
+        if folder.done and not forced:
+            console.print(f"Done already: [bold]{folder.name}[/] (force=true scores it again)")
+        else:
+            if forced:
+                _forced.add(folder.path)
+                folder.set_aside()
+            classes = "in LaPa's classes" if evaluation.as_lapa else "in all classes"
+            console.print(f"Scoring {evaluation.trained.name} as [bold]{folder.name}[/], {classes}")
+            from engine.scoring import score  # torch and Lightning, seconds
+
+            score(evaluation, composed)
+    console.print(results_table([folder.path]))
+
+
+def splits(choice: str) -> tuple[str, ...]:
+    """The splits that ``split=...`` stands for."""
+    return SPLITS if choice == "all" else (choice,)
+
+
+def plan_evaluation(settings: Mapping[str, Any]) -> Evaluation:
+    """An evaluation with its id and folder; nothing is scored yet.
+
+    Raises:
+        ConfigError: if the checkpoint does not exist, or is of no parser.
+        DataError: if the data is not where the settings say.
+    """
+    output_dir = Path(settings["output_dir"])
+    trained = find(settings["checkpoint"], output_dir)
+    filled = {**settings, **_own(settings, trained)}
+    layout = open_layout(settings["dataset"], settings["root"] or ROOTS[settings["dataset"]])
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        with DigestCache(digest_cache(output_dir)) as digests:
+            data = data_digest(layout, splits(settings["split"]), True, digests)
+            weights = digests.of_file(trained.best)
+    except DataError as fault:
+        raise DataError(str(fault).replace("datamodule.root=", "root=")) from fault  # as this door calls it
+    except OSError as fault:
+        raise ConfigError(f"output_dir={output_dir} cannot be written to: {fault.strerror}.") from fault
+    entering = ("dataset", "merging", "split", "score_at", "background", "image_size", "trainer.precision")
+    identity = {
+        "stage": EVALUATE,
+        "version": VERSION,
+        "data": data,
+        "weights": weights,
+        "upstream": trained.id,
+        "settings": {name: filled[name] for name in entering},
+    }
+    folder = RunFolder(output_dir, EVALUATE, identity_digest(identity))
+    return Evaluation(filled, identity, folder, layout, trained)
+
+
+def require_same(evaluation: Evaluation) -> None:
+    """See that data and weights still are what the identity says, now that they were read.
+
+    Raises:
+        RunError: if they are not.
+    """
+    with DigestCache(digest_cache(evaluation.folder.output_dir)) as digests:
+        data = data_digest(evaluation.layout, evaluation.splits, True, digests)
+        weights = digests.of_file(evaluation.trained.best)
+    if (data, weights) != (evaluation.identity["data"], evaluation.identity["weights"]):
+        raise RunError(
+            f"{evaluation.trained.best} or files in {evaluation.layout.root} changed while they were scored.\n"
+            f"Run again."
+        )
+
+
+def find(checkpoint: str, output_dir: Path) -> Trained:
+    """The parser that ``checkpoint=...`` names: a run's name, a run folder, or a checkpoint file.
+
+    Raises:
+        ConfigError: if there is none, it is not done, or it is of another stage.
+        DataError: if it cannot be read.
+    """
+    path = Path(checkpoint)
+    if not path.exists() and len(path.parts) == 1:
+        path = output_dir / "runs" / path
+    best = path if path.is_file() else path / "checkpoints" / "best.ckpt"
+    place = best.parent.parent
+    folder = RunFolder.at(place.resolve()) if best.parent.name == "checkpoints" else None
+    status = {} if folder is None else folder.status
+    _require_parser(checkpoint, path, status.get("stage", FINETUNE.name))
+    if not best.is_file() or (path != best and status.get("state") != "done"):
+        state = f"is {folder.state}" if folder is not None and status else "is no run that was trained"
+        runs = [run.name for run in (output_dir / "runs").glob(f"{FINETUNE.name}-*")]
+        near = nearest(path.name, runs)
+        raise ConfigError(
+            f"checkpoint={checkpoint}: {path} {state if path.exists() else 'does not exist'}.\n"
+            f"Expected: a fine-tuning that is done, by its name, as finetune-0123456789ab, or its folder; or the path "
+            f"of a best.ckpt." + (f"\nDid you mean {near}?" if near else "")
+        )
+    if status:
+        settings = status.get("identity", {}).get("settings", {})
+        return Trained(best, place.name, str(status.get("id")), str(status.get("dataset")), settings, status)
+    from engine.checkpoints import load  # torch: only for a file without a run folder around it
+
+    content = load(best)
+    _require_parser(checkpoint, path, content.get("stage", "something else"))
+    name = f"{FINETUNE.name}-{content['id']}"
+    return Trained(best, name, content["id"], content["dataset"], content.get("settings", {}), {})
+
+
+def _require_parser(checkpoint: str, path: Path, stage: str) -> None:
+    if stage != FINETUNE.name:
+        raise ConfigError(
+            f"checkpoint={checkpoint}: {path} is of stage {stage}, which parses nothing.\n"
+            f"Expected: a fine-tuning, as finetune-0123456789ab; of a pre-training, the one that starts from it."
+        )
+
+
+def _own(settings: Mapping[str, Any], trained: Trained) -> dict[str, Any]:
+    """Settings that are null, as the parser's own run had them.
+
+    Raises:
+        ConfigError: if one must be known and is not.
+    """
+    names = {
+        "score_at": ("finetune.score_at", "label"),
+        "background": ("finetune.background", "literature"),
+        "image_size": ("datamodule.image_size", None),
+        "trainer.precision": ("trainer.precision", "32-true"),
+    }
+    if settings["dataset"] in IN_PARTS:
+        names["merging"] = ("datamodule.merging", "official")
+    own = {}
+    for name, (its, otherwise) in names.items():
+        value = settings[name] if settings[name] is not None else trained.settings.get(its, otherwise)
+        if value is None:
+            raise ConfigError(
+                f"{trained.best} does not say what {name} it was trained with.\nExpected: {name}=480, or what it was."
+            )
+        own[name] = value
+    return own

@@ -1,0 +1,194 @@
+"""Score one evaluation: a trained parser, its data in the classes that both have, and the status beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import OmegaConf
+from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from callbacks.confusion import Confusion
+from callbacks.panels import Panels
+from callbacks.progress import EpochProgressBar
+from callbacks.quiet import Quiet, silence
+from callbacks.throughput import peak_memory_mb
+from datamodules.faces import DATAMODULES, FaceDataModule
+from datamodules.labels import CELEBAMASK_HQ, LAPA, lapa_table
+from datamodules.merging import Merging
+from datamodules.transforms import Augmentation
+from engine.checkpoints import load
+from engine.circumstances import circumstances
+from engine.errors import ConfigError, DataError, UserError, causes, explained
+from engine.evaluation import Evaluation, require_same
+from engine.files import write_whole
+from engine.runs import EVALUATE
+from engine.stages import digest_cache
+from lightning_modules.metrics import SegmentationScores
+from lightning_modules.parsing import FaceParsing
+from models.merged_classes import MergedClasses
+
+COPIED = (
+    "experiment",
+    "method",
+    "ablation",
+    "masking",
+    "loss",
+    "recipe",
+    "scale",
+    "label_fraction",
+    "labelled",
+    "subset",
+)
+"""What a status says of the run that trained the parser."""
+
+
+def score(evaluation: Evaluation, config: dict[str, Any]) -> None:
+    """Score a parser and leave the status done; the folder's lock is held by the caller.
+
+    Args:
+        evaluation: what to score.
+        config: the composed configuration, kept as ``config.yaml``.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C and SIGTERM; the status says interrupted.
+        UserError: for broken data or settings, or what the machine cannot do. The status says failed, and why.
+    """
+    folder = evaluation.folder
+    hears_interrupts = signal.getsignal(signal.SIGINT)
+    silence()
+    try:
+        folder.tidy()
+        write_whole(folder.config, OmegaConf.to_yaml(config))
+        folder.write_status(**_description(evaluation), state="running", error=None)
+        result = _score(evaluation)
+        require_same(evaluation)
+        folder.write_status(**result, state="done")
+    except BaseException as fault:
+        # Lightning leaves by SystemExit on Ctrl-C.
+        interrupted = any(isinstance(cause, KeyboardInterrupt | SystemExit) for cause in causes(fault))
+        reason = KeyboardInterrupt() if interrupted else explained(fault)
+        error = str(reason) if isinstance(reason, UserError) else f"{type(reason).__name__}: {reason}"
+        with contextlib.suppress(OSError):  # a full disk shall not hide what filled it
+            folder.write_status(**({"state": "interrupted"} if interrupted else {"state": "failed", "error": error}))
+        if reason is fault:
+            raise
+        raise reason from (fault if isinstance(reason, Exception) else None)
+    finally:
+        if threading.current_thread() is threading.main_thread():  # Lightning is deaf to Ctrl-C once it has met one
+            signal.signal(signal.SIGINT, hears_interrupts)
+
+
+def scored_module(content: dict[str, Any], as_lapa: bool, background: str) -> FaceParsing:
+    """The parser of a checkpoint, answering in its own classes or in LaPa's.
+
+    Args:
+        content: what ``best.ckpt`` holds.
+        as_lapa: bring its answer to LaPa's classes, if it is of CelebAMask-HQ.
+        background: see :class:`lightning_modules.metrics.SegmentationScores`.
+    """
+    module = FaceParsing(**(content["hyper_parameters"] | {"background": background}))
+    module.load_state_dict(content["state_dict"])
+    if as_lapa and content["dataset"] == CELEBAMASK_HQ.name:
+        merged = lapa_table()[: len(CELEBAMASK_HQ)].tolist()
+        module.model = MergedClasses(module.model, merged)  # type: ignore[assignment]
+        module.scores = SegmentationScores(LAPA.classes, background=background)
+    return module
+
+
+def scored_faces(evaluation: Evaluation) -> FaceDataModule:
+    """The batches of an evaluation.
+
+    Raises:
+        BrokenFileError: if label maps are to be merged and a part cannot be.
+    """
+    settings, layout, output_dir = evaluation.settings, evaluation.layout, evaluation.folder.output_dir
+    order = settings["merging"]
+    merged = output_dir / "cache" / "merged"
+    return DATAMODULES[layout.name](
+        root=layout.root,
+        image_size=settings["image_size"],
+        batch_size=1,
+        seed=0,
+        augmentation=Augmentation(0, (1, 1), 0, 0),
+        eval_batch_size=settings["batch_size"],
+        full_labels=settings["score_at"] == "label",
+        workers=settings["workers"],
+        merging=None if order is None else Merging(order, layout.labels, merged, digest_cache(output_dir)),
+        tested=evaluation.splits,
+        as_lapa=evaluation.as_lapa and layout.name == CELEBAMASK_HQ.name,
+    )
+
+
+def _score(evaluation: Evaluation) -> dict[str, Any]:
+    """What the status says at the end."""
+    settings = evaluation.settings
+    pl.seed_everything(0, workers=True, verbose=False)
+    content = load(evaluation.trained.best)
+    try:
+        module = scored_module(content, evaluation.as_lapa, settings["background"])
+    except (KeyError, RuntimeError, TypeError) as fault:
+        raise DataError(f"The checkpoint {evaluation.trained.best} does not hold a parser of this project.") from fault
+    if evaluation.trained.settings.get("trainer.channels_last"):  # to round as its own test did
+        module = module.to(memory_format=torch.channels_last)
+    datamodule = scored_faces(evaluation)
+    faces = len(datamodule.labelled("test"))
+    shown = [Panels(settings["panels"])] if settings["panels"] else []
+    try:
+        trainer = pl.Trainer(
+            accelerator=settings["trainer.accelerator"],
+            precision=settings["trainer.precision"],
+            devices=1,
+            deterministic="warn",
+            logger=False,
+            callbacks=[Quiet(), *shown, Confusion(), EpochProgressBar()],
+            plugins=[LightningEnvironment()],
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            default_root_dir=evaluation.folder.path,
+        )
+    except MisconfigurationException as fault:
+        raise ConfigError(f"trainer: {fault}\nExpected: what this machine has; auto takes it as it is.") from fault
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign] # the door's are
+    started = time.perf_counter()
+    (scores,) = trainer.test(module, datamodule, verbose=False)
+    seconds = time.perf_counter() - started
+    return {
+        "metrics": {name: float(value) for name, value in scores.items()},
+        "parameters": sum(parameter.numel() for parameter in module.parameters()),
+        "faces": faces,
+        "seconds": round(seconds, 2),
+        "images_per_second": round(faces / seconds, 2),
+        "peak_memory_mb": round(peak_memory_mb(trainer.strategy.root_device), 1),
+    }
+
+
+def _description(evaluation: Evaluation) -> dict[str, Any]:
+    """What an evaluation is, in words and numbers that a report can group by."""
+    status = evaluation.trained.status
+    return {
+        "stage": EVALUATE,
+        "id": evaluation.folder.id,
+        "identity": dict(evaluation.identity),
+        "upstream": [evaluation.trained.id],
+        **{name: status.get(name) for name in COPIED},
+        "seed": status.get("seed"),
+        "checkpoint": str(evaluation.trained.best),
+        "trained_dataset": evaluation.trained.dataset,
+        "trained_origin": status.get("origin"),
+        "trained_merging": evaluation.trained.settings.get("datamodule.merging"),
+        "dataset": evaluation.layout.name,
+        "origin": evaluation.layout.origin,
+        "merging": evaluation.settings["merging"],
+        "split": evaluation.settings["split"],
+        "classes": evaluation.classes,
+        "data_digest": evaluation.identity["data"],
+        **circumstances(evaluation.settings["trainer.accelerator"]),
+        "metrics": {},
+    }

@@ -1,0 +1,21 @@
+"""Score a trained parser on any data set: python evaluate.py checkpoint=... dataset=lapa root=... (see --help)."""
+
+from __future__ import annotations
+
+import hydra
+from omegaconf import DictConfig
+
+from conf.schema import EVALUATION
+from engine.door import answers, enter
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
+@answers
+def main(config: DictConfig) -> None:
+    from engine.evaluation import evaluate
+
+    evaluate(config)
+
+
+if __name__ == "__main__":
+    enter(main, EVALUATION)

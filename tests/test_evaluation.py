@@ -1,0 +1,298 @@
+"""Scoring trained parsers: their own numbers again, another data set in the classes that both have, and mistakes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from PIL import Image
+from torch import Tensor, nn
+
+from conf.schema import CONF, check, check_evaluation
+from datamodules.labels import CELEBAMASK_HQ, LAPA, lapa_table
+from datamodules.layouts import SPLITS, open_layout
+from datamodules.merging import merge
+from engine.checkpoints import load
+from engine.errors import ConfigError, DataError
+from engine.evaluation import evaluate, plan_evaluation
+from engine.runs import RunFolder
+from engine.scoring import scored_faces, scored_module
+from engine.stages import Run, plan
+from engine.training import train
+from lightning_modules.parsing import FaceParsing
+from models.merged_classes import MergedClasses
+from tests.conftest import ROOT, TINY, settings_of
+
+FEW = ("finetune.epochs=1", "finetune.steps_per_epoch=1")
+
+
+def config_of(*words: str) -> dict[str, Any]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        plain = OmegaConf.to_container(compose("evaluate", overrides=["workers=0", "trainer.accelerator=cpu", *words]))
+    assert isinstance(plain, dict)
+    return {str(name): value for name, value in plain.items()}
+
+
+def scored(*words: str) -> RunFolder:
+    """Run an evaluation to its end; its folder."""
+    config = config_of(*words)
+    evaluate(OmegaConf.create(config))
+    return plan_evaluation(check_evaluation(config)).folder
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="module")
+def trained(output: Path, lapa: Path, celebamask: Path) -> dict[str, list[Run]]:
+    """The runs of a parser of each data set; LaPa's has a pre-training."""
+    runs = {}
+    for name, root, experiment, words in (
+        ("lapa", lapa, "mtl_lapa_10pct", ("pretrain.epochs=1", "pretrain.steps_per_epoch=1")),
+        ("celebamask_hq", celebamask, "baseline_celebamask_10pct", ("datamodule.merging=farl",)),
+    ):
+        where = (f"datamodule.root={root}", f"output_dir={output}")
+        config = settings_of(f"experiment={experiment}", *TINY, *FEW, *words, *where)
+        train(OmegaConf.create(config))
+        runs[name] = plan(check(config))
+    return runs
+
+
+@pytest.mark.parametrize("dataset", ["lapa", "celebamask_hq"])
+def test_a_run_on_its_own_test_split_gives_its_own_numbers(
+    dataset: str, trained: dict[str, list[Run]], output: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run = trained[dataset][-1]
+    words = (f"dataset={dataset}", f"root={run.layout.root}", f"output_dir={output}")
+    folder = scored(f"checkpoint={run.folder.name}", *words, "batch_size=3")
+    status = folder.status
+    its = {name: value for name, value in run.folder.status["metrics"].items() if name.startswith("test/")}
+    assert status["metrics"] == pytest.approx(its, abs=1e-6, nan_ok=True)
+    assert folder.confusion.read_bytes() == run.folder.confusion.read_bytes()
+    assert (status["state"], status["stage"], status["upstream"]) == ("done", "evaluate", [run.id])
+    assert (status["id"], folder.name) == (folder.id, f"evaluate-{folder.id}")
+    for key in ("experiment", "method", "label_fraction", "subset", "seed", "dataset", "origin", "merging"):
+        assert status[key] == run.folder.status[key]
+    assert (status["classes"], status["split"], status["faces"]) == (dataset, "test", 4)
+    assert {"data_digest", "device", "versions", "git_sha", "seconds", "peak_memory_mb"} <= status.keys()
+    assert OmegaConf.load(folder.config).dataset == dataset
+    assert len(list((folder.panels / "test").glob("*.prediction.png"))) == 2, "the first batch"
+    assert (folder.panels / "test" / "confusion.png").is_file()
+
+    capsys.readouterr()
+    written = (folder.path / "status.json").stat().st_mtime_ns
+    same = [run.folder.path, run.folder.best, shutil.copy(run.folder.best, output / "moved.ckpt")]
+    for checkpoint in same:
+        assert scored(f"checkpoint={checkpoint}", *words).path == folder.path
+    assert capsys.readouterr().out.count("Done already") == len(same)
+    assert (folder.path / "status.json").stat().st_mtime_ns == written
+    again = scored(f"checkpoint={run.folder.path}", *words, "force=true")
+    assert again.status["metrics"] == pytest.approx(status["metrics"], nan_ok=True)
+    assert (output / "replaced" / f"{folder.name}-1").is_dir()
+
+
+def test_what_is_scored_is_in_the_id(trained: dict[str, list[Run]], lapa: Path, celebamask: Path, output: Path) -> None:
+    checkpoint = f"checkpoint={trained['lapa'][-1].folder.path}"
+
+    def identity(*words: str) -> str:
+        config = config_of(checkpoint, f"output_dir={output}", *words)
+        return plan_evaluation(check_evaluation(config)).folder.id
+
+    on_lapa, on_celebamask = (("dataset=lapa", f"root={lapa}"), ("dataset=celebamask_hq", f"root={celebamask}"))
+    changes = ((), ("split=val",), ("split=all",), ("score_at=input",), ("background=out",), ("image_size=64",))
+    ids = [identity(*on_lapa, *change) for change in (*changes, ("trainer.precision=bf16-mixed",))]
+    ids += [identity(*on_celebamask, *change) for change in ((), ("merging=farl",))]
+    assert len(set(ids)) == len(ids)
+    for change in ("batch_size=1", "workers=1", "panels=1", "trainer.accelerator=auto", "score_at=label"):
+        assert identity(*on_lapa, change) == ids[0]
+    assert identity(*on_celebamask, "merging=official") == identity(*on_celebamask)
+
+
+@pytest.mark.parametrize(("source", "target"), [("lapa", "celebamask_hq"), ("celebamask_hq", "lapa")])
+def test_another_data_set_is_scored_in_lapas_classes(
+    source: str, target: str, trained: dict[str, list[Run]], output: Path
+) -> None:
+    root = trained[target][-1].layout.root
+    words = (f"dataset={target}", f"root={root}", f"output_dir={output}", "split=all")
+    folder = scored(f"checkpoint={trained[source][-1].folder.name}", *words)
+    status = folder.status
+    assert (status["trained_dataset"], status["dataset"], status["classes"]) == (source, target, "lapa")
+    assert status["faces"] == 40
+    assert status["merging"] == (None if target == "lapa" else "official")
+    with folder.confusion.open(newline="") as file:
+        assert tuple(next(csv.reader(file))[1:]) == LAPA.classes
+
+
+class Perfect(nn.Module):
+    """Answers with given label maps (h, w), one after the other, whatever it sees."""
+
+    def __init__(self, labels: list[Tensor], classes: int) -> None:
+        super().__init__()
+        self.labels = iter(labels)
+        self.classes = classes
+
+    def forward(self, image: Tensor) -> Tensor:
+        label = torch.stack([next(self.labels) for _ in image])
+        return 20 * nn.functional.one_hot(label.long(), self.classes).permute(0, 3, 1, 2).float()
+
+
+def test_a_perfect_parser_is_perfect_through_the_mapping(
+    lapa: Path, celebamask: Path, trained: dict[str, list[Run]], output: Path
+) -> None:
+    """CelebAMask-HQ's labels as the answer, against those labels and against LaPa's of the same drawn faces."""
+    layout = open_layout("celebamask_hq", celebamask)
+    drawn = {
+        int(face.id): torch.from_numpy(merge(face, "official", CELEBAMASK_HQ))
+        for split in SPLITS
+        for face in layout.samples(split)
+    }
+    tested = [drawn[int(face.id)] for face in layout.samples("test")]
+    table = lapa_table()[: len(CELEBAMASK_HQ)]
+    swapped = np.where(table < 6, np.array([0, 1, 3, 2, 5, 4])[table.clip(max=5)], table)
+
+    def score(source: str, target: str, root: Path, labels: list[Tensor], table: np.ndarray) -> dict[str, float]:
+        words = (f"checkpoint={trained[source][-1].folder.path}", f"dataset={target}", f"root={root}")
+        split = "split=all" if len(labels) > 4 else "split=test"
+        config = config_of(*words, f"output_dir={output}", "image_size=64", split)
+        evaluation = plan_evaluation(check_evaluation(config))
+        assert evaluation.as_lapa
+        module = scored_module(load(trained[source][-1].folder.best), as_lapa=True, background="literature")
+        module.model = MergedClasses(Perfect(labels, len(CELEBAMASK_HQ)), table.tolist())  # type: ignore[assignment]
+        for batch in scored_faces(evaluation).test_dataloader():
+            module.test_step(batch, 0)
+        return {name: value.item() for name, value in module.scores.compute().items()}
+
+    own = score("lapa", "celebamask_hq", celebamask, tested, table)
+    assert own["miou"] == own["mean_f1"] == own["pixel_accuracy"] == own["iou/left_eye"] == 1
+    twins = [drawn[number] for number in sorted(drawn)]
+    right = score("celebamask_hq", "lapa", lapa, twins, table)
+    assert right["pixel_accuracy"] > 0.97, "parts drawn apart differ from a label map along their borders"
+    for answer, truth in ((right, 0.5), (score("celebamask_hq", "lapa", lapa, twins, swapped), 0.0)):
+        for name in ("left_eye", "right_eye", "left_eyebrow", "right_eyebrow"):
+            assert answer[f"iou/{name}"] > truth if truth else answer[f"iou/{name}"] < 0.05
+    wrong = score("lapa", "celebamask_hq", celebamask, tested, swapped)
+    assert wrong["iou/left_eye"] == wrong["iou/right_eyebrow"] == 0
+    assert wrong["iou/hair"] == 1
+
+
+@pytest.mark.parametrize("as_lapa", [False, True])
+def test_merging_classes_adds_their_probabilities(as_lapa: bool) -> None:
+    logits = torch.randn(2, len(CELEBAMASK_HQ), 4, 4, generator=torch.Generator().manual_seed(0))
+    merged = lapa_table()[: len(CELEBAMASK_HQ)].tolist() if as_lapa else list(range(len(CELEBAMASK_HQ)))
+    answer = MergedClasses(nn.Identity(), merged)(logits).softmax(dim=1)
+    expected = torch.zeros_like(answer)
+    for part, whole in enumerate(merged):
+        expected[:, whole] += logits.softmax(dim=1)[:, part]
+    assert torch.allclose(answer, expected, atol=1e-6)
+    with pytest.raises(ValueError, match="into class 1"):
+        MergedClasses(nn.Identity(), [0, 2])
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "message"),
+    [
+        (
+            ("checkpoint=finetune-000000000000", "dataset=lapa"),
+            ConfigError,
+            "does not exist.*\n.*Expected: a fine-tuning",
+        ),
+        (("checkpoint={typo}", "dataset=lapa"), ConfigError, "Did you mean {finetune}"),
+        (("checkpoint=/nowhere/best.ckpt", "dataset=lapa"), ConfigError, "does not exist"),
+        (("checkpoint={pretrain}", "dataset=lapa"), ConfigError, "is of stage pretrain, which parses nothing"),
+        (("checkpoint={moved}", "dataset=lapa"), ConfigError, "is of stage pretrain, which parses nothing"),
+        (("checkpoint={rubbish}", "dataset=lapa"), DataError, "cannot be read"),
+        (("checkpoint={finetune}", "dataset=lappa"), ConfigError, "dataset=lappa cannot be.*\n.*Did you mean lapa"),
+        (("checkpoint={finetune}", "dataset=lapa", "root=/nowhere"), DataError, " root=/path/to/LaPa"),
+        (("checkpoint={finetune}", "dataset=lapa", "merging=farl"), ConfigError, "merging=farl cannot be"),
+        (("checkpoint={finetune}", "dataset=lapa", "split=train"), ConfigError, "one of test, val, all"),
+        (("checkpoint={finetune}",), ConfigError, "The setting dataset is missing"),
+        (("dataset=lapa",), ConfigError, "The setting checkpoint is missing"),
+    ],
+)
+def test_mistakes_are_said(
+    words: tuple[str, ...], error: type[Exception], message: str, trained: dict[str, list[Run]], output: Path
+) -> None:
+    pretrain, finetune = (run.folder for run in trained["lapa"])
+    (output / "rubbish.ckpt").write_bytes(b"rubbish")
+    names = {"pretrain": pretrain.name, "finetune": finetune.name, "typo": finetune.name[:-1]}
+    names |= {"moved": str(shutil.copy(pretrain.best, output / "pre.ckpt")), "rubbish": str(output / "rubbish.ckpt")}
+    before = sorted((output / "runs").iterdir())
+    with pytest.raises(error, match=message.format(**names)):
+        scored(*(word.format(**names) for word in words), f"output_dir={output}")
+    assert sorted((output / "runs").iterdir()) == before
+
+
+def test_a_checkpoint_that_does_not_say_its_size_asks_for_it(
+    trained: dict[str, list[Run]], lapa: Path, output: Path
+) -> None:
+    content = torch.load(trained["lapa"][-1].folder.best, weights_only=True)
+    del content["settings"]
+    torch.save(content, output / "old.ckpt")
+    words = (f"checkpoint={output / 'old.ckpt'}", "dataset=lapa", f"root={lapa}", f"output_dir={output}")
+    with pytest.raises(ConfigError, match="image_size=480"):
+        scored(*words)
+    assert scored(*words, "image_size=32").status["faces"] == 4
+
+
+def test_a_failure_is_in_the_status(
+    trained: dict[str, list[Run]], lapa: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (f"checkpoint={trained['lapa'][-1].folder.name}", "dataset=lapa", f"root={lapa}", f"output_dir={output}")
+    config = config_of(*words, "split=val")
+    folder = plan_evaluation(check_evaluation(config)).folder
+    for fault, state in ((RuntimeError("boom"), "failed"), (KeyboardInterrupt(), "interrupted")):
+
+        def broken(*_: Any, fault: BaseException = fault) -> None:
+            raise fault
+
+        with monkeypatch.context() as patch:
+            patch.setattr(FaceParsing, "test_step", broken)
+            with pytest.raises(type(fault)):
+                evaluate(OmegaConf.create(config))
+        assert folder.state == state
+    evaluate(OmegaConf.create(config))
+    assert folder.state == "done"
+    assert folder.status["error"] is None
+
+
+def test_the_memory_of_scoring_does_not_grow_with_the_pictures(
+    trained: dict[str, list[Run]], lapa: Path, tmp_path: Path
+) -> None:
+    peaks = {}
+    for count in (70, 700):
+        for kind, suffix in (("images", "jpg"), ("labels", "png")):
+            folder = tmp_path / str(count) / "test" / kind
+            folder.mkdir(parents=True)
+            first = folder / f"face_000.{suffix}"
+            with Image.open(next((lapa / "test" / kind).iterdir())) as file:  # large: kept label maps would be seen
+                file.resize((320, 320), Image.Resampling.NEAREST).save(first)
+            for index in range(1, count):
+                os.link(first, folder / f"face_{index:03}.{suffix}")
+        words = [f"checkpoint={trained['lapa'][-1].folder.path}", "dataset=lapa", f"root={tmp_path / str(count)}"]
+        words += ["workers=0", "trainer.accelerator=cpu", f"output_dir={tmp_path / 'out'}"]
+        answer = subprocess.run(
+            [sys.executable, str(ROOT / "evaluate.py"), *words],
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert answer.returncode == 0, answer.stderr
+        for path in (tmp_path / "out" / "runs").glob("*/status.json"):
+            status = json.loads(path.read_text())
+            peaks[status["faces"]] = status["peak_memory_mb"]
+    print(peaks)
+    assert peaks[700] < 1.05 * peaks[70], peaks
