@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +23,8 @@ SCORES = {
     "mean acc.": "test/mean_accuracy",
 }
 SMALL = {"small mIoU": "test/miou_small", "small F1": "test/f1_small"}
+PAGE_ONLY = ("method", "parser", "classes", "variant", "pixel acc.", "mean acc.", "small F1")
+"""Columns of evaluations that a screen has no room for."""
 Kind = Literal["run", "method", "setting", "score", "bar"]
 
 
@@ -58,13 +60,19 @@ class Table:
     runs: tuple[Run, ...]
     note: str = ""
 
-    def rich(self) -> rich.table.Table:
-        """The table for a screen: settings that all rows share move from their columns to the caption."""
+    def rich(self, without: Collection[str] = ()) -> rich.table.Table:
+        """The table for a screen: settings that all rows share move from their columns to the caption.
+
+        Args:
+            without: titles of columns that a screen has no room for.
+        """
         table = rich.table.Table(
             title=Text(self.title), box=SIMPLE_HEAD, padding=0, title_justify="left", caption_justify="left"
         )
         shown, shared = [], []
         for index, column in enumerate(self.columns):
+            if column.title in without:
+                continue
             values = {row[index] for row in self.rows}
             if column.kind == "setting" and len(self.rows) > 1 and len(values) == 1:
                 shared.append(f"{column.title}: {values.pop() or '—'}")
@@ -183,4 +191,4 @@ def print_results(runs: Iterable[Run], console: Console | None = None) -> None:
     table = results(runs)
     console.print(table.rich() if table.rows else Text("No fine-tuning run is done yet."))
     if (evaluations := across(runs)).rows:
-        console.print(evaluations.rich())
+        console.print(evaluations.rich(without=PAGE_ONLY))
