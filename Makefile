@@ -22,8 +22,8 @@ demo: setup ## draw faces, train MTL and its baseline on them, write outputs/rep
 	$(PYTHON) train.py experiment=baseline_lapa_1pct scale=demo datamodule.root=$(DRAWN)
 	$(PYTHON) report.py
 
-test: setup ## every test
-	$(PYTHON) -m pytest
+test: setup ## every test, in two processes of one thread each
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2 --dist loadfile
 
 lint: setup ## ruff and mypy over everything
 	$(PYTHON) -m ruff check .
