@@ -60,7 +60,7 @@ def enter(main: Callable[[], None], keys: Iterable[str] = KEYS) -> None:
         _leave(explanation or str(fault), 2)
     except KeyboardInterrupt:
         same = "The same command" + (" without force" if any(word.startswith("force=") for word in sys.argv) else "")
-        _leave(f"Interrupted. {same} goes on where it stopped." if is_leader() else "", 130)
+        _leave(f"Interrupted. {same} goes on with what is not finished." if is_leader() else "", 130)
     if _failures:
         _leave(str(_failures[0]), _failures[0].exit_code)
 

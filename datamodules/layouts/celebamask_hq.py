@@ -84,7 +84,8 @@ class CelebAMaskHQ(Layout):
             fault = DataError(
                 f"{len(without)} of {len(images)} faces have no part at all, the first is {first.name}.\n"
                 f"Expected: masks as {self._mask_folder(without[0] // FACES_PER_FOLDER) / f'{without[0]:05d}_skin.png'}"
-                f"\nAdd the masks, or move such pictures out of {first.parent}."
+                f"\nAdd the masks, or move such pictures out of {first.parent}. All of them are listed by\n"
+                f"  python prepare.py task=audit dataset={self.name} root={self.root}"
             )
             met("missing_label", [str(number) for number in without], fault)
         return [Sample(str(number), image, parts=parts.get(number)) for number, image in images.items()]

@@ -73,7 +73,8 @@ class LaPa(Layout):
                 f"{len(unlabelled)} of {len(images)} pictures in {folder / 'images'} have no label map, the first is "
                 f"{images[unlabelled[0]].name}.\n"
                 f"Expected: {folder / 'labels' / (unlabelled[0] + '.png')}\n"
-                f"Add the label maps, or move the unlabelled pictures out of this split."
+                f"Add the label maps, or move the unlabelled pictures out of this split. All of them are listed by\n"
+                f"  python prepare.py task=audit dataset={self.name} root={self.root}"
             )
             met("missing_label", unlabelled, fault)
         landmarks = files_by_stem(folder / "landmarks", (".txt",))
