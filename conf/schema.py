@@ -163,7 +163,7 @@ KEYS: dict[str, Key] = {
     ),
     "model.features": Key(*_integer(1), BOTH),
     **_optimization("pretrain"),
-    "pretrain.masking": Key(*_choice("central", "anywhere", "adaptive", "none"), FIRST),
+    "pretrain.masking": Key(*_choice("central", "random", "adaptive", "none"), FIRST),
     "pretrain.patches": Key(*_integer(1), FIRST, MASKED),
     "pretrain.patch_size": Key(*_pair(_integer(1)), FIRST, MASKED),
     "pretrain.fill": Key(*_choice("zero", "mean", "noise"), FIRST, MASKED),

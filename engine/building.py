@@ -43,7 +43,7 @@ def build_datamodule(run: Run) -> FaceDataModule:
         masking = Masking(
             count=run.setting("patches") * CANDIDATES.get(run.setting("masking"), 1),
             sides=patch_sides(size, run.setting("patch_size")),
-            region=(0, size) if run.setting("masking") == "anywhere" else central_box(size),
+            region=(0, size) if run.setting("masking") == "random" else central_box(size),
         )
     data = DATAMODULES[run.layout.name](
         root=run.layout.root,

@@ -35,7 +35,7 @@ def test_patches_lie_wholly_inside_the_box_and_reach_its_sides() -> None:
     assert (left + side).max() == 400
 
 
-def test_anywhere_reaches_the_pictures_edges() -> None:
+def test_random_masking_reaches_the_pictures_edges() -> None:
     masking = Masking(128, (32, 64), (0, 480))
     patches = np.concatenate([draw_patches(np.random.default_rng(seed), masking) for seed in range(60)])
     assert patches[:, :2].min() == 0

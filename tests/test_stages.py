@@ -69,7 +69,7 @@ CHANGES: dict[str, tuple[object, set[str]]] = {
     "pretrain.batch_size": (6, BOTH),
     "pretrain.epochs": (3, BOTH),
     "pretrain.steps_per_epoch": (None, BOTH),
-    "pretrain.masking": ("anywhere", BOTH),
+    "pretrain.masking": ("random", BOTH),
     "pretrain.patches": (64, BOTH),
     "pretrain.patch_size": ([16, 64], BOTH),
     "pretrain.fill": ("noise", BOTH),

@@ -393,7 +393,7 @@ def test_running_with_a_free_lock_means_interrupted(lapa: Path, tmp_path: Path) 
     "overrides",
     [
         ("finetune.transfer=encoder", "finetune.loss=ce", "finetune.score_at=input", "pretrain.loss=l1"),
-        ("recipe=paper", "pretrain.masking=anywhere", "pretrain.loss_over=image", "pretrain.fill=noise"),
+        ("recipe=paper", "pretrain.masking=random", "pretrain.loss_over=image", "pretrain.fill=noise"),
         (
             "trainer.precision=bf16-mixed",
             "trainer.channels_last=true",
