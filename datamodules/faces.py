@@ -166,7 +166,7 @@ class FaceDataModule(LightningDataModule):
         cache: keeps training and validation faces decoded; None decodes them each time, as it does test faces, which
             are met once. The samples are the same.
         merging: has each face's parts as one label map, where the data set keeps them apart.
-        tested: the splits whose faces are tested, together.
+        tested: the split whose faces are tested; ``all`` takes every face.
         as_lapa: have CelebAMask-HQ's label maps tested in LaPa's classes.
 
     Batches: see :class:`MaskedFaces` and :class:`LabelledFaces`. Each data set is a subclass that names its reader.
@@ -189,7 +189,7 @@ class FaceDataModule(LightningDataModule):
         workers: int | None = None,
         cache: Cache | None = None,
         merging: Callable[[Sequence[Sample]], list[Sample]] | None = None,
-        tested: Sequence[str] = ("test",),
+        tested: str = "test",
         as_lapa: bool = False,
     ) -> None:
         super().__init__()
@@ -219,8 +219,7 @@ class FaceDataModule(LightningDataModule):
             DataError: if files are absent or broken.
         """
         if split not in self._labelled:
-            splits = self.tested if split == "test" else (split,)
-            samples = [sample for name in splits for sample in self.layout.samples(name)]
+            samples = self.layout.samples(self.tested if split == "test" else split)
             if split == "train" and self.train_ids is not None:
                 chosen = set(self.train_ids)
                 samples = [sample for sample in samples if sample.id in chosen]

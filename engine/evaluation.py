@@ -16,7 +16,8 @@ from rich.console import Console
 from conf.schema import IN_PARTS, check_evaluation, nearest
 from datamodules.digests import DigestCache
 from datamodules.labels import LAPA
-from datamodules.layouts import SPLITS, Layout, open_layout
+from datamodules.layouts import Layout, open_layout
+from datamodules.layouts.layout import ALL
 from engine.errors import ConfigError, DataError, RunError
 from engine.processes import is_sweep
 from engine.runs import EVALUATE, RunFolder
@@ -82,11 +83,6 @@ class Evaluation:
         """The data set whose classes are scored."""
         return LAPA.name if self.as_lapa else self.layout.name
 
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """The splits whose faces are scored."""
-        return splits(self.settings["split"])
-
 
 def evaluate(config: DictConfig) -> None:
     """Score a checkpoint unless that is done, and show the result.
@@ -116,11 +112,6 @@ def evaluate(config: DictConfig) -> None:
     console.print(results_table([folder.path]))
 
 
-def splits(choice: str) -> tuple[str, ...]:
-    """The splits that ``split=...`` stands for."""
-    return SPLITS if choice == "all" else (choice,)
-
-
 def plan_evaluation(settings: Mapping[str, Any]) -> Evaluation:
     """An evaluation with its id and folder; nothing is scored yet.
 
@@ -135,10 +126,13 @@ def plan_evaluation(settings: Mapping[str, Any]) -> Evaluation:
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         with DigestCache(digest_cache(output_dir)) as digests:
-            data = data_digest(layout, splits(settings["split"]), True, digests)
+            data = data_digest(layout, [settings["split"]], True, digests)
             weights = digests.of_file(trained.best)
     except DataError as fault:
-        raise DataError(str(fault).replace("datamodule.root=", "root=")) from fault  # as this door calls it
+        said = str(fault).replace("datamodule.root=", "root=")  # as this door calls it
+        if settings["split"] != ALL and layout.root.is_dir():
+            said += f"\n  - or score every face there is, without lists of splits: split={ALL}"
+        raise DataError(said) from fault
     except OSError as fault:
         raise ConfigError(f"output_dir={output_dir} cannot be written to: {fault.strerror}.") from fault
     entering = ("dataset", "merging", "split", "score_at", "background", "image_size", "trainer.precision")
@@ -161,7 +155,7 @@ def require_same(evaluation: Evaluation) -> None:
         RunError: if they are not.
     """
     with DigestCache(digest_cache(evaluation.folder.output_dir)) as digests:
-        data = data_digest(evaluation.layout, evaluation.splits, True, digests)
+        data = data_digest(evaluation.layout, [evaluation.settings["split"]], True, digests)
         weights = digests.of_file(evaluation.trained.best)
     if (data, weights) != (evaluation.identity["data"], evaluation.identity["weights"]):
         raise RunError(

@@ -121,7 +121,7 @@ def scored_faces(evaluation: Evaluation) -> FaceDataModule:
         full_labels=settings["score_at"] == "label",
         workers=settings["workers"],
         merging=None if order is None else Merging(order, layout.labels, merged, digest_cache(output_dir)),
-        tested=evaluation.splits,
+        tested=evaluation.settings["split"],
         as_lapa=evaluation.as_lapa and layout.name == CELEBAMASK_HQ.name,
     )
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from conf.schema import CONF, check, check_evaluation
 from datamodules.labels import CELEBAMASK_HQ, LAPA, lapa_table
 from datamodules.layouts import SPLITS, open_layout
+from datamodules.layouts.celebamask_hq import MAPPING, PARTITIONS
 from datamodules.merging import merge
 from engine.checkpoints import load
 from engine.errors import ConfigError, DataError
@@ -186,6 +187,18 @@ def test_a_perfect_parser_is_perfect_through_the_mapping(
     wrong = score("lapa", "celebamask_hq", celebamask, tested, swapped)
     assert wrong["iou/left_eye"] == wrong["iou/right_eyebrow"] == 0
     assert wrong["iou/hair"] == 1
+
+
+def test_a_folder_without_lists_of_splits_is_scored_as_a_whole(
+    trained: dict[str, list[Run]], celebamask: Path, output: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(celebamask, tmp_path / "CelebAMask-HQ"))
+    for name in (MAPPING, PARTITIONS[0]):
+        (root / name).unlink()
+    words = (f"checkpoint={trained['lapa'][-1].folder.path}", "dataset=celebamask_hq", f"root={root}")
+    with pytest.raises(DataError, match=rf"{MAPPING} does not exist(.|\n)*split=all"):
+        scored(*words, f"output_dir={output}")
+    assert scored(*words, f"output_dir={output}", "split=all").status["faces"] == 40
 
 
 @pytest.mark.parametrize("as_lapa", [False, True])

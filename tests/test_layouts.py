@@ -31,6 +31,18 @@ def test_counts_pairs_and_origin(lapa: Path) -> None:
         assert sample.image.stem == sample.label.stem == sample.landmarks.stem == sample.id
 
 
+def test_all_faces_are_those_of_the_splits_that_are_there(copy: Path) -> None:
+    layout = open_layout("lapa", copy)
+    assert len(layout.samples("all")) == 40
+    shutil.rmtree(copy / "val")
+    assert layout.samples("all") == layout.samples("train") + layout.samples("test")
+    with pytest.raises(DataError, match="val"):
+        layout.samples("val")
+    shutil.rmtree(copy)
+    with pytest.raises(DataError, match="No LaPa faces"):
+        layout.samples("all")
+
+
 def test_unlabelled_faces_need_no_labels(copy: Path) -> None:
     shutil.rmtree(copy / "train" / "labels")
     layout = open_layout("lapa", copy)

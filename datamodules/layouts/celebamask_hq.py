@@ -12,7 +12,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from datamodules.labels import CELEBAMASK_HQ
-from datamodules.layouts.layout import IMAGE_SUFFIXES, SPLITS, Layout, Met, files_by_stem, names_in, refuse, same_name
+from datamodules.layouts.layout import (
+    ALL,
+    IMAGE_SUFFIXES,
+    SPLITS,
+    Layout,
+    Met,
+    files_by_stem,
+    names_in,
+    refuse,
+    same_name,
+)
 from datamodules.layouts.sample import Parts, Sample
 from engine.errors import DataError
 
@@ -21,8 +31,6 @@ FACES_PER_FOLDER = 2000
 MASKS = "CelebAMask-HQ-mask-anno"
 MAPPING = "CelebA-HQ-to-CelebA-mapping.txt"
 PARTITIONS = ("list_eval_partition.txt", "list_eval_partition.csv")
-ALL = "all"
-"""The split of every picture in the folder, which needs neither list: for scoring and prediction, not for training."""
 
 
 class CelebAMaskHQ(Layout):
@@ -47,7 +55,7 @@ class CelebAMaskHQ(Layout):
         """The faces of a split, in the order of their numbers, which are their ids.
 
         Args:
-            split: ``train``, ``val`` or ``test``; or ``all``, for which no list is needed.
+            split: ``train``, ``val`` or ``test``; or ``all``, for which neither list is needed.
             labelled: require at least one part for every picture; otherwise only pictures are looked at.
 
         Raises:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from datamodules.labels import LAPA
-from datamodules.layouts.layout import IMAGE_SUFFIXES, SPLITS, Layout, Met, files_by_stem, refuse
+from datamodules.layouts.layout import ALL, IMAGE_SUFFIXES, SPLITS, Layout, Met, files_by_stem, refuse
 from datamodules.layouts.sample import Sample
 from engine.errors import DataError
 
@@ -34,12 +34,15 @@ class LaPa(Layout):
         """The faces of a split, sorted by id.
 
         Args:
-            split: ``train``, ``val`` or ``test``.
+            split: ``train``, ``val`` or ``test``; or ``all``, the faces of those of them that are there.
             labelled: require a label map for every picture; otherwise only pictures are looked at.
 
         Raises:
             DataError: if the folder is absent or empty, two pictures share a stem, or a label map is missing.
         """
+        if split == ALL:
+            there = [name for name in SPLITS if (self.root / name).is_dir()] or SPLITS[:1]
+            return [sample for name in there for sample in self.samples(name, labelled)]
         images = self._files(split, "images", IMAGE_SUFFIXES, refuse)
         if not labelled:
             return [Sample(stem, image) for stem, image in sorted(images.items())]

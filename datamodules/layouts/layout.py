@@ -14,6 +14,8 @@ from datamodules.layouts.sample import Sample
 from engine.errors import DataError
 
 SPLITS = ("train", "val", "test")
+ALL = "all"
+"""Every face there is, whatever lists of splits say or lack: for scoring and prediction, not for training."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 Met = Callable[[str, Sequence[str], DataError], None]
@@ -56,7 +58,7 @@ class Layout(abc.ABC):
         """The faces of a split, in an order that depends on nothing but their ids.
 
         Args:
-            split: ``train``, ``val`` or ``test``.
+            split: ``train``, ``val`` or ``test``; or ``all``, see :data:`ALL`.
             labelled: require labels for every picture; otherwise only pictures are looked at.
 
         Raises:
