@@ -1,7 +1,7 @@
-"""The losses of the parsing paper, one function per term.
+"""The losses of both papers, one function per term.
 
-Equation 3 is printed with three slips, put right here: the cross-entropy weight stands before the Dice term too, the
-Dice term lacks its ``1 -`` (it would be maximised), and the second focal term lacks its minus sign.
+The parsing paper's Equation 3 is printed with three slips, put right here: the cross-entropy weight stands before the
+Dice term too, the Dice term lacks its ``1 -`` (it would be maximised), and the second focal term lacks its minus sign.
 """
 
 from __future__ import annotations
@@ -138,6 +138,21 @@ def parsing_loss(
     if not dice:
         return classification
     return lambda_ce * classification + lambda_dice * dice_loss(logits, label)
+
+
+def occlusion_loss(logits: Tensor, mask: Tensor, lambda_dice: float = 0.0) -> Tensor:
+    """The occlusion paper's binary cross-entropy (Algorithm 1), averaged over pixels; on request with a Dice term.
+
+    Args:
+        logits: (N, 1, H, W) of "hidden".
+        mask: (N, 1, H, W) float, 0 or 1.
+        lambda_dice: weight of ``1 - 2 <p, q> / (|p|_1 + |q|_1)`` over the whole batch, which the paper has not.
+    """
+    entropy = F.binary_cross_entropy_with_logits(logits.float(), mask)
+    if lambda_dice == 0:
+        return entropy
+    q = logits.float().sigmoid()
+    return entropy + lambda_dice * (1 - 2 * (q * mask).sum() / (q.sum() + mask.sum()).clamp(min=1e-7))
 
 
 def _one_hot(label: Tensor, valid: Tensor, classes: int) -> Tensor:

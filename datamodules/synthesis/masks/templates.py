@@ -1,0 +1,155 @@
+"""The templates of MaskTheFace (Anwar and Raychowdhury 2020, MIT), for those who have them: ``masks.cfg`` and PNGs."""
+
+from __future__ import annotations
+
+import configparser
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from engine.errors import BrokenFileError, ConfigError
+
+POINTS = ("mask_a", "mask_b", "mask_c", "mask_d", "mask_e", "mask_f")
+
+
+@dataclass(frozen=True)
+class Template:
+    """One section of ``masks.cfg``: a picture, and the six points of it that come to lie on six points of a face.
+
+    Args:
+        file: the PNG, with alpha.
+        points: float32 (6, 2), x and y in the picture's pixels; they may lie outside of it.
+    """
+
+    file: Path
+    points: np.ndarray
+
+
+@functools.lru_cache(maxsize=8)
+def read_templates(folder: Path) -> dict[str, dict[str, Template]]:
+    """Type -> tilt (``front``, ``left``, ``right``) -> template, of the sections whose PNG is there.
+
+    Args:
+        folder: holds ``masks.cfg``; a template's path is looked for under it and under its parent, as MaskTheFace
+            writes ``masks/templates/cloth.png``.
+
+    Raises:
+        ConfigError: if there is no ``masks.cfg``, or nothing in it can be drawn.
+        BrokenFileError: if a section lacks a point, or one is no pair of numbers.
+    """
+    file = Path(folder) / "masks.cfg"
+    if not file.is_file():
+        raise ConfigError(
+            f"templates={folder}: {file} does not exist.\n"
+            f"Expected: the folder 'masks' of MaskTheFace; or leave templates out to draw our own types."
+        )
+    config = configparser.ConfigParser()
+    try:
+        config.read(file, encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError) as fault:
+        raise BrokenFileError(f"{file} cannot be read: {fault}.\nExpected: MaskTheFace's own file.") from fault
+    found: dict[str, dict[str, Template]] = {}
+    for section in config.sections():
+        words = config[section].get("template", "")
+        picture = next(
+            (place / words for place in (Path(folder), Path(folder).parent) if (place / words).is_file()), None
+        )
+        if picture is None:
+            continue  # 'empty' and 'inpaint' have none
+        name, _, tilt = section.rpartition("_")
+        if tilt not in ("left", "right"):
+            name, tilt = section, "front"
+        found.setdefault(name, {})[tilt] = Template(picture, _points(file, config[section]))
+    found = {name: tilts for name, tilts in found.items() if "front" in tilts}
+    if not found:
+        raise ConfigError(f"templates={folder}: no section of {file} has a PNG that is there.\nExpected: its PNGs too.")
+    return found
+
+
+def _points(file: Path, section: configparser.SectionProxy) -> np.ndarray:
+    try:
+        points = [[float(part) for part in section[name].split(",")] for name in POINTS]
+        array = np.array(points, np.float32)
+        if array.shape != (6, 2):
+            raise ValueError
+    except (KeyError, ValueError) as fault:
+        raise BrokenFileError(
+            f"{file}, section {section.name}: a point is missing or no pair of numbers.\n"
+            f"Expected: {', '.join(POINTS)}, each as 21, 97."
+        ) from fault
+    return array
+
+
+@functools.lru_cache(maxsize=64)
+def template_pixels(file: Path) -> np.ndarray:
+    """A template's RGBA pixels, uint8 (H, W, 4); kept, since decoding one takes longer than drawing it.
+
+    Raises:
+        BrokenFileError: if the file cannot be read.
+    """
+    try:
+        with Image.open(file) as picture:
+            return np.asarray(picture.convert("RGBA"))
+    except (OSError, SyntaxError, ValueError) as fault:
+        raise BrokenFileError(
+            f"The template {file} cannot be read: {fault}.\nReplace it by MaskTheFace's own."
+        ) from fault
+
+
+def six_points(landmarks: np.ndarray) -> np.ndarray:
+    """The points of a face that a template's six are laid on: MaskTheFace's geometry, in the order of :data:`POINTS`.
+
+    b is the middle of the nose's ridge. a and c are where the jaw meets the line through the eyes, moved down by the
+    ridge's length; d and f where it meets that line moved down to the lower lip; e is the chin.
+
+    Args:
+        landmarks: (68, 2), in pixels.
+
+    Returns:
+        float32 (6, 2): a, b, c, d, e, f.
+    """
+    eyes = landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0)
+    along = (eyes[1] - eyes[0]) / max(float(np.hypot(*(eyes[1] - eyes[0]))), 1e-6)
+    down = np.array([-along[1], along[0]])
+    middle = (eyes[0] + eyes[1]) / 2
+    ridge = float((landmarks[30] - landmarks[27]) @ down)
+    lip = float(((landmarks[[*range(54, 60), 48, *range(64, 68), 60]] - middle) @ down).max())
+    jaw = landmarks[:17]
+    ends = []
+    for depth in (ridge, lip):
+        height = (jaw - middle) @ down - depth  # below 0 above the line
+        crossings = [
+            jaw[i] + (jaw[i + 1] - jaw[i]) * (height[i] / (height[i] - height[i + 1]))
+            for i in range(16)
+            if (height[i] < 0) != (height[i + 1] < 0)
+        ]
+        if len(crossings) < 2:  # a chin raised or a face in profile: the jaw's own ends
+            crossings = [jaw[0] + depth * 0.5 * down, jaw[16] + depth * 0.5 * down]
+        ends.append((crossings[0], crossings[-1]))
+    (a, c), (d, f) = ends
+    bridge = (landmarks[27] + landmarks[30]) / 2
+    return np.array([a, bridge, c, d, landmarks[8], f], np.float32)
+
+
+def laid_on(template: Template, landmarks: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A template on a face: colours float32 (H, W, 3) in 0..255 and alpha float32 (H, W) in 0..1.
+
+    Args:
+        template: what is laid.
+        landmarks: (68, 2), in pixels of the picture.
+        size: (H, W) of the picture.
+    """
+    pixels = template_pixels(template.file)
+    way, _ = cv2.findHomography(template.points, six_points(landmarks))
+    height, width = size
+    if way is None:  # six points on one line
+        return np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.float32)
+    opaque = pixels.astype(np.float32)
+    opaque[..., :3] *= opaque[..., 3:] / 255  # colours weighed by alpha, or what is beneath it bleeds into the edges
+    warped = cv2.warpPerspective(opaque, way, (width, height), flags=cv2.INTER_AREA)
+    alpha = warped[..., 3] / 255
+    return warped[..., :3] / np.maximum(alpha, 1e-3)[..., None], alpha

@@ -1,0 +1,78 @@
+"""Scores of binary masks over a whole data set (section 4.3.2, Equations 2-4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+HIT, FALSE, MISSED, REST = range(4)
+"""Columns of the counts: true and false positives, false and true negatives."""
+
+
+class MaskScores(Metric):
+    """Accuracy, mean IoU, IoU, Dice, SSIM, and the area that is found on faces that wear nothing.
+
+    Args:
+        groups: names of groups of faces, as ``type/surgical``, that are scored by themselves too.
+
+    ``compute`` returns fractions 0..1, all but SSIM from pixels counted over the whole data set: ``accuracy``;
+    ``miou``, the mean of the IoU of hidden and of seen pixels; ``iou`` and ``dice`` of the hidden ones; ``ssim``, of
+    truth and prediction as pictures of 0 and 1, the mean over faces; ``false_area``, the share of pixels that are taken
+    for hidden on faces whose truth is empty, if there are such faces; ``iou/<group>`` and ``dice/<group>`` for groups
+    that were met. What is 0/0 is not there.
+    """
+
+    full_state_update = False
+    counts: Tensor
+    bare: Tensor
+    ssim: Tensor
+
+    def __init__(self, groups: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.groups = tuple(groups)
+        self.add_state("counts", torch.zeros(1 + len(self.groups), 4, dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("bare", torch.zeros(2, dtype=torch.long), dist_reduce_fx="sum")  # found pixels, pixels
+        self.add_state("ssim", torch.zeros(2, dtype=torch.float32), dist_reduce_fx="sum")  # sum over faces, faces
+
+    def update(self, prediction: Tensor, truth: Tensor, groups: Sequence[Sequence[str]] | None = None) -> None:
+        """Count pixels of faces.
+
+        Args:
+            prediction: (N, H, W) bool, True where a face is hidden.
+            truth: (N, H, W) bool.
+            groups: the groups that each face belongs to; those that are not known are left out.
+        """
+        for index, (found, hidden) in enumerate(zip(prediction, truth, strict=True)):
+            counts = torch.bincount(
+                (2 * (~found) + (~hidden)).flatten().long(), minlength=4
+            )  # hit, false, missed, rest
+            self.counts[0] += counts
+            for group in groups[index] if groups is not None else ():
+                if group in self.groups:
+                    self.counts[1 + self.groups.index(group)] += counts
+            if not counts[HIT] + counts[MISSED]:
+                self.bare += torch.stack([counts[FALSE], counts.sum()])
+        first, second = (mask.unsqueeze(1).float() for mask in (prediction, truth))  # [N, 1, H, W]
+        alike = structural_similarity_index_measure(first, second, data_range=1.0, reduction="none")
+        assert isinstance(alike, Tensor)  # noqa: S101 (for the type checker: no full image is asked for)
+        self.ssim += torch.stack([alike.sum(), alike.new_tensor(float(len(prediction)))])
+
+    def compute(self) -> dict[str, Tensor]:
+        counts = self.counts.cpu().double()  # some accelerators have no double
+        hit, false, missed, rest = counts.unbind(dim=1)
+        iou, dice = hit / (hit + false + missed), 2 * hit / (2 * hit + false + missed)
+        scores = {
+            "accuracy": (hit[0] + rest[0]) / counts[0].sum(),
+            "miou": torch.stack([iou[0], rest[0] / (rest[0] + false[0] + missed[0])]).nanmean(),
+            "iou": iou[0],
+            "dice": dice[0],
+            "ssim": self.ssim[0].cpu().double() / self.ssim[1].cpu(),
+            "false_area": self.bare[0].cpu().double() / self.bare[1].cpu(),
+        }
+        for index, group in enumerate(self.groups, start=1):
+            scores |= {f"iou/{group}": iou[index], f"dice/{group}": dice[index]}
+        return {name: value.float() for name, value in scores.items() if not value.isnan()}
