@@ -145,7 +145,7 @@ def test_a_partial_build_of_other_parameters_is_not_mixed_in(tmp_path: Path, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(dataset, "_draw", interrupted)
+        patch.setattr(dataset.Build, "each", interrupted)
         with pytest.raises(KeyboardInterrupt):
             build(tmp_path / "a", seed=9)
     stale = tmp_path / "a.partial" / "train" / "labels" / "drawn_000000.png"

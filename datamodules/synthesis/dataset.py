@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import json
-import multiprocessing
-import shutil
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
-from rich.progress import track
-
-from datamodules.synthesis.published import LAYOUTS, Layout, write_whole
-from engine.errors import ConfigError, DataError
+from datamodules.synthesis.building import Build, settle
+from datamodules.synthesis.published import LAYOUTS, Layout
+from engine.errors import ConfigError
 
 GENERATOR_VERSION = 4
 """Raised by hand whenever the same seed would give other bytes, in any module of this package."""
 
-PARAMETERS_FILE = "dataset.json"
+__all__ = ["settle", "write_drawn_faces"]
 
 
 @dataclass(frozen=True)
@@ -57,19 +48,17 @@ def write_drawn_faces(out: Path | None, *, layout: str, count: int, size: int, s
     out = out or Path("data/drawn") / LAYOUTS[layout].default_folder
     parameters = {"origin": "drawn", "layout": layout, "count": count, "size": size, "seed": seed}
     parameters["generator_version"] = GENERATOR_VERSION
-    console = Console(stderr=True)
-    if _is_there(out, parameters):
-        console.print(f"{out}: {count} drawn faces are there already", soft_wrap=True, highlight=False)
+    build = Build(out, parameters, what="drawn faces")
+    if build.is_there():
+        build.say(f"{count} drawn faces are there already")
         return
-    partial = out.with_name(out.name + ".partial")
-    to = LAYOUTS[layout](partial, count, seed)
-    _open_partial(partial, parameters, to.folders())
+    to = LAYOUTS[layout](build.partial, count, seed)
+    build.open(to.folders())
     missing = [index for index in range(count) if not to.last_file(index).exists()]
-    _draw([_Job(to, index, size) for index in missing], workers, console)
+    for _ in build.each(_write_face, [_Job(to, index, size) for index in missing], workers, "drawing faces"):
+        pass
     to.finish()
-    if out.exists():  # an empty folder: not every system lets a rename take its place
-        out.rmdir()
-    partial.replace(out)
+    build.finish()
 
 
 def _check_arguments(layout: str, count: int, size: int, seed: int, workers: int) -> None:
@@ -79,83 +68,6 @@ def _check_arguments(layout: str, count: int, size: int, seed: int, workers: int
     for name, (value, bound) in least.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < bound:
             raise ConfigError(f"{name}={value}: must be a whole number, {bound} or more")
-
-
-def _is_there(out: Path, parameters: dict[str, Any]) -> bool:
-    """Whether `out` already holds what is asked for; anything else that lies there is an error."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return False
-    found = _parameters_in(out)
-    if found == parameters:
-        return True
-    what = "something that is not a data set of drawn faces"
-    if found is not None:
-        what = f"another data set ({_in_words(found)})"
-    raise DataError(
-        f"{out} holds {what}; asked for: {_in_words(parameters)}. "
-        "Nothing was written: choose another folder (out=...) or move that one away"
-    )
-
-
-def _parameters_in(folder: Path) -> dict[str, Any] | None:
-    """The parameters that a data set, finished or partial, was built with; None if it does not say."""
-    try:
-        found = json.loads((folder / PARAMETERS_FILE).read_text())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _in_words(parameters: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in parameters.items())
-
-
-def _open_partial(partial: Path, parameters: dict[str, Any], folders: list[Path]) -> None:
-    """Makes the folder in which to build; what an earlier call left there stays if it was building the same."""
-    if _parameters_in(partial) != parameters:
-        # Only what says that it was drawn here is ours to delete.
-        if partial.exists() and any(partial.iterdir()) and (_parameters_in(partial) or {}).get("origin") != "drawn":
-            raise DataError(f"{partial} is in the way and was not written here: move it away")
-        shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True, exist_ok=True)
-    write_whole(partial / PARAMETERS_FILE, (json.dumps(parameters, indent=2) + "\n").encode())
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-
-
-def _draw(jobs: list[_Job], workers: int, console: Console) -> None:
-    if not jobs:
-        return
-    if workers == 1:
-        settle()
-        for job in track(jobs, "drawing faces", console=console):
-            _write_face(job)
-        return
-    # "spawn" is the only start method that behaves alike everywhere and beside other threads.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=settle) as pool:
-        try:
-            drawn = pool.map(_write_face, jobs, chunksize=8)
-            for _ in track(drawn, "drawing faces", total=len(jobs), console=console):
-                pass
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def settle() -> None:
-    """Has this process draw as fast as one core can; the faces do not depend on it."""
-    import cv2  # here, because whether a data set is complete must be told without these imports
-
-    cv2.setNumThreads(1)  # the processes share the cores already
-    with contextlib.suppress(OSError, AttributeError):  # of glibc alone
-        # Pictures of a megabyte otherwise go back to the system and are cleared anew: an eighth of the time.
-        mallopt = ctypes.CDLL(None).mallopt
-        for option, value in ((M_MMAP_THRESHOLD, 1 << 25), (M_TRIM_THRESHOLD, 1 << 28)):
-            mallopt(option, value)
-
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def _write_face(job: _Job) -> None:

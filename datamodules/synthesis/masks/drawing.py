@@ -42,7 +42,8 @@ class Photograph:
     @staticmethod
     def of(image: np.ndarray, face: Face) -> Photograph:
         """Measured on the picture itself, (H, W, 3) uint8."""
-        small = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA).reshape(-1, 3).astype(np.float32)
+        step = max(1, min(image.shape[:2]) // 32)
+        small = image[::step, ::step].reshape(-1, 3).astype(np.float32)
         bright = small.mean(axis=1)
         exposure = np.clip(float(np.percentile(bright, 94)) / 215, 0.25, 1.05)
         lit = small[bright >= np.median(bright)].mean(axis=0) + 1
@@ -133,8 +134,8 @@ def _lay_cloth(
     else:
         grid = laid_grid(face, cut, mask.style, side if rng.random() < 0.5 else -side)
         corners = list(_strap_ends(grid, face, cut.straps))
-    bands = [(np.array(ends), STRAPS[cut.straps] * face.width) for ends in corners]
-    window = _Window.around(picture, np.concatenate([grid.reshape(-1, 2), *(ends for ends, _ in bands)]), face.width)
+    straps = [np.array(ends) for ends in corners]
+    window = _Window.around(picture, np.concatenate([grid.reshape(-1, 2), *straps]), face.width)
     if window is None:
         return
     blur = float(np.clip(face.width / 420, 0.45, 1.3))
@@ -142,18 +143,23 @@ def _lay_cloth(
     covered = window.filled([outline], blur)
     window.shadow(outline + 0.012 * face.width * face.down, 0.03 * face.width, covered)
     elastic = ELASTIC[int(rng.random() < (0.7 if mask.texture in ("black", "navy") else 0.12))]
-    for ends, width in bands:
-        window.lay(window.lines([ends], width, blur), photograph.gain * elastic * 0.92)
+    if straps:
+        window.lay(window.lines(straps, STRAPS[cut.straps] * face.width, blur), photograph.gain * elastic * 0.92)
     hue = RUBBER[rng.integers(3)] if mask.type == "respirator" and rng.random() < 0.75 else None
     lit = window.light(photograph, face.width)
     lit += 0.012 * photograph.grain * rng.standard_normal(lit.shape, dtype=np.float32)
     shade, colours = _cloth(window.over(grid), grid, mask, hue, rng)
-    window.lay(covered, colours * (shade * lit)[..., None] * photograph.gain)
+    window.lay(covered, cv2.multiply(colours, _tinted(shade * lit, photograph.gain)))
     for part, colour in _fittings(mask.type, grid, hue, face, rng):
         bulge = window.filled([part], blur)
         round_light = cv2.GaussianBlur(bulge, (0, 0), 0.035 * face.width) * np.float32(0.75) + np.float32(0.4)
-        window.lay(bulge, (lit * round_light)[..., None] * (photograph.gain * colour))
+        window.lay(bulge, _tinted(lit * round_light, photograph.gain * colour))
     window.put(truth)
+
+
+def _tinted(light: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """Light (h, w) in a colour (3,): float32 (h, w, 3)."""
+    return cv2.merge([light * np.float32(part) for part in colour])
 
 
 def _strap_ends(grid: np.ndarray, face: Face, kind: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -183,7 +189,7 @@ def _cloth(
     shade = cv2.remap(folds, u * (SIDE - 1), v * (SIDE - 1), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     shift_u, shift_v, turned = rng.random(3).tolist()
     if hue is not None:
-        return shade, np.broadcast_to(hue, (*u.shape, 3))
+        return shade, _tinted(np.ones_like(u), hue)
     wide = float(np.hypot(*(grid[ROWS // 2, -1] - grid[ROWS // 2, 0])))
     high = float(np.hypot(*(grid[-1, COLUMNS // 2] - grid[0, COLUMNS // 2])))
     times = 2.0, 2.0 * high / max(wide, 1.0)
@@ -237,7 +243,7 @@ def _lay_thing(picture: np.ndarray, truth: np.ndarray, thing: Thing, photograph:
         lower = np.concatenate(thing.outlines) + np.array([0, 0.01 * thing.unit])
         window.shadow(lower, 0.03 * thing.unit, cover)
     gain = np.ones(3, np.float32) if thing.as_seen else photograph.gain
-    window.lay(cover * np.float32(thing.opacity), light[..., None] * (gain * thing.colour).astype(np.float32))
+    window.lay(cover * np.float32(thing.opacity), _tinted(light, gain * thing.colour))
     window.put(truth if hides else None)
 
 

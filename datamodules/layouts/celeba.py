@@ -1,0 +1,132 @@
+"""CelebA as published (Liu et al., ICCV 2015), and folders of photographs: pictures without labels, to draw on.
+
+``img_align_celeba/`` (178x218) or ``img_celeba/`` (in the wild), also one deeper as Kaggle packs it; beside them, where
+they are there, ``list_eval_partition``, ``identity_CelebA``, ``list_bbox_celeba`` (which fits the wild pictures alone)
+as ``.txt``, parted by blanks, or ``.csv``; and ``landmarks_68/``, which drawn faces have. Files are counted, never
+assumed: a part of the data set is a data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from datamodules.layouts.layout import SPLITS, names_in
+from engine.errors import DataError
+
+PICTURES = ("img_align_celeba", "img_celeba")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A picture to draw on.
+
+    Args:
+        id: its path below the source's folder, parted by ``/``.
+        image: its file.
+        split: ``train``, ``val`` or ``test``, where a list says so.
+        identity: who it shows, where a list says so.
+        box: left, top, right, bottom of the face, in pixels, where a list says so.
+        landmarks: a text file of 68 landmarks, where there is one.
+    """
+
+    id: str
+    image: Path
+    split: str | None = None
+    identity: str | None = None
+    box: tuple[float, float, float, float] | None = None
+    landmarks: Path | None = None
+
+
+def photographs(root: Path) -> list[Photograph]:
+    """The pictures of a folder, in CelebA's layout or in none, sorted by id; none of them is opened.
+
+    Raises:
+        DataError: if there is no picture, or a list of CelebA has a row that is none.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"source={root} is no folder.\nExpected: CelebA's folder, or any folder of photographs.")
+    found = list(_celeba(root) if _picture_folder(root) is not None else _any(root))
+    if not found:
+        raise DataError(
+            f"source={root} holds no pictures.\nExpected: *.jpg, *.png or *.webp, at any depth; or CelebA as published: "
+            f"{' or '.join(PICTURES)}, list_eval_partition.txt."
+        )
+    return found
+
+
+def is_aligned(root: Path) -> bool:
+    """Whether a folder holds CelebA's aligned pictures, each of which is one face."""
+    folder = _picture_folder(Path(root))
+    return folder is not None and PICTURES[0] in folder.relative_to(root).parts
+
+
+def _picture_folder(root: Path) -> Path | None:
+    for name in PICTURES:
+        for folder in (root / name / name, root / name):
+            if any(Path(file).suffix.lower() in SUFFIXES for file in names_in(folder)):
+                return folder
+    return None
+
+
+def _celeba(root: Path) -> Iterator[Photograph]:
+    folder = _picture_folder(root)
+    assert folder is not None  # noqa: S101 (for the type checker: see photographs)
+    codes = {row[0]: row[1] for row in _rows(root, "list_eval_partition", 2)}
+    for name, code in codes.items():
+        if code not in ("0", "1", "2"):
+            raise DataError(
+                f"{root / 'list_eval_partition'} puts {name} into split {code}.\n"
+                f"Expected: 0, 1 or 2 (train, val, test); take CelebA's list."
+            )
+    identities = {row[0]: row[1] for row in _rows(root, "identity_CelebA", 2)}
+    wild = PICTURES[0] not in folder.relative_to(root).parts
+    boxes = {row[0]: row[1:] for row in _rows(root, "list_bbox_celeba", 5)} if wild else {}
+    for name in names_in(folder):
+        image = folder / name
+        if image.suffix.lower() not in SUFFIXES:
+            continue
+        landmarks = root / "landmarks_68" / f"{image.stem}.txt"
+        yield Photograph(
+            image.relative_to(root).as_posix(),
+            image,
+            SPLITS[int(codes[name])] if name in codes else None,
+            identities.get(name),
+            _corners(root, name, boxes[name]) if name in boxes else None,
+            landmarks if landmarks.is_file() else None,
+        )
+
+
+def _any(root: Path) -> Iterator[Photograph]:
+    files = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    for image in sorted(files, key=lambda path: path.relative_to(root).as_posix()):
+        name = image.relative_to(root)
+        if image.is_file() and not any(part.startswith(".") for part in name.parts):
+            yield Photograph(name.as_posix(), image)
+
+
+def _rows(root: Path, name: str, columns: int) -> Iterator[list[str]]:
+    """The rows of one of CelebA's lists, ``.txt`` or ``.csv``; its head (a count, names of columns) is left out."""
+    file = next((root / f"{name}{suffix}" for suffix in (".txt", ".csv") if (root / f"{name}{suffix}").is_file()), None)
+    if file is None:
+        return
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
+        row = line.replace(",", " ").split()
+        if not row or (number <= 2 and Path(row[0]).suffix.lower() not in SUFFIXES):
+            continue
+        if len(row) != columns:
+            raise DataError(
+                f"{file}, line {number}: {line[:80]!r}.\nExpected: {columns} columns; take the list as published."
+            )
+        yield row
+
+
+def _corners(root: Path, name: str, row: list[str]) -> tuple[float, float, float, float]:
+    try:
+        x, y, width, height = (float(value) for value in row)
+    except ValueError as fault:
+        raise DataError(f"{root / 'list_bbox_celeba'}: {name} has a box {row}.\nExpected: four numbers.") from fault
+    return x, y, x + width, y + height

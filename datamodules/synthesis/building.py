@@ -1,0 +1,138 @@
+"""Builds a data set in `<out>.partial`, by all cores: all of it or nothing, and continued where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import track
+
+from datamodules.synthesis.published import write_whole
+from engine.errors import DataError
+
+PARAMETERS_FILE = "dataset.json"
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+class Build:
+    """A data set that is being built, or is there.
+
+    Everything is written into `<out>.partial` beside it, which is renamed at the very end. `dataset.json` says what the
+    data set is; what an earlier call with the same parameters left in the partial folder is gone on with.
+
+    Args:
+        out: folder of the data set; must not exist, or be empty, or hold a data set of the same parameters.
+        parameters: all that decides what is built; among them `origin`, which marks what was built here.
+        what: the data set, in words.
+    """
+
+    def __init__(self, out: Path, parameters: dict[str, Any], what: str) -> None:
+        self.out, self.parameters, self.what = out, parameters, what
+        self.partial = out.with_name(out.name + ".partial")
+        self.console = Console(stderr=True)
+
+    def say(self, words: str) -> None:
+        self.console.print(f"{self.out}: {words}", soft_wrap=True, highlight=False)
+
+    def is_there(self) -> bool:
+        """Whether `out` already holds what is asked for.
+
+        Raises:
+            DataError: if anything else lies there; it is left untouched.
+        """
+        if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
+            return False
+        found = _parameters_in(self.out)
+        if found == self.parameters:
+            return True
+        what = f"something that is not a data set of {self.what}"
+        if found is not None:
+            what = f"another data set ({_in_words(found, beside=self.parameters)})"
+        raise DataError(
+            f"{self.out} holds {what}; asked for: {_in_words(self.parameters, beside=found or {})}. "
+            "Nothing was written: choose another folder (out=...) or move that one away"
+        )
+
+    def open(self, folders: Sequence[Path]) -> None:
+        """Makes the folder in which to build; what an earlier call left there stays if it was building the same.
+
+        Raises:
+            DataError: if something that was not built here is in the way.
+        """
+        if _parameters_in(self.partial) != self.parameters:
+            # Only what says that it was built here is ours to delete.
+            ours = (_parameters_in(self.partial) or {}).get("origin") == self.parameters["origin"]
+            if self.partial.exists() and any(self.partial.iterdir()) and not ours:
+                raise DataError(f"{self.partial} is in the way and was not written here: move it away")
+            shutil.rmtree(self.partial, ignore_errors=True)
+        self.partial.mkdir(parents=True, exist_ok=True)
+        write_whole(self.partial / PARAMETERS_FILE, (json.dumps(self.parameters, indent=2) + "\n").encode())
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def each(
+        self, work: Callable[[Job], Result], jobs: Sequence[Job], workers: int, words: str, chunk: int = 8
+    ) -> Iterator[Result]:
+        """What `work`, a function of a module, makes of each job, in order, by so many processes; with a progress bar."""
+        if not jobs:
+            return
+        if workers == 1:
+            settle()
+            for job in track(jobs, words, console=self.console):
+                yield work(job)
+            return
+        # "spawn" is the only start method that behaves alike everywhere and beside other threads.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=settle) as pool:
+            try:
+                results = pool.map(work, jobs, chunksize=chunk)
+                yield from track(results, words, total=len(jobs), console=self.console)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def finish(self) -> None:
+        """Gives the folder its name, now that all of it is there."""
+        if self.out.exists():  # an empty folder: not every system lets a rename take its place
+            self.out.rmdir()
+        self.partial.replace(self.out)
+
+
+def _parameters_in(folder: Path) -> dict[str, Any] | None:
+    """The parameters that a data set, finished or partial, was built with; None if it does not say."""
+    try:
+        found = json.loads((folder / PARAMETERS_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _in_words(parameters: dict[str, Any], beside: dict[str, Any]) -> str:
+    """What differs from other parameters; all of them if nothing is like those."""
+    different = {name: value for name, value in parameters.items() if beside.get(name, ...) != value}
+    return ", ".join(f"{name}={value}" for name, value in (different or parameters).items())
+
+
+def settle() -> None:
+    """Has this process draw as fast as one core can; the faces do not depend on it."""
+    import cv2  # here, because whether a data set is complete must be told without these imports
+
+    cv2.setNumThreads(1)  # the processes share the cores already
+    with contextlib.suppress(OSError, AttributeError):  # of glibc alone
+        # Pictures of a megabyte otherwise go back to the system and are cleared anew: an eighth of the time.
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in ((M_MMAP_THRESHOLD, 1 << 25), (M_TRIM_THRESHOLD, 1 << 28)):
+            mallopt(option, value)
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
