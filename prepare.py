@@ -5,6 +5,7 @@ from __future__ import annotations
 import hydra
 from omegaconf import DictConfig
 
+from conf.schema import CONF
 from engine.door import answers, enter
 
 
@@ -16,5 +17,9 @@ def main(config: DictConfig) -> None:
     prepare(config)
 
 
+KEYS = [line.partition(":")[0] for line in (CONF / "prepare.yaml").read_text().splitlines() if line[:1].isalpha()]
+"""The settings of this door, for the nearest right one to a mistyped key."""
+
+
 if __name__ == "__main__":
-    enter(main, ["task", "layout", "count", "size", "seed", "out", "workers", "dataset", "root", "merging"])
+    enter(main, KEYS)

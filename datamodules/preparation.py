@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules.labels import PAINTING_ORDERS
 from datamodules.layouts import LAYOUTS
-from datamodules.synthesis.dataset import write_drawn_faces
 from engine.errors import ConfigError
-
-TASKS = ("synthetic_faces", "audit")
 
 
 def prepare(config: DictConfig) -> None:
@@ -24,20 +22,52 @@ def prepare(config: DictConfig) -> None:
     if OmegaConf.is_missing(config, "task") or config.task not in TASKS:
         said = "" if OmegaConf.is_missing(config, "task") else f"task={config.task} does not exist.\n"
         raise ConfigError(f"{said}Expected: task=<one of {', '.join(TASKS)}>. See python prepare.py --help.")
-    if config.task == "audit":
-        _audit(config)
-        return
-    for name in ("count", "size", "seed"):
-        if isinstance(config[name], bool) or not isinstance(config[name], int):
-            raise ConfigError(f"{name}={config[name]} cannot be.\nExpected: a whole number.")
+    TASKS[config.task](config)
+
+
+def _synthetic_faces(config: DictConfig) -> None:
+    """Labelled faces drawn into a published layout."""
+    from datamodules.synthesis.dataset import write_drawn_faces
+
     write_drawn_faces(
         Path(config.out) if config.out else None,
         layout=config.layout,
-        count=config.count,
-        size=config.size,
-        seed=config.seed,
-        workers=config.workers or os.cpu_count() or 1,
+        count=_whole(config, "count") if config.count is not None else 2000,
+        size=_whole(config, "size") if config.size is not None else 256,
+        seed=_whole(config, "seed"),
+        workers=_workers(config),
     )
+
+
+def _masked_faces(config: DictConfig) -> None:
+    """Face masks drawn on photographs, with their binary masks."""
+    from datamodules.synthesis.masked_faces import MaskedFaces, write_masked_faces
+    from datamodules.synthesis.masks import MASK_TYPES, TEXTURES, MaskChoices
+
+    if not config.source:
+        raise ConfigError("source is missing.\nExpected: source=<CelebA's folder, or any folder of photographs>.")
+    choices = MaskChoices(
+        types=_names(config, "types") or MASK_TYPES,
+        textures=_names(config, "textures") or TEXTURES,
+        styles=_shares(config, "styles"),
+        bare=_share(config, "bare"),
+        distractors=_share(config, "distractors"),
+        occluders=config.occluders,
+        templates=Path(config.templates) if config.templates else None,
+    )
+    wanted = MaskedFaces(
+        source=Path(str(config.source)),
+        count=20000 if config.count is None else config.count,
+        seed=config.seed,
+        choices=choices,
+        split=config.split,
+        size=config.size,
+        crop=config.crop,
+        fallbacks=_names(config, "fallbacks"),
+        landmark_model=config.landmark_model,
+        form=config.format,
+    )
+    write_masked_faces(Path(config.out or "data/AugmentedCelebA"), wanted, _workers(config))
 
 
 def _audit(config: DictConfig) -> None:
@@ -54,3 +84,49 @@ def _audit(config: DictConfig) -> None:
         out=Path(str(config.out or f"outputs/audit/{config.dataset}")),
         order=config.merging,
     )
+
+
+TASKS: dict[str, Callable[[DictConfig], None]] = {
+    "synthetic_faces": _synthetic_faces,
+    "masked_faces": _masked_faces,
+    "audit": _audit,
+}
+
+
+def _whole(config: DictConfig, name: str) -> int:
+    value = config[name]
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{name}={value} cannot be.\nExpected: a whole number.")
+    return value
+
+
+def _workers(config: DictConfig) -> int:
+    if config.workers is not None and _whole(config, "workers") < 1:
+        raise ConfigError(f"workers={config.workers} cannot be.\nExpected: a whole number of at least 1, or null.")
+    return config.workers or os.cpu_count() or 1
+
+
+def _share(config: DictConfig, name: str) -> float:
+    value = config[name]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"{name}={value} cannot be.\nExpected: a share of the faces, 0 to 1.")
+    return float(value)
+
+
+def _names(config: DictConfig, name: str) -> tuple[str, ...] | None:
+    """Names given as [a,b] or as one; None where null."""
+    value = config[name]
+    if value is None:
+        return None
+    return (value,) if isinstance(value, str) else tuple(str(part) for part in value)
+
+
+def _shares(config: DictConfig, name: str) -> dict[str, float]:
+    """Names with shares, {a: 0.7, b: 0.3}; without shares, [a,b], all alike."""
+    value = config[name]
+    if not OmegaConf.is_dict(value):
+        return dict.fromkeys(_names(config, name) or (), 1.0)
+    for part, share in value.items():
+        if isinstance(share, bool) or not isinstance(share, int | float):
+            raise ConfigError(f"{name}.{part}={share} cannot be.\nExpected: a number of at least 0.")
+    return {str(part): float(share) for part, share in value.items()}

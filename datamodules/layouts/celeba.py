@@ -52,8 +52,8 @@ def photographs(root: Path) -> list[Photograph]:
     found = list(_celeba(root) if _picture_folder(root) is not None else _any(root))
     if not found:
         raise DataError(
-            f"source={root} holds no pictures.\nExpected: *.jpg, *.png or *.webp, at any depth; or CelebA as published: "
-            f"{' or '.join(PICTURES)}, list_eval_partition.txt."
+            f"source={root} holds no pictures.\nExpected: *.jpg, *.png or *.webp, at any depth; or CelebA as published "
+            f"({' or '.join(PICTURES)}, list_eval_partition.txt)."
         )
     return found
 

@@ -83,7 +83,7 @@ class Build:
     def each(
         self, work: Callable[[Job], Result], jobs: Sequence[Job], workers: int, words: str, chunk: int = 8
     ) -> Iterator[Result]:
-        """What `work`, a function of a module, makes of each job, in order, by so many processes; with a progress bar."""
+        """What `work`, a function of a module, makes of each job, in order, by so many processes, with a bar."""
         if not jobs:
             return
         if workers == 1:
