@@ -32,6 +32,7 @@ class Cut:
         margin: how far the bottom edge lies outside the jaw.
         stand_off: how far the cloth stands off the face in its middle.
         aside: how far the lower corners lie outside the jaw, and further down.
+        spread: how late, on the way down, the cloth goes aside; 1 is at an even rate.
         straps: ``ears``, ``head`` or none.
     """
 
@@ -43,6 +44,7 @@ class Cut:
     margin: float = 0.035
     stand_off: float = 0.04
     aside: tuple[float, float] = (0.0, 0.0)
+    spread: float = 1.5
     straps: str = "none"
 
 
@@ -54,7 +56,7 @@ CUTS = {
     "respirator": Cut(0.55, 3.15, (3.0, 4.8), 52, sag=0.0, stand_off=0.17, straps="head"),
     "handkerchief": Cut(0.5, 4.6, (0.9, 3.2), 88, sag=0.02, stand_off=0.05, margin=0.05),
     "scarf": Cut(0.7, 4.5, (1.2, 5.4), 90, sag=0.04, stand_off=0.09, margin=0.14, aside=(0.16, 0.12)),
-    "niqab": Cut(0.25, 5.2, (-0.2, 3.0), 92, sag=-0.01, stand_off=0.06, margin=0.2, aside=(0.6, 1.1)),
+    "niqab": Cut(0.4, 5.2, (0.6, 3.0), 86, sag=0.0, stand_off=0.06, margin=0.2, aside=(0.5, 1.1), spread=2.2),
 }
 
 
@@ -155,10 +157,13 @@ def laid_grid(face: Face, cut: Cut, style: str, side: int) -> np.ndarray:
         contour = np.array([face.jaw(index, direction) for index in np.linspace(upper, lower, 4)])
         edge = middle + face.share(cut.reach, direction) * (contour - middle)
         edge += (
-            np.linspace(0, 1, 4)[:, None] ** 1.5
+            np.linspace(0, 1, 4)[:, None] ** cut.spread
             * face.width
             * (cut.aside[0] * direction * face.across + cut.aside[1] * face.down)
         )
+        # In profile nose and lips stand out beyond the far side of the face: the cloth goes around them.
+        beyond = direction * (edge - middle - raised) @ face.across
+        edge += (np.maximum(0.09 * face.width - beyond, 0) * direction)[:, None] * face.across
         half = face.share(cut.reach / 2, direction) / face.share(cut.reach, direction)
         quarter = middle + half * (edge - middle) + 0.7 * raised
         quarter[0] += cut.sag * face.width * face.down

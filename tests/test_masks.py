@@ -1,0 +1,284 @@
+"""Masks drawn on photographs: where they lie, what they hide, and that the truth is exact."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datamodules.landmarks import FaceFinder
+from datamodules.synthesis.faces import DrawnFace, render, sample_scene
+from datamodules.synthesis.masks import (
+    DISTRACTORS,
+    MASK_TYPES,
+    STYLES,
+    TEXTURES,
+    FaceMask,
+    MaskChoices,
+    choose_mask,
+    draw_mask,
+    tilt_of,
+)
+from datamodules.synthesis.masks.choices import WORN
+from datamodules.synthesis.masks.textures import PLAIN, tile
+from engine.errors import BrokenFileError, ConfigError
+
+CHOICES = MaskChoices()
+NOSE_TIP, MOUTH, CHIN, BROWS = 30, slice(48, 68), 8, slice(17, 27)
+
+
+def face_turned(yaw: float, size: int = 192, seed: int = 5) -> DrawnFace:
+    scene = sample_scene(np.random.default_rng(seed))
+    pose = dataclasses.replace(scene.pose, yaw=yaw, pitch=0.0, roll=0.0, centre=(0.5, 0.45), scale=0.2)
+    return render(dataclasses.replace(scene, pose=pose), size=size)
+
+
+@pytest.fixture(scope="module")
+def face() -> DrawnFace:
+    return face_turned(0.0)
+
+
+def worn(kind: str | None, style: str | None = "proper", seed: int = 1, **changes: Any) -> FaceMask:
+    plain = FaceMask(kind, "white" if kind else None, style if kind else None, "front", None, seed)
+    return dataclasses.replace(plain, **changes)
+
+
+def drawn(face: DrawnFace, mask: FaceMask, choices: MaskChoices = CHOICES) -> tuple[np.ndarray, np.ndarray]:
+    return draw_mask(face.image, face.landmarks_68, mask, choices)
+
+
+def hidden(truth: np.ndarray, points: np.ndarray) -> float:
+    """Share of points (N, 2) that the truth covers."""
+    x, y = np.clip(np.rint(points).astype(int), 0, len(truth) - 1).reshape(-1, 2).T
+    return float((truth[y, x] > 0).mean())
+
+
+@pytest.mark.parametrize("yaw", [-45.0, 0.0, 30.0])
+@pytest.mark.parametrize("kind", MASK_TYPES)
+def test_a_proper_mask_hides_nose_mouth_and_chin_and_leaves_the_eyes(kind: str, yaw: float) -> None:
+    face = face_turned(yaw)
+    points = face.landmarks_68
+    _, truth = drawn(face, worn(kind))
+    assert hidden(truth, points[NOSE_TIP]) == 1
+    assert hidden(truth, points[MOUTH]) == 1
+    assert hidden(truth, points[CHIN] - (0, 2)) == 1
+    assert hidden(truth, points[BROWS]) == 0
+    assert hidden(truth, points[36:48]) <= 0.2, "a niqab's edge may touch a lower lid"
+
+
+@pytest.mark.parametrize(("style", "kind"), [(style, kind) for style in STYLES for kind in WORN[style]])
+def test_each_way_of_wearing(face: DrawnFace, style: str, kind: str) -> None:
+    image, truth = drawn(face, worn(kind, style))
+    points, nose = face.landmarks_68, hidden(truth, face.landmarks_68[NOSE_TIP])
+    assert 0.005 < (truth > 0).mean() < 0.75
+    assert nose == (1.0 if style == "proper" else 0.0)
+    if style == "below_nose":
+        assert hidden(truth, points[[57, 66, 8]]) == 1
+    if style in ("chin", "one_ear"):
+        assert hidden(truth, points[60:68]) == 0
+    assert hidden(truth, points[BROWS]) == 0
+    assert (image[truth == 0] != face.image[truth == 0]).mean() < 0.2, "shadows and soft edges alone"
+
+
+def test_the_truth_is_where_the_mask_is_at_least_half_opaque(face: DrawnFace) -> None:
+    # Drawn on black and on white the same mask differs by what shines through it.
+    mask = worn("cloth", texture="olive")
+    points = face.landmarks_68
+    black, white = (np.full_like(face.image, value) for value in (0, 255))
+    dark, truth = draw_mask(black, points, mask, CHOICES)
+    light, same = draw_mask(white, points, mask, CHOICES)
+    assert np.array_equal(truth, same)
+    assert set(np.unique(truth)) == {0, 255}
+    assert dark[truth == 0].max() < 200, "light falls on what is laid on alone"
+    outside = np.abs(light[truth == 0].astype(int) - 255).max(axis=1)
+    inside = light[truth > 0].astype(int).max(axis=1)
+    assert (outside < 140).mean() > 0.97
+    assert (inside < 250).mean() > 0.97
+
+
+def test_edges_are_soft_but_neither_bright_nor_dark(face: DrawnFace) -> None:
+    grey = np.full_like(face.image, 120)
+    image, truth = draw_mask(grey, face.landmarks_68, worn("n95", texture="grey"), CHOICES)
+    assert image.max() < 190, "MaskTheFace adds mask and photograph at the edge"
+    assert image.min() > 30
+    assert (truth > 0).any()
+
+
+def test_what_is_not_there_changes_nothing(face: DrawnFace) -> None:
+    image, truth = drawn(face, worn(None))
+    assert np.array_equal(image, face.image)
+    assert image is not face.image
+    assert not truth.any()
+
+
+@pytest.mark.parametrize("thing", DISTRACTORS)
+def test_distractors_hide_the_face_only_if_asked_for(face: DrawnFace, thing: str) -> None:
+    bare = worn(None, distractor=thing)
+    image, truth = drawn(face, bare)
+    assert not truth.any()
+    assert (image != face.image).any(axis=2).sum() > 100
+    _, counted = drawn(face, bare, MaskChoices(occluders=True))
+    assert bool(counted.any()) == (thing != "spectacles")
+    if thing != "spectacles":
+        assert hidden(counted, face.landmarks_68[60:68]) > 0.3, "at the mouth"
+    with_mask, both = drawn(face, worn("n95", distractor="spectacles"))
+    assert np.array_equal(both, drawn(face, worn("n95"))[1])
+    assert not np.array_equal(with_mask, drawn(face, worn("n95"))[0])
+
+
+def test_equal_arguments_give_equal_bytes_and_another_seed_another_mask(face: DrawnFace) -> None:
+    for kind in MASK_TYPES:
+        first, again, other = (drawn(face, worn(kind, seed=seed)) for seed in (1, 1, 2))
+        assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+        assert not np.array_equal(first[0], other[0])
+
+
+def test_a_mask_is_as_dark_as_its_photograph(face: DrawnFace) -> None:
+    night = (face.image * 0.3).astype(np.uint8)
+    bright, truth = drawn(face, worn("surgical"))
+    dark, same = draw_mask(night, face.landmarks_68, worn("surgical"), CHOICES)
+    assert np.array_equal(truth, same)
+    assert dark[truth > 0].mean() < 0.6 * bright[truth > 0].mean()
+
+
+@pytest.mark.parametrize("size", [48, 64, 1024])
+def test_any_size(size: int) -> None:
+    face = face_turned(10.0, size)
+    for kind in MASK_TYPES:
+        image, truth = drawn(face, worn(kind))
+        assert image.shape == (size, size, 3)
+        assert 0.03 < (truth > 0).mean() < 0.75
+
+
+def test_landmarks_may_lie_outside_the_picture(face: DrawnFace) -> None:
+    for shift in ((-90, 0), (0, 60), (400, 0), (0, -5000)):
+        image, truth = draw_mask(face.image, face.landmarks_68 + shift, worn("scarf"), CHOICES)
+        assert image.shape == face.image.shape
+        assert truth.any() == (max(np.abs(shift)) < 300)
+
+
+def test_what_cannot_be_drawn_on_is_refused(face: DrawnFace) -> None:
+    with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8"):
+        draw_mask(face.image[..., 0], face.landmarks_68, worn("n95"), CHOICES)
+    with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8"):
+        draw_mask(face.image / 255, face.landmarks_68, worn("n95"), CHOICES)
+    with pytest.raises(ValueError, match="landmarks"):
+        draw_mask(face.image, face.landmarks_68[:5], worn("n95"), CHOICES)
+    with pytest.raises(ValueError, match="finite"):
+        draw_mask(face.image, face.landmarks_68 * np.nan, worn("n95"), CHOICES)
+
+
+def test_shares_are_kept(face: DrawnFace) -> None:
+    choices = MaskChoices(bare=0.25, distractors=0.3)
+    rng = np.random.default_rng(0)
+    masks = [choose_mask(rng, face.landmarks_68, choices) for _ in range(4000)]
+    distracted = [mask for mask in masks if mask.distractor]
+    assert len(distracted) / 4000 == pytest.approx(0.3, abs=0.03)
+    assert all(mask.type is None for mask in distracted if mask.distractor != "spectacles")
+    assert any(mask.type for mask in distracted)
+    without = sum(mask.type is None for mask in masks if mask.distractor not in ("hand", "object"))
+    assert without / sum(mask.distractor not in ("hand", "object") for mask in masks) == pytest.approx(0.25, abs=0.03)
+    clothed = [mask for mask in masks if mask.type]
+    for style, share in choices.styles.items():
+        assert sum(mask.style == style for mask in clothed) / len(clothed) == pytest.approx(share, abs=0.03)
+        assert {mask.type for mask in clothed if mask.style == style} == set(WORN[style])
+    assert {mask.texture for mask in clothed} == set(TEXTURES)
+    medical = [mask for mask in clothed if mask.type in ("surgical", "n95")]
+    assert sum(mask.texture in PLAIN for mask in medical) / len(medical) == pytest.approx(0.83, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"types": ("surgical", "fur")}, "types: fur does not exist(.|\n)*surgical, n95"),
+        ({"textures": ()}, "textures is empty"),
+        ({"styles": {"proper": 1.0, "upside_down": 1.0}}, "styles: upside_down does not exist"),
+        ({"styles": {"proper": 0.0}}, "one is above 0"),
+        ({"styles": {"proper": -1.0, "chin": 2.0}}, "at least 0"),
+        ({"types": ("niqab",), "styles": {"chin": 1.0}}, "chin cannot be worn with types niqab(.|\n)*surgical"),
+        ({"bare": 1.5}, "bare=1.5"),
+        ({"distractors": -0.1}, "distractors=-0.1"),
+        ({"templates": Path("nowhere")}, "masks.cfg does not exist"),
+    ],
+)
+def test_choices_that_cannot_be_are_one_message(settings: dict, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        MaskChoices(**settings)
+
+
+def test_tilt_is_where_the_nose_points() -> None:
+    assert [tilt_of(face_turned(yaw).landmarks_68) for yaw in (-50.0, 0.0, 50.0)] in (
+        ["left", "front", "right"],
+        ["right", "front", "left"],
+    )
+    points = face_turned(0.0).landmarks_68.copy()
+    points[30] += (-0.5 * (points[30] - points[27])[1], 0)
+    assert tilt_of(points) == "left"
+
+
+def test_there_are_thirty_cloths_and_they_repeat_without_a_seam() -> None:
+    assert len(TEXTURES) == 30
+    assert len({tile(name).tobytes() for name in TEXTURES}) == 30
+    for name in TEXTURES:
+        picture = tile(name)
+        assert picture.shape == (256, 256, 3)
+        assert 0 <= picture.min() <= picture.max() <= 255
+        for axis in (0, 1):
+            across = np.abs(np.take(picture, 0, axis) - np.take(picture, -1, axis)).mean()
+            inside = np.abs(np.diff(picture, axis=axis)).mean(axis=(1 - axis, 2)).max()
+            assert across <= 1.5 * inside + 6, (name, axis)
+
+
+def templates(folder: Path, points: str = "10, 10") -> Path:
+    (folder / "masks" / "templates").mkdir(parents=True)
+    picture = np.zeros((80, 100, 4), np.uint8)
+    picture[5:75, 5:95] = (200, 30, 30, 255)
+    Image.fromarray(picture).save(folder / "masks" / "templates" / "red.png")
+    (folder / "masks" / "masks.cfg").write_text(
+        f"[red]\ntemplate: masks/templates/red.png\nmask_a: {points}\nmask_b: 50, 5\nmask_c: 90, 10\n"
+        "mask_d: 15, 55\nmask_e: 50, 75\nmask_f: 85, 55\n\n[empty]\ntemplate: masks/templates/none.png\n"
+    )
+    return folder / "masks"
+
+
+def test_templates_of_masktheface_are_drawn_without_bright_edges(face: DrawnFace, tmp_path: Path) -> None:
+    choices = MaskChoices(templates=templates(tmp_path))
+    assert choices.types == ("red",)
+    mask = choose_mask(np.random.default_rng(0), face.landmarks_68, choices)
+    assert (mask.type, mask.texture, mask.style) == ("red", None, "proper")
+    image, truth = drawn(face, mask, choices)
+    assert hidden(truth, face.landmarks_68[MOUTH]) == 1
+    assert hidden(truth, face.landmarks_68[36:48]) == 0
+    changed = (image != face.image).any(axis=2)
+    assert image[changed & (truth == 0)].max() <= face.image.max(), "blended, not added"
+    with pytest.raises(BrokenFileError, match=r"section red(.|\n)*mask_a"):
+        MaskChoices(templates=templates(tmp_path / "broken", points="10"))
+
+
+def test_the_templates_of_masktheface_themselves(face_data: Path, face: DrawnFace) -> None:
+    choices = MaskChoices(templates=face_data / "native" / "MaskTheFace" / "masks")
+    assert {"surgical", "N95", "KN95", "cloth", "gas"} <= set(choices.types)
+    assert "empty" not in choices.types
+    for kind in choices.types:
+        _, truth = drawn(face, FaceMask(kind, None, "proper", "front", None, 0), choices)
+        assert hidden(truth, face.landmarks_68[MOUTH]) == 1, kind
+
+
+def test_real_faces(face_data: Path) -> None:
+    finder = FaceFinder()
+    rng = np.random.default_rng(0)
+    found = 0
+    for path in sorted((face_data / "native" / "CelebA" / "img_align_celeba").iterdir()):
+        image = np.asarray(Image.open(path))
+        for one in finder(image)[:1]:
+            mask = choose_mask(rng, one.landmarks, MaskChoices(styles={"proper": 1.0}))
+            drawn_on, truth = draw_mask(image, one.landmarks, mask, CHOICES)
+            assert drawn_on.shape == image.shape
+            assert hidden(truth, one.landmarks[MOUTH]) == 1
+            assert hidden(truth, one.landmarks[BROWS]) == 0
+            found += 1
+    assert found >= 28
