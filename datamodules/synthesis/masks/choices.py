@@ -26,8 +26,8 @@ WORN = {
 }
 """Way of wearing -> the types that can be worn so."""
 
-MEDICAL = ("surgical", "n95", "kn95", "respirator")
-"""Types that are of one colour as a rule."""
+PLAIN_SHARE = {"surgical": 0.75, "n95": 0.75, "kn95": 0.75, "respirator": 0.75, "cloth": 0.35, "niqab": 0.5}
+"""Type -> share of masks that take a plain cloth, if there is one among the textures; others take any."""
 
 MOSTLY_PROPER = {"proper": 0.6, "below_nose": 0.12, "chin": 0.1, "one_ear": 0.06, "half_pulled": 0.12}
 
@@ -39,8 +39,8 @@ class MaskChoices:
     Args:
         types: some of :data:`MASK_TYPES`, each as likely among those that a way of wearing allows; with templates, the
             names of their sections without ``_left`` and ``_right``, where nothing but ``proper`` is drawn.
-        textures: some of :data:`~datamodules.synthesis.masks.textures.TEXTURES`. Medical types take a plain one, if
-            there is any, three times out of four.
+        textures: some of :data:`~datamodules.synthesis.masks.textures.TEXTURES`. Some types take a plain one more
+            often than not, see :data:`PLAIN_SHARE`.
         styles: way of wearing -> share of the masks, of any sum.
         bare: share of faces without a mask.
         distractors: share of faces with something that is no mask. A hand or an object at the mouth takes the mask's
@@ -129,7 +129,7 @@ def choose_mask(rng: np.random.Generator, landmarks: np.ndarray, choices: MaskCh
     style = _weighted(style_lot, choices.styles)
     kind = _pick(type_lot, tuple(name for name in choices.types if name in WORN[style]))
     textures = tuple(name for name in choices.textures if name in PLAIN)
-    if kind not in MEDICAL or plain >= 0.75 or not textures:
+    if plain >= PLAIN_SHARE.get(kind, 0.0) or not textures:
         textures = choices.textures
     return FaceMask(kind, _pick(texture_lot, textures), style, tilt, distractor, seed)
 

@@ -16,7 +16,7 @@ from datamodules.synthesis.masks.textures import SIDE as TILE
 from datamodules.synthesis.masks.textures import tile
 from datamodules.synthesis.masks.things import Thing, things_of
 
-STRAPS = {"ears": 0.009, "head": 0.016, "none": 0.0}
+STRAPS = {"ears": 0.007, "head": 0.012, "none": 0.0}
 """Width of straps, in widths of the face."""
 
 ELASTIC = np.array([(226, 228, 228), (40, 40, 44)], np.float32)

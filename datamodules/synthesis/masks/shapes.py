@@ -162,7 +162,10 @@ def laid_grid(face: Face, cut: Cut, style: str, side: int) -> np.ndarray:
             * (cut.aside[0] * direction * face.across + cut.aside[1] * face.down)
         )
         # In profile nose and lips stand out beyond the far side of the face: the cloth goes around them.
-        beyond = direction * (edge - middle - raised) @ face.across
+        outermost = direction * (middle + raised) @ face.across
+        if heights[0] < TIP:
+            outermost[:2] = np.maximum(outermost[:2], direction * face.points[30] @ face.across)
+        beyond = direction * edge @ face.across - outermost
         edge += (np.maximum(0.09 * face.width - beyond, 0) * direction)[:, None] * face.across
         half = face.share(cut.reach / 2, direction) / face.share(cut.reach, direction)
         quarter = middle + half * (edge - middle) + 0.7 * raised
