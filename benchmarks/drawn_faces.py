@@ -12,7 +12,6 @@ Speeds are medians of interleaved rounds; look at the ratios, absolute figures a
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import multiprocessing
 import os
 import re
@@ -31,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules.labels import LAPA
+from datamodules.landmarks import landmark_model
 from datamodules.synthesis.dataset import settle
 from datamodules.synthesis.faces import DrawnFace, FaceScene, draw_face, render, sample_scene
 
@@ -149,12 +149,6 @@ def memory(faces: int, seed: int) -> list[Table]:
     return [result]
 
 
-def landmark_model() -> str:
-    """dlib's predictor of 68 landmarks, as a file; the package around it needs pkg_resources, so it is not imported."""
-    files = importlib.metadata.files("face_recognition_models") or []
-    return next(str(file.locate()) for file in files if file.name == "shape_predictor_68_face_landmarks.dat")
-
-
 def frontal(rng: np.random.Generator, count: int) -> list[FaceScene]:
     """The next scenes that show a face from nearly in front."""
     scenes: list[FaceScene] = []
@@ -179,7 +173,7 @@ def deviations(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 
 def realism(count: int, seed: int) -> list[Table | str]:
     """How many nearly frontal faces dlib finds, and how far its landmarks are from ours on those."""
-    detect, predict = dlib.get_frontal_face_detector(), dlib.shape_predictor(landmark_model())
+    detect, predict = dlib.get_frontal_face_detector(), dlib.shape_predictor(str(landmark_model()))
     found = []
     for scene in frontal(np.random.default_rng(seed), count):
         face = render(scene, SIZE)

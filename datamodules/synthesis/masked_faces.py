@@ -179,14 +179,21 @@ def _find(
     build: Build, wanted: MaskedFaces, split: str, order: list[Photograph], count: int, workers: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Photographs of a split with faces, as many as there are samples if there are so many; and all looked through."""
-    finder = (wanted.fallbacks or _fitting(wanted.source), wanted.landmark_model)
+    aligned = is_aligned(wanted.source)
+    fallbacks = wanted.fallbacks or ("padded", "upsampled", "image" if aligned else "box")  # what suits the source
     chunks = [order[start : start + CHUNK] for start in range(0, len(order), CHUNK)]
     rows: list[dict[str, Any]] = []
     done = 0
     while done < len(chunks) and (lacking := count - sum(bool(row["faces"]) for row in rows)) > 0:
         next_done = min(len(chunks), done + max(1, round(1.05 * lacking / CHUNK)))
         jobs = [
-            _Find(build.partial / "found" / f"{split}_{place:06d}.json", tuple(chunks[place]), *finder)
+            _Find(
+                build.partial / "found" / f"{split}_{place:06d}.json",
+                tuple(chunks[place]),
+                fallbacks,
+                aligned,
+                wanted.landmark_model,
+            )
             for place in range(done, next_done)
         ]
         for found in build.each(_find_faces, jobs, workers, f"finding faces ({split})", chunk=1):
@@ -203,11 +210,6 @@ def _find(
     return with_faces[:count], rows
 
 
-def _fitting(source: Path) -> tuple[str, ...]:
-    """Fall-backs that suit a source."""
-    return ("padded", "upsampled", "image" if is_aligned(source) else "box")
-
-
 @dataclass(frozen=True)
 class _Find:
     """Photographs to look for faces in; what is found is kept in a file."""
@@ -215,12 +217,13 @@ class _Find:
     file: Path
     pictures: tuple[Photograph, ...]
     fallbacks: tuple[str, ...]
+    aligned: bool
     model: str | None
 
 
 def _find_faces(job: _Find) -> list[dict[str, Any]]:
     if not job.file.is_file():
-        finder = FaceFinder(job.model, job.fallbacks)
+        finder = FaceFinder(job.model, job.fallbacks, job.aligned)
         rows = [_faces_of(picture, finder) for picture in job.pictures]
         write_whole(job.file, json.dumps(rows).encode())
     return json.loads(job.file.read_text())

@@ -1,0 +1,241 @@
+"""How fast masks are drawn on photographs, stage by stage, and what they look like.
+
+    python -m benchmarks.masked_faces [--source CelebA] [--linear 20000] [--sheets FOLDER] [--seed 0]
+
+Stages are those of `prepare.py task=masked_faces`, on one core and on photographs of 178x218 px: those of --source, or
+drawn faces. Times are medians of rounds. --linear builds ever larger sets from the same photographs with all cores.
+--sheets writes contact sheets by type, way of wearing, tilt and distractor, at 128 and at 512 px, the second half of
+each row with the truth over it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import io
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from datamodules.landmarks import FaceFinder
+from datamodules.layouts.celeba import photographs
+from datamodules.synthesis.building import settle
+from datamodules.synthesis.dataset import write_drawn_faces
+from datamodules.synthesis.masked_faces import MaskedFaces, read_photograph, write_masked_faces
+from datamodules.synthesis.masks import (
+    DISTRACTORS,
+    MASK_TYPES,
+    STYLES,
+    TEXTURES,
+    FaceMask,
+    MaskChoices,
+    choose_mask,
+    draw_mask,
+    tilt_of,
+)
+from datamodules.synthesis.masks.choices import TILTS, WORN
+
+PHOTOGRAPHS, ROUNDS, COLUMNS = 120, 7, 16
+WIDTH, HEIGHT = 178, 218  # of CelebA's aligned pictures
+
+Face = tuple[np.ndarray, np.ndarray]
+"""Picture (H, W, 3) uint8 and landmarks (68, 2)."""
+
+
+def aligned(source: Path | None, folder: Path, seed: int) -> list[Path]:
+    """Photographs of CelebA's size: the first ones of the source, or drawn faces."""
+    if source is None:
+        source = folder / "drawn"
+        write_drawn_faces(
+            source, layout="celeba", count=PHOTOGRAPHS, size=HEIGHT, seed=seed, workers=os.cpu_count() or 1
+        )
+    files: list[Path] = []
+    for picture in photographs(source)[:PHOTOGRAPHS]:
+        image = Image.fromarray(read_photograph(picture.image))
+        if image.size != (WIDTH, HEIGHT):
+            side = min(image.width / WIDTH, image.height / HEIGHT)
+            left, top = (image.width - WIDTH * side) / 2, (image.height - HEIGHT * side) / 2
+            box = (left, top, left + WIDTH * side, top + HEIGHT * side)
+            image = image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS, box)
+        files.append(folder / f"{len(files):06d}.jpg")
+        image.save(files[-1], quality=92)
+    return files
+
+
+def stages(files: list[Path], seed: int) -> Table:
+    """Milliseconds and pictures a second of each stage, and of all of them one after the other."""
+    finder, choices = FaceFinder(fallbacks=("padded",), aligned=True), MaskChoices()
+    images = [read_photograph(file) for file in files]
+    found = [finder(image)[:1] for image in images]
+    faces = [(image, one[0].landmarks) for image, one in zip(images, found, strict=True) if one]
+    rng = np.random.default_rng(seed)
+    worn = [choose_mask(rng, landmarks, choices) for _, landmarks in faces]
+    greys = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image, _ in faces]
+    boxes = [(float(p[:, 0].min()), float(p[:, 1].min()), float(p[:, 0].max()), float(p[:, 1].max())) for _, p in faces]
+    drawn = [draw_mask(*face, mask, choices) for face, mask in zip(faces, worn, strict=True)]
+
+    def write(image: np.ndarray, truth: np.ndarray) -> None:
+        Image.fromarray(image).save(io.BytesIO(), format="JPEG", quality=95)
+        Image.fromarray(truth).save(io.BytesIO(), format="PNG")
+
+    def whole(file: Path, index: int) -> None:
+        read_photograph(file)  # as the two passes of a build do
+        image = read_photograph(file)
+        for one in finder(image):
+            image, truth = draw_mask(
+                image, one.landmarks, choose_mask(np.random.default_rng(index), one.landmarks, choices), choices
+            )
+            write(image, truth)
+
+    def all_of(way: Callable[..., object], *columns: Iterable[object]) -> Callable[[], object]:
+        rows = list(zip(*columns, strict=True))
+        return lambda: [way(*row) for row in rows]
+
+    ways: dict[str, Callable[[], object]] = {
+        "read": all_of(read_photograph, files),
+        "detect": all_of(finder._in_the_middle, greys),
+        "landmarks": all_of(finder._landmarks, greys, boxes),
+        "draw": all_of(lambda face, mask: draw_mask(face[0], face[1], mask, choices), faces, worn),
+        "write": all_of(lambda pair: write(*pair), drawn),
+        "all in": all_of(whole, files, range(len(files))),
+    }
+    counts = dict.fromkeys(ways, len(faces)) | {"read": len(files), "all in": len(files)}
+    rounds = [{name: seconds(way) / counts[name] for name, way in ways.items()} for _ in range(1 + ROUNDS)][1:]
+    table = Table(title=f"On one core, {WIDTH}x{HEIGHT} px", box=SIMPLE_HEAD, title_justify="left")
+    for column in ("stage", "ms", "pictures/s"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for name in ways:
+        took = statistics.median(row[name] for row in rounds)
+        table.add_row(name, f"{1000 * took:.2f}", f"{1 / took:.0f}")
+    table.caption = f"faces found in {len(faces)} of {len(files)}"
+    return table
+
+
+def seconds(way: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    way()
+    return time.perf_counter() - start
+
+
+def linear(source: Path, most: int, folder: Path, seed: int) -> Table:
+    """Seconds of whole builds, each twice as large as the one before."""
+    table = Table(title="Whole builds, all cores", box=SIMPLE_HEAD, title_justify="left")
+    for column in ("samples", "seconds", "ms per sample"):
+        table.add_column(column, justify="right")
+    for part in (8, 4, 2, 1):
+        count = most // part
+        wanted = MaskedFaces(source, count, seed, MaskChoices(), fallbacks=("padded", "image"))
+        out = folder / f"set_{count}"
+        took = seconds(lambda out=out, wanted=wanted: write_masked_faces(out, wanted, os.cpu_count() or 1))  # type: ignore[misc]
+        table.add_row(str(count), f"{took:.1f}", f"{1000 * took / count:.2f}")
+    return table
+
+
+def sheets(source: Path, folder: Path, seed: int) -> None:
+    """Contact sheets of everything that can be drawn."""
+    folder.mkdir(parents=True, exist_ok=True)
+    finder, rng = FaceFinder(), np.random.default_rng(seed)
+    faces: list[Face] = []
+    for picture in photographs(source):
+        image = read_photograph(picture.image)
+        faces += [(image, one.landmarks) for one in finder(image)[:1]]
+        if len(faces) == 160:
+            break
+    rows: dict[str, dict[str, Callable[[Face], FaceMask]]] = {
+        "types": {kind: lambda face, kind=kind: mask(face, rng, kind) for kind in MASK_TYPES},  # type: ignore[misc]
+        "styles": {
+            style: lambda face, style=style: mask(face, rng, str(rng.choice(WORN[style])), style)  # type: ignore[misc]
+            for style in STYLES
+        },
+        "distractors": {thing: lambda face, thing=thing: mask(face, rng, thing=thing) for thing in DISTRACTORS},  # type: ignore[misc]
+    }
+    for name, ways in rows.items():
+        sheet = {
+            row: zip(faces[len(faces) * place // len(ways) :], [way] * COLUMNS, strict=False)
+            for place, (row, way) in enumerate(ways.items())
+        }
+        write_sheets(folder, name, {row: [(face, way(face)) for face, way in pairs] for row, pairs in sheet.items()})
+    tilts = {tilt: [face for face in faces if tilt_of(face[1]) == tilt][:COLUMNS] for tilt in TILTS}
+    write_sheets(
+        folder,
+        "tilts",
+        {tilt: [(face, mask(face, rng, str(rng.choice(MASK_TYPES)))) for face in some] for tilt, some in tilts.items()},
+    )
+
+
+def mask(
+    face: Face, rng: np.random.Generator, kind: str | None = None, style: str = "proper", thing: str | None = None
+) -> FaceMask:
+    worn = FaceMask(
+        kind, str(rng.choice(TEXTURES)) if kind else None, style if kind else None, tilt_of(face[1]), thing, 0
+    )
+    return dataclasses.replace(worn, seed=int(rng.integers(2**31)))
+
+
+def write_sheets(folder: Path, name: str, rows: dict[str, list[tuple[Face, FaceMask]]]) -> None:
+    """One sheet of a row each, at two sizes; half of a row shows the truth."""
+    choices = MaskChoices(occluders=True)
+    for size, columns in ((128, COLUMNS), (512, COLUMNS // 4)):
+        strips = []
+        for pairs in rows.values():
+            tiles = [
+                tile(*draw_mask(*face, worn, choices), size, shown=place >= columns // 2)
+                for place, (face, worn) in enumerate(pairs[:columns])
+            ]
+            tiles += [np.zeros((size, size, 3), np.uint8)] * (columns - len(tiles))
+            strips.append(np.concatenate(tiles, axis=1))
+        Image.fromarray(np.concatenate(strips)).save(folder / f"{name}_{size}.png")
+
+
+def tile(image: np.ndarray, truth: np.ndarray, size: int, shown: bool) -> np.ndarray:
+    """A picture in a square of a sheet, with the truth in red over it if it is to be shown."""
+    if shown:
+        image = np.where(truth[..., None] > 0, image // 2 + np.array([127, 0, 0], np.uint8), image)
+    small = Image.fromarray(image)
+    scale = size / max(small.size)
+    small = small.resize((max(1, round(small.width * scale)), max(1, round(small.height * scale))))
+    square = Image.new("RGB", (size, size))
+    square.paste(small, (0, 0))
+    return np.asarray(square)
+
+
+def main(words: Iterable[str] | None = None) -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--source", type=Path, help="CelebA's folder, or any of photographs (default: drawn faces)")
+    arguments.add_argument("--linear", type=int, help="samples of the largest build")
+    arguments.add_argument("--sheets", type=Path, help="folder for contact sheets")
+    arguments.add_argument("--seed", type=int, default=0)
+    choice = arguments.parse_args(None if words is None else list(words))
+    settle()
+    console = Console(highlight=False)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        source = choice.source
+        if choice.sheets is not None:
+            if source is None:
+                source = place / "drawn"
+                write_drawn_faces(
+                    source, layout="celeba", count=200, size=512, seed=choice.seed, workers=os.cpu_count() or 1
+                )
+            sheets(source, choice.sheets, choice.seed)
+            console.print(f"Sheets: {choice.sheets}")
+            return
+        (place / "img_align_celeba").mkdir()
+        files = aligned(source, place / "img_align_celeba", choice.seed)
+        console.print(stages(files, choice.seed))
+        if choice.linear:
+            console.print(linear(place, choice.linear, place, choice.seed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+"""The augmented set: what is built, the same however it is built, and from whatever lies in a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datamodules.landmarks import FaceFinder
+from datamodules.layouts.celeba import photographs
+from datamodules.synthesis import masked_faces
+from datamodules.synthesis.dataset import write_drawn_faces
+from datamodules.synthesis.masked_faces import MaskedFaces, write_masked_faces
+from datamodules.synthesis.masks import MaskChoices
+from engine.errors import DataError
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def celeba(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("source") / "CelebA"
+    write_drawn_faces(root, layout="celeba", count=40, size=128, seed=2, workers=1)
+    return root
+
+
+def build(out: Path, source: Path, workers: int = 1, **changes: Any) -> Path:
+    choices = changes.pop("choices", MaskChoices(bare=0.1, distractors=0.2))
+    write_masked_faces(out, MaskedFaces(source, **{"count": 24, "seed": 0, "choices": choices, **changes}), workers)
+    return out
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_what_is_built(celeba: Path, tmp_path: Path) -> None:
+    out = build(tmp_path / "set", celeba)
+    rows = lines(out)
+    assert [row["id"] for row in rows] == [f"{index:06d}" for index in range(24)]
+    assert [row["split"] for row in rows] == ["train"] * 17 + ["val"] * 2 + ["test"] * 5
+    assert {path.stem for path in (out / "images").iterdir()} == {row["id"] for row in rows}
+    for row in rows:
+        image, mask = (np.asarray(Image.open(out / row[name])) for name in ("image", "mask"))
+        assert (image.shape, mask.shape) == ((128, 128, 3), (128, 128))
+        assert set(np.unique(mask)) <= {0, 255}
+        (face,) = row["faces"]
+        assert face["found"] == "layout"
+        assert np.array(face["landmarks"]).shape == (68, 2)
+        assert bool(mask.any()) == (face["type"] is not None)
+        assert row["size"] == [128, 128]
+        assert (celeba / row["source"]).is_file()
+    assert not (out / "found").exists()
+    assert not out.with_name("set.partial").exists()
+    told = summary(out)
+    assert told["samples"] == sum(told["split"].values()) == sum(told["type"].values()) == 24
+    assert json.loads((out / "dataset.json").read_text())["origin"] == "augmented"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_and_interruptions_change_no_byte(
+    celeba: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    whole = files(build(tmp_path / "a", celeba))
+    drawn: list[int] = []
+
+    def breaks(job: Any) -> None:
+        if len(drawn) == 9:
+            raise KeyboardInterrupt
+        drawn.append(job.sample.index)
+        original(job)
+
+    original = masked_faces._draw
+    with monkeypatch.context() as patch:
+        patch.setattr(masked_faces, "_draw", breaks)
+        with pytest.raises(KeyboardInterrupt):
+            build(tmp_path / "b", celeba)
+    assert not (tmp_path / "b").exists()
+    assert len(list((tmp_path / "b.partial" / "masks").iterdir())) == 9
+    assert files(build(tmp_path / "b", celeba, workers)) == whole
+
+
+def test_killed_it_goes_on_to_the_same_bytes(celeba: Path, tmp_path: Path) -> None:
+    words = [sys.executable, str(ROOT / "prepare.py"), "task=masked_faces", f"source={celeba}", "count=60", "workers=2"]
+    masks = tmp_path / "b.partial" / "masks"
+    process = subprocess.Popen([*words, f"out={tmp_path / 'b'}"], start_new_session=True, stderr=subprocess.DEVNULL)
+    patience = time.monotonic() + 60
+    while time.monotonic() < patience and not (masks.is_dir() and len(list(masks.iterdir())) >= 10):
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "b").exists()
+    for name in ("b", "a"):
+        subprocess.run([*words, f"out={tmp_path / name}"], check=True, capture_output=True)
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_what_is_there_is_found_and_nothing_is_mixed(celeba: Path, tmp_path: Path, capsys: Any) -> None:
+    out = build(tmp_path / "set", celeba)
+    before = files(out)
+    build(out, celeba)
+    assert "24 masked faces are there already" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"another data set \(seed=0\); asked for: seed=1"):
+        build(out, celeba, seed=1)
+    assert files(out) == before
+
+
+def test_more_samples_than_photographs_wear_other_masks(celeba: Path, tmp_path: Path) -> None:
+    rows = lines(build(tmp_path / "set", celeba, count=120))
+    again = [row for row in rows if row["source"] == rows[0]["source"]]
+    assert len(again) > 1
+    assert len({json.dumps([row["faces"][0][name] for name in ("type", "texture", "seed")]) for row in again}) > 1
+    assert len({row["split"] for row in again}) == 1
+
+
+def test_no_photograph_and_no_person_is_in_two_splits(celeba: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(celeba, tmp_path / "CelebA"))
+    names = [photo.image.name for photo in photographs(source)]
+    people = {name: str(index // 4) for index, name in enumerate(names)}
+    (source / "identity_CelebA.txt").write_text("".join(f"{name} {person}\n" for name, person in people.items()))
+    rows = lines(build(tmp_path / "set", source, count=40))
+    split_of: dict[str, set[str]] = {}
+    for row in rows:
+        split_of.setdefault(people[Path(row["source"]).name], set()).add(row["split"])
+    assert all(len(splits) == 1 for splits in split_of.values())
+    assert {row["split"] for row in rows} == {"train", "val", "test"}
+
+
+@pytest.mark.parametrize("form", ["txt", "csv"])
+def test_the_source_s_own_partition(celeba: Path, tmp_path: Path, form: str) -> None:
+    source = Path(shutil.copytree(celeba, tmp_path / "CelebA"))
+    own = {photo.id: photo.split for photo in photographs(source)}
+    if form == "csv":
+        text = (source / "list_eval_partition.txt").read_text()
+        (source / "list_eval_partition.txt").unlink()
+        (source / "list_eval_partition.csv").write_text("image_id,partition\n" + text.replace(" ", ","))
+    rows = lines(build(tmp_path / "set", source, split="partition", count=20))
+    assert all(own[row["source"]] == row["split"] for row in rows)
+    assert [sum(row["split"] == split for row in rows) for split in ("train", "val", "test")] == [16, 2, 2]
+
+
+def test_cropped_and_scaled_landmarks_go_along(celeba: Path, tmp_path: Path) -> None:
+    rows = lines(build(tmp_path / "set", celeba, crop="paper", size=96, form="png"))
+    for row in rows:
+        assert row["size"] == [96, 96]
+        left, top, side = row["crop"]
+        whole = next(path for path in (celeba / "landmarks_68").iterdir() if path.stem == Path(row["source"]).stem)
+        points = np.loadtxt(whole, skiprows=1)
+        there = np.array(row["faces"][0]["landmarks"])
+        assert np.abs((points - (left, top) + 0.5) * 96 / side - 0.5 - there).max() < 0.02
+        assert np.asarray(Image.open(tmp_path / "set" / row["image"])).shape == (96, 96, 3)
+        assert 0 <= there.min() <= there.max() < 96
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory, celeba: Path) -> Path:
+    """A folder of photographs among which much is wrong."""
+    root = tmp_path_factory.mktemp("odd")
+    finder = FaceFinder(fallbacks=())
+    found = [
+        photo.image for photo in photographs(celeba) if finder(np.asarray(Image.open(photo.image).resize((256, 256))))
+    ]
+    (root / "deep" / "deeper").mkdir(parents=True)
+    for index, file in enumerate(found[:12]):
+        Image.open(file).resize((256, 256)).save(root / "deep" / f"{index}.v1.jpeg")
+    face = Image.open(found[0]).resize((256, 256))
+    face.convert("L").save(root / "grey.png")
+    face.convert("RGBA").save(root / "clear.PNG")
+    face.save(root / "deep" / "deeper" / "web.webp")
+    three = Image.new("RGB", (770, 256), "grey")
+    for index in range(3):
+        three.paste(face, (257 * index, 0))
+    three.save(root / "three.jpg")
+    (root / "text.jpg").write_text("no picture")
+    (root / "empty.jpg").write_bytes(b"")
+    (root / "cut.jpg").write_bytes((root / "deep" / "0.v1.jpeg").read_bytes()[:600])
+    Image.new("RGB", (1, 1)).save(root / "dot.png")
+    Image.new("RGB", (200, 200), "white").save(root / "blank.png")
+    (root / ".hidden.jpg").write_text("no picture")
+    return root
+
+
+def test_whatever_lies_in_a_folder_is_counted_and_nothing_is_fatal(odd: Path, tmp_path: Path) -> None:
+    out = build(tmp_path / "set", odd, count=40, choices=MaskChoices())
+    told = summary(out)
+    assert told["unreadable"] == ["cut.jpg", "empty.jpg", "text.jpg"]
+    assert {"blank.png", "dot.png"} <= set(told["no_face"])
+    assert told["no_face_rate"] == pytest.approx(len(told["no_face"]) / (told["photographs"]["looked_at"] - 3))
+    assert told["several_faces"] == 1
+    rows = lines(out)
+    assert {"grey.png", "clear.PNG", "deep/deeper/web.webp", "three.jpg"} <= {row["source"] for row in rows}
+    several = next(row for row in rows if row["source"] == "three.jpg")
+    mask = np.asarray(Image.open(out / several["mask"]))
+    assert len(several["faces"]) == 3
+    assert all(mask[:, 257 * index : 257 * index + 256].any() for index in range(3)), "every face wears one"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), "source is missing"),
+        (("source=nowhere",), "source=nowhere is no folder"),
+        (("source={empty}",), "holds no pictures"),
+        (("source={celeba}", "count=0"), "count=0 cannot be"),
+        (("source={celeba}", "types=[fur]"), "types: fur does not exist"),
+        (("source={celeba}", "textures=plaid"), "textures: plaid does not exist"),
+        (("source={celeba}", "bare=1.2"), "bare=1.2 cannot be"),
+        (("source={celeba}", "styles.proper=-1"), "styles"),
+        (("source={celeba}", "split=thirds"), "split=thirds cannot be"),
+        (("source={celeba}", "size=8"), "size=8 cannot be"),
+        (("source={celeba}", "workers=0"), "workers=0 cannot be"),
+        (("source={celeba}", "landmark_model=none.dat"), "landmark_model=none.dat is no file"),
+        (("source={celeba}", "templates=none"), "masks.cfg does not exist"),
+        (("source={photos}", "split=partition"), "split=partition, but no list_eval_partition"),
+        (("source={blank}",), "No face was found in the 1 photographs"),
+        (("sorce=x",), "Did you mean source"),
+    ],
+)
+def test_mistakes_are_one_message(celeba: Path, tmp_path: Path, words: tuple[str, ...], expected: str) -> None:
+    places = {"celeba": celeba, **{name: tmp_path / name for name in ("empty", "photos", "blank")}}
+    for name in ("empty", "photos", "blank"):
+        places[name].mkdir()
+    shutil.copy(photographs(celeba)[0].image, places["photos"] / "1.jpg")
+    Image.new("RGB", (90, 90)).save(places["blank"] / "1.png")
+    command = [word.format(**places) for word in words]
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "prepare.py"), "task=masked_faces", f"out={tmp_path / 'out'}", *command],
+        capture_output=True,
+        text=True,
+    )
+    assert expected in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.returncode == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_real_photographs(face_data: Path, tmp_path: Path) -> None:
+    out = build(tmp_path / "set", face_data / "native" / "CelebA", count=20)
+    told = summary(out)
+    assert told["found"]["detector"] >= 15
+    assert not told["unreadable"]
