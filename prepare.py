@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from conf.schema import CONF
+from conf.schema import CONF, flatten
 from engine.door import answers, enter
 
 
@@ -17,9 +17,6 @@ def main(config: DictConfig) -> None:
     prepare(config)
 
 
-KEYS = [line.partition(":")[0] for line in (CONF / "prepare.yaml").read_text().splitlines() if line[:1].isalpha()]
-"""The settings of this door, for the nearest right one to a mistyped key."""
-
-
 if __name__ == "__main__":
-    enter(main, KEYS)
+    settings = OmegaConf.to_container(OmegaConf.load(CONF / "prepare.yaml"), resolve=False)
+    enter(main, flatten(settings))  # type: ignore[arg-type]

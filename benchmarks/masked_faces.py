@@ -28,10 +28,11 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules.landmarks import FaceFinder
-from datamodules.layouts.celeba import photographs
+from datamodules.layouts.photographs import photographs
+from datamodules.reading import read_photograph
 from datamodules.synthesis.building import settle
 from datamodules.synthesis.dataset import write_drawn_faces
-from datamodules.synthesis.masked_faces import MaskedFaces, read_photograph, write_masked_faces
+from datamodules.synthesis.masked_faces import MaskedFaces, write_masked_faces
 from datamodules.synthesis.masks import (
     DISTRACTORS,
     MASK_TYPES,
@@ -103,8 +104,8 @@ def stages(files: list[Path], seed: int) -> Table:
 
     ways: dict[str, Callable[[], object]] = {
         "read": all_of(read_photograph, files),
-        "detect": all_of(finder._in_the_middle, greys),
-        "landmarks": all_of(finder._landmarks, greys, boxes),
+        "detect": all_of(finder.boxes_in_the_middle, greys),
+        "landmarks": all_of(finder.landmarks, greys, boxes),
         "draw": all_of(lambda face, mask: draw_mask(face[0], face[1], mask, choices), faces, worn),
         "write": all_of(lambda pair: write(*pair), drawn),
         "all in": all_of(whole, files, range(len(files))),

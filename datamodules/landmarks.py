@@ -104,17 +104,18 @@ class FaceFinder:
         if min(image.shape[:2]) < LEAST:
             return []
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        if self.aligned and (boxes := self._in_the_middle(grey)):
-            return [FoundFace(self._landmarks(grey, boxes[0]), "detector")]
+        if self.aligned and (boxes := self.boxes_in_the_middle(grey)):
+            return [FoundFace(self.landmarks(grey, boxes[0]), "detector")]
         for how in ("detector", *self.fallbacks):
             margin = round(PADDING * max(grey.shape)) if how == "padded" else 0
             seen = cv2.copyMakeBorder(grey, margin, margin, margin, margin, cv2.BORDER_REPLICATE) if margin else grey
             if boxes := self._boxes(seen, how, box):
                 boxes.sort(key=lambda corners: (corners[0] - corners[2]) * (corners[3] - corners[1]))
-                return [FoundFace(self._landmarks(seen, corners) - margin, how) for corners in boxes]
+                return [FoundFace(self.landmarks(seen, corners) - margin, how) for corners in boxes]
         return []
 
-    def _in_the_middle(self, grey: np.ndarray) -> list[Box]:
+    def boxes_in_the_middle(self, grey: np.ndarray) -> list[Box]:
+        """Faces where an aligned picture (H, W) uint8 has its own."""
         height, width = grey.shape
         left, top = round(0.1 * width), round(0.25 * height)
         boxes = self._boxes(
@@ -130,7 +131,8 @@ class FaceFinder:
         found = self.detect(grey, int(how == "upsampled"))
         return [(float(one.left()), float(one.top()), float(one.right()), float(one.bottom())) for one in found]
 
-    def _landmarks(self, grey: np.ndarray, box: Box) -> np.ndarray:
+    def landmarks(self, grey: np.ndarray, box: Box) -> np.ndarray:
+        """Landmarks float32 (68, 2) of the face in a box of a picture (H, W) uint8."""
         import dlib
 
         shape = self.predict(grey, dlib.rectangle(*(round(edge) for edge in box)))
@@ -179,8 +181,40 @@ def square(image: np.ndarray, left: int, top: int, side: int) -> np.ndarray:
     return whole
 
 
+def ring(upper: np.ndarray, lower: np.ndarray, places: Sequence[float]) -> np.ndarray:
+    """Points at the places (fractions of the way) of an upper curve (N, 2), then of a lower one (N, 2) backwards."""
+    at = np.linspace(0, 1, len(upper))
+    up, low = (np.stack([np.interp(places, at, axis) for axis in curve.T], -1) for curve in (upper, lower))
+    return np.concatenate([up, low[-2:0:-1]])
+
+
+LID_PLACES = (0, 0.32, 0.68, 1)
+OUTER_LIP_PLACES = (0, 0.18, 0.36, 0.5, 0.64, 0.82, 1)
+INNER_LIP_PLACES = (0, 0.34, 0.5, 0.66, 1)
+"""Where along lids and lips the 68 landmarks lie."""
+
+
+def from_106(points: np.ndarray) -> np.ndarray:
+    """LaPa's 106 landmarks -> the 68 of iBUG and dlib, (68, 2)."""
+    p = points
+
+    def loop(start: int, top: int, places: Sequence[float]) -> np.ndarray:
+        """A closed curve: `top` points above, from left to right, and two fewer below, back again."""
+        upper = p[start : start + top]
+        below = p[start + top : start + 2 * top - 2]
+        return ring(upper, np.concatenate([upper[:1], below[::-1], upper[-1:]]), places)
+
+    brows = [np.concatenate([0.65 * p[a : a + 4] + 0.35 * p[a + 8 : a + 4 : -1], p[a + 4 : a + 5]]) for a in (33, 42)]
+    eyes = [loop(start, 5, LID_PLACES) for start in (66, 75)]
+    lips = [loop(84, 7, OUTER_LIP_PLACES), loop(96, 5, INNER_LIP_PLACES)]
+    return np.concatenate([p[0:33:2], *brows, p[51:55], p[58:63], *eyes, *lips]).astype(np.float32)
+
+
 def read_landmarks(path: Path) -> np.ndarray:
-    """68 landmarks from a text file: their number, then x and y on a line each; float32 (68, 2).
+    """Landmarks from a text file, 68, or LaPa's 106, brought to 68: float32 (68, 2).
+
+    Args:
+        path: their number, then x and y on a line each.
 
     Raises:
         BrokenFileError: if it holds anything else.
@@ -188,10 +222,10 @@ def read_landmarks(path: Path) -> np.ndarray:
     try:
         count, *rows = path.read_text().split()
         points = np.array(rows, np.float32).reshape(-1, 2)
-        if int(count) != len(points) or len(points) != 68 or not np.isfinite(points).all():
+        if int(count) != len(points) or len(points) not in (68, 106) or not np.isfinite(points).all():
             raise ValueError
     except (OSError, ValueError) as fault:
         raise BrokenFileError(
-            f"{path} does not hold 68 landmarks.\nExpected: the number 68, then x and y on a line each."
+            f"{path} does not hold 68 landmarks.\nExpected: the number 68 (or LaPa's 106), then x and y on a line each."
         ) from fault
-    return points
+    return points if len(points) == 68 else from_106(points)

@@ -32,9 +32,9 @@ def _synthetic_faces(config: DictConfig) -> None:
     write_drawn_faces(
         Path(config.out) if config.out else None,
         layout=config.layout,
-        count=_whole(config, "count") if config.count is not None else 2000,
-        size=_whole(config, "size") if config.size is not None else 256,
-        seed=_whole(config, "seed"),
+        count=2000 if config.count is None else config.count,
+        size=256 if config.size is None else config.size,
+        seed=config.seed,
         workers=_workers(config),
     )
 
@@ -42,16 +42,16 @@ def _synthetic_faces(config: DictConfig) -> None:
 def _masked_faces(config: DictConfig) -> None:
     """Face masks drawn on photographs, with their binary masks."""
     from datamodules.synthesis.masked_faces import MaskedFaces, write_masked_faces
-    from datamodules.synthesis.masks import MASK_TYPES, TEXTURES, MaskChoices
+    from datamodules.synthesis.masks import MASK_TYPES, MOSTLY_PROPER, TEXTURES, MaskChoices
 
     if not config.source:
         raise ConfigError("source is missing.\nExpected: source=<CelebA's folder, or any folder of photographs>.")
     choices = MaskChoices(
         types=_names(config, "types") or MASK_TYPES,
         textures=_names(config, "textures") or TEXTURES,
-        styles=_shares(config, "styles"),
-        bare=_share(config, "bare"),
-        distractors=_share(config, "distractors"),
+        styles=MOSTLY_PROPER if config.styles is None else _shares(config, "styles"),
+        bare=config.bare,
+        distractors=config.distractors,
         occluders=config.occluders,
         templates=Path(config.templates) if config.templates else None,
     )
@@ -93,24 +93,8 @@ TASKS: dict[str, Callable[[DictConfig], None]] = {
 }
 
 
-def _whole(config: DictConfig, name: str) -> int:
-    value = config[name]
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigError(f"{name}={value} cannot be.\nExpected: a whole number.")
-    return value
-
-
 def _workers(config: DictConfig) -> int:
-    if config.workers is not None and _whole(config, "workers") < 1:
-        raise ConfigError(f"workers={config.workers} cannot be.\nExpected: a whole number of at least 1, or null.")
-    return config.workers or os.cpu_count() or 1
-
-
-def _share(config: DictConfig, name: str) -> float:
-    value = config[name]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(f"{name}={value} cannot be.\nExpected: a share of the faces, 0 to 1.")
-    return float(value)
+    return (os.cpu_count() or 1) if config.workers is None else config.workers
 
 
 def _names(config: DictConfig, name: str) -> tuple[str, ...] | None:
@@ -122,11 +106,8 @@ def _names(config: DictConfig, name: str) -> tuple[str, ...] | None:
 
 
 def _shares(config: DictConfig, name: str) -> dict[str, float]:
-    """Names with shares, {a: 0.7, b: 0.3}; without shares, [a,b], all alike."""
+    """Names with shares, as {proper: 2, chin: 1}; or without, as [proper,chin], all alike."""
     value = config[name]
-    if not OmegaConf.is_dict(value):
-        return dict.fromkeys(_names(config, name) or (), 1.0)
-    for part, share in value.items():
-        if isinstance(share, bool) or not isinstance(share, int | float):
-            raise ConfigError(f"{name}.{part}={share} cannot be.\nExpected: a number of at least 0.")
-    return {str(part): float(share) for part, share in value.items()}
+    if OmegaConf.is_dict(value):
+        return {str(part): share for part, share in value.items()}
+    return dict.fromkeys(_names(config, name) or (), 1.0)

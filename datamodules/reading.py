@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from datamodules.labels import IGNORE, LabelSet
 from datamodules.layouts import Sample
@@ -122,6 +122,20 @@ def read_image(path: Path, least: int | None = None) -> Picture:
         if frame.factor > 1:
             image = image.reduce(frame.factor)
         return Picture(np.asarray(image), frame.size, frame.extent)
+
+
+def read_photograph(path: Path) -> np.ndarray:
+    """A photograph from anywhere, of any mode: upright, whole, (H, W, 3) uint8 RGB; what is transparent is white.
+
+    Raises:
+        BrokenFileError: if it cannot be read.
+    """
+    with _opened_image(path) as file:
+        upright = ImageOps.exif_transpose(file)
+        if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+            clear = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
+        return np.asarray(upright.convert("RGB"))
 
 
 def _draft(file: Image.Image, least: int | None) -> Frame:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.landmarks import MODEL, FaceFinder, crop_box, landmark_model, read_landmarks, square
+from datamodules.landmarks import MODEL, FaceFinder, crop_box, from_106, landmark_model, read_landmarks, square
 from datamodules.synthesis.faces import DrawnFace, draw_face
 from engine.errors import BrokenFileError, ConfigError
 
@@ -96,11 +96,24 @@ def test_the_crop_is_square_and_white_beyond_the_picture(face: DrawnFace) -> Non
     assert points.max() < side
 
 
+def test_lapas_106_landmarks_are_the_68_but_for_where_the_jaw_is_dotted() -> None:
+    for index in range(12):
+        face = draw_face(np.random.default_rng([4, index]), 256)
+        eyes = np.hypot(*(face.landmarks_68[36:42].mean(axis=0) - face.landmarks_68[42:48].mean(axis=0)))
+        away = np.hypot(*(from_106(face.landmarks) - face.landmarks_68).T) / eyes
+        assert away[17:].max() < 0.08
+        assert away[:17].max() < 0.35
+        assert away.mean() < 0.06
+
+
 def test_landmarks_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "1.txt"
     points = np.arange(136, dtype=np.float32).reshape(68, 2)
     file.write_text("68\n" + "\n".join(f"{x} {y}" for x, y in points))
     assert np.array_equal(read_landmarks(file), points)
+    face = draw_face(np.random.default_rng(0), 64)
+    file.write_text("106\n" + "\n".join(f"{x} {y}" for x, y in face.landmarks))
+    assert np.allclose(read_landmarks(file), from_106(face.landmarks), atol=1e-3)
     for text in ("", "68\n1 2", "two\n1 2", "1\n1 2", "68\n" + "nan nan\n" * 68):
         file.write_text(text)
         with pytest.raises(BrokenFileError, match="does not hold 68 landmarks"):

@@ -17,10 +17,9 @@ import pytest
 from PIL import Image
 
 from datamodules.landmarks import FaceFinder
-from datamodules.layouts.celeba import photographs
-from datamodules.synthesis import masked_faces
+from datamodules.layouts.photographs import photographs
 from datamodules.synthesis.dataset import write_drawn_faces
-from datamodules.synthesis.masked_faces import MaskedFaces, write_masked_faces
+from datamodules.synthesis.masked_faces import MaskedFaces, dataset, write_masked_faces
 from datamodules.synthesis.masks import MaskChoices
 from engine.errors import DataError
 from tests.conftest import ROOT
@@ -87,9 +86,9 @@ def test_workers_and_interruptions_change_no_byte(
         drawn.append(job.sample.index)
         original(job)
 
-    original = masked_faces._draw
+    original = dataset.draw
     with monkeypatch.context() as patch:
-        patch.setattr(masked_faces, "_draw", breaks)
+        patch.setattr(dataset, "draw", breaks)
         with pytest.raises(KeyboardInterrupt):
             build(tmp_path / "b", celeba)
     assert not (tmp_path / "b").exists()
@@ -169,6 +168,41 @@ def test_cropped_and_scaled_landmarks_go_along(celeba: Path, tmp_path: Path) -> 
         assert 0 <= there.min() <= there.max() < 96
 
 
+@pytest.mark.parametrize("name", ["lapa", "celebamask"])
+def test_pictures_of_labelled_data_sets(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    source = request.getfixturevalue(name)
+    rows = lines(build(tmp_path / "set", source, split="partition", count=20))
+    assert [sum(row["split"] == split for row in rows) for split in ("train", "val", "test")] == [16, 2, 2]
+    for row in rows:
+        assert "label" not in row["source"]
+        assert "mask" not in row["source"]
+        assert row["faces"][0]["found"] == "layout", "drawn faces have landmarks"
+
+
+def test_without_its_own_68_lapas_106_landmarks_do(lapa: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(lapa, tmp_path / "LaPa", ignore=shutil.ignore_patterns("landmarks_68")))
+    for row in lines(build(tmp_path / "set", source, count=12)):
+        (face,) = row["faces"]
+        own = np.loadtxt(
+            (source / row["source"]).parent.parent / "landmarks" / f"{Path(row['source']).stem}.txt", skiprows=1
+        )
+        assert face["found"] == "layout"
+        assert np.allclose(np.array(face["landmarks"])[8], own[16], atol=0.02), "the chin"
+
+
+def test_styles_are_shares_or_names(celeba: Path, tmp_path: Path) -> None:
+    for place, (words, expected) in enumerate(
+        {
+            "styles=[chin,proper] types=[n95]": {"chin", "proper"},
+            "styles={below_nose:1,chin:0}": {"below_nose"},
+        }.items()
+    ):
+        out = tmp_path / str(place)
+        command = ["task=masked_faces", f"source={celeba}", f"out={out}", "count=20", "workers=1", *words.split()]
+        subprocess.run([sys.executable, str(ROOT / "prepare.py"), *command], check=True, capture_output=True)
+        assert {row["faces"][0]["style"] for row in lines(out)} == expected
+
+
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory, celeba: Path) -> Path:
     """A folder of photographs among which much is wrong."""
@@ -222,7 +256,7 @@ def test_whatever_lies_in_a_folder_is_counted_and_nothing_is_fatal(odd: Path, tm
         (("source={celeba}", "types=[fur]"), "types: fur does not exist"),
         (("source={celeba}", "textures=plaid"), "textures: plaid does not exist"),
         (("source={celeba}", "bare=1.2"), "bare=1.2 cannot be"),
-        (("source={celeba}", "styles.proper=-1"), "styles"),
+        (("source={celeba}", "styles={{proper:-1}}"), "at least 0"),
         (("source={celeba}", "split=thirds"), "split=thirds cannot be"),
         (("source={celeba}", "size=8"), "size=8 cannot be"),
         (("source={celeba}", "workers=0"), "workers=0 cannot be"),
@@ -230,7 +264,9 @@ def test_whatever_lies_in_a_folder_is_counted_and_nothing_is_fatal(odd: Path, tm
         (("source={celeba}", "templates=none"), "masks.cfg does not exist"),
         (("source={photos}", "split=partition"), "split=partition, but no list_eval_partition"),
         (("source={blank}",), "No face was found in the 1 photographs"),
+        (("source={celeba}", "distractors=many"), "distractors=many cannot be"),
         (("sorce=x",), "Did you mean source"),
+        (("source={celeba}", "styles={{propper:1}}"), "styles: propper does not exist"),
     ],
 )
 def test_mistakes_are_one_message(celeba: Path, tmp_path: Path, words: tuple[str, ...], expected: str) -> None:

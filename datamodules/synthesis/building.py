@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import io
 import json
 import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.progress import track
 
-from datamodules.synthesis.published import write_whole
-from engine.errors import DataError
+from engine.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PARAMETERS_FILE = "dataset.json"
 
@@ -108,6 +111,16 @@ class Build:
         self.partial.replace(self.out)
 
 
+def require_whole_number(name: str, value: Any, least: int) -> None:
+    """See that a setting is a whole number that is large enough.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name}={value} cannot be.\nExpected: a whole number of at least {least}.")
+
+
 def _parameters_in(folder: Path) -> dict[str, Any] | None:
     """The parameters that a data set, finished or partial, was built with; None if it does not say."""
     try:
@@ -136,3 +149,19 @@ def settle() -> None:
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file so that it is either whole or not there."""
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)
+
+
+def encoded(pixels: np.ndarray, form: str, **options: int) -> bytes:
+    """Pixels uint8 as the bytes of a file: `form` is "JPEG" or "PNG", `options` are Pillow's."""
+    from PIL import Image  # here, because whether a data set is complete must be told without these imports
+
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, format=form, **options)
+    return content.getvalue()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.synthesis.building import Build, settle
+from datamodules.synthesis.building import Build, require_whole_number, settle
 from datamodules.synthesis.published import LAYOUTS, Layout
 from engine.errors import ConfigError
 
@@ -64,10 +64,8 @@ def write_drawn_faces(out: Path | None, *, layout: str, count: int, size: int, s
 def _check_arguments(layout: str, count: int, size: int, seed: int, workers: int) -> None:
     if layout not in LAYOUTS:
         raise ConfigError(f"layout={layout}: no such layout of drawn faces; there is: {', '.join(LAYOUTS)}")
-    least = {"count": (count, 10), "size": (size, 32), "seed": (seed, 0), "workers": (workers, 1)}
-    for name, (value, bound) in least.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < bound:
-            raise ConfigError(f"{name}={value}: must be a whole number, {bound} or more")
+    for name, value, least in (("count", count, 10), ("size", size, 32), ("seed", seed, 0), ("workers", workers, 1)):
+        require_whole_number(name, value, least)
 
 
 def _write_face(job: _Job) -> None:

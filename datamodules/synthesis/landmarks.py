@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from datamodules.landmarks import INNER_LIP_PLACES, LID_PLACES, OUTER_LIP_PLACES, ring
 from datamodules.synthesis.head import Features, Projection, face_width, on_face
 from datamodules.synthesis.scene import FaceScene
 
@@ -43,17 +43,10 @@ def _inner_106(seen: Features) -> list[np.ndarray]:
 def _inner_68(seen: Features) -> list[np.ndarray]:
     brows = [0.65 * top + 0.35 * bottom for top, bottom in seen.brows]
     ridge, _, base = seen.nose
-
-    def ring(upper: np.ndarray, lower: np.ndarray, places: Sequence[float]) -> np.ndarray:
-        """Points at the places (fractions of the way) of the upper curve, then of the lower one backwards."""
-        at = np.linspace(0, 1, len(upper))
-        up, low = (np.stack([np.interp(places, at, axis) for axis in curve.T], -1) for curve in (upper, lower))
-        return np.concatenate([up, low[-2:0:-1]])
-
-    eyes = [ring(up, low, (0, 0.32, 0.68, 1)) for up, low, _ in seen.eyes]
+    eyes = [ring(up, low, LID_PLACES) for up, low, _ in seen.eyes]
     up_out, up_in, low_in, low_out = seen.lips
-    outer = ring(up_out, low_out, (0, 0.18, 0.36, 0.5, 0.64, 0.82, 1))
-    return [*brows, ridge, base[3:8], *eyes, outer, ring(up_in, low_in, (0, 0.34, 0.5, 0.66, 1))]
+    lips = ring(up_out, low_out, OUTER_LIP_PLACES), ring(up_in, low_in, INNER_LIP_PLACES)
+    return [*brows, ridge, base[3:8], *eyes, *lips]
 
 
 def _contour(scene: FaceScene, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import abc
 import hashlib
-import io
 import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
+
+from datamodules.synthesis.building import encoded, write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -171,31 +172,16 @@ class CelebA(Layout):
 LAYOUTS: dict[str, type[Layout]] = {"lapa": LaPa, "celebamask_hq": CelebAMaskHQ, "celeba": CelebA}
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that it is either whole or not there."""
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
-
-
 def _write_lines(path: Path, lines: list[str]) -> None:
     write_whole(path, ("\n".join(lines) + "\n").encode())
 
 
 def _jpeg(face: DrawnFace) -> bytes:
-    return _encoded(face.image, "JPEG", quality=face.quality)
+    return encoded(face.image, "JPEG", quality=face.quality)
 
 
 def _png(label: np.ndarray) -> bytes:
-    return _encoded(label, "PNG")
-
-
-def _encoded(pixels: np.ndarray, form: str, **options: int) -> bytes:
-    from PIL import Image  # here, because whether a data set is complete must be told without these imports
-
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, format=form, **options)
-    return content.getvalue()
+    return encoded(label, "PNG")
 
 
 def _at_published_size(mask: np.ndarray) -> np.ndarray:

@@ -7,10 +7,10 @@ import numpy as np
 
 from datamodules.synthesis.canvas import SUPERSAMPLING, noise
 from datamodules.synthesis.head import Projection, face_width, on_face, relief
+from datamodules.synthesis.raster import grid_triangles, rasterise
 from datamodules.synthesis.scene import FaceScene, Hair
 
 ROWS, COLUMNS = 80, 56
-FIELD_OF_VIEW = 0.5
 _TOP = -1.55
 
 
@@ -111,31 +111,14 @@ def _egg(scene: FaceScene, project: Projection, size: int) -> np.ndarray:
     return cv2.resize(lit, (size, size))
 
 
-def _grid_triangles() -> np.ndarray:
-    place = np.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS)
-    a, b, c, d = place[:-1, :-1], place[1:, :-1], place[:-1, 1:], place[1:, 1:]
-    return np.stack([a, b, c, c, b, d], axis=-1).reshape(-1, 3).astype(np.int32)
-
-
-_TRIANGLES = _grid_triangles()
+_TRIANGLES = grid_triangles(ROWS, COLUMNS)
 
 
 def _rasterise(points: np.ndarray, vertex: np.ndarray, project: Projection, raster: np.ndarray) -> None:
     """Draws the three values (ROWS, COLUMNS, 3) of the vertices over `raster` (size, size, 3), nearest last."""
-    size = len(raster)
     flat = points.reshape(-1, 3)
-    place = project(flat) / SUPERSAMPLING
     depth = 30 - flat @ project.rotation[2]
-    lens = np.tan(FIELD_OF_VIEW / 2) * depth[:, None] * 2 / size
-    seen = np.column_stack([(place - size / 2) * lens * (1, -1), -depth]).astype(np.float32)
-    buffer = np.full((size, size), 100, np.float32)
-    settings = cv2.TriangleRasterizeSettings()
-    settings.setCullingMode(cv2.RASTERIZE_CULLING_NONE)
-    settings.setShadingType(cv2.RASTERIZE_SHADING_SHADED)
-    colours = np.ascontiguousarray(vertex.reshape(-1, 3))
-    cv2.triangleRasterize(
-        seen, _TRIANGLES, colours, raster, buffer, np.eye(4, dtype=np.float32), FIELD_OF_VIEW, 1.0, 100.0, settings
-    )
+    rasterise(project(flat) / SUPERSAMPLING, depth, np.ascontiguousarray(vertex.reshape(-1, 3)), _TRIANGLES, raster)
 
 
 def lit_skin(

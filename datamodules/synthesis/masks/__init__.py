@@ -3,6 +3,7 @@
 from datamodules.synthesis.masks.choices import (
     DISTRACTORS,
     MASK_TYPES,
+    MOSTLY_PROPER,
     STYLES,
     FaceMask,
     MaskChoices,
@@ -15,6 +16,7 @@ from datamodules.synthesis.masks.textures import TEXTURES
 __all__ = [
     "DISTRACTORS",
     "MASK_TYPES",
+    "MOSTLY_PROPER",
     "STYLES",
     "TEXTURES",
     "FaceMask",

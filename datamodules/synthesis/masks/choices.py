@@ -75,8 +75,11 @@ class MaskChoices:
                 if value not in allowed:
                     raise ConfigError(f"{name}: {value} does not exist.\nExpected: some of {', '.join(allowed)}.")
         for name, share in (("bare", self.bare), ("distractors", self.distractors)):
-            if not 0 <= share <= 1:
-                raise ConfigError(f"{name}={share:g} cannot be.\nExpected: a share of the faces, 0 to 1.")
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+                raise ConfigError(f"{name}={share} cannot be.\nExpected: a share of the faces, 0 to 1.")
+        for style, share in self.styles.items():
+            if isinstance(share, bool) or not isinstance(share, int | float):
+                raise ConfigError(f"styles.{style}={share} cannot be.\nExpected: a number of at least 0.")
         if min(self.styles.values()) < 0 or sum(self.styles.values()) <= 0:
             raise ConfigError(
                 f"styles={dict(self.styles)} cannot be.\nExpected: shares of at least 0, of which one is above 0."

@@ -13,10 +13,11 @@ from scipy.interpolate import CubicSpline
 
 ROWS, COLUMNS = 9, 13
 
-# Places along the middle of the face: the ridge of the nose, its tip, its base, the upper lip, the mouth, the lower
-# lip, the chin; beyond the chin it goes on as it came.
 HEIGHTS = np.array([0.0, 1.0, 1.25, 1.6, 2.0, 2.4, 3.0])
-RIDGE, TIP, BASE, MOUTH, LOWER_LIP, CHIN = 0.0, 1.0, 1.25, 2.0, 2.4, 3.0
+"""Places along the middle of the face: the ridge of the nose, its tip, its base, the upper lip, the mouth, the lower
+lip, the chin; beyond the chin it goes on as it came."""
+
+TIP, MOUTH, CHIN = 1.0, 2.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,8 @@ def style_cut(cut: Cut, style: str) -> Cut:
     if style == "chin":
         low = (max(cut.sides[0], 2.5) + 1.6, cut.sides[1] + 2.0)
         return replace(cut, top=2.55, bottom=cut.bottom + 0.45, sides=low, sag=-0.03, margin=cut.margin + 0.05)
+    if style == "half_pulled":
+        return replace(cut, top=1.5, bottom=cut.bottom + 0.1)
     return cut
 
 
@@ -145,8 +148,6 @@ def laid_grid(face: Face, cut: Cut, style: str, side: int) -> np.ndarray:
     cut = style_cut(cut, style)
     heights = np.linspace(cut.top, cut.bottom, 4)
     slipped = {side: (1.7, 1.0)} if style == "half_pulled" else {}
-    if style == "half_pulled":
-        heights = np.linspace(1.5, cut.bottom + 0.1, 4)
     middle = np.array([face.middle(height) for height in heights])
     up_front = np.sin(face.yaw) * face.across
     raised = np.array([0.25, 1.0, 1.0, 0.45])[:, None] * cut.stand_off * face.width * up_front

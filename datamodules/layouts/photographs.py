@@ -1,9 +1,11 @@
-"""CelebA as published (Liu et al., ICCV 2015), and folders of photographs: pictures without labels, to draw on.
+"""Photographs to draw on: CelebA as published (Liu et al., ICCV 2015), pictures of LaPa and CelebAMask-HQ, any folder.
 
+CelebA:
 ``img_align_celeba/`` (178x218) or ``img_celeba/`` (in the wild), also one deeper as Kaggle packs it; beside them, where
 they are there, ``list_eval_partition``, ``identity_CelebA``, ``list_bbox_celeba`` (which fits the wild pictures alone)
 as ``.txt``, parted by blanks, or ``.csv``; and ``landmarks_68/``, which drawn faces have. Files are counted, never
-assumed: a part of the data set is a data set.
+assumed: a part of the data set is a data set. Of LaPa and CelebAMask-HQ the pictures are taken, their splits, and
+LaPa's landmarks. Of any other folder everything that is a picture by its name is one, at any depth.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.layouts.layout import SPLITS, names_in
+from datamodules.layouts.celebamask_hq import CelebAMaskHQ
+from datamodules.layouts.lapa import LaPa
+from datamodules.layouts.layout import ALL, SPLITS, Layout, names_in
 from engine.errors import DataError
 
 PICTURES = ("img_align_celeba", "img_celeba")
@@ -29,7 +33,7 @@ class Photograph:
         split: ``train``, ``val`` or ``test``, where a list says so.
         identity: who it shows, where a list says so.
         box: left, top, right, bottom of the face, in pixels, where a list says so.
-        landmarks: a text file of 68 landmarks, where there is one.
+        landmarks: a text file of 68 or 106 landmarks, where there is one.
     """
 
     id: str
@@ -49,13 +53,36 @@ def photographs(root: Path) -> list[Photograph]:
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"source={root} is no folder.\nExpected: CelebA's folder, or any folder of photographs.")
-    found = list(_celeba(root) if _picture_folder(root) is not None else _any(root))
+    found = list(_found(root))
     if not found:
         raise DataError(
             f"source={root} holds no pictures.\nExpected: *.jpg, *.png or *.webp, at any depth; or CelebA as published "
             f"({' or '.join(PICTURES)}, list_eval_partition.txt)."
         )
     return found
+
+
+def _found(root: Path) -> Iterator[Photograph]:
+    if _picture_folder(root) is not None:
+        return _celeba(root)
+    if (root / SPLITS[0] / "images").is_dir():
+        return _of_layout(LaPa(root))
+    if (root / "CelebA-HQ-img").is_dir():
+        return _of_layout(CelebAMaskHQ(root))
+    return _any(root)
+
+
+def _of_layout(layout: Layout) -> Iterator[Photograph]:
+    """The pictures of a labelled data set, with their splits if all of these are there."""
+    try:
+        splits = {sample.id: split for split in SPLITS for sample in layout.samples(split, labelled=False)}
+    except DataError:
+        splits = {}
+    for sample in layout.samples(ALL, labelled=False):
+        places = (sample.image.parent.parent / name / f"{sample.id}.txt" for name in ("landmarks_68", "landmarks"))
+        landmarks = next((place for place in places if place.is_file()), None)
+        name = sample.image.relative_to(layout.root).as_posix()
+        yield Photograph(name, sample.image, splits.get(sample.id), landmarks=landmarks)
 
 
 def is_aligned(root: Path) -> bool:

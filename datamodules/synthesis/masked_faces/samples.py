@@ -1,0 +1,110 @@
+"""The second pass: what a sample is, and its pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from datamodules.landmarks import crop_box, square
+from datamodules.reading import read_photograph
+from datamodules.synthesis.building import encoded, write_whole
+from datamodules.synthesis.masked_faces.wanted import MaskedFaces
+from datamodules.synthesis.masks import FaceMask, choose_mask, draw_mask
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample: a photograph, its faces, and the number that decides what they wear.
+
+    Args:
+        index: k.
+        split: where it belongs.
+        row: what was found in the photograph.
+    """
+
+    index: int
+    split: str
+    row: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        return f"{self.index:06d}"
+
+    def mask_file(self, root: Path) -> Path:
+        """The file that is written last."""
+        return root / "masks" / f"{self.id}.png"
+
+    def worn(self, wanted: MaskedFaces) -> list[FaceMask]:
+        """What each face wears; chosen before cropping and scaling, so that neither changes it."""
+        rng = np.random.default_rng([wanted.seed, self.index])
+        return [choose_mask(rng, np.array(face["landmarks"]), wanted.choices) for face in self.row["faces"]]
+
+    def frame(self, wanted: MaskedFaces) -> tuple[list[int] | None, float, list[int]]:
+        """Left, top and side of the crop in the photograph, or None; scale; width and height as written."""
+        width, height = self.row["size"]
+        crop: list[int] | None = None
+        if wanted.crop == "paper":
+            crop = list(crop_box(np.array(self.row["faces"][0]["landmarks"])))
+            width = height = crop[2]
+        scale = 1.0 if wanted.size is None else wanted.size / max(width, height)
+        return crop, scale, [max(1, round(width * scale)), max(1, round(height * scale))]
+
+    def faces(self, wanted: MaskedFaces) -> list[np.ndarray]:
+        """Landmarks (68, 2) of the faces, in pixels of the written picture."""
+        crop, scale, _ = self.frame(wanted)
+        corner = np.array(crop[:2] if crop else (0, 0))
+        return [(np.array(face["landmarks"]) - corner + 0.5) * scale - 0.5 for face in self.row["faces"]]
+
+    def line(self, wanted: MaskedFaces) -> dict[str, Any]:
+        """Its line of the manifest."""
+        crop, _, size = self.frame(wanted)
+        faces = zip(self.row["faces"], self.faces(wanted), self.worn(wanted), strict=True)
+        return {
+            "id": self.id,
+            "image": f"images/{self.id}.{wanted.form}",
+            "mask": f"masks/{self.id}.png",
+            "split": self.split,
+            "source": self.row["source"],
+            "size": size,
+            "crop": crop,
+            "faces": [
+                {"landmarks": points.round(2).tolist(), "found": face["found"], **asdict(worn)}
+                for face, points, worn in faces
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One sample to be drawn and written."""
+
+    root: Path
+    wanted: MaskedFaces
+    sample: Sample
+
+
+def draw(job: Drawing) -> None:
+    wanted, sample = job.wanted, job.sample
+    image = framed(read_photograph(Path(sample.row["image"])), *sample.frame(wanted)[::2])
+    truth = np.zeros(image.shape[:2], np.uint8)
+    for landmarks, worn in zip(sample.faces(wanted), sample.worn(wanted), strict=True):
+        image, hidden = draw_mask(image, landmarks, worn, wanted.choices)
+        truth |= hidden
+    content = encoded(image, "JPEG", quality=95) if wanted.form == "jpg" else encoded(image, "PNG")
+    write_whole(job.root / "images" / f"{sample.id}.{wanted.form}", content)
+    write_whole(sample.mask_file(job.root), encoded(truth, "PNG"))
+
+
+def framed(image: np.ndarray, crop: Sequence[int] | None, size: Sequence[int]) -> np.ndarray:
+    """A photograph (H, W, 3) as a sample shows it: cropped, white beyond its borders, and scaled to (width, height)."""
+    if crop is not None:
+        image = square(image, *crop)
+    if (image.shape[1], image.shape[0]) == tuple(size):
+        return image
+    smaller = size[0] < image.shape[1]
+    return cv2.resize(image, tuple(size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)

@@ -1,0 +1,68 @@
+"""What is to be built: all that decides it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from datamodules.synthesis.building import require_whole_number
+from datamodules.synthesis.masks import MaskChoices
+from engine.errors import ConfigError
+
+VERSION = 1
+"""Raised by hand whenever the same seed would give other bytes, in this package or in `masks`."""
+
+
+@dataclass(frozen=True)
+class MaskedFaces:
+    """What is to be built.
+
+    Args:
+        source: CelebA's folder, or any folder of photographs; only read.
+        count: number of samples, at least 10. Where there are fewer photographs they are used again, with other masks.
+        seed: 0 or more.
+        choices: what is drawn.
+        split: ``paper`` is 70/10/20, no photograph (and, where identities are known, no person) in two splits;
+            ``partition`` keeps the source's own.
+        size: longer side of a written picture, in pixels; None leaves it as it is.
+        crop: ``paper`` crops the largest face and squares it on white; ``none``.
+        fallbacks: see :class:`datamodules.landmarks.FaceFinder`; None suits the source.
+        landmark_model: see :func:`datamodules.landmarks.landmark_model`.
+        form: ``jpg`` (quality 95) or ``png``, of the pictures.
+
+    Raises:
+        ConfigError: for a value that cannot be.
+    """
+
+    source: Path
+    count: int
+    seed: int
+    choices: MaskChoices
+    split: str = "paper"
+    size: int | None = None
+    crop: str = "none"
+    fallbacks: tuple[str, ...] | None = None
+    landmark_model: str | None = None
+    form: str = "jpg"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("split", ("paper", "partition")), ("crop", ("paper", "none")), ("form", ("jpg", "png"))):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name}={getattr(self, name)} cannot be.\nExpected: {' or '.join(allowed)}.")
+        require_whole_number("count", self.count, 10)
+        require_whole_number("seed", self.seed, 0)
+        if self.size is not None:
+            require_whole_number("size", self.size, 32)
+
+    def parameters(self) -> dict[str, Any]:
+        """All that decides what is built, as plain data."""
+        chosen = asdict(self.choices) | {"templates": self.choices.templates and str(self.choices.templates)}
+        plain = {
+            name: getattr(self, name)
+            for name in ("count", "seed", "split", "size", "crop", "fallbacks", "landmark_model", "form")
+        }
+        about = {"origin": "augmented", "layout": "augmented_celeba", "version": VERSION}
+        whole = about | {"source": str(Path(self.source).resolve())} | plain | chosen
+        return json.loads(json.dumps(whole))  # as it comes back from the file
