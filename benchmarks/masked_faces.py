@@ -11,7 +11,6 @@ each row with the truth over it.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import io
 import os
 import statistics
@@ -53,24 +52,26 @@ Face = tuple[np.ndarray, np.ndarray]
 """Picture (H, W, 3) uint8 and landmarks (68, 2)."""
 
 
-def aligned(source: Path | None, folder: Path, seed: int) -> list[Path]:
-    """Photographs of CelebA's size: the first ones of the source, or drawn faces."""
-    if source is None:
-        source = folder / "drawn"
-        write_drawn_faces(
-            source, layout="celeba", count=PHOTOGRAPHS, size=HEIGHT, seed=seed, workers=os.cpu_count() or 1
-        )
-    files: list[Path] = []
-    for picture in photographs(source)[:PHOTOGRAPHS]:
+def drawn(folder: Path, count: int, size: int, seed: int) -> Path:
+    """Drawn faces as a source of photographs."""
+    source = folder / "drawn"
+    write_drawn_faces(source, layout="celeba", count=count, size=size, seed=seed, workers=os.cpu_count() or 1)
+    return source
+
+
+def aligned(source: Path, root: Path) -> Path:
+    """The first photographs of a source in CelebA's layout and at its size."""
+    folder = root / "img_align_celeba"
+    folder.mkdir(parents=True)
+    for index, picture in enumerate(photographs(source)[:PHOTOGRAPHS]):
         image = Image.fromarray(read_photograph(picture.image))
         if image.size != (WIDTH, HEIGHT):
             side = min(image.width / WIDTH, image.height / HEIGHT)
             left, top = (image.width - WIDTH * side) / 2, (image.height - HEIGHT * side) / 2
             box = (left, top, left + WIDTH * side, top + HEIGHT * side)
             image = image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS, box)
-        files.append(folder / f"{len(files):06d}.jpg")
-        image.save(files[-1], quality=92)
-    return files
+        image.save(folder / f"{index:06d}.jpg", quality=92)
+    return root
 
 
 def stages(files: list[Path], seed: int) -> Table:
@@ -152,35 +153,33 @@ def sheets(source: Path, folder: Path, seed: int) -> None:
         faces += [(image, one.landmarks) for one in finder(image)[:1]]
         if len(faces) == 160:
             break
-    rows: dict[str, dict[str, Callable[[Face], FaceMask]]] = {
-        "types": {kind: lambda face, kind=kind: mask(face, rng, kind) for kind in MASK_TYPES},  # type: ignore[misc]
-        "styles": {
-            style: lambda face, style=style: mask(face, rng, str(rng.choice(WORN[style])), style)  # type: ignore[misc]
-            for style in STYLES
-        },
-        "distractors": {thing: lambda face, thing=thing: mask(face, rng, thing=thing) for thing in DISTRACTORS},  # type: ignore[misc]
+    rows: dict[str, dict[str, Choice]] = {
+        "types": {kind: ((kind,), "proper", None) for kind in MASK_TYPES},
+        "styles": {style: (WORN[style], style, None) for style in STYLES},
+        "distractors": {thing: ((), "proper", thing) for thing in DISTRACTORS},
     }
-    for name, ways in rows.items():
-        sheet = {
-            row: zip(faces[len(faces) * place // len(ways) :], [way] * COLUMNS, strict=False)
-            for place, (row, way) in enumerate(ways.items())
-        }
-        write_sheets(folder, name, {row: [(face, way(face)) for face, way in pairs] for row, pairs in sheet.items()})
+    for name, choices in rows.items():
+        sheet = {}
+        for place, (row, choice) in enumerate(choices.items()):
+            first = len(faces) * place // len(choices)
+            sheet[row] = [(face, drawn_by_lot(rng, face, choice)) for face in faces[first : first + COLUMNS]]
+        write_sheets(folder, name, sheet)
     tilts = {tilt: [face for face in faces if tilt_of(face[1]) == tilt][:COLUMNS] for tilt in TILTS}
-    write_sheets(
-        folder,
-        "tilts",
-        {tilt: [(face, mask(face, rng, str(rng.choice(MASK_TYPES)))) for face in some] for tilt, some in tilts.items()},
-    )
+    anything: Choice = (MASK_TYPES, "proper", None)
+    sheet = {tilt: [(face, drawn_by_lot(rng, face, anything)) for face in some] for tilt, some in tilts.items()}
+    write_sheets(folder, "tilts", sheet)
 
 
-def mask(
-    face: Face, rng: np.random.Generator, kind: str | None = None, style: str = "proper", thing: str | None = None
-) -> FaceMask:
-    worn = FaceMask(
-        kind, str(rng.choice(TEXTURES)) if kind else None, style if kind else None, tilt_of(face[1]), thing, 0
-    )
-    return dataclasses.replace(worn, seed=int(rng.integers(2**31)))
+Choice = tuple[tuple[str, ...], str, str | None]
+"""Types, of which one is drawn by lot, or none; way of wearing; distractor."""
+
+
+def drawn_by_lot(rng: np.random.Generator, face: Face, choice: Choice) -> FaceMask:
+    kinds, style, thing = choice
+    tilt, seed = tilt_of(face[1]), int(rng.integers(2**31))
+    if not kinds:
+        return FaceMask(None, None, None, tilt, thing, seed)
+    return FaceMask(str(rng.choice(kinds)), str(rng.choice(TEXTURES)), style, tilt, thing, seed)
 
 
 def write_sheets(folder: Path, name: str, rows: dict[str, list[tuple[Face, FaceMask]]]) -> None:
@@ -220,22 +219,15 @@ def main(words: Iterable[str] | None = None) -> None:
     settle()
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        source = choice.source
         if choice.sheets is not None:
-            if source is None:
-                source = place / "drawn"
-                write_drawn_faces(
-                    source, layout="celeba", count=200, size=512, seed=choice.seed, workers=os.cpu_count() or 1
-                )
-            sheets(source, choice.sheets, choice.seed)
+            sheets(choice.source or drawn(Path(folder), 200, 512, choice.seed), choice.sheets, choice.seed)
             console.print(f"Sheets: {choice.sheets}")
             return
-        (place / "img_align_celeba").mkdir()
-        files = aligned(source, place / "img_align_celeba", choice.seed)
-        console.print(stages(files, choice.seed))
+        source = choice.source or drawn(Path(folder), PHOTOGRAPHS, HEIGHT, choice.seed)
+        root = aligned(source, Path(folder) / "aligned")
+        console.print(stages(sorted((root / "img_align_celeba").iterdir()), choice.seed))
         if choice.linear:
-            console.print(linear(place, choice.linear, place, choice.seed))
+            console.print(linear(root, choice.linear, Path(folder), choice.seed))
 
 
 if __name__ == "__main__":

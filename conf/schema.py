@@ -8,12 +8,12 @@ not stands here with the reason. What is not in this table is no setting. ``docs
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from conf.kinds import choice, integer, number, optional, pair, text
 from datamodules.labels import CELEBAMASK_HQ, PAINTING_ORDERS
 from engine.errors import ConfigError
 from engine.runs import EVALUATE
@@ -42,70 +42,13 @@ class Key:
         return not isinstance(self.enters, str) and stage in self.enters
 
 
-def _integer(least: int, multiple: int = 1, most: int | None = None) -> tuple[Callable[[Any], int], str]:
-    def read(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least or value % multiple:
-            raise ValueError
-        if most is not None and value > most:
-            raise ValueError
-        return value
-
-    bounds = f"of at least {least}" + (f" and at most {most}" if most is not None else "")
-    return read, f"a whole number {bounds}" + (f", a multiple of {multiple}" if multiple > 1 else "")
-
-
-def _number(least: float, most: float = math.inf, open_below: bool = False) -> tuple[Callable[[Any], float], str]:
-    def read(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-            raise ValueError
-        if not math.isfinite(value) or (open_below and value == least):
-            raise ValueError
-        return float(value)
-
-    below = f"above {least:g}" if open_below else f"of at least {least:g}"
-    return read, f"a number {below}" + (f" and at most {most:g}" if most < math.inf else "")
-
-
-def _pair(item: tuple[Callable[[Any], Any], str]) -> tuple[Callable[[Any], list], str]:
-    def read(value: Any) -> list:
-        if not isinstance(value, list | tuple) or len(value) != 2:
-            raise ValueError
-        low, high = (item[0](part) for part in value)
-        if low > high:
-            raise ValueError
-        return [low, high]
-
-    return read, f"[smallest, largest], each {item[1]}"
-
-
-def _choice(*values: Any) -> tuple[Callable[[Any], Any], str]:
-    def read(value: Any) -> Any:
-        if not any(value is known or (value == known and type(value) is type(known)) for known in values):
-            raise ValueError
-        return value
-
-    return read, "one of " + ", ".join(
-        str(value).lower() if isinstance(value, bool) else str(value) for value in values
-    )
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError
-    return value
-
-
-def _optional(kind: tuple[Callable[[Any], Any], str]) -> tuple[Callable[[Any], Any], str]:
-    return (lambda value: None if value is None else kind[0](value)), f"null or {kind[1]}"
-
-
 def group_options(group: str) -> list[str]:
     """The choices of a configuration group: the files of its folder."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-TEXT = (_text, "a text")
-FLAG = _choice(True, False)
+TEXT = (text, "a text")
+FLAG = choice(True, False)
 BOTH, FIRST, SECOND = ("pretrain", "finetune"), ("pretrain",), ("finetune",)
 
 NAME = "a name; what it sets enters by itself"
@@ -121,97 +64,97 @@ def _optimization(stage: str) -> dict[str, Key]:
     """Settings that every trained stage has."""
     own = (stage,)
     return {
-        f"{stage}.seed": Key(*_integer(0, most=2**32 - 1), own),
-        f"{stage}.batch_size": Key(*_integer(1), own),
-        f"{stage}.epochs": Key(*_integer(1), own),
-        f"{stage}.steps_per_epoch": Key(*_optional(_integer(1)), own),
-        f"{stage}.augmentation.rotation": Key(*_number(0, 180), own),
-        f"{stage}.augmentation.scale": Key(*_pair(_number(0.1, 10)), own),
-        f"{stage}.augmentation.flip": Key(*_number(0, 1), own),
-        f"{stage}.augmentation.color": Key(*_number(0, 1), own),
-        f"{stage}.optimizer.name": Key(*_choice("sgd", "adamw"), own),
-        f"{stage}.optimizer.lr": Key(*_number(0, open_below=True), own),
-        f"{stage}.optimizer.momentum": Key(*_number(0, 1), own, "only with sgd"),
-        f"{stage}.optimizer.weight_decay": Key(*_number(0), own),
-        f"{stage}.schedule.name": Key(*_choice("constant", "cosine"), own),
-        f"{stage}.schedule.warmup": Key(*_number(0, 1), own),
+        f"{stage}.seed": Key(*integer(0, most=2**32 - 1), own),
+        f"{stage}.batch_size": Key(*integer(1), own),
+        f"{stage}.epochs": Key(*integer(1), own),
+        f"{stage}.steps_per_epoch": Key(*optional(integer(1)), own),
+        f"{stage}.augmentation.rotation": Key(*number(0, 180), own),
+        f"{stage}.augmentation.scale": Key(*pair(number(0.1, 10)), own),
+        f"{stage}.augmentation.flip": Key(*number(0, 1), own),
+        f"{stage}.augmentation.color": Key(*number(0, 1), own),
+        f"{stage}.optimizer.name": Key(*choice("sgd", "adamw"), own),
+        f"{stage}.optimizer.lr": Key(*number(0, open_below=True), own),
+        f"{stage}.optimizer.momentum": Key(*number(0, 1), own, "only with sgd"),
+        f"{stage}.optimizer.weight_decay": Key(*number(0), own),
+        f"{stage}.schedule.name": Key(*choice("constant", "cosine"), own),
+        f"{stage}.schedule.warmup": Key(*number(0, 1), own),
     }
 
 
 KEYS: dict[str, Key] = {
-    "experiment": Key(_text, "experiment=<one of " + ", ".join(group_options("experiment")) + ">", NAME),
+    "experiment": Key(text, "experiment=<one of " + ", ".join(group_options("experiment")) + ">", NAME),
     "scale": Key(*TEXT, NAME),
     "recipe": Key(*TEXT, NAME),
-    "method": Key(*_choice("mtl", "baseline", "transfer"), "enters fine-tuning as the id of the run it starts from"),
-    "ablation": Key(*_optional(TEXT), NAME),
-    "label_fraction": Key(*_number(0, 1, open_below=True), MANIFEST),
-    "subset": Key(*_choice(0, 1, 2), MANIFEST),
-    "seed": Key(*_integer(0, most=2**32 - 1), "enters as each stage's own seed, whose default it is"),
+    "method": Key(*choice("mtl", "baseline", "transfer"), "enters fine-tuning as the id of the run it starts from"),
+    "ablation": Key(*optional(TEXT), NAME),
+    "label_fraction": Key(*number(0, 1, open_below=True), MANIFEST),
+    "subset": Key(*choice(0, 1, 2), MANIFEST),
+    "seed": Key(*integer(0, most=2**32 - 1), "enters as each stage's own seed, whose default it is"),
     "output_dir": Key(*TEXT, PLACE),
     "force": Key(*FLAG, BESIDE),
     "dry_run": Key(*FLAG, BESIDE),
     "datamodule.dataset": Key(*TEXT, BOTH),
     "datamodule.root": Key(*TEXT, PLACE),
-    "datamodule.merging": Key(*_optional(_choice(*PAINTING_ORDERS)), SECOND, "only where labels come as parts"),
-    "datamodule.image_size": Key(*_integer(32, multiple=32), BOTH),
-    "datamodule.eval_batch_size": Key(*_integer(1), SAME),
-    "datamodule.workers": Key(*_optional(_integer(0)), SAME),
-    "datamodule.cache": Key(*_choice("none", "ram", "disk"), SAME),
+    "datamodule.merging": Key(*optional(choice(*PAINTING_ORDERS)), SECOND, "only where labels come as parts"),
+    "datamodule.image_size": Key(*integer(32, multiple=32), BOTH),
+    "datamodule.eval_batch_size": Key(*integer(1), SAME),
+    "datamodule.workers": Key(*optional(integer(0)), SAME),
+    "datamodule.cache": Key(*choice("none", "ram", "disk"), SAME),
     "model.encoder": Key(*TEXT, BOTH),
     "model.encoder_weights": Key(
-        *_optional(TEXT), BOTH, "a file by what it holds; not in a fine-tuning that starts from a pre-training"
+        *optional(TEXT), BOTH, "a file by what it holds; not in a fine-tuning that starts from a pre-training"
     ),
-    "model.features": Key(*_integer(1), BOTH),
+    "model.features": Key(*integer(1), BOTH),
     **_optimization("pretrain"),
-    "pretrain.masking": Key(*_choice("central", "random", "adaptive", "none"), FIRST),
-    "pretrain.patches": Key(*_integer(1), FIRST, MASKED),
-    "pretrain.patch_size": Key(*_pair(_integer(1)), FIRST, MASKED),
-    "pretrain.fill": Key(*_choice("zero", "mean", "noise"), FIRST, MASKED),
-    "pretrain.loss": Key(*_choice("mse", "l1"), FIRST),
-    "pretrain.reduction": Key(*_choice("mean", "sum"), FIRST),
-    "pretrain.loss_over": Key(*_choice("box", "image", "masked"), FIRST),
-    "pretrain.contrastive": Key(*_number(0), FIRST),
-    "pretrain.temperature": Key(*_number(0, open_below=True), FIRST, "only with a contrastive term"),
+    "pretrain.masking": Key(*choice("central", "random", "adaptive", "none"), FIRST),
+    "pretrain.patches": Key(*integer(1), FIRST, MASKED),
+    "pretrain.patch_size": Key(*pair(integer(1)), FIRST, MASKED),
+    "pretrain.fill": Key(*choice("zero", "mean", "noise"), FIRST, MASKED),
+    "pretrain.loss": Key(*choice("mse", "l1"), FIRST),
+    "pretrain.reduction": Key(*choice("mean", "sum"), FIRST),
+    "pretrain.loss_over": Key(*choice("box", "image", "masked"), FIRST),
+    "pretrain.contrastive": Key(*number(0), FIRST),
+    "pretrain.temperature": Key(*number(0, open_below=True), FIRST, "only with a contrastive term"),
     **_optimization("finetune"),
-    "finetune.validate_every": Key(*_integer(1), SECOND),
-    "finetune.start_from": Key(*_optional(TEXT), "enters as the id of that run"),
-    "finetune.transfer": Key(*_choice("trunk", "encoder", "all"), SECOND, "only where it starts from another run"),
-    "finetune.trained": Key(*_choice("all", "decoder", "head"), SECOND),
-    "finetune.trunk_lr": Key(*_number(0, open_below=True), SECOND, "only where the trunk is trained"),
-    "finetune.loss": Key(*_choice("focal_dice", "ce_dice", "focal", "ce"), SECOND),
-    "finetune.lambda_ce": Key(*_number(0), SECOND, "only with two terms"),
-    "finetune.lambda_dice": Key(*_number(0), SECOND, "only with two terms"),
-    "finetune.alpha": Key(*_number(0, 1), SECOND, "only with a focal term"),
-    "finetune.gamma": Key(*_number(0), SECOND, "only with a focal term"),
-    "finetune.score_at": Key(*_choice("label", "input"), SECOND),
+    "finetune.validate_every": Key(*integer(1), SECOND),
+    "finetune.start_from": Key(*optional(TEXT), "enters as the id of that run"),
+    "finetune.transfer": Key(*choice("trunk", "encoder", "all"), SECOND, "only where it starts from another run"),
+    "finetune.trained": Key(*choice("all", "decoder", "head"), SECOND),
+    "finetune.trunk_lr": Key(*number(0, open_below=True), SECOND, "only where the trunk is trained"),
+    "finetune.loss": Key(*choice("focal_dice", "ce_dice", "focal", "ce"), SECOND),
+    "finetune.lambda_ce": Key(*number(0), SECOND, "only with two terms"),
+    "finetune.lambda_dice": Key(*number(0), SECOND, "only with two terms"),
+    "finetune.alpha": Key(*number(0, 1), SECOND, "only with a focal term"),
+    "finetune.gamma": Key(*number(0), SECOND, "only with a focal term"),
+    "finetune.score_at": Key(*choice("label", "input"), SECOND),
     "finetune.background": Key(
-        *_choice("literature", "in", "out"), SECOND, "chooses the best epoch by val/miou; not at literature"
+        *choice("literature", "in", "out"), SECOND, "chooses the best epoch by val/miou; not at literature"
     ),
-    "trainer.accelerator": Key(*_choice("auto", "cpu", "gpu", "mps"), ALIKE),
-    "trainer.devices": Key(*_integer(1), BOTH),
-    "trainer.strategy": Key(*_choice("auto", "ddp", "ddp_spawn"), ALIKE),
-    "trainer.precision": Key(*_choice("32-true", "bf16-mixed", "16-mixed", "64-true"), BOTH),
+    "trainer.accelerator": Key(*choice("auto", "cpu", "gpu", "mps"), ALIKE),
+    "trainer.devices": Key(*integer(1), BOTH),
+    "trainer.strategy": Key(*choice("auto", "ddp", "ddp_spawn"), ALIKE),
+    "trainer.precision": Key(*choice("32-true", "bf16-mixed", "16-mixed", "64-true"), BOTH),
     "trainer.sync_batchnorm": Key(*FLAG, BOTH, "only with several devices"),
     "trainer.channels_last": Key(*FLAG, BOTH),
     "trainer.compile": Key(*FLAG, BOTH),
-    "trainer.deterministic": Key(*_choice(True, False, "warn"), BOTH),
+    "trainer.deterministic": Key(*choice(True, False, "warn"), BOTH),
 }
 EVALUATION: dict[str, Key] = {
     "checkpoint": Key(
-        _text, "a run's name, as finetune-0123456789ab, its folder, or a best.ckpt", "enters by what it holds"
+        text, "a run's name, as finetune-0123456789ab, its folder, or a best.ckpt", "enters by what it holds"
     ),
-    "dataset": Key(*_choice("lapa", "celebamask_hq"), (EVALUATE,)),
-    "root": Key(*_optional(TEXT), PLACE),
-    "merging": Key(*_optional(_choice(*PAINTING_ORDERS)), (EVALUATE,)),
-    "split": Key(*_choice("test", "val", "all"), (EVALUATE,)),
-    "score_at": Key(*_optional(_choice("label", "input")), (EVALUATE,)),
-    "background": Key(*_optional(_choice("literature", "in", "out")), (EVALUATE,)),
-    "image_size": Key(*_optional(_integer(32, multiple=32)), (EVALUATE,)),
-    "batch_size": Key(*_integer(1), SAME),
-    "workers": Key(*_optional(_integer(0)), SAME),
-    "panels": Key(*_integer(0), BESIDE),
-    "trainer.accelerator": Key(*_choice("auto", "cpu", "gpu", "mps"), ALIKE),
-    "trainer.precision": Key(*_optional(_choice("32-true", "bf16-mixed", "16-mixed", "64-true")), (EVALUATE,)),
+    "dataset": Key(*choice("lapa", "celebamask_hq"), (EVALUATE,)),
+    "root": Key(*optional(TEXT), PLACE),
+    "merging": Key(*optional(choice(*PAINTING_ORDERS)), (EVALUATE,)),
+    "split": Key(*choice("test", "val", "all"), (EVALUATE,)),
+    "score_at": Key(*optional(choice("label", "input")), (EVALUATE,)),
+    "background": Key(*optional(choice("literature", "in", "out")), (EVALUATE,)),
+    "image_size": Key(*optional(integer(32, multiple=32)), (EVALUATE,)),
+    "batch_size": Key(*integer(1), SAME),
+    "workers": Key(*optional(integer(0)), SAME),
+    "panels": Key(*integer(0), BESIDE),
+    "trainer.accelerator": Key(*choice("auto", "cpu", "gpu", "mps"), ALIKE),
+    "trainer.precision": Key(*optional(choice("32-true", "bf16-mixed", "16-mixed", "64-true")), (EVALUATE,)),
     "output_dir": Key(*TEXT, PLACE),
     "force": Key(*FLAG, BESIDE),
 }
@@ -223,7 +166,7 @@ FREE = ("callbacks", "logger")
 IN_PARTS = (CELEBAMASK_HQ.name,)
 """Data sets whose labels come as one mask a part, to be merged."""
 
-WANDB_MODE = Key(*_choice("offline", "online", "disabled"), BESIDE)
+WANDB_MODE = Key(*choice("offline", "online", "disabled"), BESIDE)
 
 GROUPS = (
     "datamodule",
