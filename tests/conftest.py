@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +18,10 @@ from omegaconf import OmegaConf
 
 from conf.schema import CONF
 from datamodules.synthesis.dataset import write_drawn_faces
+
+if threading.current_thread() is threading.main_thread():
+    # A shell has its background jobs ignore Ctrl-C, and so would every process that a test starts and interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 
