@@ -82,12 +82,11 @@ class Activations(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if batch_idx == 0 and trainer.is_global_zero:
+        if batch_idx == 0 and trainer.is_global_zero and isinstance(pl_module, FaceParsing):  # a segmenter has no trunk
             self._save(trainer, pl_module, batch)
 
-    def _save(self, trainer: Trainer, module: LightningModule, batch: dict[str, Any]) -> None:
+    def _save(self, trainer: Trainer, module: FaceParsing | MaskedPretraining, batch: dict[str, Any]) -> None:
         folder = Path(trainer.default_root_dir) / "panels" / "activations"
-        assert isinstance(module, FaceParsing | MaskedPretraining)  # noqa: S101
         for index, face in enumerate(batch["id"][: self.count]):
             image = batch["image"][index : index + 1]
             channels = module.model.trunk(image)  # [1, n, H, W]

@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from datamodules.labels import LabelSet
 from datamodules.transforms import denormalize
+from lightning_modules.occlusion import HIDDEN, OcclusionSegmentation
 from lightning_modules.parsing import FaceParsing
 from lightning_modules.pretraining import MaskedPretraining
 
@@ -23,7 +24,8 @@ Tiles = dict[str, list[np.ndarray]]
 class Panels(Callback):
     """A grid of the first faces of the validation set at about ten moments of the training, and each tile of the end.
 
-    Pre-training shows input, masked input and reconstruction, parsing shows picture, truth and prediction.
+    Pre-training shows input, masked input and reconstruction, parsing shows picture, truth and prediction,
+    occlusion picture, truth, prediction and what noise processing leaves of it.
     ``panels/epoch_0010.png`` is such a grid; ``panels/{val,test}/<face>.<column>.png`` are single tiles, of the
     newest weights in pre-training and of the best ones on the test set in parsing.
 
@@ -80,6 +82,8 @@ class Panels(Callback):
     def _tiles(self, trainer: Trainer, module: LightningModule, batch: dict[str, Any]) -> Tiles:
         if isinstance(module, MaskedPretraining):
             return reconstruction_tiles(module, batch, self.count)
+        if isinstance(module, OcclusionSegmentation):
+            return occlusion_tiles(module, batch, self.count)
         assert isinstance(module, FaceParsing)  # noqa: S101
         labels = trainer.datamodule.tested_labels  # type: ignore[attr-defined]
         return parsing_tiles(module, batch, self.count, labels)
@@ -101,6 +105,20 @@ def parsing_tiles(module: FaceParsing, batch: dict[str, Any], count: int, labels
         "image": [denormalize(picture) for picture in image.float().cpu().numpy()],
         "truth": [labels.colorize(label.cpu().numpy()) for label in batch["label"][:count]],
         "prediction": [labels.colorize(label.cpu().numpy()) for label in predicted],
+    }
+
+
+def occlusion_tiles(module: OcclusionSegmentation, batch: dict[str, Any], count: int) -> Tiles:
+    """Picture, true mask, prediction and cleaned prediction of the first faces of a batch; masks in white."""
+    image = batch["image"][:count]
+    hidden = (module(image) > 0).squeeze(1)
+    masks = {"truth": batch["label"][:count] == HIDDEN, "prediction": hidden, "cleaned": module.clean(hidden)}
+    return {
+        "image": [denormalize(picture) for picture in image.float().cpu().numpy()],
+        **{
+            name: [np.repeat(255 * mask.cpu().numpy().astype(np.uint8)[..., None], 3, axis=2) for mask in value]
+            for name, value in masks.items()
+        },
     }
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.kinds import choice, integer, number, optional, pair, text
-from datamodules.labels import CELEBAMASK_HQ, PAINTING_ORDERS
+from datamodules.labels import CELEBAMASK_HQ, LAPA, PAINTING_ORDERS
 from engine.errors import ConfigError
 from engine.runs import EVALUATE
 
@@ -49,7 +49,8 @@ def group_options(group: str) -> list[str]:
 
 TEXT = (text, "a text")
 FLAG = choice(True, False)
-BOTH, FIRST, SECOND = ("pretrain", "finetune"), ("pretrain",), ("finetune",)
+BOTH, FIRST, SECOND, SEGMENT = ("pretrain", "finetune"), ("pretrain",), ("finetune",), ("segment",)
+STAGES = (*BOTH, *SEGMENT)
 
 NAME = "a name; what it sets enters by itself"
 PLACE = "where files lie; what they hold enters as the data's digest"
@@ -72,7 +73,7 @@ def _optimization(stage: str) -> dict[str, Key]:
         f"{stage}.augmentation.scale": Key(*pair(number(0.1, 10)), own),
         f"{stage}.augmentation.flip": Key(*number(0, 1), own),
         f"{stage}.augmentation.color": Key(*number(0, 1), own),
-        f"{stage}.optimizer.name": Key(*choice("sgd", "adamw"), own),
+        f"{stage}.optimizer.name": Key(*choice("sgd", "adam", "adamw"), own),
         f"{stage}.optimizer.lr": Key(*number(0, open_below=True), own),
         f"{stage}.optimizer.momentum": Key(*number(0, 1), own, "only with sgd"),
         f"{stage}.optimizer.weight_decay": Key(*number(0), own),
@@ -85,7 +86,7 @@ KEYS: dict[str, Key] = {
     "experiment": Key(text, "experiment=<one of " + ", ".join(group_options("experiment")) + ">", NAME),
     "scale": Key(*TEXT, NAME),
     "recipe": Key(*TEXT, NAME),
-    "method": Key(*choice("mtl", "baseline", "transfer"), "enters fine-tuning as the id of the run it starts from"),
+    "method": Key(*choice("mtl", "baseline", "transfer", "segment"), "enters fine-tuning as the id of the run it starts from"),
     "ablation": Key(*optional(TEXT), NAME),
     "label_fraction": Key(*number(0, 1, open_below=True), MANIFEST),
     "subset": Key(*choice(0, 1, 2), MANIFEST),
@@ -93,10 +94,10 @@ KEYS: dict[str, Key] = {
     "output_dir": Key(*TEXT, PLACE),
     "force": Key(*FLAG, BESIDE),
     "dry_run": Key(*FLAG, BESIDE),
-    "datamodule.dataset": Key(*TEXT, BOTH),
+    "datamodule.dataset": Key(*TEXT, STAGES),
     "datamodule.root": Key(*TEXT, PLACE),
     "datamodule.merging": Key(*optional(choice(*PAINTING_ORDERS)), SECOND, "only where labels come as parts"),
-    "datamodule.image_size": Key(*integer(32, multiple=32), BOTH),
+    "datamodule.image_size": Key(*integer(32, multiple=32), STAGES),
     "datamodule.eval_batch_size": Key(*integer(1), SAME),
     "datamodule.workers": Key(*optional(integer(0)), SAME),
     "datamodule.cache": Key(*choice("none", "ram", "disk"), SAME),
@@ -130,20 +131,42 @@ KEYS: dict[str, Key] = {
     "finetune.background": Key(
         *choice("literature", "in", "out"), SECOND, "chooses the best epoch by val/miou; not at literature"
     ),
+    **_optimization("segment"),
+    "segment.augmentation.shift": Key(*number(0, 0.5), SEGMENT),
+    "segment.augmentation.degrade": Key(*number(0, 1), SEGMENT),
+    "segment.optimizer.beta1": Key(*number(0, 0.9999), SEGMENT, "only with adam and adamw"),
+    "segment.validate_every": Key(*integer(1), SEGMENT),
+    "segment.network": Key(*choice("modified_unet", "base_unet"), SEGMENT),
+    "segment.width": Key(*optional(integer(2, multiple=2)), SEGMENT),
+    "segment.bottleneck_convs": Key(*choice(1, 2), SEGMENT, "only of modified_unet, as the next four"),
+    "segment.kernel": Key(*integer(1), SEGMENT),
+    "segment.decoder_kernel": Key(*integer(1), SEGMENT),
+    "segment.count": Key(*choice("all", "paper"), SEGMENT),
+    "segment.rho_lr": Key(*number(0), SEGMENT),
+    "segment.initialization": Key(*choice("default", "xavier", "he", "normal"), SEGMENT),
+    "segment.lambda_dice": Key(*number(0), SEGMENT),
+    "segment.noise_kernel": Key(*integer(1), SEGMENT),
+    "segment.score_at": Key(*choice("label", "input"), SEGMENT),
     "trainer.accelerator": Key(*choice("auto", "cpu", "gpu", "mps"), ALIKE),
-    "trainer.devices": Key(*integer(1), BOTH),
+    "trainer.devices": Key(*integer(1), STAGES),
     "trainer.strategy": Key(*choice("auto", "ddp", "ddp_spawn"), ALIKE),
-    "trainer.precision": Key(*choice("32-true", "bf16-mixed", "16-mixed", "64-true"), BOTH),
-    "trainer.sync_batchnorm": Key(*FLAG, BOTH, "only with several devices"),
-    "trainer.channels_last": Key(*FLAG, BOTH),
-    "trainer.compile": Key(*FLAG, BOTH),
-    "trainer.deterministic": Key(*choice(True, False, "warn"), BOTH),
+    "trainer.precision": Key(*choice("32-true", "bf16-mixed", "16-mixed", "64-true"), STAGES),
+    "trainer.sync_batchnorm": Key(*FLAG, STAGES, "only with several devices"),
+    "trainer.channels_last": Key(*FLAG, STAGES),
+    "trainer.compile": Key(*FLAG, STAGES),
+    "trainer.deterministic": Key(*choice(True, False, "warn"), STAGES),
 }
+TRAINED = {"mtl": BOTH, "segment": SEGMENT}
+"""The stages of a method that has others than fine-tuning."""
+
+MASKED = ("augmented_celeba", "image_mask_folder")
+"""Data sets of hidden faces, for method=segment."""
+
 EVALUATION: dict[str, Key] = {
     "checkpoint": Key(
         text, "a run's name, as finetune-0123456789ab, its folder, or a best.ckpt", "enters by what it holds"
     ),
-    "dataset": Key(*choice("lapa", "celebamask_hq"), (EVALUATE,)),
+    "dataset": Key(*choice("lapa", "celebamask_hq", *MASKED), (EVALUATE,)),
     "root": Key(*optional(TEXT), PLACE),
     "merging": Key(*optional(choice(*PAINTING_ORDERS)), (EVALUATE,)),
     "split": Key(*choice("test", "val", "all"), (EVALUATE,)),
@@ -173,6 +196,7 @@ GROUPS = (
     "model",
     "pretrain",
     "finetune",
+    "segment",
     "recipe",
     "scale",
     "trainer",
@@ -202,7 +226,14 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: naming the first key or value that cannot be, with what was expected and the nearest right one.
     """
     settings = _settings({name: value for name, value in flatten(config).items() if name not in FREE}, KEYS)
-    for stage in BOTH if settings["method"] == "mtl" else SECOND:
+    dataset, method = settings["datamodule.dataset"], settings["method"]
+    if (method == "segment") != (dataset in MASKED):
+        expected = MASKED if method == "segment" else (LAPA.name, CELEBAMASK_HQ.name)
+        raise ConfigError(
+            f"method={method} cannot be with datamodule.dataset={dataset}.\n"
+            f"Expected there: datamodule={' or '.join(expected)}."
+        )
+    for stage in TRAINED.get(method, SECOND):
         if settings[f"{stage}.batch_size"] % settings["trainer.devices"]:
             raise ConfigError(
                 f"{stage}.batch_size={settings[f'{stage}.batch_size']} cannot be shared by "
@@ -225,7 +256,7 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
             "finetune.transfer=all is not for method=mtl: a head that reconstructs cannot parse.\n"
             "Expected: finetune.transfer=trunk or encoder."
         )
-    merging, dataset = settings["datamodule.merging"], settings["datamodule.dataset"]
+    merging = settings["datamodule.merging"]
     if (merging is None) == (dataset in IN_PARTS):
         value, expected = merging or "null", f"one of {', '.join(PAINTING_ORDERS)}" if dataset in IN_PARTS else "null"
         raise ConfigError(
@@ -246,10 +277,11 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
         _canonical("logger.wandb.mode", WANDB_MODE, wandb.get("mode"))
     if settings["trainer.precision"] == "16-mixed" and settings["trainer.accelerator"] == "cpu":
         raise ConfigError("trainer.precision=16-mixed is not for the CPU.\nExpected: 32-true or bf16-mixed there.")
-    if settings["finetune.validate_every"] > settings["finetune.epochs"]:
+    last = TRAINED.get(method, SECOND)[-1]
+    if settings[f"{last}.validate_every"] > settings[f"{last}.epochs"]:
         raise ConfigError(
-            f"finetune.validate_every={settings['finetune.validate_every']} is beyond "
-            f"finetune.epochs={settings['finetune.epochs']}: no epoch would be validated.\n"
+            f"{last}.validate_every={settings[f'{last}.validate_every']} is beyond "
+            f"{last}.epochs={settings[f'{last}.epochs']}: no epoch would be validated.\n"
             f"Expected: at most the number of epochs."
         )
     return settings
@@ -338,9 +370,9 @@ DOCUMENT = CONF.parent / "docs" / "settings.md"
 
 def table() -> str:
     """All settings as a Markdown table: what each may be, and whether it enters an identity."""
-    lines = ["| setting | expected | pretrain | finetune | |", "|---|---|:-:|:-:|---|"]
+    lines = ["| setting | expected | pretrain | finetune | segment | |", "|---|---|:-:|:-:|:-:|---|"]
     for name, key in KEYS.items():
-        marks = ["id" if key.is_in(stage) else "" for stage in BOTH]
+        marks = ["id" if key.is_in(stage) else "" for stage in STAGES]
         note = key.enters if isinstance(key.enters, str) else key.note
         lines.append(f"| `{name}` | {key.expected.replace('|', '/')} | {' | '.join(marks)} | {note} |")
     return "\n".join(lines)

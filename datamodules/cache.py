@@ -167,7 +167,7 @@ class Cache:
 
     def labels(self, files: Sequence[tuple[str, Path]], labels: LabelSet) -> PackedLabels:
         """Pack label maps, see :meth:`pictures`; ``labels`` are the classes that may occur."""
-        name = f"labels-{len(labels)}classes"
+        name = f"labels-{len(labels)}classes" + ("-binary" if labels.binary else "")
         return self._pack(PackedLabels, name, files, lambda paths: LabelFiles(paths, labels))
 
     def _pack(

@@ -68,7 +68,7 @@ class LabelledFaces(Dataset[dict[str, Any]]):
     """Faces with label maps.
 
     An item is ``image`` (3, S, S) float, ``label`` (S, S) long, ``id``, and, for scoring, ``full_label`` (h, w) uint8
-    at the label map's own size.
+    at the label map's own size, and ``groups``, where the data set has such.
 
     Args:
         samples: the faces.
@@ -108,6 +108,8 @@ class LabelledFaces(Dataset[dict[str, Any]]):
         item = {"image": torch.from_numpy(image), "label": torch.from_numpy(label).long(), "id": sample.id}
         if self.full:
             item["full_label"] = torch.tensor(full_label)  # a copy: what a source returns is read-only
+        if sample.groups:
+            item["groups"] = sample.groups
         return item
 
 
@@ -144,7 +146,7 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     batch: dict[str, Any] = {}
     for key in items[0]:
         values = [item[key] for item in items]
-        batch[key] = values if key in ("id", "full_label") else default_collate(values)
+        batch[key] = values if key in ("id", "full_label", "groups") else default_collate(values)
     return batch
 
 
@@ -299,5 +301,3 @@ class CelebAMaskHQDataModule(FaceDataModule):
 
     layout_type = CelebAMaskHQ
 
-
-DATAMODULES: dict[str, type[FaceDataModule]] = {"lapa": LaPaDataModule, "celebamask_hq": CelebAMaskHQDataModule}

@@ -20,6 +20,7 @@ class LabelSet:
         palette: RGB colour of each class, 0..255.
         mirrored: pairs of ids, left and right, that a horizontal flip must exchange.
         own_sides: whether left is the person's own, which lies right in an upright picture; else it is the viewer's.
+        binary: whether label maps are published as masks, 0 and 255, JPEG among them, instead of ids.
     """
 
     name: str
@@ -27,6 +28,7 @@ class LabelSet:
     palette: tuple[tuple[int, int, int], ...]
     mirrored: tuple[tuple[int, int], ...]
     own_sides: bool = False
+    binary: bool = False
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -45,6 +47,14 @@ class LabelSet:
         table[: len(self)] = self.palette
         return table[label]
 
+
+OCCLUSION = LabelSet(
+    name="occlusion",
+    classes=("seen", "hidden"),
+    palette=((0, 0, 0), (255, 255, 255)),
+    mirrored=(),
+    binary=True,
+)
 
 LAPA = LabelSet(
     # LaPa names sides as the viewer sees them: its "left" eye lies on the left of an upright picture.

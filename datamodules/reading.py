@@ -97,7 +97,8 @@ class LabelFiles:
 
     def frame(self, index: int) -> Frame:
         """The measures of a label map, see :func:`read_label` for errors."""
-        with _opened_label(self.paths[index], self.labels) as file:
+        opened = _opened_mask(self.paths[index]) if self.labels.binary else _opened_label(self.paths[index], self.labels)
+        with opened as file:
             size = (file.height, file.width)
             return Frame(size, size, size)
 
@@ -168,13 +169,13 @@ def read_label(path: Path, labels: LabelSet) -> np.ndarray:
     """A label map as ids, (H, W) uint8.
 
     Args:
-        path: single-channel PNG of class ids.
+        path: single-channel PNG of class ids; of a binary set, see :func:`read_mask`.
         labels: the classes that may occur.
 
     Raises:
         BrokenFileError: if the file cannot be read, has colours or an unknown id.
     """
-    label = read_ids(path, labels)
+    label = read_mask(path).astype(np.uint8) if labels.binary else read_ids(path, labels)
     require_known_ids(path, label, labels)
     return label
 
@@ -219,6 +220,35 @@ def _opened_label(path: Path, labels: LabelSet) -> Iterator[Image.Image]:
     except UNREADABLE as fault:
         raise BrokenFileError(
             f"Cannot read the label map {path}: {fault}.\nReplace the file or remove the face."
+        ) from fault
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A binary mask, (H, W) bool, True where it is white.
+
+    Masks are published as pictures of 0 and 255, also with a palette, in colour, or as JPEG, which blurs their edges:
+    what is brighter than 127 is white. A file that holds nothing above 1 is read as ids 0 and 1.
+
+    Raises:
+        BrokenFileError: if the file cannot be read.
+    """
+    with _opened_mask(path) as file:
+        brightness = np.asarray(file.convert("L"))
+        stored = np.asarray(file) if file.mode in ("L", "P") else brightness
+    if stored.max(initial=0) == 1 and brightness.max() <= 127:  # no palette makes the 1 white
+        return stored == 1
+    return brightness > 127
+
+
+@contextlib.contextmanager
+def _opened_mask(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as file:
+            yield file
+    except UNREADABLE as fault:
+        raise BrokenFileError(
+            f"Cannot read the mask {path}: {fault}.\n"
+            f"Expected: a picture, white where the face is hidden; replace the file or remove the face."
         ) from fault
 
 

@@ -39,18 +39,25 @@ class Augmentation:
         scale: smallest and largest zoom ((0.75, 1.25) and (0.8, 1.2)).
         flip: probability of a mirror image, left and right classes exchanged (0 in the paper).
         color: strength of brightness, contrast and saturation changes, 0..1 (0 in the paper).
+        shift: largest move to either side, as a fraction of the picture's side.
+        degrade: strength of blur, coarse resolution, grain and JPEG artefacts, 0..1.
     """
 
     rotation: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
     flip: float = 0.0
     color: float = 0.0
+    shift: float = 0.0
+    degrade: float = 0.0
 
 
-def affine_matrix(source: tuple[float, float], size: int, angle: float, zoom: float, mirror: bool) -> np.ndarray:
+def affine_matrix(
+    source: tuple[float, float], size: int, angle: float, zoom: float, mirror: bool, shift: tuple[float, float] = (0, 0)
+) -> np.ndarray:
     """The 2x3 matrix that takes pixel centres of a picture of (H, W) pixels to those of a ``size`` x ``size`` one.
 
-    The whole picture fills the output; angle (degrees, counter-clockwise) and zoom turn about its centre. At angle 0
+    The whole picture fills the output; angle (degrees, counter-clockwise) and zoom turn about its centre, which then
+    moves by ``shift`` (right, down) of the output's side. At angle 0
     and zoom 1 this is exactly the resize that ``interpolate(align_corners=False)`` undoes.
     """
     height, width = source
@@ -60,7 +67,7 @@ def affine_matrix(source: tuple[float, float], size: int, angle: float, zoom: fl
     if mirror:
         turn = turn @ np.diag([-1.0, 1.0])
     linear = turn @ np.diag([size / width, size / height])
-    offset = size / 2 - linear @ (width / 2, height / 2)
+    offset = size / 2 + size * np.array(shift) - linear @ (width / 2, height / 2)
     centres = offset + linear @ (0.5, 0.5) - 0.5  # from pixel edges to pixel centres
     return np.column_stack([linear, centres])
 
@@ -85,28 +92,41 @@ class WarpToSize(A.DualTransform):
             "angle": self.py_random.uniform(-move.rotation, move.rotation),
             "zoom": self.py_random.uniform(*move.scale),
             "mirror": self.py_random.random() < move.flip,
+            "shift": tuple(self.py_random.uniform(-move.shift, move.shift) for _ in range(2)) if move.shift else (0, 0),
         }
 
-    def apply(self, img: np.ndarray, extent: tuple, angle: float, zoom: float, mirror: bool, **_: Any) -> np.ndarray:
+    def apply(self, img: np.ndarray, extent: tuple, **move: Any) -> np.ndarray:
         border = (*(round(255 * mean) for mean in MEAN), 0)
         # OpenCV warps four channels to the same values as three, in half the time.
         padded = cv2.cvtColor(img, cv2.COLOR_RGB2RGBA)
         return cv2.cvtColor(
-            self._warp(padded, extent, (angle, zoom, mirror), cv2.INTER_LINEAR, border), cv2.COLOR_RGBA2RGB
+            self._warp(padded, extent, move, cv2.INTER_LINEAR, border), cv2.COLOR_RGBA2RGB
         )
 
-    def apply_to_mask(self, mask: np.ndarray, angle: float, zoom: float, mirror: bool, **_: Any) -> np.ndarray:
-        label = self._warp(mask, mask.shape[:2], (angle, zoom, mirror), cv2.INTER_NEAREST, (IGNORE,))
+    def apply_to_mask(self, mask: np.ndarray, mirror: bool, **move: Any) -> np.ndarray:
+        label = self._warp(mask, mask.shape[:2], {"mirror": mirror} | move, cv2.INTER_NEAREST, (IGNORE,))
         if mirror and self.flip_table is not None:
             return self.flip_table[label]
         return label
 
     def _warp(
-        self, array: np.ndarray, extent: tuple, move: tuple[float, float, bool], flag: int, border: tuple
+        self, array: np.ndarray, extent: tuple, move: dict[str, Any], flag: int, border: tuple
     ) -> np.ndarray:
-        matrix = affine_matrix(extent, self.size, *move)
+        chosen = {name: move[name] for name in ("angle", "zoom", "mirror", "shift")}
+        matrix = affine_matrix(extent, self.size, **chosen)
         size = (self.size, self.size)
         return cv2.warpAffine(array, matrix, size, flags=flag, borderMode=cv2.BORDER_CONSTANT, borderValue=border)
+
+
+def degradations(strength: float) -> list[A.BasicTransform]:
+    """What cameras and the web do to pictures, each now and then: blur, coarse resolution, grain, JPEG artefacts."""
+    return [
+        A.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 0.3 + 1.7 * strength), p=0.3 * strength),
+        A.Downscale(scale_range=(1 - 0.75 * strength, 1.0 - 0.25 * strength), p=0.3 * strength),
+        A.GaussNoise(std_range=(0.0, 0.08 * strength), p=0.3 * strength),
+        A.ImageCompression(quality_range=(round(95 - 70 * strength), 95), p=0.4 * strength),
+        A.ToGray(p=0.05 * strength),
+    ]
 
 
 class FaceTransform:
@@ -129,6 +149,8 @@ class FaceTransform:
         if move.color > 0:
             change = 0.4 * move.color
             steps.append(A.ColorJitter(change, change, change, hue=0.05 * move.color, p=0.8))
+        if move.degrade > 0:
+            steps += degradations(move.degrade)
         # The sizes of a picture and its label map may differ here: pictures are decoded no larger than needed.
         self.compose = A.Compose(steps, is_check_shapes=False)
 

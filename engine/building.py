@@ -10,7 +10,8 @@ from pytorch_lightning import LightningModule
 
 from datamodules.cache import Cache
 from datamodules.digests import digest_of_files
-from datamodules.faces import DATAMODULES, FaceDataModule
+from datamodules.datasets import DATAMODULES
+from datamodules.faces import FaceDataModule
 from datamodules.layouts import SPLITS
 from datamodules.merging import Merging
 from datamodules.patches import Masking
@@ -19,7 +20,8 @@ from datamodules.transforms import STD, Augmentation
 from engine.checkpoints import load
 from engine.errors import ConfigError
 from engine.processes import is_leader
-from engine.stages import PRETRAIN, Run, digest_cache
+from engine.stages import PRETRAIN, SEGMENT, Run, digest_cache
+from lightning_modules.occlusion import OcclusionSegmentation
 from lightning_modules.parsing import FaceParsing
 from lightning_modules.pretraining import MaskedPretraining
 from models.encoders import EncoderError, encoder_state, require_encoder
@@ -50,7 +52,7 @@ def build_datamodule(run: Run) -> FaceDataModule:
         image_size=size,
         batch_size=run.setting("batch_size"),
         seed=run.setting("seed"),
-        augmentation=Augmentation(move["rotation"], tuple(move["scale"]), move["flip"], move["color"]),
+        augmentation=Augmentation(**(move | {"scale": tuple(move["scale"])})),
         masking=masking,
         train_ids=None if run.manifest is None else run.manifest.ids,
         steps_per_epoch=run.setting("steps_per_epoch"),
@@ -87,6 +89,8 @@ def build_module(run: Run) -> LightningModule:
     Raises:
         ConfigError: if the encoder or its weights are not to be had, or do not fit.
     """
+    if run.stage is SEGMENT:
+        return _build_segmenter(run)
     encoder, weights = run.settings["model.encoder"], run.settings["model.encoder_weights"]
     try:
         require_encoder(encoder)
@@ -116,6 +120,21 @@ def build_module(run: Run) -> LightningModule:
         if is_leader():
             print(f"From {run.upstream.name}: {report}")
     return module
+
+
+def _build_segmenter(run: Run) -> OcclusionSegmentation:
+    names = (
+        *("network", "width", "bottleneck_convs", "kernel", "decoder_kernel", "count", "initialization"),
+        *("lambda_dice", "noise_kernel", "rho_lr"),
+    )
+    groups = sorted({group for sample in run.layout.samples("test") for group in sample.groups})
+    return OcclusionSegmentation(
+        **{name: run.setting(name) for name in names},
+        optimizer=run.group("optimizer"),
+        schedule=run.group("schedule"),
+        steps=_steps(run),
+        groups=groups,
+    )
 
 
 def _steps(run: Run) -> int:

@@ -16,18 +16,19 @@ from rich.console import Console
 from conf.schema import IN_PARTS, check_evaluation, nearest
 from datamodules.digests import DigestCache
 from datamodules.labels import LAPA
-from datamodules.layouts import Layout, open_layout
+from datamodules.layouts import MASKED, PARSED, Layout, open_layout
 from datamodules.layouts.layout import ALL
 from engine.errors import ConfigError, DataError, RunError
 from engine.processes import is_sweep
 from engine.runs import EVALUATE, RunFolder
-from engine.stages import FINETUNE, data_digest, digest_cache, identity_digest
+from engine.stages import FINETUNE, SEGMENT, data_digest, digest_cache, identity_digest
 from reports.screen import results_table
 
 VERSION = 1
 """Raised by hand when a change of the code changes the results of evaluations."""
 
 ROOTS = {"lapa": "data/LaPa", "celebamask_hq": "data/CelebAMask-HQ"}
+ROOTS |= {"augmented_celeba": "data/AugmentedCelebA", "image_mask_folder": "data/MFSD"}
 """Where each data set lies unless it is said."""
 
 _forced: set[Path] = set()  # scored anew by this sweep
@@ -37,12 +38,13 @@ console = Console(highlight=False)
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained parser on disk.
+    """A trained parser or segmenter on disk.
 
     Args:
         best: its checkpoint.
         name: what it is called in messages.
         id: its run's id.
+        stage: the stage that trained it.
         settings: those that entered its run's id; {} for a checkpoint that was moved and does not hold them.
         status: its run's status; {} for one that was moved.
     """
@@ -50,6 +52,7 @@ class Trained:
     best: Path
     name: str
     id: str
+    stage: str
     dataset: str
     settings: Mapping[str, Any]
     status: Mapping[str, Any]
@@ -76,7 +79,7 @@ class Evaluation:
     @property
     def as_lapa(self) -> bool:
         """Whether answer and truth are brought to LaPa's classes: what both have, if one is of another data set."""
-        return self.trained.dataset != self.layout.name
+        return self.trained.stage == FINETUNE.name and self.trained.dataset != self.layout.name
 
     @property
     def classes(self) -> str:
@@ -121,6 +124,7 @@ def plan_evaluation(settings: Mapping[str, Any]) -> Evaluation:
     """
     output_dir = Path(settings["output_dir"])
     trained = find(settings["checkpoint"], output_dir)
+    _require_fitting(settings["dataset"], trained)
     filled = {**settings, **_own(settings, trained)}
     layout = open_layout(settings["dataset"], settings["root"] or ROOTS[settings["dataset"]])
     try:
@@ -178,32 +182,43 @@ def find(checkpoint: str, output_dir: Path) -> Trained:
     place = best.parent.parent
     folder = RunFolder.at(place.resolve()) if best.parent.name == "checkpoints" else None
     status = {} if folder is None else folder.status
-    _require_parser(checkpoint, path, status.get("stage", FINETUNE.name))
+    _require_scorable(checkpoint, path, status.get("stage", FINETUNE.name))
     if not best.is_file() or (path != best and status.get("state") != "done"):
         state = f"is {folder.state}" if folder is not None and status else "is no run that was trained"
-        runs = [run.name for run in (output_dir / "runs").glob(f"{FINETUNE.name}-*")]
+        runs = [run.name for run in (output_dir / "runs").iterdir()] if (output_dir / "runs").is_dir() else []
         near = nearest(path.name, runs)
         raise ConfigError(
             f"checkpoint={checkpoint}: {path} {state if path.exists() else 'does not exist'}.\n"
-            f"Expected: a fine-tuning that is done, by its name, as finetune-0123456789ab, or its folder; or the path "
-            f"of a best.ckpt." + (f"\nDid you mean {near}?" if near else "")
+            f"Expected: a run that is done, by its name, as finetune-0123456789ab or segment-0123456789ab, or its "
+            f"folder; or the path of a best.ckpt." + (f"\nDid you mean {near}?" if near else "")
         )
     if status:
         settings = status.get("identity", {}).get("settings", {})
-        return Trained(best, place.name, str(status.get("id")), str(status.get("dataset")), settings, status)
+        about = (str(status.get(key)) for key in ("id", "stage", "dataset"))
+        return Trained(best, place.name, *about, settings, status)
     from engine.checkpoints import load  # torch: only for a file without a run folder around it
 
     content = load(best)
-    _require_parser(checkpoint, path, content.get("stage", "something else"))
-    name = f"{FINETUNE.name}-{content['id']}"
-    return Trained(best, name, content["id"], content["dataset"], content.get("settings", {}), {})
+    stage = content.get("stage", "something else")
+    _require_scorable(checkpoint, path, stage)
+    name = f"{stage}-{content['id']}"
+    return Trained(best, name, content["id"], stage, content["dataset"], content.get("settings", {}), {})
 
 
-def _require_parser(checkpoint: str, path: Path, stage: str) -> None:
-    if stage != FINETUNE.name:
+def _require_scorable(checkpoint: str, path: Path, stage: str) -> None:
+    if stage not in (FINETUNE.name, SEGMENT.name):
         raise ConfigError(
             f"checkpoint={checkpoint}: {path} is of stage {stage}, which parses nothing.\n"
             f"Expected: a fine-tuning, as finetune-0123456789ab; of a pre-training, the one that starts from it."
+        )
+
+
+def _require_fitting(dataset: str, trained: Trained) -> None:
+    fitting = tuple(MASKED if trained.stage == SEGMENT.name else PARSED)
+    if dataset not in fitting:
+        raise ConfigError(
+            f"dataset={dataset} has no labels for {trained.name}.\n"
+            f"Expected: {' or '.join(fitting)}, with what it has learnt to tell apart."
         )
 
 
@@ -214,7 +229,7 @@ def _own(settings: Mapping[str, Any], trained: Trained) -> dict[str, Any]:
         ConfigError: if one must be known and is not.
     """
     names = {
-        "score_at": ("finetune.score_at", "label"),
+        "score_at": (f"{trained.stage}.score_at", "label"),
         "background": ("finetune.background", "literature"),
         "image_size": ("datamodule.image_size", None),
         "trainer.precision": ("trainer.precision", "32-true"),

@@ -31,7 +31,7 @@ from engine.circumstances import circumstances
 from engine.errors import ConfigError, RunError, UserError, causes, explained
 from engine.files import write_whole
 from engine.processes import by_torchrun, devices, end_followers, is_leader, says_peer_is_gone, unwatch
-from engine.stages import FINETUNE, PRETRAIN, Run, require_unchanged
+from engine.stages import PRETRAIN, SEGMENT, Run, require_unchanged
 
 
 def fit(run: Run, config: dict[str, Any]) -> None:
@@ -136,7 +136,7 @@ def _fit(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, A
         module.get_submodule("model").compile()  # in place, so that the names of the weights stay
 
     throughput = Throughput()
-    monitor = "val/miou" if run.stage is FINETUNE else None
+    monitor = "val/miou" if run.stage.labelled else None
     description = {
         "stage": run.stage.name,
         "id": run.id,
@@ -153,7 +153,7 @@ def _fit(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, A
         trainer.fit(module, datamodule, ckpt_path=resume, weights_only=True)
         best = load(run.folder.best)
         metrics = best.get("metrics", {})
-        if run.stage is FINETUNE:
+        if run.stage.labelled:
             module.load_state_dict(best["state_dict"])
             (scores,) = trainer.test(module, datamodule, verbose=False)
             metrics |= {name: float(value) for name, value in scores.items()}
@@ -183,7 +183,7 @@ def _description(run: Run, attempt: int) -> dict[str, Any]:
         "method": settings["method"],
         "ablation": settings["ablation"],
         "masking": settings["pretrain.masking"] if pretrained else None,
-        "loss": run.setting("loss"),
+        "loss": "bce" if run.stage is SEGMENT else run.setting("loss"),
         "recipe": settings["recipe"],
         "scale": settings["scale"],
         "dataset": run.layout.name,
@@ -246,7 +246,7 @@ def _trainer(run: Run, loggers: list[Logger], callbacks: list[Callback]) -> pl.T
             **{name: run.settings[f"trainer.{name}"] for name in same},
             **devices(total),
             max_epochs=run.setting("epochs"),
-            check_val_every_n_epoch=run.setting("validate_every") if run.stage is FINETUNE else 1,
+            check_val_every_n_epoch=run.setting("validate_every") if run.stage.labelled else 1,
             num_sanity_val_steps=0,
             log_every_n_steps=1,
             use_distributed_sampler=False,  # the batches know of ranks themselves

@@ -6,6 +6,7 @@ import contextlib
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -19,7 +20,8 @@ from callbacks.panels import Panels
 from callbacks.progress import EpochProgressBar
 from callbacks.quiet import Quiet, silence
 from callbacks.throughput import peak_memory_mb
-from datamodules.faces import DATAMODULES, FaceDataModule
+from datamodules.datasets import DATAMODULES
+from datamodules.faces import FaceDataModule
 from datamodules.labels import CELEBAMASK_HQ, LAPA, lapa_table
 from datamodules.merging import Merging
 from datamodules.transforms import Augmentation
@@ -29,8 +31,9 @@ from engine.errors import ConfigError, DataError, UserError, causes, explained
 from engine.evaluation import Evaluation, require_same
 from engine.files import write_whole
 from engine.runs import EVALUATE
-from engine.stages import digest_cache
+from engine.stages import SEGMENT, digest_cache
 from lightning_modules.metrics import SegmentationScores
+from lightning_modules.occlusion import OcclusionSegmentation
 from lightning_modules.parsing import FaceParsing
 from models.merged_classes import MergedClasses
 
@@ -85,14 +88,21 @@ def score(evaluation: Evaluation, config: dict[str, Any]) -> None:
             signal.signal(signal.SIGINT, hears_interrupts)
 
 
-def scored_module(content: dict[str, Any], as_lapa: bool, background: str) -> FaceParsing:
-    """The parser of a checkpoint, answering in its own classes or in LaPa's.
+def scored_module(
+    content: dict[str, Any], as_lapa: bool, background: str, groups: Sequence[str] = ()
+) -> FaceParsing | OcclusionSegmentation:
+    """The parser of a checkpoint, answering in its own classes or in LaPa's; or its segmenter.
 
     Args:
         content: what ``best.ckpt`` holds.
         as_lapa: bring its answer to LaPa's classes, if it is of CelebAMask-HQ.
         background: see :class:`lightning_modules.metrics.SegmentationScores`.
+        groups: of the faces that a segmenter is scored on.
     """
+    if content["stage"] == SEGMENT.name:
+        segmenter = OcclusionSegmentation(**(content["hyper_parameters"] | {"groups": list(groups)}))
+        segmenter.load_state_dict(content["state_dict"])
+        return segmenter
     module = FaceParsing(**(content["hyper_parameters"] | {"background": background}))
     module.load_state_dict(content["state_dict"])
     if as_lapa and content["dataset"] == CELEBAMASK_HQ.name:
@@ -131,8 +141,10 @@ def _score(evaluation: Evaluation) -> dict[str, Any]:
     settings = evaluation.settings
     pl.seed_everything(0, workers=True, verbose=False)
     content = load(evaluation.trained.best)
+    faces_scored = evaluation.layout.samples(settings["split"])
+    groups = sorted({group for sample in faces_scored for group in sample.groups})
     try:
-        module = scored_module(content, evaluation.as_lapa, settings["background"])
+        module = scored_module(content, evaluation.as_lapa, settings["background"], groups)
     except (KeyError, RuntimeError, TypeError) as fault:
         raise DataError(f"The checkpoint {evaluation.trained.best} does not hold a parser of this project.") from fault
     if evaluation.trained.settings.get("trainer.channels_last"):  # to round as its own test did

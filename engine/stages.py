@@ -38,8 +38,9 @@ class Stage:
 
 PRETRAIN = Stage("pretrain", version=1, labelled=False)
 FINETUNE = Stage("finetune", version=1, labelled=True)
-METHODS = {"mtl": (PRETRAIN, FINETUNE), "baseline": (FINETUNE,), "transfer": (FINETUNE,)}
-"""``transfer`` fine-tunes from ``finetune.start_from``, a run on whatever data."""
+SEGMENT = Stage("segment", version=1, labelled=True)
+METHODS = {"mtl": (PRETRAIN, FINETUNE), "baseline": (FINETUNE,), "transfer": (FINETUNE,), "segment": (SEGMENT,)}
+"""``transfer`` fine-tunes from ``finetune.start_from``, a run on whatever data; ``segment`` is the occlusion paper's."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,8 @@ def _entering(settings: Mapping[str, Any], stage: Stage, follows: bool, digests:
         del entering["model.encoder_weights"]  # overwritten by what is handed over, whose id holds them
         return entering
     entering.pop("finetune.transfer", None)  # nothing is handed over
+    if "model.encoder_weights" not in entering:
+        return entering
     weights = settings["model.encoder_weights"]
     if weights not in (None, "imagenet"):
         if not Path(weights).is_file():
@@ -183,13 +186,18 @@ def _idle(settings: Mapping[str, Any], stage: Stage) -> Iterator[str]:
     """Settings that the choice of another one leaves without effect."""
     if settings["trainer.devices"] == 1:
         yield "trainer.sync_batchnorm"
-    if settings[f"{stage.name}.optimizer.name"] == "adamw":
+    if settings[f"{stage.name}.optimizer.name"] != "sgd":
         yield f"{stage.name}.optimizer.momentum"
     if stage is PRETRAIN:
         if settings["pretrain.contrastive"] == 0:
             yield "pretrain.temperature"
         if settings["pretrain.masking"] == "none":
             yield from ("pretrain.patches", "pretrain.patch_size", "pretrain.fill")
+    if stage is SEGMENT:
+        if settings["segment.optimizer.name"] == "sgd":
+            yield "segment.optimizer.beta1"
+        if settings["segment.network"] == "base_unet":
+            yield from (f"segment.{name}" for name in ("bottleneck_convs", "kernel", "decoder_kernel", "count", "rho_lr"))
     if stage is FINETUNE:
         if settings["finetune.trained"] == "head":
             yield "finetune.trunk_lr"

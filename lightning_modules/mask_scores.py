@@ -27,6 +27,7 @@ class MaskScores(Metric):
     """
 
     full_state_update = False
+    classes = ("seen", "hidden")
     counts: Tensor
     bare: Tensor
     ssim: Tensor
@@ -60,6 +61,12 @@ class MaskScores(Metric):
         alike = structural_similarity_index_measure(first, second, data_range=1.0, reduction="none")
         assert isinstance(alike, Tensor)  # noqa: S101 (for the type checker: no full image is asked for)
         self.ssim += torch.stack([alike.sum(), alike.new_tensor(float(len(prediction)))])
+
+    @property
+    def counted(self) -> Tensor:
+        """The confusion matrix [truth, prediction] of ``seen`` and ``hidden``, (2, 2) long."""
+        hit, false, missed, rest = self.counts[0].cpu()
+        return torch.stack([torch.stack([rest, false]), torch.stack([missed, hit])])
 
     def compute(self) -> dict[str, Tensor]:
         counts = self.counts.cpu().double()  # some accelerators have no double

@@ -21,7 +21,8 @@ def configure_optimizer(
 
     Args:
         parameters: what is trained; or groups of it, ``params`` and what differs from ``optimizer``.
-        optimizer: ``name`` (``sgd`` or ``adamw``), ``lr``, ``weight_decay`` and, for SGD, ``momentum``.
+        optimizer: ``name`` (``sgd``, ``adam`` or ``adamw``), ``lr``, ``weight_decay``; for SGD ``momentum``; for the others
+            ``beta1``, 0.9 if it is not there.
         schedule: ``name`` (``constant`` or ``cosine``, down to zero) and ``warmup``, the fraction of the steps over
             which the learning rate rises to ``lr``.
         steps: total number of optimiser steps.
@@ -36,7 +37,9 @@ def configure_optimizer(
             fused=True,
         )
     else:
-        chosen = torch.optim.AdamW(parameters, lr=optimizer["lr"], weight_decay=optimizer["weight_decay"], fused=True)
+        adam = torch.optim.Adam if optimizer["name"] == "adam" else torch.optim.AdamW
+        betas = (optimizer.get("beta1", 0.9), 0.999)
+        chosen = adam(parameters, lr=optimizer["lr"], betas=betas, weight_decay=optimizer["weight_decay"], fused=True)
     warmup = round(schedule["warmup"] * steps)
     cosine = schedule["name"] == "cosine"
 

@@ -140,18 +140,22 @@ def parsing_loss(
     return lambda_ce * classification + lambda_dice * dice_loss(logits, label)
 
 
-def occlusion_loss(logits: Tensor, mask: Tensor, lambda_dice: float = 0.0) -> Tensor:
+def occlusion_loss(logits: Tensor, mask: Tensor, lambda_dice: float = 0.0, valid: Tensor | None = None) -> Tensor:
     """The occlusion paper's binary cross-entropy (Algorithm 1), averaged over pixels; on request with a Dice term.
 
     Args:
         logits: (N, 1, H, W) of "hidden".
         mask: (N, 1, H, W) float, 0 or 1.
         lambda_dice: weight of ``1 - 2 <p, q> / (|p|_1 + |q|_1)`` over the whole batch, which the paper has not.
+        valid: (N, 1, H, W) bool, the pixels that count; None takes all.
     """
-    entropy = F.binary_cross_entropy_with_logits(logits.float(), mask)
+    if valid is None:
+        valid = torch.ones_like(mask, dtype=torch.bool)
+    entropy = F.binary_cross_entropy_with_logits(logits.float(), mask, reduction="none")
+    entropy = (entropy * valid).sum() / valid.sum().clamp(min=1)
     if lambda_dice == 0:
         return entropy
-    q = logits.float().sigmoid()
+    q, mask = logits.float().sigmoid() * valid, mask * valid
     return entropy + lambda_dice * (1 - 2 * (q * mask).sum() / (q.sum() + mask.sum()).clamp(min=1e-7))
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-STAGES = ("pretrain", "finetune", "evaluate")
-METHODS = {"baseline": "baseline", "mtl": "MTL", "transfer": "transfer"}
+STAGES = ("pretrain", "finetune", "segment", "evaluate")
+METHODS = {"baseline": "baseline", "mtl": "MTL", "transfer": "transfer", "segment": "segmenter"}
 """How each method is written, in the order in which methods are listed."""
 
 

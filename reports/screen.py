@@ -11,7 +11,8 @@ from rich.table import Table
 
 from reports.runs import read_run
 
-SCORES = ("test/miou", "test/mean_f1", "test/pixel_accuracy")
+SCORES = (("test/miou",), ("test/mean_f1", "test/dice"), ("test/pixel_accuracy", "test/accuracy"))
+"""Of a parser, or of a segmenter."""
 
 
 def plan_table(rows: Iterable[Sequence[str]]) -> Table:
@@ -27,7 +28,7 @@ def plan_table(rows: Iterable[Sequence[str]]) -> Table:
 def results_table(folders: Iterable[Path]) -> Table:
     """What finished runs came to, a row a run folder."""
     table = Table(
-        box=SIMPLE, pad_edge=False, caption="mIoU, mean F1, pixel accuracy: test set, %. PSNR: validation set, dB."
+        box=SIMPLE, pad_edge=False, caption="mIoU, mean F1 (of masks: Dice), pixel accuracy: test set, %. PSNR: validation set, dB."
     )
     for column in ("run", "labels", "mIoU", "F1", "acc.", "PSNR", "img/s", "time"):
         table.add_column(column, justify="left" if column == "run" else "right", no_wrap=True)
@@ -39,12 +40,16 @@ def results_table(folders: Iterable[Path]) -> Table:
         table.add_row(
             folder.name,
             run.text("labelled") if run.number("labelled") else "none",
-            *(_shown(run.metric(name), 100) for name in SCORES),
+            *(_shown(_first(run.metric(name) for name in names), 100) for names in SCORES),
             _shown(run.metric("val/psnr")),
             f"{rate:.1f}",
             f"{round(seconds) // 60}:{round(seconds) % 60:02}",
         )
     return table
+
+
+def _first(values: Iterable[float]) -> float:
+    return next((value for value in values if not math.isnan(value)), math.nan)
 
 
 def _shown(value: float, factor: float = 1) -> str:

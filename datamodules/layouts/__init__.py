@@ -5,15 +5,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from datamodules.layouts.augmented_celeba import AugmentedCelebA
 from datamodules.layouts.celebamask_hq import CelebAMaskHQ
+from datamodules.layouts.image_mask_folder import ImageMaskFolder
 from datamodules.layouts.lapa import LaPa
 from datamodules.layouts.layout import SPLITS, Layout
 from datamodules.layouts.sample import Parts, Sample
 from engine.errors import ConfigError
 
-LAYOUTS: dict[str, type[Layout]] = {"lapa": LaPa, "celebamask_hq": CelebAMaskHQ}
+PARSED: dict[str, type[Layout]] = {layout.name: layout for layout in (LaPa, CelebAMaskHQ)}
+"""Data sets of faces in parts."""
+MASKED: dict[str, type[Layout]] = {layout.name: layout for layout in (AugmentedCelebA, ImageMaskFolder)}
+"""Data sets of hidden faces with binary masks."""
+LAYOUTS = PARSED | MASKED
 
-__all__ = ["LAYOUTS", "SPLITS", "CelebAMaskHQ", "LaPa", "Layout", "Parts", "Sample", "open_layout"]
+__all__ = [
+    "LAYOUTS",
+    "MASKED",
+    "PARSED",
+    "SPLITS",
+    "AugmentedCelebA",
+    "CelebAMaskHQ",
+    "ImageMaskFolder",
+    "LaPa",
+    "Layout",
+    "Parts",
+    "Sample",
+    "open_layout",
+]
 
 
 def open_layout(dataset: str, root: str | Path) -> Layout:

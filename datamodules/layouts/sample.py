@@ -36,6 +36,7 @@ class Sample:
         label: the label map, or None for an unlabelled face and for one whose parts are not merged.
         landmarks: the landmark file, or None where the data set has none.
         parts: the parts' masks, where the data set keeps labels so.
+        groups: what it belongs to and is scored with, as ``type/surgical``, where the data set says so.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Sample:
     label: Path | None = None
     landmarks: Path | None = None
     parts: Parts | None = None
+    groups: tuple[str, ...] = ()
 
     @property
     def label_files(self) -> list[tuple[str, Path]]:

@@ -1,0 +1,79 @@
+"""The augmented CelebA that ``prepare.py task=masked_faces`` builds: ``images/``, ``masks/`` and ``manifest.jsonl``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from datamodules.labels import OCCLUSION
+from datamodules.layouts.layout import ALL, Layout, Met
+from datamodules.layouts.sample import Sample
+from datamodules.pose import pose_groups
+from engine.errors import DataError
+
+MANIFEST = "manifest.jsonl"
+WORN = ("type", "texture", "tilt", "style")
+
+
+class AugmentedCelebA(Layout):
+    """Reads a built set of masked faces, each with the groups that its manifest and landmarks put it into.
+
+    Args:
+        root: the folder that holds the manifest.
+    """
+
+    name = "augmented_celeba"
+    labels = OCCLUSION
+    title = "AugmentedCelebA"
+    published = (
+        "manifest.jsonl, images/, masks/, as they are built by\n"
+        "  python prepare.py task=masked_faces source=/path/to/CelebA out=data/AugmentedCelebA\n"
+        "Do one of:\n"
+        "  - build it, from CelebA, any folder of photographs, or drawn faces (--help of prepare.py)"
+    )
+
+    @property
+    def origin(self) -> str:
+        """``augmented``: masks are drawn, faces may be real."""
+        return "augmented"
+
+    def samples(self, split: str, labelled: bool = True) -> list[Sample]:  # noqa: ARG002 (masks are always there)
+        """The faces of a split, in the manifest's order.
+
+        Raises:
+            DataError: if there is no manifest, one of its lines is none, or the split has no face.
+        """
+        rows = [row for row in self._rows() if split in (ALL, row["split"])]
+        if not rows:
+            raise self.missing(self.root / MANIFEST) if split == ALL else DataError(
+                f"{self.root / MANIFEST} has no face of the split {split}.\nExpected: one at least; build a larger set."
+            )
+        return [
+            Sample(row["id"], self.root / row["image"], self.root / row["mask"], groups=groups(row)) for row in rows
+        ]
+
+    def survey(self, met: Met) -> dict[str, list[Sample]]:  # noqa: ARG002 (built at once, with all that belongs to it)
+        """Every face by its split."""
+        return {split: self.samples(split) for split in sorted({row["split"] for row in self._rows()})}
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        manifest = self.root / MANIFEST
+        try:
+            lines = manifest.read_text(encoding="utf-8").splitlines()
+        except (FileNotFoundError, NotADirectoryError):
+            raise self.missing(self.root) from None
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+                yield {key: row[key] for key in ("id", "image", "mask", "split", "faces")}
+            except (ValueError, KeyError, TypeError) as fault:
+                raise DataError(f"{manifest}, line {number} is damaged ({fault}).\nBuild the set anew.") from fault
+
+
+def groups(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a sample is scored with: what its largest face wears and how it is turned."""
+    face = row["faces"][0]
+    worn = tuple(f"{name}/{face[name]}" for name in WORN if face.get(name))
+    return (*worn, *pose_groups(face["landmarks"]))

@@ -1,0 +1,91 @@
+"""Any pictures with binary masks of one name: ``images/`` and ``masks/``, or both below ``train``, ``val``, ``test``.
+
+So MFSD and sets of its kind lie. Without folders for the splits 70 % of the faces are for training, 10 % for validation
+and 20 % for the test, drawn by lot, the same anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from datamodules.labels import OCCLUSION
+from datamodules.layouts.layout import ALL, SPLITS, Layout, Met, files_by_stem, refuse
+from datamodules.layouts.sample import Sample
+from engine.errors import DataError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+SHARES = (0.7, 0.8)
+"""Where the training and the validation faces end, of all."""
+
+
+class ImageMaskFolder(Layout):
+    """Reads pictures and their masks, see :func:`datamodules.reading.read_mask`.
+
+    Args:
+        root: the folder that holds ``images`` and ``masks``, or the three splits.
+    """
+
+    name = "image_mask_folder"
+    labels = OCCLUSION
+    title = "image_mask_folder"
+    published = (
+        "images/* and masks/* of the same names (or train|val|test / images, masks)\n"
+        "Do one of:\n"
+        "  - put pictures there, and for each a mask that is white where the face is hidden"
+    )
+
+    def samples(self, split: str, labelled: bool = True) -> list[Sample]:
+        """The faces of a split, sorted by name.
+
+        Args:
+            split: ``train``, ``val`` or ``test``; or ``all``.
+            labelled: require a mask for every picture.
+
+        Raises:
+            DataError: if a folder is absent or empty, or a mask is missing.
+        """
+        if self._in_splits:
+            there = [name for name in SPLITS if (self.root / name).is_dir()] if split == ALL else [split]
+            return [sample for name in there for sample in self._folder(self.root / name, labelled, refuse)]
+        samples = self._folder(self.root, labelled, refuse)
+        if split == ALL:
+            return samples
+        # By the names alone: another face more or less moves few others, and no machine draws another lot.
+        lots = sorted(samples, key=lambda sample: hashlib.sha256(sample.id.encode()).hexdigest())
+        edges = [0, *(round(share * len(lots)) for share in SHARES), len(lots)]
+        place = SPLITS.index(split)
+        chosen = sorted(lots[edges[place] : edges[place + 1]])
+        if not chosen:
+            raise DataError(
+                f"{self.root} holds {len(samples)} faces: too few for the split {split}.\n"
+                f"Expected: 10 at least, which are split 70/10/20; or train, val and test as folders."
+            )
+        return chosen
+
+    def survey(self, met: Met) -> dict[str, list[Sample]]:
+        """Every picture by its split, see :meth:`Layout.survey`."""
+        if self._in_splits:
+            return {split: self._folder(self.root / split, True, met) for split in SPLITS}
+        return {"": self._folder(self.root, True, met)}
+
+    @property
+    def _in_splits(self) -> bool:
+        return not (self.root / "images").is_dir() and any((self.root / split).is_dir() for split in SPLITS)
+
+    def _folder(self, folder: Path, labelled: bool, met: Met) -> list[Sample]:
+        images = files_by_stem(folder / "images", SUFFIXES, met)
+        if not images:
+            met("missing_folder", [str(folder / "images")], self.missing(folder / "images"))
+        if not labelled:
+            return [Sample(stem, image) for stem, image in sorted(images.items())]
+        masks = files_by_stem(folder / "masks", SUFFIXES, met)
+        if without := sorted(images.keys() - masks.keys()):
+            fault = DataError(
+                f"{len(without)} of {len(images)} pictures in {folder / 'images'} have no mask, the first is "
+                f"{images[without[0]].name}.\n"
+                f"Expected: {folder / 'masks' / (without[0] + '.png')}, white where the face is hidden.\n"
+                f"Add the masks (all black where nothing hides a face), or move those pictures away."
+            )
+            met("missing_label", without, fault)
+        return [Sample(stem, image, masks.get(stem)) for stem, image in sorted(images.items())]

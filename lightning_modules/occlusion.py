@@ -1,0 +1,192 @@
+"""The occlusion segmenter: binary cross-entropy, noise processing, masks' scores (sections 3.2 and 4.3, Algorithm 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+
+from lightning_modules.mask_scores import MaskScores
+from lightning_modules.optimization import configure_optimizer
+from models.layers import BatchInstanceNorm2d, clamp_rho
+from models.losses import IGNORE, mean_over_pictures, occlusion_loss
+from models.noise_processing import opened, opening_kernel
+from models.unet import BaseUNet, ModifiedUNet
+
+HIDDEN = 1
+"""The label of what hides a face."""
+INITIALIZATIONS = ("default", "xavier", "he", "normal")
+
+
+class OcclusionSegmentation(LightningModule):
+    """Supervised training of a segmenter of what hides a face.
+
+    Args:
+        network: ``modified_unet`` or ``base_unet``.
+        width: channels of its first level; null is the published 32 or 64.
+        bottleneck_convs: see :class:`models.unet.ModifiedUNet`, as are the three that follow; BaseUNet has none of it.
+        kernel: side of the kernels of encoders and bottleneck.
+        decoder_kernel: side of the decoders' kernels.
+        count: which parameters are trained.
+        initialization: of convolutions: torch's ``default``, ``xavier``, ``he`` or ``normal`` (deviation 0.02).
+        lambda_dice: see :func:`models.losses.occlusion_loss`.
+        noise_kernel: side of the kernel of noise processing, in pixels at 128 px; it grows with the picture.
+        rho_lr: learning rate of batch-instance normalisation's rho, as a multiple of the others'.
+        optimizer: see :func:`lightning_modules.optimization.configure_optimizer`.
+        schedule: likewise.
+        steps: total number of optimiser steps.
+        groups: groups of faces that are scored by themselves too.
+
+    Batches hold ``image`` and ``label``, 0 where the face is seen and 1 where it is hidden; see
+    :mod:`datamodules.occlusion`. Logs ``train/loss``, ``val/loss`` and the scores of
+    :class:`lightning_modules.mask_scores.MaskScores`, of predictions as they are (``val/miou``) and after noise
+    processing (``val/cleaned/miou``); in the test those of groups too. Where a batch carries label maps at their own
+    size, logits are brought to that size before they are scored.
+    """
+
+    def __init__(
+        self,
+        network: str,
+        width: int | None,
+        bottleneck_convs: int,
+        kernel: int,
+        decoder_kernel: int,
+        count: str,
+        initialization: str,
+        lambda_dice: float,
+        noise_kernel: int,
+        rho_lr: float,
+        optimizer: dict[str, Any],
+        schedule: dict[str, Any],
+        steps: int,
+        groups: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.model = build_network(network, width, bottleneck_convs, kernel, decoder_kernel, count)
+        initialize(self.model, initialization)
+        self.scores = MaskScores(groups)
+        self.cleaned = MaskScores()
+        self.mean_loss = MeanMetric()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Picture (N, 3, H, W), normalised -> logits (N, 1, H, W) of "hidden"."""
+        return self.model(image)
+
+    def loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Binary cross-entropy over the pixels that belong to the picture; label (N, H, W)."""
+        hidden, valid = (label == HIDDEN).unsqueeze(1), (label != IGNORE).unsqueeze(1)
+        return occlusion_loss(logits, hidden.float(), self.hparams["lambda_dice"], valid)
+
+    def clean(self, hidden: Tensor) -> Tensor:
+        """Noise processing (section 3.2) of masks (N, H, W), bool."""
+        kernel = opening_kernel(hidden.shape[-1], self.hparams["noise_kernel"])
+        return opened(hidden.unsqueeze(1), kernel).squeeze(1)
+
+    def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
+        loss = self.loss(self(batch["image"]), batch["label"])
+        self.log("train/loss", loss, batch_size=len(batch["id"]))
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        clamp_rho(self.model)
+
+    def validation_step(self, batch: dict[str, Any], _: int) -> None:
+        self._score(batch)
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self._score(batch)
+
+    def _score(self, batch: dict[str, Any]) -> None:
+        logits = self(batch["image"])
+        self.mean_loss.update(mean_over_pictures(self.loss, logits, batch["label"]), weight=len(batch["id"]))
+        groups = batch.get("groups")
+        if "full_label" not in batch:
+            self._count((logits > 0).squeeze(1), batch["label"] == HIDDEN, groups)
+            return
+        for place, label in enumerate(batch["full_label"]):
+            full = F.interpolate(
+                logits[place : place + 1].float(), size=tuple(label.shape), mode="bilinear", align_corners=False
+            )
+            self._count(
+                (full > 0).squeeze(1), (label == HIDDEN).unsqueeze(0), None if groups is None else [groups[place]]
+            )
+
+    def _count(self, hidden: Tensor, truth: Tensor, groups: Sequence[Sequence[str]] | None) -> None:
+        self.scores.update(hidden, truth, groups)
+        self.cleaned.update(self.clean(hidden), truth)
+
+    def on_validation_epoch_start(self) -> None:
+        self._reset()
+
+    def on_test_epoch_start(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        for metric in (self.mean_loss, self.scores, self.cleaned):
+            metric.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_scores("val", by_group=False)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_scores("test", by_group=True)
+
+    def _log_scores(self, split: str, by_group: bool) -> None:
+        self.log(f"{split}/loss", self.mean_loss.compute())
+        raw = self.scores.compute()
+        chosen = {name: value for name, value in raw.items() if by_group or "/" not in name}
+        self.log_dict({f"{split}/{name}": value for name, value in chosen.items()})
+        self.log_dict({f"{split}/cleaned/{name}": value for name, value in self.cleaned.compute().items()})
+
+    def configure_optimizers(self) -> Any:
+        optimizer, schedule, steps = (self.hparams[name] for name in ("optimizer", "schedule", "steps"))
+        mixing = [
+            layer.rho
+            for layer in self.model.modules()
+            if isinstance(layer, BatchInstanceNorm2d) and layer.rho.requires_grad
+        ]
+        known = {id(rho) for rho in mixing}
+        others = [p for p in self.model.parameters() if p.requires_grad and id(p) not in known]
+        if not mixing:
+            return configure_optimizer(others, optimizer, schedule, steps)
+        fast = {"params": mixing, "lr": self.hparams["rho_lr"] * optimizer["lr"], "weight_decay": 0.0}
+        return configure_optimizer([{"params": others}, fast], optimizer, schedule, steps)
+
+
+def build_network(
+    network: str, width: int | None, bottleneck_convs: int, kernel: int, decoder_kernel: int, count: str
+) -> nn.Module:
+    """The network of that name, see :class:`OcclusionSegmentation`."""
+    if network == "base_unet":
+        return BaseUNet(base_width=width or 64)
+    return ModifiedUNet(
+        base_width=width or 32,
+        bottleneck_convs=bottleneck_convs,
+        kernel=kernel,
+        decoder_kernel=decoder_kernel,
+        count=count,  # type: ignore[arg-type] (the schema knows the names)
+    )
+
+
+@torch.no_grad()
+def initialize(model: nn.Module, kind: str) -> None:
+    """Draw the weights of convolutions anew; ``default`` leaves them as torch drew them."""
+    draw = {
+        "xavier": nn.init.xavier_uniform_,
+        "he": lambda weight: nn.init.kaiming_normal_(weight, a=0.2),
+        "normal": lambda weight: nn.init.normal_(weight, std=0.02),
+    }
+    if kind == "default":
+        return
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            parametrized = getattr(layer, "parametrizations", None)  # spectral norm keeps the weight itself there
+            draw[kind](layer.weight if parametrized is None else parametrized.weight.original)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
