@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.kinds import choice, integer, number, optional, pair, text
-from datamodules.labels import CELEBAMASK_HQ, LAPA, PAINTING_ORDERS
+from datamodules.labels import CELEBAMASK_HQ, PAINTING_ORDERS
 from engine.errors import ConfigError
 from engine.runs import EVALUATE
 
@@ -86,7 +86,9 @@ KEYS: dict[str, Key] = {
     "experiment": Key(text, "experiment=<one of " + ", ".join(group_options("experiment")) + ">", NAME),
     "scale": Key(*TEXT, NAME),
     "recipe": Key(*TEXT, NAME),
-    "method": Key(*choice("mtl", "baseline", "transfer", "segment"), "enters fine-tuning as the id of the run it starts from"),
+    "method": Key(
+        *choice("mtl", "baseline", "transfer", "segment"), "enters fine-tuning as the id of the run it starts from"
+    ),
     "ablation": Key(*optional(TEXT), NAME),
     "label_fraction": Key(*number(0, 1, open_below=True), MANIFEST),
     "subset": Key(*choice(0, 1, 2), MANIFEST),
@@ -159,14 +161,14 @@ KEYS: dict[str, Key] = {
 TRAINED = {"mtl": BOTH, "segment": SEGMENT}
 """The stages of a method that has others than fine-tuning."""
 
-MASKED = ("augmented_celeba", "image_mask_folder")
-"""Data sets of hidden faces, for method=segment."""
+PARSED_DATA, MASKED_DATA = ("lapa", "celebamask_hq"), ("augmented_celeba", "image_mask_folder")
+"""Data sets of faces in parts, and of hidden faces, which method=segment is for."""
 
 EVALUATION: dict[str, Key] = {
     "checkpoint": Key(
         text, "a run's name, as finetune-0123456789ab, its folder, or a best.ckpt", "enters by what it holds"
     ),
-    "dataset": Key(*choice("lapa", "celebamask_hq", *MASKED), (EVALUATE,)),
+    "dataset": Key(*choice(*PARSED_DATA, *MASKED_DATA), (EVALUATE,)),
     "root": Key(*optional(TEXT), PLACE),
     "merging": Key(*optional(choice(*PAINTING_ORDERS)), (EVALUATE,)),
     "split": Key(*choice("test", "val", "all"), (EVALUATE,)),
@@ -227,11 +229,11 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     settings = _settings({name: value for name, value in flatten(config).items() if name not in FREE}, KEYS)
     dataset, method = settings["datamodule.dataset"], settings["method"]
-    if (method == "segment") != (dataset in MASKED):
-        expected = MASKED if method == "segment" else (LAPA.name, CELEBAMASK_HQ.name)
+    if (method == "segment") != (dataset in MASKED_DATA):
+        fitting = MASKED_DATA if method == "segment" else PARSED_DATA
         raise ConfigError(
             f"method={method} cannot be with datamodule.dataset={dataset}.\n"
-            f"Expected there: datamodule={' or '.join(expected)}."
+            f"Expected there: datamodule={' or '.join(fitting)}."
         )
     for stage in TRAINED.get(method, SECOND):
         if settings[f"{stage}.batch_size"] % settings["trainer.devices"]:

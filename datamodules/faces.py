@@ -300,4 +300,3 @@ class CelebAMaskHQDataModule(FaceDataModule):
     """
 
     layout_type = CelebAMaskHQ
-

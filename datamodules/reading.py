@@ -97,7 +97,9 @@ class LabelFiles:
 
     def frame(self, index: int) -> Frame:
         """The measures of a label map, see :func:`read_label` for errors."""
-        opened = _opened_mask(self.paths[index]) if self.labels.binary else _opened_label(self.paths[index], self.labels)
+        opened = (
+            _opened_mask(self.paths[index]) if self.labels.binary else _opened_label(self.paths[index], self.labels)
+        )
         with opened as file:
             size = (file.height, file.width)
             return Frame(size, size, size)

@@ -99,9 +99,7 @@ class WarpToSize(A.DualTransform):
         border = (*(round(255 * mean) for mean in MEAN), 0)
         # OpenCV warps four channels to the same values as three, in half the time.
         padded = cv2.cvtColor(img, cv2.COLOR_RGB2RGBA)
-        return cv2.cvtColor(
-            self._warp(padded, extent, move, cv2.INTER_LINEAR, border), cv2.COLOR_RGBA2RGB
-        )
+        return cv2.cvtColor(self._warp(padded, extent, move, cv2.INTER_LINEAR, border), cv2.COLOR_RGBA2RGB)
 
     def apply_to_mask(self, mask: np.ndarray, mirror: bool, **move: Any) -> np.ndarray:
         label = self._warp(mask, mask.shape[:2], {"mirror": mirror} | move, cv2.INTER_NEAREST, (IGNORE,))
@@ -109,9 +107,7 @@ class WarpToSize(A.DualTransform):
             return self.flip_table[label]
         return label
 
-    def _warp(
-        self, array: np.ndarray, extent: tuple, move: dict[str, Any], flag: int, border: tuple
-    ) -> np.ndarray:
+    def _warp(self, array: np.ndarray, extent: tuple, move: dict[str, Any], flag: int, border: tuple) -> np.ndarray:
         chosen = {name: move[name] for name in ("angle", "zoom", "mirror", "shift")}
         matrix = affine_matrix(extent, self.size, **chosen)
         size = (self.size, self.size)

@@ -9,8 +9,8 @@ from typing import Any
 from pytorch_lightning import LightningModule
 
 from datamodules.cache import Cache
-from datamodules.digests import digest_of_files
 from datamodules.datasets import DATAMODULES
+from datamodules.digests import digest_of_files
 from datamodules.faces import FaceDataModule
 from datamodules.layouts import SPLITS
 from datamodules.merging import Merging

@@ -194,8 +194,8 @@ def find(checkpoint: str, output_dir: Path) -> Trained:
         )
     if status:
         settings = status.get("identity", {}).get("settings", {})
-        about = (str(status.get(key)) for key in ("id", "stage", "dataset"))
-        return Trained(best, place.name, *about, settings, status)
+        run_id, stage, dataset = (str(status.get(key)) for key in ("id", "stage", "dataset"))
+        return Trained(best, place.name, run_id, stage, dataset, settings, status)
     from engine.checkpoints import load  # torch: only for a file without a run folder around it
 
     content = load(best)

@@ -40,7 +40,8 @@ PRETRAIN = Stage("pretrain", version=1, labelled=False)
 FINETUNE = Stage("finetune", version=1, labelled=True)
 SEGMENT = Stage("segment", version=1, labelled=True)
 METHODS = {"mtl": (PRETRAIN, FINETUNE), "baseline": (FINETUNE,), "transfer": (FINETUNE,), "segment": (SEGMENT,)}
-"""``transfer`` fine-tunes from ``finetune.start_from``, a run on whatever data; ``segment`` is the occlusion paper's."""
+"""``transfer`` fine-tunes from ``finetune.start_from``, a run on whatever data; ``segment`` trains
+a segmenter of hidden faces."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,9 @@ def _idle(settings: Mapping[str, Any], stage: Stage) -> Iterator[str]:
         if settings["segment.optimizer.name"] == "sgd":
             yield "segment.optimizer.beta1"
         if settings["segment.network"] == "base_unet":
-            yield from (f"segment.{name}" for name in ("bottleneck_convs", "kernel", "decoder_kernel", "count", "rho_lr"))
+            yield from (
+                f"segment.{name}" for name in ("bottleneck_convs", "kernel", "decoder_kernel", "count", "rho_lr")
+            )
     if stage is FINETUNE:
         if settings["finetune.trained"] == "head":
             yield "finetune.trunk_lr"

@@ -1,4 +1,4 @@
-"""The occlusion segmenter: binary cross-entropy, noise processing, masks' scores (sections 3.2 and 4.3, Algorithm 1)."""
+"""The occlusion segmenter: binary cross-entropy, noise processing, scores (sections 3.2 and 4.3, Algorithm 1)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lightning_modules.optimization import configure_optimizer
 from models.layers import BatchInstanceNorm2d, clamp_rho
 from models.losses import IGNORE, mean_over_pictures, occlusion_loss
 from models.noise_processing import opened, opening_kernel
-from models.unet import BaseUNet, ModifiedUNet
+from models.unet import BaseUNet, Count, ModifiedUNet
 
 HIDDEN = 1
 """The label of what hides a face."""
@@ -56,7 +56,7 @@ class OcclusionSegmentation(LightningModule):
         bottleneck_convs: int,
         kernel: int,
         decoder_kernel: int,
-        count: str,
+        count: Count,
         initialization: str,
         lambda_dice: float,
         noise_kernel: int,
@@ -160,7 +160,7 @@ class OcclusionSegmentation(LightningModule):
 
 
 def build_network(
-    network: str, width: int | None, bottleneck_convs: int, kernel: int, decoder_kernel: int, count: str
+    network: str, width: int | None, bottleneck_convs: int, kernel: int, decoder_kernel: int, count: Count
 ) -> nn.Module:
     """The network of that name, see :class:`OcclusionSegmentation`."""
     if network == "base_unet":
@@ -170,7 +170,7 @@ def build_network(
         bottleneck_convs=bottleneck_convs,
         kernel=kernel,
         decoder_kernel=decoder_kernel,
-        count=count,  # type: ignore[arg-type] (the schema knows the names)
+        count=count,
     )
 
 

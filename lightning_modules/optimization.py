@@ -21,8 +21,8 @@ def configure_optimizer(
 
     Args:
         parameters: what is trained; or groups of it, ``params`` and what differs from ``optimizer``.
-        optimizer: ``name`` (``sgd``, ``adam`` or ``adamw``), ``lr``, ``weight_decay``; for SGD ``momentum``; for the others
-            ``beta1``, 0.9 if it is not there.
+        optimizer: ``name`` (``sgd``, ``adam`` or ``adamw``), ``lr``, ``weight_decay``; for SGD ``momentum``; for
+            the others ``beta1``, 0.9 if it is not there.
         schedule: ``name`` (``constant`` or ``cosine``, down to zero) and ``warmup``, the fraction of the steps over
             which the learning rate rises to ``lr``.
         steps: total number of optimiser steps.

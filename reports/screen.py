@@ -28,7 +28,9 @@ def plan_table(rows: Iterable[Sequence[str]]) -> Table:
 def results_table(folders: Iterable[Path]) -> Table:
     """What finished runs came to, a row a run folder."""
     table = Table(
-        box=SIMPLE, pad_edge=False, caption="mIoU, mean F1 (of masks: Dice), pixel accuracy: test set, %. PSNR: validation set, dB."
+        box=SIMPLE,
+        pad_edge=False,
+        caption="mIoU, mean F1 (of masks: Dice), pixel accuracy: test set, %. PSNR: validation set, dB.",
     )
     for column in ("run", "labels", "mIoU", "F1", "acc.", "PSNR", "img/s", "time"):
         table.add_column(column, justify="left" if column == "run" else "right", no_wrap=True)

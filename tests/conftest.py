@@ -18,6 +18,8 @@ from omegaconf import OmegaConf
 
 from conf.schema import CONF
 from datamodules.synthesis.dataset import write_drawn_faces
+from datamodules.synthesis.masked_faces import MaskedFaces, write_masked_faces
+from datamodules.synthesis.masks import MaskChoices
 
 if threading.current_thread() is threading.main_thread():
     # A shell has its background jobs ignore Ctrl-C, and so would every process that a test starts and interrupts.
@@ -54,6 +56,15 @@ def celebamask(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty drawn faces of 64 px in CelebAMask-HQ's layout: 32 train, 4 val, 4 test. Read only."""
     folder = tmp_path_factory.mktemp("data") / "CelebAMask-HQ"
     write_drawn_faces(folder, layout="celebamask_hq", count=40, size=64, seed=3, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def masked(lapa: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty of those drawn faces, most with drawn masks, as an augmented set of 64 px: 28, 4, 8. Read only."""
+    folder = tmp_path_factory.mktemp("data") / "AugmentedCelebA"
+    choices = MaskChoices(bare=0.2)
+    write_masked_faces(folder, MaskedFaces(lapa, count=40, seed=5, choices=choices), workers=1)
     return folder
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from callbacks.activations import CAPTION, GAP, channel_maps, class_maps
 from datamodules.labels import SMALL_AND_LARGE
-from datamodules.layouts import LAYOUTS
+from datamodules.layouts import PARSED
 
 
 @pytest.mark.parametrize(("channels", "columns", "rows"), [(16, 4, 4), (8, 3, 3), (1, 1, 1)])
@@ -38,6 +38,6 @@ def test_probabilities_share_one_scale() -> None:
     assert faint < 150 < bright
 
 
-@pytest.mark.parametrize("dataset", LAYOUTS)
+@pytest.mark.parametrize("dataset", PARSED)
 def test_every_data_set_has_classes_to_look_at(dataset: str) -> None:
-    assert set(SMALL_AND_LARGE[dataset]) <= set(LAYOUTS[dataset].labels.classes)
+    assert set(SMALL_AND_LARGE[dataset]) <= set(PARSED[dataset].labels.classes)

@@ -171,7 +171,7 @@ def test_a_perfect_parser_is_perfect_through_the_mapping(
         evaluation = plan_evaluation(check_evaluation(config))
         assert evaluation.as_lapa
         module = scored_module(load(trained[source][-1].folder.best), as_lapa=True, background="literature")
-        module.model = MergedClasses(Perfect(labels, len(CELEBAMASK_HQ)), table.tolist())  # type: ignore[assignment]
+        module.model = MergedClasses(Perfect(labels, len(CELEBAMASK_HQ)), table.tolist())
         for batch in scored_faces(evaluation).test_dataloader():
             module.test_step(batch, 0)
         return {name: value.item() for name, value in module.scores.compute().items()}
@@ -220,7 +220,7 @@ def test_merging_classes_adds_their_probabilities(as_lapa: bool) -> None:
         (
             ("checkpoint=finetune-000000000000", "dataset=lapa"),
             ConfigError,
-            "does not exist.*\n.*Expected: a fine-tuning",
+            "does not exist.*\n.*Expected: a run that is done",
         ),
         (("checkpoint={typo}", "dataset=lapa"), ConfigError, "Did you mean {finetune}"),
         (("checkpoint=/nowhere/best.ckpt", "dataset=lapa"), ConfigError, "does not exist"),

@@ -124,6 +124,39 @@ CHANGES: dict[str, tuple[object, set[str]]] = {
     "trainer.deterministic": (True, BOTH),
 }
 """Another value of every setting, and the stages of an MTL command whose ids it changes."""
+SEGMENT: dict[str, tuple[object, bool]] = {
+    "segment.seed": (7, True),
+    "segment.batch_size": (6, True),
+    "segment.epochs": (3, True),
+    "segment.steps_per_epoch": (3, True),
+    "segment.validate_every": (2, True),
+    "segment.augmentation.rotation": (1, True),
+    "segment.augmentation.scale": ([0.5, 1.0], True),
+    "segment.augmentation.shift": (0.2, True),
+    "segment.augmentation.flip": (0.25, True),
+    "segment.augmentation.color": (0.25, True),
+    "segment.augmentation.degrade": (0.25, True),
+    "segment.optimizer.name": ("adam", True),
+    "segment.optimizer.lr": (1, True),
+    "segment.optimizer.beta1": (0.25, True),
+    "segment.optimizer.momentum": (0.5, False),
+    "segment.optimizer.weight_decay": (0.5, True),
+    "segment.schedule.name": ("constant", True),
+    "segment.schedule.warmup": (0.5, True),
+    "segment.network": ("base_unet", True),
+    "segment.width": (12, True),
+    "segment.bottleneck_convs": (2, True),
+    "segment.kernel": (5, True),
+    "segment.decoder_kernel": (2, True),
+    "segment.count": ("paper", True),
+    "segment.rho_lr": (1, True),
+    "segment.initialization": ("he", True),
+    "segment.lambda_dice": (0.25, True),
+    "segment.noise_kernel": (3, True),
+    "segment.score_at": ("label", True),
+}
+"""Another value of every setting of the segmenter, and whether it changes the id; it never changes an MTL command's."""
+CHANGES |= {name: (value, NEITHER) for name, (value, _) in SEGMENT.items()}
 
 WITHIN: list[tuple[tuple[str, ...], str, set[str]]] = [
     (("pretrain.optimizer.name=sgd",), "pretrain.optimizer.momentum=0.5", BOTH),
@@ -150,7 +183,7 @@ WITHIN: list[tuple[tuple[str, ...], str, set[str]]] = [
 def test_no_setting_is_unclassified() -> None:
     assert CHANGES.keys() == KEYS.keys()
     for name, key in KEYS.items():
-        assert isinstance(key.enters, str) or set(key.enters) <= BOTH, name
+        assert isinstance(key.enters, str) or set(key.enters) <= {*BOTH, "segment"}, name
         assert key.enters, name
 
 
@@ -176,6 +209,26 @@ def test_each_setting_changes_the_ids_that_it_must(
     assert {stage for stage in found if found[stage] != reference[stage]} == expected
 
 
+@pytest.mark.parametrize("key", SEGMENT)
+def test_each_setting_of_the_segmenter_changes_its_id_if_it_must(key: str, masked: Path, tmp_path: Path) -> None:
+    value, changes = SEGMENT[key]
+    words = ("experiment=occlusion_celeba", "recipe=tuned", f"datamodule.root={masked}", f"output_dir={tmp_path}")
+    settings = check(settings_of(*words))
+    assert settings[key] != value, "another value"
+    (before,), (after,) = plan(settings), plan(settings | {key: KEYS[key].read(value)})
+    assert (before.id != after.id) == changes
+
+
+def test_what_the_base_unet_has_not_leaves_its_id(masked: Path, tmp_path: Path) -> None:
+    words = ("experiment=occlusion_base_unet", f"datamodule.root={masked}", f"output_dir={tmp_path}")
+    found = {
+        run.id
+        for change in ("segment.count=all", "segment.count=paper", "segment.kernel=5", "segment.rho_lr=1")
+        for run in plan(check(settings_of(*words, change)))
+    }
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize(("others", "change", "expected"), WITHIN)
 def test_settings_whose_effect_depends_on_others(
     others: tuple[str, ...], change: str, expected: set[str], lapa: Path, tmp_path: Path
@@ -195,7 +248,8 @@ def test_every_entering_setting_is_in_some_identity(lapa: Path, tmp_path: Path) 
         "pretrain.temperature",
         "finetune.background",
     }
-    assert held == {name for name, key in KEYS.items() if not isinstance(key.enters, str)} - idle
+    entering = {name for name, key in KEYS.items() if any(key.is_in(stage) for stage in BOTH)}
+    assert held == entering - idle
 
 
 def test_a_stages_version_is_in_its_id(

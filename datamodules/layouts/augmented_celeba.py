@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from datamodules.labels import OCCLUSION
@@ -35,6 +34,14 @@ class AugmentedCelebA(Layout):
     )
 
     @property
+    def drawn_instead(self) -> str:
+        return (
+            "  - start with drawn faces: python prepare.py task=synthetic_faces count=700 out=data/drawn/LaPa, then\n"
+            "    python prepare.py task=masked_faces source=data/drawn/LaPa count=2000 out=data/drawn/AugmentedCelebA\n"
+            "    and datamodule=augmented_celeba datamodule.root=data/drawn/AugmentedCelebA"
+        )
+
+    @property
     def origin(self) -> str:
         """``augmented``: masks are drawn, faces may be real."""
         return "augmented"
@@ -47,7 +54,7 @@ class AugmentedCelebA(Layout):
         """
         rows = [row for row in self._rows() if split in (ALL, row["split"])]
         if not rows:
-            raise self.missing(self.root / MANIFEST) if split == ALL else DataError(
+            raise DataError(
                 f"{self.root / MANIFEST} has no face of the split {split}.\nExpected: one at least; build a larger set."
             )
         return [

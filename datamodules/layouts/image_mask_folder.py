@@ -35,6 +35,14 @@ class ImageMaskFolder(Layout):
         "  - put pictures there, and for each a mask that is white where the face is hidden"
     )
 
+    @property
+    def drawn_instead(self) -> str:
+        return (
+            "  - start with drawn faces: python prepare.py task=synthetic_faces count=700 out=data/drawn/LaPa, then\n"
+            "    python prepare.py task=masked_faces source=data/drawn/LaPa count=2000 out=data/drawn/AugmentedCelebA\n"
+            "    and datamodule=augmented_celeba datamodule.root=data/drawn/AugmentedCelebA"
+        )
+
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:
         """The faces of a split, sorted by name.
 

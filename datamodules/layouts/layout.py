@@ -42,6 +42,14 @@ class Layout(abc.ABC):
     published: ClassVar[str]
     """What belongs into the folder, and where it is to be had: lines of a message, the root left open."""
 
+    @property
+    def drawn_instead(self) -> str:
+        """How to do without the data set: the last lines of that message."""
+        return (
+            "  - start with drawn faces: make demo (in the layout of LaPa), or\n"
+            f"    python prepare.py task=synthetic_faces layout={self.name} count=2000 out=data/drawn/{self.title}"
+        )
+
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
 
@@ -82,9 +90,7 @@ class Layout(abc.ABC):
         return DataError(
             f"No {self.title} faces: {place} {state}.\n"
             f"Expected under {self.root}:  {self.published}\n"
-            f"  - say where it lies: datamodule.root=/path/to/{self.title}\n"
-            f"  - start with drawn faces: make demo (in the layout of LaPa), or\n"
-            f"    python prepare.py task=synthetic_faces layout={self.name} count=2000 out=data/drawn/{self.title}"
+            f"  - say where it lies: datamodule.root=/path/to/{self.title}\n{self.drawn_instead}"
         )
 
 

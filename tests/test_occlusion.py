@@ -1,0 +1,352 @@
+"""Hidden faces: how their masks are read, how the segmenter trains and is scored, and what a user is told."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+from sklearn.metrics import jaccard_score
+
+from conf.schema import check, check_evaluation
+from datamodules.datasets import DATAMODULES
+from datamodules.labels import OCCLUSION
+from datamodules.layouts import AugmentedCelebA, ImageMaskFolder
+from datamodules.pose import pose, pose_groups
+from datamodules.reading import read_label
+from datamodules.transforms import Augmentation, FaceTransform
+from engine.building import build_datamodule, build_module
+from engine.checkpoints import load
+from engine.errors import BrokenFileError, ConfigError, DataError
+from engine.evaluation import plan_evaluation
+from engine.scoring import scored_faces, scored_module
+from engine.stages import Run, plan
+from engine.training import train
+from lightning_modules.occlusion import OcclusionSegmentation
+from models.layers import BatchInstanceNorm2d
+from tests.conftest import TINY, settings_of
+from tests.test_evaluation import config_of, scored
+
+SHORT = ("datamodule.image_size=32", "segment.epochs=2", "segment.steps_per_epoch=2", "segment.batch_size=4")
+
+
+def segment_run(root: Path, output: Path, *words: str, experiment: str = "occlusion_celeba") -> tuple[Run, dict]:
+    where = (f"datamodule.root={root}", f"output_dir={output}")
+    config = settings_of(f"experiment={experiment}", *TINY, *SHORT, *where, *words)
+    (run,) = plan(check(config))
+    return run, config
+
+
+def segmenter(**changes: Any) -> OcclusionSegmentation:
+    chosen: dict[str, Any] = {
+        "network": "modified_unet",
+        "width": 8,
+        "bottleneck_convs": 1,
+        "kernel": 3,
+        "decoder_kernel": 3,
+        "count": "all",
+        "initialization": "default",
+        "lambda_dice": 0.5,
+        "noise_kernel": 7,
+        "rho_lr": 10.0,
+        "optimizer": {"name": "adam", "lr": 2e-4, "beta1": 0.5, "weight_decay": 0.1},
+        "schedule": {"name": "constant", "warmup": 0.0},
+        "steps": 10,
+    }
+    return OcclusionSegmentation(**(chosen | changes))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pictures of a white square on grey, with its mask; one mask is a JPEG."""
+    root = tmp_path_factory.mktemp("data") / "squares"
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    for index in range(12):
+        picture = np.full((48, 48, 3), 90, np.uint8)
+        mask = np.zeros((48, 48), np.uint8)
+        mask[10 + index : 34, 12:40] = 255
+        picture[mask > 0] = 230
+        Image.fromarray(picture).save(root / "images" / f"{index:02d}.png")
+        Image.fromarray(mask).save(root / "masks" / (f"{index:02d}.jpg" if index == 3 else f"{index:02d}.png"))
+    return root
+
+
+@pytest.mark.parametrize(
+    "kind", ["0 and 255", "jpeg", "0 and 1", "palette of ids", "black-and-white palette", "colour"]
+)
+def test_masks_of_any_kind_read_alike(kind: str, tmp_path: Path) -> None:
+    truth = np.zeros((40, 40), bool)
+    truth[8:32, 16:32] = True
+    ids = truth.astype(np.uint8)
+    path = tmp_path / "mask.png"
+    if kind == "jpeg":
+        path = tmp_path / "mask.jpg"
+        Image.fromarray(255 * ids).save(path, quality=95)
+    elif kind == "0 and 1":
+        Image.fromarray(ids).save(path)
+    elif kind.endswith("palette") or kind == "palette of ids":
+        picture = Image.fromarray(ids if kind == "palette of ids" else 1 - ids, mode="P")
+        picture.putpalette([0, 0, 0, 128, 0, 0] if kind == "palette of ids" else [255, 255, 255, 0, 0, 0])
+        picture.save(path)
+    elif kind == "colour":
+        Image.fromarray(np.repeat(255 * ids[..., None], 3, axis=2)).save(path)
+    else:
+        Image.fromarray(255 * ids).save(path)
+    np.testing.assert_array_equal(read_label(path, OCCLUSION), ids)
+
+
+def test_an_all_black_mask_is_a_face_that_is_seen(tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "mask.png")
+    assert read_label(tmp_path / "mask.png", OCCLUSION).max() == 0
+
+
+def test_a_folder_is_split_alike_anywhere(folder: Path, tmp_path: Path) -> None:
+    splits = {split: ImageMaskFolder(folder).samples(split) for split in ("train", "val", "test")}
+    assert {split: len(samples) for split, samples in splits.items()} == {"train": 8, "val": 2, "test": 2}
+    ids = [sample.id for samples in splits.values() for sample in samples]
+    assert sorted(ids) == [sample.id for sample in ImageMaskFolder(folder).samples("all")]
+    copy = shutil.copytree(folder, tmp_path / "elsewhere")
+    assert [s.id for s in ImageMaskFolder(copy).samples("test")] == [s.id for s in splits["test"]]
+
+
+def test_a_built_set_says_what_each_face_wears(masked: Path) -> None:
+    samples = AugmentedCelebA(masked).samples("all")
+    rows = [json.loads(line) for line in (masked / "manifest.jsonl").read_text().splitlines()]
+    for sample, row in zip(samples, rows, strict=True):
+        worn = row["faces"][0]["type"]
+        assert [group for group in sample.groups if group.startswith("type/")] == ([f"type/{worn}"] if worn else [])
+        assert {group.partition("/")[0] for group in sample.groups} >= {"yaw", "pitch", "roll"}
+    assert AugmentedCelebA(masked).origin == "augmented"
+
+
+def test_poses_are_those_of_a_turned_head() -> None:
+    """Five points of a mean head, turned and projected; the others do not matter."""
+    head = {36: (-225, -170, 135), 45: (225, -170, 135), 30: (0, 0, 0), 48: (-150, 150, 125), 54: (150, 150, 125)}
+
+    def turned(yaw: float, pitch: float, roll: float) -> list[list[float]]:
+        y, p, r = (math.radians(angle) for angle in (yaw, pitch, roll))
+        about_y = np.array([[math.cos(y), 0, -math.sin(y)], [0, 1, 0], [math.sin(y), 0, math.cos(y)]])
+        about_x = np.array([[1, 0, 0], [0, math.cos(p), -math.sin(p)], [0, math.sin(p), math.cos(p)]])
+        about_z = np.array([[math.cos(r), -math.sin(r), 0], [math.sin(r), math.cos(r), 0], [0, 0, 1]])
+        points = [[0.0, 0.0]] * 68
+        for place, point in head.items():
+            points[place] = (about_z @ about_x @ about_y @ np.array(point, float))[:2].tolist()
+        return points
+
+    assert pose(turned(0, 0, 0)) == pytest.approx((0, 0, 0), abs=1)
+    for angle in (-30, -15, 15, 30):
+        assert pose(turned(angle, 0, 0))[0] == pytest.approx(angle, abs=4)
+        assert pose(turned(0, angle, 0))[1] == pytest.approx(angle, abs=6)
+        assert pose(turned(0, 0, angle))[2] == pytest.approx(angle, abs=1)
+    assert pose_groups(turned(40, 0, 20)) == ("yaw/30-", "pitch/0-15", "roll/15-30")
+
+
+def test_shift_and_degradation_are_functions_of_seed_epoch_and_position() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    label = np.zeros((64, 64), np.uint8)
+    label[20:40, 20:40] = 1
+    moved = FaceTransform(64, Augmentation(shift=0.3, degrade=1.0), OCCLUSION, seed=1)
+    first, second = moved(image, label, 3, 5), moved(image, label, 3, 5)
+    np.testing.assert_array_equal(first[0], second[0])
+    np.testing.assert_array_equal(first[1], second[1])
+    shifted = FaceTransform(64, Augmentation(shift=0.3), OCCLUSION, seed=1)
+    centres = [np.argwhere(shifted(image, label, 0, place)[1] == 1).mean(axis=0) for place in range(40)]
+    assert np.std(centres, axis=0).min() > 4
+    assert np.abs(np.array(centres) - 29.5).max() <= 0.3 * 64 + 1
+    degraded = FaceTransform(64, Augmentation(degrade=1.0), OCCLUSION, seed=1)
+    plain = FaceTransform(64, Augmentation(), OCCLUSION, seed=1)
+    unlike = [not np.array_equal(degraded(image, None, 0, n)[0], plain(image, None, 0, n)[0]) for n in range(40)]
+    assert 10 < sum(unlike) < 40
+
+
+def test_pixels_beyond_the_picture_are_not_learnt() -> None:
+    module = segmenter()
+    label = torch.zeros(2, 8, 8, dtype=torch.long)
+    label[:, :3] = 1
+    label[:, 6:] = 255
+    logits = torch.randn(2, 1, 8, 8)
+    other = logits.clone()
+    other[..., 6:, :] = 9
+    assert module.loss(logits, label) == module.loss(other, label)
+    other[..., 0, 0] = 9
+    assert module.loss(logits, label) != module.loss(other, label)
+
+
+@pytest.mark.parametrize("initialization", ["default", "xavier", "he", "normal"])
+def test_rho_has_its_own_learning_rate_and_stays_within_bounds(initialization: str) -> None:
+    module = segmenter(initialization=initialization)
+    others, rho = module.configure_optimizers()["optimizer"].param_groups
+    assert (others["lr"], others["weight_decay"], others["betas"]) == (2e-4, 0.1, (0.5, 0.999))
+    assert rho["lr"] == pytest.approx(2e-3)
+    assert rho["weight_decay"] == 0
+    norms = [layer for layer in module.modules() if isinstance(layer, BatchInstanceNorm2d)]
+    assert {id(p) for p in rho["params"]} == {id(layer.rho) for layer in norms}
+    assert len(others["params"]) + len(rho["params"]) == len(list(module.model.parameters()))
+    with torch.no_grad():
+        norms[0].rho.add_(3)
+        norms[1].rho.sub_(3)
+    module.on_train_batch_end(None, None, 0)
+    assert norms[0].rho.max() == 1
+    assert norms[1].rho.min() == 0
+    assert torch.isfinite(module(torch.randn(2, 3, 32, 32))).all()
+
+
+def test_the_papers_count_and_the_base_unet_have_no_rho_to_train() -> None:
+    for module in (segmenter(count="paper"), segmenter(network="base_unet")):
+        assert len(module.configure_optimizers()["optimizer"].param_groups) == 1
+
+
+def test_one_overfitted_batch() -> None:
+    torch.manual_seed(0)
+    module = segmenter(optimizer={"name": "adam", "lr": 3e-3, "beta1": 0.5, "weight_decay": 0.0})
+    image = torch.randn(4, 3, 64, 64)
+    label = torch.zeros(4, 64, 64, dtype=torch.long)
+    for place in range(4):
+        label[place, 20 + 3 * place : 50, 8 : 40 + 4 * place] = 1
+        image[place] += 1.5 * label[place]
+    optimizer = module.configure_optimizers()["optimizer"]
+    for _ in range(150):
+        loss = module.loss(module(image), label)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        module.on_train_batch_end(None, None, 0)
+    found, truth = module(image).squeeze(1) > 0, label == 1
+    assert (found & truth).sum() / (found | truth).sum() > 0.99
+
+
+@pytest.fixture(scope="module")
+def finished(masked: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run, config = segment_run(masked, tmp_path_factory.mktemp("outputs"))
+    train(OmegaConf.create(config))
+    return run
+
+
+def test_a_run_leaves_scores_raw_cleaned_and_by_group(finished: Run) -> None:
+    status = finished.folder.status
+    assert (status["state"], status["stage"], status["origin"]) == ("done", "segment", "augmented")
+    metrics = status["metrics"]
+    for name in ("accuracy", "ssim", "miou", "iou", "dice", "cleaned/miou", "cleaned/dice"):
+        assert 0 <= metrics[f"test/{name}"] <= 1, name
+    assert {name.split("/")[2] for name in metrics if name.startswith("test/iou/")} >= {"type", "style", "yaw"}
+    assert "val/iou/type/cloth" not in metrics
+    with finished.folder.confusion.open() as file:
+        table = list(csv.reader(file))
+    assert table[0] == ["truth", "seen", "hidden"]
+    (_, rest, false), (_, missed, hit) = table[1], table[2]
+    assert float(metrics["test/iou"]) == pytest.approx(int(hit) / (int(hit) + int(false) + int(missed)), abs=1e-6)
+    assert int(rest) + int(false) + int(missed) + int(hit) == 32 * 32 * len(finished.layout.samples("test"))
+    panels = {path.name for path in (finished.folder.panels / "test").iterdir()}
+    face = finished.layout.samples("test")[0].id
+    assert {f"{face}.{column}.png" for column in ("image", "truth", "prediction", "cleaned")} <= panels
+
+
+def test_the_test_score_is_that_of_the_best_weights_by_an_independent_count(finished: Run) -> None:
+    module = build_module(finished).eval()
+    module.load_state_dict(load(finished.folder.best)["state_dict"])
+    found, truth = [], []
+    for batch in build_datamodule(finished).test_dataloader():
+        with torch.no_grad():
+            found.append((module(batch["image"]) > 0).flatten())
+        truth.append((batch["label"] == 1).flatten())
+    expected = jaccard_score(torch.cat(truth), torch.cat(found), average=None).mean()
+    assert finished.folder.status["metrics"]["test/miou"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_same_configuration_same_numbers(finished: Run, masked: Path, tmp_path: Path) -> None:
+    run, config = segment_run(masked, tmp_path)
+    train(OmegaConf.create(config))
+    assert run.id == finished.id
+    assert run.folder.status["metrics"] == finished.folder.status["metrics"]
+
+
+@pytest.mark.parametrize("words", [("experiment=occlusion_base_unet",), ("segment.score_at=label",)])
+def test_other_experiments_train(words: tuple[str, ...], masked: Path, tmp_path: Path) -> None:
+    run, config = segment_run(masked, tmp_path, "segment.epochs=1", *words)
+    train(OmegaConf.create(config))
+    assert run.folder.done
+
+
+def test_a_segmenter_is_scored_on_other_pictures(finished: Run, folder: Path) -> None:
+    output = finished.folder.output_dir
+    words = (f"checkpoint={finished.folder.name}", "dataset=image_mask_folder", f"root={folder}", "split=all")
+    evaluation = scored(*words, f"output_dir={output}")
+    status = evaluation.status
+    assert (status["state"], status["faces"], status["dataset"]) == ("done", 12, "image_mask_folder")
+    planned = plan_evaluation(check_evaluation(config_of(*words, f"output_dir={output}")))
+    module = scored_module(load(finished.folder.best), False, "literature")
+    for batch in scored_faces(planned).test_dataloader():
+        with torch.no_grad():
+            module.eval().test_step(batch, 0)
+    assert status["metrics"]["test/miou"] == pytest.approx(module.scores.compute()["miou"].item(), abs=1e-6)
+
+
+def test_training_on_a_folder_of_pictures_and_masks(folder: Path, tmp_path: Path) -> None:
+    run, config = segment_run(folder, tmp_path, "segment.epochs=1", experiment="occlusion_mfsd")
+    train(OmegaConf.create(config))
+    assert run.folder.status["origin"] == "real"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("datamodule.image_size=100",), "multiple of 32"),
+        (("segment.network=unet",), "modified_unet"),
+        (("datamodule=lapa",), r"method=segment cannot be with datamodule.dataset=lapa"),
+        (("method=baseline",), "method=baseline cannot be with datamodule.dataset=augmented_celeba"),
+        (("segment.validate_every=9",), "beyond"),
+    ],
+)
+def test_settings_that_cannot_be(words: tuple[str, ...], said: str, masked: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=said):
+        segment_run(masked, tmp_path, *words)
+
+
+def test_a_mask_of_another_size_is_named(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    Image.new("L", (20, 48)).save(copy / "masks" / "05.png")
+    data = DATAMODULES["image_mask_folder"](copy, 32, 4, 0, Augmentation(), workers=0, tested="all")
+    with pytest.raises(BrokenFileError, match=r"05\.png is 20x48 pixels, its picture 48x48"):
+        list(data.test_dataloader())
+
+
+def test_a_mask_that_is_no_picture_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mask.png").write_text("no picture")
+    with pytest.raises(BrokenFileError, match=r"Cannot read the mask .*mask\.png"):
+        read_label(tmp_path / "mask.png", OCCLUSION)
+
+
+def test_pictures_without_masks_are_said(folder: Path, masked: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "masks" / "05.png").unlink()
+    with pytest.raises(DataError, match=r"1 of 12 pictures in .* have no mask, the first is 05\.png"):
+        ImageMaskFolder(copy).samples("train")
+    with pytest.raises(DataError, match="task=masked_faces"):
+        AugmentedCelebA(tmp_path / "nowhere").samples("train")
+    broken = shutil.copytree(masked, tmp_path / "broken")
+    (broken / "manifest.jsonl").write_text('{"id": "000000"}\n')
+    with pytest.raises(DataError, match="line 1 is damaged"):
+        AugmentedCelebA(broken).samples("train")
+
+
+def test_a_segmenter_does_not_parse(finished: Run, lapa: Path) -> None:
+    words = (f"checkpoint={finished.folder.path}", "dataset=lapa", f"root={lapa}")
+    with pytest.raises(ConfigError, match="dataset=lapa has no labels for segment-"):
+        plan_evaluation(check_evaluation(config_of(*words, f"output_dir={finished.folder.output_dir}")))
+
+
+def test_real_masks_are_read(face_data: Path) -> None:
+    layout = ImageMaskFolder(face_data / "real" / "MFSD")
+    samples = layout.samples("all")
+    assert len(samples) == 74
+    share = np.mean([read_label(sample.label, OCCLUSION).mean() for sample in samples if sample.label])
+    assert 0.25 < share < 0.45
