@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules.labels import PAINTING_ORDERS
-from datamodules.layouts import LAYOUTS
+from datamodules.layouts import PARSED
 from engine.errors import ConfigError
 
 
@@ -72,11 +72,11 @@ def _masked_faces(config: DictConfig) -> None:
 
 def _audit(config: DictConfig) -> None:
     """Say what is wrong with a data set; what is found is no failure."""
-    for name, known in (("dataset", LAYOUTS), ("merging", PAINTING_ORDERS)):
+    for name, known in (("dataset", PARSED), ("merging", PAINTING_ORDERS)):
         if config[name] not in known:
             said = f"{name}={config[name]} is not known.\n" if config[name] else ""
             raise ConfigError(f"{said}Expected: {name}=<one of {', '.join(sorted(known))}>.")
-    layout = LAYOUTS[config.dataset]
+    layout = PARSED[config.dataset]
     from datamodules.audit.auditing import write_audit  # which needs image libraries
 
     write_audit(
@@ -86,10 +86,29 @@ def _audit(config: DictConfig) -> None:
     )
 
 
+def _compare_datasets(config: DictConfig) -> None:
+    """The paper's Kolmogorov-Smirnov test between two folders, and a sound one."""
+    for name in ("a", "b"):
+        if not config[name]:
+            raise ConfigError(f"{name} is missing.\nExpected: a=<folder> b=<folder> of photographs or masked faces.")
+    from datamodules.comparison import write_comparison
+
+    write_comparison(
+        [Path(str(config.a)), Path(str(config.b))],
+        [str(config.a_split), str(config.b_split)],
+        out=Path(str(config.out or "outputs/comparison")),
+        pictures=config.pictures,
+        values=config.pixels,
+        permutations=config.permutations,
+        seed=config.seed,
+    )
+
+
 TASKS: dict[str, Callable[[DictConfig], None]] = {
     "synthetic_faces": _synthetic_faces,
     "masked_faces": _masked_faces,
     "audit": _audit,
+    "compare_datasets": _compare_datasets,
 }
 
 

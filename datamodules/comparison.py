@@ -1,0 +1,167 @@
+"""Are two data sets of one kind? Local binary patterns and the Kolmogorov-Smirnov test (section 4.2, Table 3).
+
+The paper's test takes every pixel for an independent draw. Neighbouring pixels are not, so its p falls with the number
+of pixels whatever the data: halves of one data set differ "significantly" once there are enough of them. It is given
+here for a fixed number of pixels, and beside it a test whose draws are pictures: the distance of the two sets' mean
+distributions of patterns, against that of random divisions of all pictures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from scipy.stats import ks_2samp
+from skimage.feature import local_binary_pattern
+
+from datamodules.layouts import AugmentedCelebA
+from datamodules.layouts.augmented_celeba import MANIFEST
+from datamodules.layouts.layout import ALL, SPLITS
+from datamodules.layouts.photographs import photographs
+from datamodules.reading import read_photograph
+from datamodules.synthesis.building import require_whole_number
+from engine.errors import BrokenFileError, ConfigError, DataError
+from engine.files import write_whole
+
+POINTS, RADIUS = 24, 8
+PATTERNS = POINTS + 2  # uniform ones by their number of bright points, and all others
+SIZE = 128
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How two data sets compare.
+
+    Args:
+        statistic: D of the paper's test, 0..1: the largest distance of the two distributions of patterns.
+        p: its p, which measures the number of values too.
+        values: pixels a side that entered it.
+        picture_statistic: the same distance of the mean distributions, every picture weighing alike.
+        picture_p: share of random divisions of the pictures that are as far apart or farther.
+        pictures: pictures of each set.
+        unreadable: files of either set that were left out.
+    """
+
+    statistic: float
+    p: float
+    values: int
+    picture_statistic: float
+    picture_p: float
+    pictures: tuple[int, int]
+    unreadable: tuple[str, ...]
+
+
+def patterns(image: np.ndarray, size: int = SIZE) -> np.ndarray:
+    """Picture (H, W, 3) uint8 -> uniform local binary patterns (size, size) uint8, 0..25, of its grey values."""
+    shrinks = min(image.shape[:2]) > size
+    grey = cv2.resize(
+        cv2.cvtColor(image, cv2.COLOR_RGB2GRAY),
+        (size, size),
+        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+    )
+    return local_binary_pattern(grey, POINTS, RADIUS, method="uniform").astype(np.uint8)
+
+
+def compare(first: np.ndarray, second: np.ndarray, values: int, permutations: int, seed: int) -> dict[str, Any]:
+    """Both tests on two stacks of patterns (N, H, W) and (M, H, W), as the fields of :class:`Comparison`."""
+    rng = np.random.default_rng(seed)
+    count = min(values, first.size, second.size)
+    drawn = [rng.choice(stack.reshape(-1), count, replace=False) for stack in (first, second)]
+    paper = ks_2samp(*drawn, method="asymp")
+    lots = np.random.default_rng([seed, 1])  # the same, however many pixels the other test draws
+    shares = np.stack([np.bincount(one.reshape(-1), minlength=PATTERNS) / one.size for one in (*first, *second)])
+    distributions = shares.cumsum(axis=1)  # [N + M, 26]
+    members = np.arange(len(distributions)) < len(first)
+
+    def distance(inside: np.ndarray) -> float:
+        return float(np.abs(distributions[inside].mean(axis=0) - distributions[~inside].mean(axis=0)).max())
+
+    found = distance(members)
+    farther = sum(distance(lots.permutation(members)) >= found - 1e-12 for _ in range(permutations))
+    return {
+        "statistic": float(paper.statistic),
+        "p": float(paper.pvalue),
+        "values": count,
+        "picture_statistic": found,
+        "picture_p": (farther + 1) / (permutations + 1),
+        "pictures": (len(first), len(second)),
+    }
+
+
+def write_comparison(
+    roots: Sequence[Path],
+    splits: Sequence[str],
+    out: Path,
+    pictures: int = 500,
+    values: int = 1000,
+    permutations: int = 1000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two folders; print the result and write ``out/comparison.json``.
+
+    Args:
+        roots: two folders: built sets of masked faces, CelebA or any folders of photographs; only read.
+        splits: of each, ``all``, ``train``, ``val`` or ``test``.
+        out: folder of the result.
+        pictures: at most so many of each, drawn by lot.
+        values: pixels a side in the paper's test.
+        permutations: random divisions in the other one.
+        seed: of all that is drawn.
+
+    Raises:
+        ConfigError: for a value that cannot be.
+        DataError: if a folder holds no picture.
+    """
+    for name, value, least in (("pictures", pictures, 2), ("pixels", values, 2), ("permutations", permutations, 1)):
+        require_whole_number(name, value, least)
+    unreadable: list[str] = []
+    first, second = (_stack(root, split, pictures, seed, unreadable) for root, split in zip(roots, splits, strict=True))
+    result = Comparison(**compare(first, second, values, permutations, seed), unreadable=tuple(unreadable))
+    names = [f"{root} ({split})" for root, split in zip(roots, splits, strict=True)]
+    content = {"a": names[0], "b": names[1], "seed": seed, "permutations": permutations, **asdict(result)}
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / "comparison.json", json.dumps(content, indent=2) + "\n")
+    Console(highlight=False).print(_table(names, result, out))
+    return result
+
+
+def _stack(root: Path, split: str, pictures: int, seed: int, unreadable: list[str]) -> np.ndarray:
+    """Patterns (N, H, W) of a folder's pictures; those that cannot be read are added to the list."""
+    if split not in (ALL, *SPLITS):
+        raise ConfigError(f"{split} is no split.\nExpected: one of {', '.join((ALL, *SPLITS))}.")
+    if (root / MANIFEST).is_file():
+        files = [sample.image for sample in AugmentedCelebA(root).samples(split)]
+    else:
+        files = [picture.image for picture in photographs(root) if split in (ALL, picture.split)]
+    if len(files) < 2:
+        raise DataError(f"{root} holds {len(files)} picture(s) of the split {split}.\nExpected: two at least.")
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(files))[:pictures])
+    found = []
+    for place in track(chosen, description=f"patterns of {root.name} ({split})", transient=True):
+        try:
+            found.append(patterns(read_photograph(files[place])))
+        except BrokenFileError:
+            unreadable.append(str(files[place]))
+    if len(found) < 2:
+        raise DataError(f"{root}: {len(found)} of its pictures can be read.\nExpected: two at least.")
+    return np.stack(found)
+
+
+def _table(names: Sequence[str], result: Comparison, out: Path) -> Table:
+    pictures = f"{result.pictures[0]} and {result.pictures[1]} pictures"
+    left_out = f"; {len(result.unreadable)} unreadable files left out" if result.unreadable else ""
+    table = Table(box=SIMPLE_HEAD, title=f"{names[0]} and {names[1]}", caption=f"{out / 'comparison.json'}{left_out}")
+    for column in ("test", "draws", "D", "p"):
+        table.add_column(column, justify="right" if column in ("D", "p") else "left")
+    table.add_row("the paper's", f"{result.values} pixels a side", f"{result.statistic:.4f}", f"{result.p:.3g}")
+    table.add_row("of pictures", pictures, f"{result.picture_statistic:.4f}", f"{result.picture_p:.3g}")
+    return table
