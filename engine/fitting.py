@@ -184,6 +184,7 @@ def _description(run: Run, attempt: int) -> dict[str, Any]:
         "ablation": settings["ablation"],
         "masking": settings["pretrain.masking"] if pretrained else None,
         "loss": "bce" if run.stage is SEGMENT else run.setting("loss"),
+        "network": run.setting("network") if run.stage is SEGMENT else None,
         "recipe": settings["recipe"],
         "scale": settings["scale"],
         "dataset": run.layout.name,

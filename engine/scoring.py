@@ -43,6 +43,7 @@ COPIED = (
     "ablation",
     "masking",
     "loss",
+    "network",
     "recipe",
     "scale",
     "label_fraction",

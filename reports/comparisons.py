@@ -12,7 +12,7 @@ from reports.runs import Run
 SHARED = ("dataset", "data_digest", "scale", "recipe", "label_fraction")
 """What runs must share to be averaged; a pair shares its subset and its seed as well."""
 
-VARIANT = ("ablation", "masking", "loss")
+VARIANT = ("ablation", "masking", "loss", "network")
 """What may differ between runs of one method that belong in one figure."""
 
 

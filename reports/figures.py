@@ -57,12 +57,14 @@ def charts(runs: Iterable[Run]) -> list[Chart]:
     drawn = [run for run in runs if run.state in ("done", "running", "interrupted")]
     pretrainings = grouped((run for run in drawn if run.stage == "pretrain" and run.curves), _study)
     finetunings = grouped((run for run in drawn if run.stage == "finetune" and run.curves), _fraction_of_study)
+    segmentations = grouped((run for run in drawn if run.stage == "segment" and run.curves), _study)
     scored = [run for run in drawn if run.tested and not math.isnan(run.metric("test/miou"))]
     studies = grouped((run for run in scored if 0 < run.number("label_fraction") <= 1), _study)
     with matplotlib.rc_context(_STYLE):
         return [
             *(_pretraining(group) for group in pretrainings),
             *(_finetuning(group) for group in finetunings),
+            *(_segmentation(group) for group in segmentations),
             *(_fractions(group) for group in studies if len({run.text("label_fraction") for run in group}) > 1),
         ]
 
@@ -93,6 +95,21 @@ def _finetuning(runs: list[Run]) -> Chart:
     last = ", ".join(f"{run.method} {run.id} ends at {100 * _last(run, 'val/miou'):.2f} %" for run in runs)
     title = f"Fine-tuning on {runs[0].data}, {runs[0].fraction} labelled"
     return _chart(figure, title, f"Training loss by step, validation mIoU by epoch; {last}.", _AVERAGED, runs)
+
+
+def _segmentation(runs: list[Run]) -> Chart:
+    """Loss and accuracy against epochs (Figures 7 and 8), modified and base UNet in one picture."""
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for run, line in _lines(runs):
+        _steps_and_average(left, run, line)
+        epochs, accuracy = run.curve("epoch", "val/accuracy")
+        right.plot(epochs, 100 * accuracy, marker="o", ms=4, **line)
+    _finish(left, "optimiser step", "training loss")
+    _finish(right, "epoch", "validation accuracy (%)")
+    last = ", ".join(f"run {run.id} ends at {100 * _last(run, 'val/accuracy'):.2f} %" for run in runs)
+    title = f"Segmentation of hidden faces on {runs[0].data}"
+    return _chart(figure, title, f"Training loss by step, validation accuracy by epoch; {last}.", _AVERAGED, runs)
 
 
 def _fractions(runs: list[Run]) -> Chart:

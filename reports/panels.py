@@ -73,12 +73,22 @@ def predictions(runs: Iterable[Run]) -> list[Panel]:
 
 def reconstructions(runs: Iterable[Run]) -> list[Panel]:
     """Input, masked input and reconstruction of every finished pre-training run."""
+    pretrainings = (run for run in runs if run.stage == "pretrain" and run.state == "done")
+    return _each(pretrainings, "val", ["image", "masked", "reconstruction"])
+
+
+def masks(runs: Iterable[Run]) -> list[Panel]:
+    """Input, true mask, prediction and cleaned prediction of every finished segmenter and every evaluation of one."""
+    return _each((run for run in runs if run.of_masks), "test", ["image", "truth", "prediction", "cleaned"])
+
+
+def _each(runs: Iterable[Run], split: str, columns: list[str]) -> list[Panel]:
+    """A panel for every run that has pictures of the last column."""
     panels = []
     for run in runs:
-        if run.stage == "pretrain" and run.state == "done" and (samples := _samples(run, "val", "reconstruction")):
+        if samples := _samples(run, split, columns[-1]):
             title = ", ".join(filter(None, (run.data, f"scale {run.text('scale')}", *map(run.text, VARIANT))))
-            columns = ["image", "masked", "reconstruction"]
-            panels.append(_panel(title, "val", samples[:FEWEST], [(run, kind) for kind in columns], columns, ()))
+            panels.append(_panel(title, split, samples[:FEWEST], [(run, kind) for kind in columns], columns, ()))
     return panels
 
 

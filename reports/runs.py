@@ -102,7 +102,12 @@ class Run:
     @property
     def evaluated(self) -> bool:
         """Whether this is a finished evaluation of a parser that another run has trained."""
-        return self.stage == "evaluate" and self.state == "done"
+        return self.stage == "evaluate" and self.state == "done" and not self.of_masks
+
+    @property
+    def of_masks(self) -> bool:
+        """Whether it finds what hides a face: a finished segmenter, or an evaluation of one."""
+        return self.state == "done" and "test/accuracy" in self.metrics
 
     @cached_property
     def curves(self) -> dict[str, np.ndarray]:

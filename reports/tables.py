@@ -23,6 +23,15 @@ SCORES = {
     "mean acc.": "test/mean_accuracy",
 }
 SMALL = {"small mIoU": "test/miou_small", "small F1": "test/f1_small"}
+MASKS = {
+    "accuracy": "test/accuracy",
+    "SSIM": "test/ssim",
+    "mIoU": "test/miou",
+    "Dice": "test/dice",
+    "cleaned mIoU": "test/cleaned/miou",
+    "cleaned Dice": "test/cleaned/dice",
+    "false area": "test/false_area",
+}
 PAGE_ONLY = ("method", "parser", "classes", "variant", "pixel acc.", "mean acc.", "small F1")
 """Columns of evaluations that a screen has no room for."""
 Kind = Literal["run", "method", "setting", "score", "bar"]
@@ -139,6 +148,26 @@ def across(runs: Iterable[Run]) -> Table:
     )
 
 
+def hidden_faces(runs: Iterable[Run]) -> Table:
+    """Scores of segmenters of hidden faces in per cent, on their own test faces and on others."""
+    scored = [run for run in runs if run.of_masks]
+    upstream = [", ".join(map(str, run.status.get("upstream") or ())) for run in scored]
+    return _table(
+        "Hidden faces",
+        scored,
+        {
+            "segmenter": upstream,
+            "scored on": [run.data for run in scored],
+            "split": [run.text("split") or "test" for run in scored],
+            **{key: [run.text(key) for run in scored] for key in ("scale", "recipe", "seed")},
+        },
+        "score",
+        {title: [percent(run.metric(name)) for run in scored] for title, name in MASKS.items()},
+        "Scores of whole data sets in per cent: of masks as they are predicted, and after noise processing (cleaned). "
+        "False area: pixels taken for hidden on faces that are not.",
+    )
+
+
 def class_ious(runs: Iterable[Run]) -> list[Table]:
     """IoU of each class in per cent, one table for each data set."""
     tested = [run for run in runs if run.tested and any(name.startswith(IOU) for name in run.metrics)]
@@ -189,6 +218,11 @@ def print_results(runs: Iterable[Run], console: Console | None = None) -> None:
     console = console or Console()
     runs = list(runs)
     table = results(runs)
-    console.print(table.rich() if table.rows else Text("No fine-tuning run is done yet."))
+    if table.rows or not any(run.of_masks for run in runs):
+        console.print(table.rich() if table.rows else Text("No fine-tuning run is done yet."))
     if (evaluations := across(runs)).rows:
         console.print(evaluations.rich(without=PAGE_ONLY))
+    if (masks := hidden_faces(runs)).rows:
+        console.print(
+            masks.rich(without=(*PAGE_ONLY, "scale", "recipe", "SSIM", "cleaned mIoU", "cleaned Dice", "false area"))
+        )

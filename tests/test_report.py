@@ -115,6 +115,32 @@ def test_painting_orders_are_never_compared(tmp_path: Path) -> None:
     assert row(tables.results(read_runs(tmp_path)), "mtl1")["gain"] == "+10.00"
 
 
+def test_segmenters_stand_in_a_table_of_their_own(output_dir: Path) -> None:
+    before = read_runs(output_dir)
+    scores = {
+        "test/accuracy": 0.9,
+        "test/miou": 0.8,
+        "test/dice": 0.7,
+        "test/cleaned/miou": 0.6,
+        "test/false_area": 0.05,
+    }
+    about = {"method": "segment", "network": "base_unet", "dataset": "augmented_celeba", "origin": "augmented"}
+    write_run(output_dir, "segment", "seg1", metrics=scores, **about)
+    write_run(output_dir, "evaluate", "mask1", metrics=scores, upstream=["seg1"], split="all", **about)
+    write_run(output_dir, "segment", "seg2", state="failed", **about)
+    runs = read_runs(output_dir)
+    table = tables.hidden_faces(runs)
+    assert [run.id for run in table.runs] == ["seg1", "mask1"]
+    shown = row(table, "mask1")
+    assert (shown["segmenter"], shown["split"], shown["scored on"]) == ("seg1", "all", "augmented_celeba (augmented)")
+    assert (shown["mIoU"], shown["cleaned mIoU"], shown["false area"]) == ("80.00", "60.00", "5.00")
+    assert tables.across(runs) == tables.across(before)
+    assert tables.results(runs) == tables.results(before)
+    page = write_report(output_dir).read_text(encoding="utf-8")
+    assert "Hidden faces" in page
+    assert any("hidden faces" in chart.title for chart in figures.charts(runs))
+
+
 def test_evaluations_stand_in_a_table_of_their_own(output_dir: Path) -> None:
     before = read_runs(output_dir)
     scores = {"test/miou": 0.3, "test/mean_f1": 0.4, "test/pixel_accuracy": 0.8, "test/miou_small": 0.1}
