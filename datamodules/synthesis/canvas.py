@@ -8,6 +8,8 @@ itself, by the share of each pixel that the mask covers.
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,11 +57,12 @@ class Mask:
         return Mask(cv2.bitwise_and(mine, theirs) if mine.size else mine, x, y)
 
     def __sub__(self, other: Mask) -> Mask:
-        left = self.pixels.copy()
         mine, theirs, x, y = self._common(other)
-        if mine.size:
-            part = left[y - self.y : y - self.y + mine.shape[0], x - self.x : x - self.x + mine.shape[1]]
-            part[...] = cv2.subtract(mine, theirs)
+        if not mine.size:
+            return self
+        left = self.pixels.copy()
+        part = left[y - self.y : y - self.y + mine.shape[0], x - self.x : x - self.x + mine.shape[1]]
+        cv2.subtract(mine, theirs, dst=part)
         return Mask(left, self.x, self.y)
 
     def __or__(self, other: Mask) -> Mask:
@@ -116,14 +119,14 @@ class Canvas:
         mask = self._window(fixed, thickness)
         if mask.pixels.size:
             fixed -= np.array([16 * mask.x, 16 * mask.y], np.int32)
-            ends = np.cumsum([len(curve) for curve in curves])[:-1]
-            cv2.polylines(mask.pixels, np.split(fixed, ends), closed, 255, thickness, shift=4)
+            ends = itertools.accumulate(map(len, curves), initial=0)
+            pieces = [fixed[start:end] for start, end in itertools.pairwise(ends)]
+            cv2.polylines(mask.pixels, pieces, closed, 255, thickness, shift=4)
         return mask
 
     def ellipses(self, boxes: Sequence[tuple[np.ndarray, float, float]], width: float | None = None) -> Mask:
         """Upright ellipses: middle, half width and half height in canvas pixels; filled, or rims of a `width`."""
-        turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-        rings = [middle + np.stack([a * np.cos(turn), b * np.sin(turn)], axis=-1) for middle, a, b in boxes]
+        rings = [middle + (a, b) * _CIRCLE for middle, a, b in boxes]
         return self.mask(*rings) if width is None else self.lines(rings, width, closed=True)
 
     def _window(self, fixed: np.ndarray, margin: int) -> Mask:
@@ -155,7 +158,7 @@ class Canvas:
         if not mask.pixels.size:
             return
         if part is not None:
-            self._keep(mask, part, hides)
+            self.keep(mask, part, hides)
         box = mask.picture_box
         opacity = mask.covered() * np.float32(1 / 255)
         opacity *= alpha[box] if isinstance(alpha, np.ndarray) else np.float32(alpha)
@@ -168,11 +171,13 @@ class Canvas:
             source = cv2.merge([gain[box]] * 3) * colour[box]
         else:
             source = cv2.merge([gain[box] * np.float32(c) for c in colour])
-        self.rgb[box] = cv2.blendLinear(self.rgb[box], source, 1 - opacity, opacity)
+        beneath = self.rgb[box]
+        cv2.blendLinear(beneath, source, 1 - opacity, opacity, dst=beneath)
 
-    def _keep(self, mask: Mask, part: str, hides: Iterable[str]) -> None:
+    def keep(self, mask: Mask, part: str, hides: Iterable[str] = ()) -> None:
+        """Takes down where a part is seen, and that others are no longer seen beneath it; paints nothing."""
         if part in self.labels:
-            np.copyto(self.label[mask.box], self.labels[part], where=mask.pixels > 0)
+            cv2.copyTo(np.full_like(mask.pixels, self.labels[part]), mask.pixels, self.label[mask.box])
         for hidden in hides:
             if hidden in self.parts:
                 self.parts[hidden] -= mask
@@ -218,6 +223,10 @@ class SoftGrid:
         return cv2.resize(coarse.astype(np.float32), None, fx=times, fy=times)[:size, :size]
 
 
+_ANGLES, _EIGHTHS = np.arange(24) * (np.pi / 12), np.arange(8)[:, None] / 8
+_CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=-1)
+
+
 def _fixed_point(points: np.ndarray) -> np.ndarray:
     return np.rint((points - 0.5) * 16).astype(np.int32)
 
@@ -230,16 +239,16 @@ def hull(points: np.ndarray) -> np.ndarray:
 def rounded(points: np.ndarray, rounds: int = 2) -> np.ndarray:
     """A closed polygon (N, D) with its corners cut `rounds` times (Chaikin), (N * 2**rounds, D)."""
     for _ in range(rounds):
-        after = np.roll(points, -1, axis=0)
-        cut = np.stack([0.75 * points + 0.25 * after, 0.25 * points + 0.75 * after], axis=1)
-        points = cut.reshape(-1, points.shape[1])
+        near, after = points, np.concatenate([points[1:], points[:1]])
+        points = np.empty((2 * len(near), near.shape[1]))
+        points[::2], points[1::2] = 0.75 * near + 0.25 * after, 0.25 * near + 0.75 * after
     return points
 
 
 def roughened(rng: np.random.Generator, polygon: np.ndarray, amount: float) -> np.ndarray:
     """A closed polygon (N, 2) whose edge is frayed by about `amount` of its radius, (8 * N, 2)."""
-    steps = (np.roll(polygon, -1, axis=0) - polygon)[:, None] * np.linspace(0, 1, 8, endpoint=False)[:, None]
-    dense = (polygon[:, None] + steps).reshape(-1, 2)
+    after = np.concatenate([polygon[1:], polygon[:1]])
+    dense = (polygon[:, None] + (after - polygon)[:, None] * _EIGHTHS).reshape(-1, 2)
     wave = np.zeros(len(dense))
     for bumps in (7, 23, 61):
         knots = rng.standard_normal(bumps)
@@ -251,22 +260,29 @@ def roughened(rng: np.random.Generator, polygon: np.ndarray, amount: float) -> n
 
 def noise(rng: np.random.Generator, cells: int, side: int) -> np.ndarray:
     """Smooth noise float32 (side, side), about standard normal, with `cells` bumps across."""
-    grid: np.ndarray = rng.standard_normal((cells, cells), dtype=np.float32)
+    grid = _recorded(rng, cells, cells)
     if cells * 8 < side:  # where cells are seen as such, their edges must be smooth
         grid = cv2.resize(grid, (4 * cells, 4 * cells), interpolation=cv2.INTER_CUBIC)
     return cv2.resize(grid, (side, side), interpolation=cv2.INTER_LINEAR)
 
 
-@functools.cache
-def _sensor() -> np.ndarray:
-    """Two million draws of standard normal noise: drawing them anew would cost more than all of the skin."""
-    return np.random.default_rng(0).standard_normal(1 << 21, dtype=np.float32)
-
-
 def sensor_noise(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Noise of a camera, standard normal float32 (size, size, 3): a random stretch of one long recording."""
-    count, recording = 3 * size * size, _sensor()
+    """Noise of a camera, standard normal float32 (size, size, 3)."""
+    return _recorded(rng, size, size, 3)
+
+
+def _recorded(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Standard normal noise float32, not to be written to: a random stretch of one long recording."""
+    count, recording = math.prod(shape), _recording()
     if count * 2 > len(recording):
-        return rng.standard_normal((size, size, 3), dtype=np.float32)
+        return rng.standard_normal(shape, dtype=np.float32)
     start = int(rng.integers(len(recording) - count))
-    return recording[start : start + count].reshape(size, size, 3)
+    return recording[start : start + count].reshape(shape)
+
+
+@functools.cache
+def _recording() -> np.ndarray:
+    """Two million draws of standard normal noise: drawing them anew would cost more than all of the skin."""
+    recording = np.random.default_rng(0).standard_normal(1 << 21, dtype=np.float32)
+    recording.flags.writeable = False
+    return recording

@@ -12,7 +12,7 @@ import numpy as np
 
 from datamodules.synthesis.body import paint_body, paint_hand
 from datamodules.synthesis.canvas import SUPERSAMPLING, sensor_noise
-from datamodules.synthesis.features import paint_brow, paint_ears, paint_eye, paint_mouth, paint_nose
+from datamodules.synthesis.features import paint_brows, paint_ears, paint_eyes, paint_mouth, paint_nose
 from datamodules.synthesis.hair import paint_beard, paint_hair_behind, paint_hair_in_front
 from datamodules.synthesis.landmarks import landmarks
 from datamodules.synthesis.portrait import Portrait
@@ -68,9 +68,8 @@ def render(scene: FaceScene, size: int = 256) -> DrawnFace:
     behind = ("hair", "neck", "l_ear", "r_ear", "cloth", "neck_l")
     portrait.canvas.paint(portrait.face, portrait.skin, part="skin", hides=behind)
     paint_beard(portrait)
-    for side in (-1, 1):
-        paint_eye(portrait, side)
-        paint_brow(portrait, side)
+    paint_eyes(portrait)
+    paint_brows(portrait)
     paint_mouth(portrait)
     paint_nose(portrait)
     paint_hair_in_front(portrait)
@@ -107,7 +106,7 @@ def _develop(portrait: Portrait) -> DrawnFace:
     """Averages the canvas down, adds the camera's blur, colour and noise, and lets the labels vote."""
     light = portrait.scene.light
     rgb = cv2.GaussianBlur(portrait.canvas.rgb, (0, 0), max(light.blur * portrait.canvas.size / 256, 0.1))
-    rgb *= (light.contrast * light.tint).astype(np.float32)
+    rgb = cv2.transform(rgb, np.diag(light.contrast * light.tint).astype(np.float32))
     grain, offset = sensor_noise(portrait.rng, portrait.canvas.size), 118 * (1 - light.contrast)
     image = cv2.addWeighted(rgb, 1, grain, light.noise, offset, dtype=cv2.CV_8U)
     points, points_68 = (

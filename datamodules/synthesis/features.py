@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from datamodules.synthesis.canvas import hull, rounded
+from datamodules.synthesis.canvas import Mask, hull, rounded
 from datamodules.synthesis.head import on_face
 from datamodules.synthesis.portrait import Portrait
+
+_RING = np.linspace(0, 2 * np.pi, 20, endpoint=False)
+_DISC = np.stack([np.cos(_RING), np.sin(_RING), 0 * _RING], axis=-1)
+_DIAMOND = np.array([[-1, 0], [0, -1], [1, 0], [0, 1]])
 
 
 def paint_ears(portrait: Portrait) -> None:
@@ -26,49 +30,54 @@ def paint_ears(portrait: Portrait) -> None:
         portrait.canvas.paint(rim & mask, portrait.skin, alpha=0.6, gain=0.7)
 
 
-def paint_eye(portrait: Portrait, side: int) -> None:
-    canvas, look, face = portrait.canvas, portrait.scene.look, portrait.face
-    upper, lower, _ = portrait.seen.eyes[side > 0]
-    pupil = portrait.features.eyes[side > 0][2]
-    opening = canvas.mask(np.concatenate([upper, lower[-2:0:-1]])) & face
-    canvas.paint(opening, (228, 220, 214), part="r_eye" if side < 0 else "l_eye", gain=portrait.half_shade)
-    inner = upper[-1] if side < 0 else upper[0]
-    tear = inner + 0.035 * portrait.unit * np.array([[-1, 0], [0, -1], [1, 0], [0, 1]])
-    canvas.paint(canvas.mask(tear) & opening, (200, 130, 120), alpha=0.7, gain=portrait.half_shade)
-    ring = np.linspace(0, 2 * np.pi, 20, endpoint=False)
-    disc = 0.088 * np.stack([np.cos(ring), np.sin(ring), 0 * ring], axis=-1)
+def paint_eyes(portrait: Portrait) -> None:
+    canvas, look, face, unit = portrait.canvas, portrait.scene.look, portrait.face, portrait.unit
+    upper, lower = zip(*(eye[:2] for eye in portrait.seen.eyes), strict=True)
+    pupils = [pupil for _, _, pupil in portrait.features.eyes]
+    for part, up, low in zip(("r_eye", "l_eye"), upper, lower, strict=True):
+        canvas.keep(canvas.mask(np.concatenate([up, low[-2:0:-1]])) & face, part)
+    opening = canvas.parts["r_eye"] | canvas.parts["l_eye"]
+    canvas.paint(opening, (228, 220, 214), gain=portrait.half_shade)
+    tears = [inner + 0.035 * unit * _DIAMOND for inner in (upper[0][-1], upper[1][0])]
+    canvas.paint(canvas.mask(*tears) & opening, (200, 130, 120), alpha=0.7, gain=portrait.half_shade)
+
+    def discs(radius: float, beside: tuple[float, float, float] = (0, 0, 0)) -> Mask:
+        disc = radius * _DISC + beside
+        return canvas.mask(*portrait.project(np.stack([pupil + disc for pupil in pupils]))) & opening
+
     for radius, colour in (
-        (1.0, 0.45 * look.iris),
-        (0.84, 0.9 * look.iris),
-        (0.62, 1.2 * look.iris),
-        (0.4, (10, 10, 10)),
+        (0.088, 0.45 * look.iris),
+        (0.074, 0.9 * look.iris),
+        (0.0546, 1.2 * look.iris),
+        (0.0352, (10, 10, 10)),
     ):
-        canvas.paint(canvas.mask(portrait.project(pupil + radius * disc)) & opening, colour)
-    cast = canvas.lines([np.add(upper, (0, 0.02 * portrait.unit))], 0.05 * portrait.unit) & opening
+        canvas.paint(discs(radius), colour)
+    cast = canvas.lines([np.add(up, (0, 0.02 * unit)) for up in upper], 0.05 * unit) & opening
     canvas.paint(cast, (40, 30, 28), alpha=0.45)  # the upper lid's shadow on the ball
-    glint = pupil + (0.03 * np.sign(portrait.scene.light.direction[0]), -0.03, 0) + 0.22 * disc
-    canvas.paint(canvas.mask(portrait.project(glint)) & opening, (245, 245, 245), alpha=0.85)
-    lashes = canvas.lines([upper], (0.025 + 0.03 * look.make_up) * portrait.unit) & face
+    glint = discs(0.0194, (0.03 * np.sign(portrait.scene.light.direction[0]), -0.03, 0))
+    canvas.paint(glint, (245, 245, 245), alpha=0.85)
+    lashes = canvas.lines(upper, (0.025 + 0.03 * look.make_up) * unit) & face
     canvas.paint(lashes, np.minimum(0.4 * look.brow, 0.35 * look.skin), alpha=0.9)
-    canvas.paint(canvas.lines([lower], 0.015 * portrait.unit) & face, portrait.skin, alpha=0.4, gain=0.6)
-    crease = canvas.lines([upper[1:-1] - (0, 0.055 * portrait.unit)], 0.015 * portrait.unit) & face
-    canvas.paint(crease, portrait.skin, alpha=0.6, gain=0.6)
+    canvas.paint(canvas.lines(lower, 0.015 * unit) & face, portrait.skin, alpha=0.4, gain=0.6)
+    creases = canvas.lines([up[1:-1] - (0, 0.055 * unit) for up in upper], 0.015 * unit) & face
+    canvas.paint(creases, portrait.skin, alpha=0.6, gain=0.6)
 
 
-def paint_brow(portrait: Portrait, side: int) -> None:
-    top, bottom = portrait.seen.brows[side > 0]
-    mask = portrait.canvas.mask(rounded(np.concatenate([top, bottom[::-1]]), 1)) & portrait.face
-    strength = portrait.scene.look.brow_strength
-    base = np.clip(0.65 * strength * (1 + 0.3 * portrait.grain), 0.15, 0.85)
-    part = "r_brow" if side < 0 else "l_brow"
-    portrait.canvas.paint(mask, portrait.scene.look.brow, part=part, alpha=base, gain=portrait.half_shade)
-    along = portrait.rng.uniform(0, 4, 70)
-    step = np.minimum(along + 0.7, 4) if side > 0 else np.maximum(along - 0.7, 0)  # hairs lie outwards
-    low, high = (np.stack([np.interp(at, range(5), axis) for axis in edge.T], -1)
-                 for at, edge in ((along, bottom), (step, top)))  # fmt: skip
-    inset = portrait.rng.uniform(0, 0.5, (70, 1))
-    hairs = portrait.canvas.lines(np.stack([low + inset * (high - low), high], axis=1), 0.012 * portrait.unit) & mask
-    portrait.canvas.paint(hairs, portrait.scene.look.brow, alpha=strength, gain=0.75 * portrait.half_shade)
+def paint_brows(portrait: Portrait) -> None:
+    canvas, look, rng = portrait.canvas, portrait.scene.look, portrait.rng
+    hairs = []
+    for part, (top, bottom) in zip(("r_brow", "l_brow"), portrait.seen.brows, strict=True):
+        canvas.keep(canvas.mask(rounded(np.concatenate([top, bottom[::-1]]), 1)) & portrait.face, part)
+        along = rng.uniform(0, 4, 70)
+        step = np.minimum(along + 0.7, 4) if part == "l_brow" else np.maximum(along - 0.7, 0)  # hairs lie outwards
+        low, high = (np.stack([np.interp(at, range(5), axis) for axis in edge.T], -1)
+                     for at, edge in ((along, bottom), (step, top)))  # fmt: skip
+        hairs.append(np.stack([low + rng.uniform(0, 0.5, (70, 1)) * (high - low), high], axis=1))
+    brows = canvas.parts["r_brow"] | canvas.parts["l_brow"]
+    base = np.clip(0.65 * look.brow_strength * (1 + 0.3 * portrait.grain), 0.15, 0.85)
+    canvas.paint(brows, look.brow, alpha=base, gain=portrait.half_shade)
+    strokes = canvas.lines(np.concatenate(hairs), 0.012 * portrait.unit) & brows
+    canvas.paint(strokes, look.brow, alpha=look.brow_strength, gain=0.75 * portrait.half_shade)
 
 
 def paint_mouth(portrait: Portrait) -> None:
@@ -102,11 +111,10 @@ def paint_nose(portrait: Portrait) -> None:
     parts = [hull(np.concatenate([bridge, ridge])), rounded(hull(np.concatenate([base, ridge[3:]])), 1)]
     nose = canvas.mask(*parts)
     canvas.paint(nose, portrait.skin, part="nose")
-    w, ring = shape.nose_width, np.linspace(0, 2 * np.pi, 12, endpoint=False)
-    for s in (-1, 1):
-        x, y = w * (0.48 * s + 0.24 * np.cos(ring)), shape.nose_length + 0.005 + 0.035 * np.sin(ring)
-        nostril = canvas.mask(portrait.project(on_face(shape, x, y, 0.45 * shape.nose_depth))) & nose
-        canvas.paint(nostril, portrait.skin, alpha=0.85, gain=0.35)
+    x = shape.nose_width * (0.24 * np.cos(_RING) + [[-0.48], [0.48]])
+    y = shape.nose_length + 0.005 + 0.035 * np.sin(_RING)
+    nostrils = canvas.mask(*portrait.project(on_face(shape, x, y, 0.45 * shape.nose_depth))) & nose
+    canvas.paint(nostrils, portrait.skin, alpha=0.85, gain=0.35)
     canvas.paint(canvas.lines([base[:4], base[7:]], 0.025 * portrait.unit) & nose, portrait.skin, alpha=0.7, gain=0.68)
     tip = canvas.lines([base[3:8]], 0.02 * portrait.unit) & nose
     canvas.paint(tip, portrait.skin, alpha=0.6, gain=0.7)

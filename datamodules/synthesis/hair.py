@@ -81,7 +81,7 @@ def paint_hair_in_front(portrait: Portrait) -> None:
 def _on_forehead(portrait: Portrait, x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
     """Outlines x, y (K, N) that stay within the face, on the canvas: K times (N, 2)."""
     edge = 0.97 * face_width(portrait.scene.shape, y)
-    return [portrait.project(line) for line in on_face(portrait.scene.shape, np.clip(x, -edge, edge), y, 0.06)]
+    return list(portrait.project(on_face(portrait.scene.shape, np.clip(x, -edge, edge), y, 0.06)))
 
 
 def _lay_hair(portrait: Portrait, mask: Mask, gain: Any, hides: Sequence[str] = ()) -> None:

@@ -26,9 +26,9 @@ class Projection:
     origin: np.ndarray
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        """Points (N, 3) -> canvas positions (N, 2), in canvas pixels; nearer points are seen a little larger."""
+        """Points (..., 3) -> canvas positions (..., 2), in canvas pixels; nearer points are seen a little larger."""
         turned = points @ self.rotation.T
-        return self.origin + self.scale * turned[:, :2] * (1 + 0.06 * turned[:, 2:])
+        return self.origin + self.scale * turned[..., :2] * (1 + 0.06 * turned[..., 2:])
 
     @staticmethod
     def of(pose: Pose, side: int) -> Projection:

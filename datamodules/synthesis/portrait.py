@@ -37,7 +37,7 @@ class Portrait:
         self.features = features_of(scene)
         self.seen = self.features.seen(project)
         self.unit = project.scale
-        fields = shading(scene, project, self.canvas.size)
+        fields = shading(scene, project, self.grid)
         self.shade = fields[0]
         self.half_shade = 0.4 + 0.6 * np.minimum(self.shade, 1)
         self.grain = noise(self.rng, 90, self.canvas.size)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from datamodules.synthesis.canvas import SUPERSAMPLING, noise
+from datamodules.synthesis.canvas import SOFTNESS, SUPERSAMPLING, SoftGrid, noise
 from datamodules.synthesis.head import Projection, face_width, on_face, relief
 from datamodules.synthesis.raster import grid_triangles, rasterise
 from datamodules.synthesis.scene import FaceScene, Hair
 
-ROWS, COLUMNS = 80, 56
+ROWS, COLUMNS = 64, 44
 _TOP = -1.55
 
 
-def shading(scene: FaceScene, project: Projection, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Light on the head, each a field float32 (size, size).
+def shading(scene: FaceScene, project: Projection, grid: SoftGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Light on the head, each a field float32 (size, size), enlarged from a soft grid.
 
     Returns:
         Diffuse light, about 0.2 .. 1.2 (beyond the face that of an egg); gloss, 0 .. 1; flush of the skin (cheeks,
@@ -27,14 +27,14 @@ def shading(scene: FaceScene, project: Projection, size: int) -> tuple[np.ndarra
     light = scene.light
     diffuse, gloss = _reflected(normal, light.direction)
     # Hollows get less of the sky's light, edges a little more.
-    hollow = z - cv2.GaussianBlur(z, (0, 0), 4)
+    hollow = z - cv2.GaussianBlur(z, (0, 0), ROWS / 20)
     sky = np.clip(1 + 5 * hollow, 0.5, 1.15) * np.clip(0.86 - 0.14 * normal[..., 1], 0.6, 1.1)
     lit = light.ambient * sky + (1.08 - light.ambient) * diffuse * _cast(scene, project, z)
     vertex = cv2.merge([np.clip(0.6 * lit, 0, 1), gloss, _flush(scene, x, y)])
-    outside = 0.6 * _egg(scene, project, size)
+    outside = 0.6 * _egg(scene, project, grid.cells)
     raster = cv2.merge([outside, np.zeros_like(outside), np.full_like(outside, 0.5)])
     _rasterise(points, vertex, project, raster)
-    lit, gloss, flush = cv2.split(raster)
+    lit, gloss, flush = cv2.split(grid.enlarge(raster))
     return lit / np.float32(0.6), gloss, flush
 
 
@@ -82,7 +82,7 @@ def _cast(scene: FaceScene, project: Projection, z: np.ndarray) -> np.ndarray:
         )
         above = towards - z - reach
         left = np.minimum(left, 1 - np.clip(above / (0.02 + 0.25 * reach), 0, 1))
-    return cv2.GaussianBlur(left, (0, 0), 1.2) * np.float32(0.75) + np.float32(0.25)
+    return cv2.GaussianBlur(left, (0, 0), ROWS / 65) * np.float32(0.75) + np.float32(0.25)
 
 
 def _flush(scene: FaceScene, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -96,10 +96,10 @@ def _flush(scene: FaceScene, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.clip(0.5 + flush, 0, 1)
 
 
-def _egg(scene: FaceScene, project: Projection, size: int) -> np.ndarray:
-    """Light on an egg about the size of the head, float32 (size, size)."""
-    light, coarse = scene.light, -(-size // 4)
-    at = (np.arange(coarse, dtype=np.float32) + 0.5) * (SUPERSAMPLING * size / coarse)
+def _egg(scene: FaceScene, project: Projection, cells: int) -> np.ndarray:
+    """Light on an egg about the size of the head, float32 (cells, cells)."""
+    light, coarse = scene.light, -(-cells // 2)
+    at = (np.arange(coarse, dtype=np.float32) + 0.5) * np.float32(SOFTNESS * cells / coarse)
     centre = project(np.array([[0, 0.1, 0]]))[0].astype(np.float32)
     unit = np.float32(project.scale)
     u, v = np.meshgrid((at - centre[0]) / (1.3 * unit), (at - centre[1]) / (1.9 * unit))
@@ -108,17 +108,17 @@ def _egg(scene: FaceScene, project: Projection, size: int) -> np.ndarray:
     x, y, z = light.direction.astype(np.float32)
     facing = u * x + v * y + np.sqrt(np.maximum(1 - u * u - v * v, 0)) * z
     lit = np.float32(light.ambient) + np.float32(1.05 - light.ambient) * np.maximum((facing + 0.2) / 1.2, 0)
-    return cv2.resize(lit, (size, size))
+    return cv2.resize(lit, (cells, cells))
 
 
 _TRIANGLES = grid_triangles(ROWS, COLUMNS)
 
 
 def _rasterise(points: np.ndarray, vertex: np.ndarray, project: Projection, raster: np.ndarray) -> None:
-    """Draws the three values (ROWS, COLUMNS, 3) of the vertices over `raster` (size, size, 3), nearest last."""
+    """Draws the three values (ROWS, COLUMNS, 3) of the vertices over `raster` (cells, cells, 3), nearest last."""
     flat = points.reshape(-1, 3)
     depth = 30 - flat @ project.rotation[2]
-    rasterise(project(flat) / SUPERSAMPLING, depth, np.ascontiguousarray(vertex.reshape(-1, 3)), _TRIANGLES, raster)
+    rasterise(project(flat) / SOFTNESS, depth, np.ascontiguousarray(vertex.reshape(-1, 3)), _TRIANGLES, raster)
 
 
 def lit_skin(
@@ -166,7 +166,7 @@ def lit_hair(scene: FaceScene, project: Projection, shade: np.ndarray, rng: np.r
     flow = _flow(hair, across, down)
     wave = 0.6 * noise(rng, 4, size // 4) * (18 + 70 * hair.curl) + noise(rng, 11, size // 4) * (6 + 30 * hair.curl)
     place = (flow + cv2.resize(wave.astype(np.float32), (size, size))).astype(np.int32) & (STRANDS - 1)
-    mixed = _strand_table(rng)[place] * np.float32(1 - 0.75 * hair.curl)
+    mixed = _strand_table(rng).take(place, mode="clip") * np.float32(1 - 0.75 * hair.curl)
     if hair.curl > 0:
         cells = int(np.clip(10 / scene.pose.scale, 20, 60))
         mixed += (noise(rng, cells, size) + 0.6 * noise(rng, cells // 4, size)) * np.float32(hair.curl)
@@ -182,10 +182,10 @@ STRANDS = 2048
 def _upright(scene: FaceScene, project: Projection, size: int) -> tuple[np.ndarray, np.ndarray]:
     """x and y in head units of each pixel as the head is tilted, each float32 (size, size)."""
     at = (np.arange(size, dtype=np.float32) + 0.5) * SUPERSAMPLING
-    x, y = ((at - middle) / project.scale for middle in project(np.zeros((1, 3)))[0])
-    c, s = np.cos(np.deg2rad(scene.pose.roll)), np.sin(np.deg2rad(scene.pose.roll))
-    across, down = (c * x)[None] + (s * y)[:, None], (-s * x)[None] + (c * y)[:, None]
-    return across.astype(np.float32), down.astype(np.float32)
+    x, y = ((at - np.float32(middle)) / np.float32(project.scale) for middle in project(np.zeros((1, 3)))[0])
+    roll = np.float32(np.deg2rad(scene.pose.roll))
+    c, s = np.cos(roll), np.sin(roll)
+    return (c * x)[None] + (s * y)[:, None], (-s * x)[None] + (c * y)[:, None]
 
 
 def _flow(hair: Hair, across: np.ndarray, down: np.ndarray) -> np.ndarray:
