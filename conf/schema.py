@@ -124,6 +124,8 @@ KEYS: dict[str, Key] = {
     "finetune.transfer": Key(*choice("trunk", "encoder", "all"), SECOND, "only where it starts from another run"),
     "finetune.trained": Key(*choice("all", "decoder", "head"), SECOND),
     "finetune.trunk_lr": Key(*number(0, open_below=True), SECOND, "only where the trunk is trained"),
+    "finetune.frozen_epochs": Key(*integer(0), SECOND, "only where the trunk is trained"),
+    "finetune.statistics": Key(*choice("adapt", "keep"), SECOND, "only where the trunk is trained"),
     "finetune.loss": Key(*choice("focal_dice", "ce_dice", "focal", "ce"), SECOND),
     "finetune.lambda_ce": Key(*number(0), SECOND, "only with two terms"),
     "finetune.lambda_dice": Key(*number(0), SECOND, "only with two terms"),

@@ -111,8 +111,10 @@ def build_module(run: Run) -> LightningModule:
         size = run.settings["datamodule.image_size"]
         chosen = {name: run.setting(name) for name in names}
         return MaskedPretraining(**chosen, **common, std=list(STD), image_size=size)
-    terms = ("loss", "lambda_ce", "lambda_dice", "alpha", "gamma", "background", "trained", "trunk_lr")
-    module = FaceParsing(run.layout.labels.classes, **{name: run.setting(name) for name in terms}, **common)
+    trunk = ("trained", "trunk_lr", "frozen_epochs", "statistics")
+    loss = ("loss", "lambda_ce", "lambda_dice", "alpha", "gamma")
+    chosen = {name: run.setting(name) for name in (*loss, "background", *trunk)}
+    module = FaceParsing(run.layout.labels.classes, **chosen, **common)
     if run.upstream is not None:
         trained = load(run.upstream.best)["state_dict"]
         weights = {name.removeprefix("model."): value for name, value in trained.items() if name.startswith("model.")}

@@ -163,7 +163,7 @@ def digest_cache(output_dir: Path) -> Path:
 def _entering(settings: Mapping[str, Any], stage: Stage, follows: bool, digests: DigestCache) -> dict[str, Any]:
     """The settings that can change this stage's numbers."""
     entering = {name: settings[name] for name, key in KEYS.items() if key.is_in(stage.name)}
-    for name in _idle(settings, stage):
+    for name in set(_idle(settings, stage)):
         del entering[name]
     if follows:
         del entering["model.encoder_weights"]  # overwritten by what is handed over, whose id holds them
@@ -203,11 +203,16 @@ def _idle(settings: Mapping[str, Any], stage: Stage) -> Iterator[str]:
             )
     if stage is FINETUNE:
         if settings["finetune.trained"] == "head":
-            yield "finetune.trunk_lr"
+            yield from ("finetune.trunk_lr", "finetune.frozen_epochs", "finetune.statistics")
+        # Were no choices once: runs from then keep their ids.
+        if settings["finetune.frozen_epochs"] == 0:
+            yield "finetune.frozen_epochs"
+        if settings["finetune.statistics"] == "adapt":
+            yield "finetune.statistics"
         if settings["datamodule.merging"] is None:
             yield "datamodule.merging"
         if settings["finetune.background"] == "literature":
-            yield "finetune.background"  # was no choice once: runs from then keep their ids
+            yield "finetune.background"
         loss = settings["finetune.loss"]
         if "focal" not in loss:
             yield from ("finetune.alpha", "finetune.gamma")

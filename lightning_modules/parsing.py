@@ -8,6 +8,7 @@ from typing import Any
 from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import MeanMetric
 
 from lightning_modules.metrics import SegmentationScores
@@ -39,6 +40,8 @@ class FaceParsing(LightningModule):
         trained: what is trained: ``all``, the ``decoder`` (UNet++'s, and the head) or the ``head`` alone. What is not
             keeps its weights and the statistics of its normalisation.
         trunk_lr: learning rate of the trunk, as a multiple of the head's.
+        frozen_epochs: epochs at the start in which the head learns alone: the trunk keeps weights and statistics.
+        statistics: those of the trunk's batch normalisation ``adapt`` to the labelled faces, or stay (``keep``).
         background: whether it enters the means, see :class:`lightning_modules.metrics.SegmentationScores`.
 
     Logs ``train/loss``, ``val/loss`` and the scores of :class:`lightning_modules.metrics.SegmentationScores`, with
@@ -62,6 +65,8 @@ class FaceParsing(LightningModule):
         encoder_state: dict[str, Tensor] | None = None,
         trained: str = "all",
         trunk_lr: float = 1.0,
+        frozen_epochs: int = 0,
+        statistics: str = "adapt",
         background: str = "literature",
     ) -> None:
         super().__init__()
@@ -73,9 +78,25 @@ class FaceParsing(LightningModule):
 
     def train(self, mode: bool = True) -> FaceParsing:
         super().train(mode)
-        for module in self.frozen:
+        still = [*self.frozen, self.model.trunk] if self._trunk_waits() else self.frozen
+        for module in still:
             module.eval()  # its normalisation too stays as it was trained
+        if self.hparams["statistics"] == "keep":
+            for module in self.model.trunk.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
         return self
+
+    def _trunk_waits(self) -> bool:
+        return self._trainer is not None and self.current_epoch < self.hparams["frozen_epochs"]
+
+    def on_train_epoch_start(self) -> None:
+        self.train()  # the trunk may have waited long enough
+
+    def on_before_optimizer_step(self, _: Any) -> None:
+        if self._trunk_waits():
+            for parameter in self.model.trunk.parameters():
+                parameter.grad = None  # not requires_grad: processes that share gradients would miss it
 
     def forward(self, image: Tensor) -> Tensor:
         """Picture (N, 3, H, W), normalised -> logits (N, C, H, W)."""

@@ -97,6 +97,8 @@ CHANGES: dict[str, tuple[object, set[str]]] = {
     "finetune.transfer": ("encoder", SECOND),
     "finetune.trained": ("head", SECOND),
     "finetune.trunk_lr": (0.1, SECOND),
+    "finetune.frozen_epochs": (2, SECOND),
+    "finetune.statistics": ("keep", SECOND),
     "finetune.loss": ("ce", SECOND),
     "finetune.lambda_ce": (1, SECOND),
     "finetune.lambda_dice": (1, SECOND),
@@ -170,6 +172,9 @@ WITHIN: list[tuple[tuple[str, ...], str, set[str]]] = [
     (("pretrain.contrastive=1",), "pretrain.temperature=1", BOTH),
     (("pretrain.masking=none",), "pretrain.patches=1", NEITHER),
     (("finetune.trained=head",), "finetune.trunk_lr=2", NEITHER),
+    (("finetune.trained=head",), "finetune.frozen_epochs=2", NEITHER),
+    (("finetune.trained=decoder",), "finetune.frozen_epochs=2", SECOND),
+    (("finetune.trained=decoder",), "finetune.statistics=keep", SECOND),
     (("pretrain.seed=1",), "seed=7", SECOND),
     (("pretrain.seed=1", "finetune.seed=1"), "seed=7", NEITHER),
     (("label_fraction=1",), "subset=1", NEITHER),
@@ -247,6 +252,8 @@ def test_every_entering_setting_is_in_some_identity(lapa: Path, tmp_path: Path) 
         "datamodule.merging",
         "pretrain.temperature",
         "finetune.background",
+        "finetune.frozen_epochs",
+        "finetune.statistics",
     }
     entering = {name for name, key in KEYS.items() if any(key.is_in(stage) for stage in BOTH)}
     assert held == entering - idle

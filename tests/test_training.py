@@ -453,6 +453,27 @@ def test_what_is_not_trained_stays_to_the_bit(
     assert any(name.startswith("model.trunk.decoder.") for name in moved) == (trained == "decoder")
 
 
+@pytest.mark.parametrize(
+    ("words", "still"),
+    [
+        (("finetune.frozen_epochs=2", "finetune.epochs=2", "finetune.validate_every=2"), {"running_mean", "weight"}),
+        (("finetune.frozen_epochs=1", "finetune.epochs=2", "finetune.validate_every=2"), set()),
+        (("finetune.statistics=keep",), {"running_mean"}),
+    ],
+)
+def test_a_trunk_can_wait_and_keep_its_statistics(
+    finished: list[Run], lapa: Path, tmp_path: Path, words: tuple[str, ...], still: set[str]
+) -> None:
+    start = ("method=transfer", f"finetune.start_from={finished[1].folder.path}", "finetune.transfer=all")
+    (run,) = command(lapa, tmp_path, *start, *words, experiment="baseline_lapa_10pct")
+    before, after = weights(finished[1]), weights(run)
+    assert not torch.equal(after["model.head.weight"], before["model.head.weight"])
+    names = [name for name in after if name.startswith("model.trunk.") and before[name].is_floating_point()]
+    for kind in ("running_mean", "weight"):
+        same = {torch.equal(after[name], before[name]) for name in names if name.endswith(kind)}
+        assert same == {kind in still}, kind
+
+
 def test_the_trunk_can_learn_slower_than_the_head(finished: list[Run]) -> None:
     best = torch.load(finished[1].folder.best, weights_only=True)
     module = FaceParsing(**best["hyper_parameters"] | {"trunk_lr": 0.1})
