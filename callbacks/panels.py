@@ -112,7 +112,8 @@ def occlusion_tiles(module: OcclusionSegmentation, batch: dict[str, Any], count:
     """Picture, true mask, prediction and cleaned prediction of the first faces of a batch; masks in white."""
     image = batch["image"][:count]
     hidden = (module(image) > 0).squeeze(1)
-    masks = {"truth": batch["label"][:count] == HIDDEN, "prediction": hidden, "cleaned": module.clean(hidden)}
+    masks = {"truth": batch["label"][:count] == HIDDEN} if "label" in batch else {}
+    masks |= {"prediction": hidden, "cleaned": module.clean(hidden)}
     return {
         "image": [denormalize(picture) for picture in image.float().cpu().numpy()],
         **{

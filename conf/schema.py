@@ -165,12 +165,14 @@ TRAINED = {"mtl": BOTH, "segment": SEGMENT}
 
 PARSED_DATA, MASKED_DATA = ("lapa", "celebamask_hq"), ("augmented_celeba", "image_mask_folder")
 """Data sets of faces in parts, and of hidden faces, which method=segment is for."""
+ANNOTATED_DATA = ("mafa", "fmld", "folder_per_class")
+"""Data sets without pixel truth, which a segmenter can be tested on."""
 
 EVALUATION: dict[str, Key] = {
     "checkpoint": Key(
         text, "a run's name, as finetune-0123456789ab, its folder, or a best.ckpt", "enters by what it holds"
     ),
-    "dataset": Key(*choice(*PARSED_DATA, *MASKED_DATA), (EVALUATE,)),
+    "dataset": Key(*choice(*PARSED_DATA, *MASKED_DATA, *ANNOTATED_DATA), (EVALUATE,)),
     "root": Key(*optional(TEXT), PLACE),
     "merging": Key(*optional(choice(*PAINTING_ORDERS)), (EVALUATE,)),
     "split": Key(*choice("test", "val", "all"), (EVALUATE,)),

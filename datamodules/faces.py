@@ -22,7 +22,23 @@ from datamodules.transforms import Augmentation, FaceTransform
 from engine.errors import ConfigError
 
 
-class MaskedFaces(Dataset[dict[str, Any]]):
+class Faces(Dataset[dict[str, Any]]):
+    """Faces on disk; an item is asked for by a :class:`datamodules.sampling.Draw`.
+
+    Args:
+        samples: the faces.
+        transform: to the network's size.
+    """
+
+    def __init__(self, samples: Sequence[Sample], transform: FaceTransform) -> None:
+        self.samples = samples
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
+class MaskedFaces(Faces):
     """Unlabelled faces with the patches that hide parts of them.
 
     An item is ``image`` (3, S, S) float, ``patches`` (P, 3) long: top, left, side, ``noise_seed`` int and ``id``.
@@ -41,13 +57,9 @@ class MaskedFaces(Dataset[dict[str, Any]]):
         transform: FaceTransform,
         masking: Masking,
     ) -> None:
-        self.samples = samples
+        super().__init__(samples, transform)
         self.pictures = pictures
-        self.transform = transform
         self.masking = masking
-
-    def __len__(self) -> int:
-        return len(self.samples)
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         epoch, position, index = draw
@@ -64,7 +76,7 @@ class MaskedFaces(Dataset[dict[str, Any]]):
         }
 
 
-class LabelledFaces(Dataset[dict[str, Any]]):
+class LabelledFaces(Faces):
     """Faces with label maps.
 
     An item is ``image`` (3, S, S) float, ``label`` (S, S) long, ``id``, and, for scoring, ``full_label`` (h, w) uint8
@@ -88,15 +100,11 @@ class LabelledFaces(Dataset[dict[str, Any]]):
         full: bool,
         table: np.ndarray | None = None,
     ) -> None:
-        self.samples = samples
+        super().__init__(samples, transform)
         self.pictures = pictures
         self.labels = labels
-        self.transform = transform
         self.full = full
         self.table = table
-
-    def __len__(self) -> int:
-        return len(self.samples)
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         epoch, position, index = draw
@@ -211,7 +219,7 @@ class FaceDataModule(LightningDataModule):
         self.tested = tested
         self.tested_labels = LAPA if as_lapa else self.layout.labels
         self._table = lapa_table() if as_lapa else None
-        self._datasets: dict[str, MaskedFaces | LabelledFaces] = {}
+        self._datasets: dict[str, Faces] = {}
         self._labelled: dict[str, list[Sample]] = {}
 
     def labelled(self, split: str) -> list[Sample]:
@@ -260,12 +268,12 @@ class FaceDataModule(LightningDataModule):
         """Rank of this process and number of processes that train together."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _dataset(self, split: str, transform: FaceTransform) -> MaskedFaces | LabelledFaces:
+    def _dataset(self, split: str, transform: FaceTransform) -> Faces:
         if split not in self._datasets:  # opened once: a pack in memory is not built again for a second loader
             self._datasets[split] = self._open(split, transform, self.cache if split != "test" else None)
         return self._datasets[split]
 
-    def _open(self, split: str, transform: FaceTransform, cache: Cache | None) -> MaskedFaces | LabelledFaces:
+    def _open(self, split: str, transform: FaceTransform, cache: Cache | None) -> Faces:
         if self.masking is not None:
             samples = self.layout.samples(split, labelled=False)
             return MaskedFaces(samples, open_pictures(samples, transform.least_source, cache), transform, self.masking)

@@ -16,7 +16,7 @@ from rich.console import Console
 from conf.schema import IN_PARTS, check_evaluation, nearest
 from datamodules.digests import DigestCache
 from datamodules.labels import LAPA
-from datamodules.layouts import MASKED, PARSED, Layout, open_layout
+from datamodules.layouts import ANNOTATED, MASKED, PARSED, Layout, open_layout
 from datamodules.layouts.layout import ALL
 from engine.errors import ConfigError, DataError, RunError
 from engine.processes import is_sweep
@@ -28,6 +28,7 @@ VERSION = 1
 """Raised by hand when a change of the code changes the results of evaluations."""
 
 ROOTS = {"lapa": "data/LaPa", "celebamask_hq": "data/CelebAMask-HQ"}
+ROOTS |= {"mafa": "data/MAFA", "fmld": "data/FMLD", "folder_per_class": "data/RMFD"}
 ROOTS |= {"augmented_celeba": "data/AugmentedCelebA", "image_mask_folder": "data/MFSD"}
 """Where each data set lies unless it is said."""
 
@@ -185,6 +186,8 @@ def find(checkpoint: str, output_dir: Path) -> Trained:
     _require_scorable(checkpoint, path, status.get("stage", FINETUNE.name))
     if not best.is_file() or (path != best and status.get("state") != "done"):
         state = f"is {folder.state}" if folder is not None and status else "is no run that was trained"
+        if folder is not None and folder.done:
+            state = "is done, but its checkpoints/best.ckpt is gone"
         runs = [run.name for run in (output_dir / "runs").iterdir()] if (output_dir / "runs").is_dir() else []
         near = nearest(path.name, runs)
         raise ConfigError(
@@ -214,7 +217,7 @@ def _require_scorable(checkpoint: str, path: Path, stage: str) -> None:
 
 
 def _require_fitting(dataset: str, trained: Trained) -> None:
-    fitting = tuple(MASKED if trained.stage == SEGMENT.name else PARSED)
+    fitting = tuple((MASKED | ANNOTATED) if trained.stage == SEGMENT.name else PARSED)
     if dataset not in fitting:
         raise ConfigError(
             f"dataset={dataset} has no labels for {trained.name}.\n"

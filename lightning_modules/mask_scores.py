@@ -63,8 +63,10 @@ class MaskScores(Metric):
         self.ssim += torch.stack([alike.sum(), alike.new_tensor(float(len(prediction)))])
 
     @property
-    def counted(self) -> Tensor:
-        """The confusion matrix [truth, prediction] of ``seen`` and ``hidden``, (2, 2) long."""
+    def counted(self) -> Tensor | None:
+        """The confusion matrix [truth, prediction] of ``seen`` and ``hidden``, (2, 2) long; None if nothing was."""
+        if not self.counts[0].any():
+            return None
         hit, false, missed, rest = self.counts[0].cpu()
         return torch.stack([torch.stack([rest, false]), torch.stack([missed, hit])])
 

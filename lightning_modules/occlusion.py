@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
+from lightning_modules.annotation_scores import AnnotationScores
 from lightning_modules.mask_scores import MaskScores
 from lightning_modules.optimization import configure_optimizer
 from models.layers import BatchInstanceNorm2d, clamp_rho
@@ -45,7 +46,9 @@ class OcclusionSegmentation(LightningModule):
     Batches hold ``image`` and ``label``, 0 where the face is seen and 1 where it is hidden; see
     :mod:`datamodules.occlusion`. Logs ``train/loss``, ``val/loss`` and the scores of
     :class:`lightning_modules.mask_scores.MaskScores`, of predictions as they are (``val/miou``) and after noise
-    processing (``val/cleaned/miou``); in the test those of groups too. Where a batch carries label maps at their own
+    processing (``val/cleaned/miou``); in the test those of groups too. Batches without ``label`` hold ``occluder`` and
+    ``groups``, see :mod:`datamodules.annotated`, and are scored by
+    :class:`lightning_modules.annotation_scores.AnnotationScores`. Where a batch carries label maps at their own
     size, logits are brought to that size before they are scored.
     """
 
@@ -72,6 +75,7 @@ class OcclusionSegmentation(LightningModule):
         initialize(self.model, initialization)
         self.scores = MaskScores(groups)
         self.cleaned = MaskScores()
+        self.annotated, self.cleaned_annotated = AnnotationScores(groups), AnnotationScores()
         self.mean_loss = MeanMetric()
 
     def forward(self, image: Tensor) -> Tensor:
@@ -104,6 +108,11 @@ class OcclusionSegmentation(LightningModule):
 
     def _score(self, batch: dict[str, Any]) -> None:
         logits = self(batch["image"])
+        if "label" not in batch:
+            hidden = (logits > 0).squeeze(1)
+            self.annotated.update(hidden, batch["occluder"], batch["groups"])
+            self.cleaned_annotated.update(self.clean(hidden), batch["occluder"], batch["groups"])
+            return
         self.mean_loss.update(mean_over_pictures(self.loss, logits, batch["label"]), weight=len(batch["id"]))
         groups = batch.get("groups")
         if "full_label" not in batch:
@@ -128,7 +137,7 @@ class OcclusionSegmentation(LightningModule):
         self._reset()
 
     def _reset(self) -> None:
-        for metric in (self.mean_loss, self.scores, self.cleaned):
+        for metric in (self.mean_loss, self.scores, self.cleaned, self.annotated, self.cleaned_annotated):
             metric.reset()
 
     def on_validation_epoch_end(self) -> None:
@@ -138,11 +147,13 @@ class OcclusionSegmentation(LightningModule):
         self._log_scores("test", by_group=True)
 
     def _log_scores(self, split: str, by_group: bool) -> None:
-        self.log(f"{split}/loss", self.mean_loss.compute())
-        raw = self.scores.compute()
+        raw, cleaned = self.annotated.compute(), self.cleaned_annotated.compute()
+        if not raw:
+            self.log(f"{split}/loss", self.mean_loss.compute())
+            raw, cleaned = self.scores.compute(), self.cleaned.compute()
         chosen = {name: value for name, value in raw.items() if by_group or "/" not in name}
         self.log_dict({f"{split}/{name}": value for name, value in chosen.items()})
-        self.log_dict({f"{split}/cleaned/{name}": value for name, value in self.cleaned.compute().items()})
+        self.log_dict({f"{split}/cleaned/{name}": value for name, value in cleaned.items()})
 
     def configure_optimizers(self) -> Any:
         optimizer, schedule, steps = (self.hparams[name] for name in ("optimizer", "schedule", "steps"))

@@ -11,8 +11,12 @@ from rich.table import Table
 
 from reports.runs import read_run
 
-SCORES = (("test/miou",), ("test/mean_f1", "test/dice"), ("test/pixel_accuracy", "test/accuracy"))
-"""Of a parser, or of a segmenter."""
+SCORES = (
+    ("test/miou",),
+    ("test/mean_f1", "test/dice"),
+    ("test/pixel_accuracy", "test/accuracy", "test/balanced_accuracy"),
+)
+"""Of a parser, of a segmenter, or of one on faces without pixel truth."""
 
 
 def plan_table(rows: Iterable[Sequence[str]]) -> Table:
@@ -30,7 +34,8 @@ def results_table(folders: Iterable[Path]) -> Table:
     table = Table(
         box=SIMPLE,
         pad_edge=False,
-        caption="mIoU, mean F1 (of masks: Dice), pixel accuracy: test set, %. PSNR: validation set, dB.",
+        caption="mIoU, mean F1 (of masks: Dice), accuracy of pixels (without pixel truth: of faces, balanced): "
+        "test set, %. PSNR: validation set, dB.",
     )
     for column in ("run", "labels", "mIoU", "F1", "acc.", "PSNR", "img/s", "time"):
         table.add_column(column, justify="left" if column == "run" else "right", no_wrap=True)

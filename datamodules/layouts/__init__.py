@@ -7,9 +7,12 @@ from pathlib import Path
 
 from datamodules.layouts.augmented_celeba import AugmentedCelebA
 from datamodules.layouts.celebamask_hq import CelebAMaskHQ
+from datamodules.layouts.fmld import FMLD
+from datamodules.layouts.folder_per_class import FolderPerClass
 from datamodules.layouts.image_mask_folder import ImageMaskFolder
 from datamodules.layouts.lapa import LaPa
 from datamodules.layouts.layout import SPLITS, Layout
+from datamodules.layouts.mafa import MAFA
 from datamodules.layouts.sample import Parts, Sample
 from engine.errors import ConfigError
 
@@ -17,15 +20,21 @@ PARSED: dict[str, type[Layout]] = {layout.name: layout for layout in (LaPa, Cele
 """Data sets of faces in parts."""
 MASKED: dict[str, type[Layout]] = {layout.name: layout for layout in (AugmentedCelebA, ImageMaskFolder)}
 """Data sets of hidden faces with binary masks."""
-LAYOUTS = PARSED | MASKED
+ANNOTATED: dict[str, type[Layout]] = {layout.name: layout for layout in (MAFA, FMLD, FolderPerClass)}
+"""Data sets of hidden and bare faces without pixel truth, on which a segmenter can be tested."""
+LAYOUTS = PARSED | MASKED | ANNOTATED
 
 __all__ = [
+    "ANNOTATED",
+    "FMLD",
     "LAYOUTS",
+    "MAFA",
     "MASKED",
     "PARSED",
     "SPLITS",
     "AugmentedCelebA",
     "CelebAMaskHQ",
+    "FolderPerClass",
     "ImageMaskFolder",
     "LaPa",
     "Layout",

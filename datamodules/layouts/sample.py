@@ -26,6 +26,28 @@ class Parts:
         return [(name, self.folder / f"{self.face}_{name}.png") for name in self.names]
 
 
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, in pixels."""
+
+KINDS = ("masked", "incorrect", "bare")
+"""What is known of a face without pixel truth: a mask over nose and mouth, one that leaves them free, none."""
+
+
+@dataclass(frozen=True, order=True)
+class Annotation:
+    """What a data set without pixel truth says of a face; its kind is the group ``kind/masked`` of its sample.
+
+    Args:
+        file: the file that says so; None where a folder's name does.
+        face: where it is; None where the whole picture is one face.
+        occluder: where what hides it is; None where nobody says.
+    """
+
+    file: Path | None = None
+    face: Box | None = None
+    occluder: Box | None = None
+
+
 @dataclass(frozen=True, order=True)
 class Sample:
     """One face on disk; nothing is read yet.
@@ -36,6 +58,7 @@ class Sample:
         label: the label map, or None for an unlabelled face and for one whose parts are not merged.
         landmarks: the landmark file, or None where the data set has none.
         parts: the parts' masks, where the data set keeps labels so.
+        annotation: what is known of it instead of labels, where the data set has no pixel truth.
         groups: what it belongs to and is scored with, as ``type/surgical``, where the data set says so.
     """
 
@@ -44,6 +67,7 @@ class Sample:
     label: Path | None = None
     landmarks: Path | None = None
     parts: Parts | None = None
+    annotation: Annotation | None = None
     groups: tuple[str, ...] = ()
 
     @property
@@ -51,4 +75,6 @@ class Sample:
         """The published files that say this face's labels, each with what it is to the face."""
         if self.parts is not None:
             return self.parts.files
+        if self.annotation is not None:
+            return [] if self.annotation.file is None else [("annotation", self.annotation.file)]
         return [] if self.label is None else [("label", self.label)]

@@ -1,0 +1,82 @@
+"""Batches of faces without pixel truth: each cut out of its photograph, with what is known of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from datamodules.cache import Cache
+from datamodules.faces import FaceDataModule, Faces
+from datamodules.landmarks import square
+from datamodules.layouts import FMLD, MAFA, FolderPerClass
+from datamodules.layouts.sample import Box
+from datamodules.reading import read_image
+from datamodules.sampling import Draw
+from datamodules.transforms import FaceTransform
+
+MARGIN = 1.5
+"""Side of the square that is cut out, in sides of the face's box: as much as the pictures of CelebA show."""
+
+
+class AnnotatedFaces(Faces):
+    """Faces with their kind, and the box of what hides them.
+
+    An item is ``image`` (3, S, S) float, ``occluder`` (4,) float: left, top, right, bottom in sides of the picture, NaN
+    where nobody says; ``groups``, of which one is ``kind/masked``, ``kind/incorrect`` or ``kind/bare``, and ``id``.
+    """
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        epoch, position, index = draw
+        sample = self.samples[index]
+        said = sample.annotation
+        assert said is not None  # noqa: S101 (for the type checker: these layouts annotate every face)
+        occluder = np.full(4, np.nan, np.float32)
+        if said.face is None:
+            picture = read_image(sample.image, self.transform.least_source)
+            image, _ = self.transform(picture.pixels, None, epoch, position, picture.extent)
+        else:
+            left, top, side = _square_about(said.face)
+            cut = square(read_image(sample.image).pixels, left, top, side)
+            image, _ = self.transform(cut, None, epoch, position)
+            if said.occluder is not None:
+                occluder[:] = (np.array(said.occluder) - (left, top, left, top)) / side
+        return {
+            "image": torch.from_numpy(image),
+            "occluder": torch.from_numpy(occluder),
+            "groups": sample.groups,
+            "id": sample.id,
+        }
+
+
+def _square_about(face: Box) -> tuple[int, int, int]:
+    """Left, top and side of the square that is cut out about a face, in pixels."""
+    left, top, right, low = face
+    side = max(1, round(MARGIN * max(right - left, low - top)))
+    return round((left + right - side) / 2), round((top + low - side) / 2), side
+
+
+class AnnotatedDataModule(FaceDataModule):
+    """Test batches of one data set without pixel truth, see :class:`AnnotatedFaces`."""
+
+    def _open(self, split: str, transform: FaceTransform, cache: Cache | None) -> AnnotatedFaces:  # noqa: ARG002 (met once)
+        return AnnotatedFaces(self.labelled(split), transform)
+
+
+class MAFADataModule(AnnotatedDataModule):
+    """MAFA, see :mod:`datamodules.layouts.mafa`."""
+
+    layout_type = MAFA
+
+
+class FMLDDataModule(AnnotatedDataModule):
+    """FMLD, see :mod:`datamodules.layouts.fmld`."""
+
+    layout_type = FMLD
+
+
+class FolderPerClassDataModule(AnnotatedDataModule):
+    """Folders of masked and bare faces, see :mod:`datamodules.layouts.folder_per_class`."""
+
+    layout_type = FolderPerClass

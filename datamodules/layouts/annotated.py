@@ -1,0 +1,31 @@
+"""What the readers of data sets without pixel truth share: faces that a segmenter is tested on by boxes and kinds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datamodules.labels import OCCLUSION
+from datamodules.layouts.layout import Layout, Met
+from datamodules.layouts.sample import Sample
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+
+class AnnotatedLayout(Layout):
+    """A data set whose faces have a kind, at best a box of what hides them; it can be tested on, not trained."""
+
+    labels = OCCLUSION
+
+    @property
+    def drawn_instead(self) -> str:
+        return "  - score on faces with pixel truth: dataset=image_mask_folder or dataset=augmented_celeba"
+
+    def survey(self, met: Met) -> dict[str, list[Sample]]:  # noqa: ARG002 (nothing beside the pictures to look for)
+        """Every face there is."""
+        return {"": self.samples("all")}
+
+
+def pictures_below(root: Path) -> list[Path]:
+    """The pictures of a folder at any depth, by their names below it; hidden files and folders are left out."""
+    files = ((path.relative_to(root).as_posix(), path) for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return [path for name, path in sorted(files) if not any(part.startswith(".") for part in name.split("/"))]

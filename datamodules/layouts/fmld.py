@@ -1,0 +1,91 @@
+"""FMLD (Batagelj et al., 2021): faces of MAFA and WIDER FACE in Pascal VOC's XML, masked, masked incorrectly, or bare.
+
+``FMLD_annotations/train/*.xml`` and ``FMLD_annotations/test/*.xml`` (or ``train`` and ``test`` in the root), and the
+pictures of MAFA and WIDER FACE anywhere below the root, found by their names.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+from datamodules.layouts.annotated import AnnotatedLayout, pictures_below
+from datamodules.layouts.layout import ALL, names_in
+from datamodules.layouts.sample import Annotation, Sample
+from engine.errors import DataError
+
+KINDS = {"masked_face": "masked", "incorrectly_masked_face": "incorrect", "unmasked_face": "bare"}
+POSES = {"front": "frontal", "turned sideways": "turned", "turned_sideways": "turned"}
+
+
+class FMLD(AnnotatedLayout):
+    """Reads FMLD; faces marked difficult or invalid are left out, as in its authors' test.
+
+    Args:
+        root: the folder that holds annotations and pictures.
+    """
+
+    name = "fmld"
+    title = "FMLD"
+    published = (
+        "FMLD_annotations/train/*.xml, FMLD_annotations/test/*.xml,\n"
+        "and the pictures of MAFA and WIDER FACE, anywhere below\nDo one of:"
+    )
+
+    def samples(self, split: str, labelled: bool = True) -> list[Sample]:  # noqa: ARG002 (they come with the boxes)
+        """The faces of a split, by their files' names; several may share a picture.
+
+        Raises:
+            DataError: if there is no annotation, one is broken, or its picture is missing.
+        """
+        files = [
+            folder / name
+            for part in (("train", "test") if split == ALL else (split,))
+            for folder in (self.root / "FMLD_annotations" / part, self.root / part)
+            for name in names_in(folder)
+            if name.endswith(".xml")
+        ]
+        if not files:
+            raise self.missing(self.root / "FMLD_annotations" / ("test" if split == ALL else split))
+        return [sample for file in files for sample in self._faces(file)]
+
+    @functools.cached_property
+    def _pictures(self) -> dict[str, Path]:
+        return {path.name: path for path in pictures_below(self.root)}
+
+    def _faces(self, file: Path) -> Iterator[Sample]:
+        try:
+            tree = ElementTree.parse(file).getroot()  # noqa: S314 (expat since 2.6 refuses what grows as it is read)
+            name = Path(_text(tree, "filename").replace("\\", "/")).name
+            found = [
+                (_text(face, "name"), _text(face, "difficult", "0"), _text(face, "pose", ""), _box(face))
+                for face in tree.iter("object")
+            ]
+        except (ElementTree.ParseError, ValueError) as fault:
+            raise DataError(f"{file} is no annotation in Pascal VOC's XML ({fault}).\nTake it as published.") from fault
+        if name not in self._pictures:
+            raise DataError(
+                f"{file} is of the picture {name}, which is nowhere below {self.root}.\n"
+                f"Expected: the pictures of MAFA and WIDER FACE there."
+            )
+        for number, (what, difficult, pose, box) in enumerate(found):
+            if what in KINDS and difficult != "1":
+                groups = [f"kind/{KINDS[what]}"] + ([f"pose/{POSES[pose]}"] if pose in POSES else [])
+                said = Annotation(file, box)
+                yield Sample(f"{file.stem}_{number}", self._pictures[name], annotation=said, groups=tuple(groups))
+
+
+def _text(element: ElementTree.Element, path: str, otherwise: str | None = None) -> str:
+    text = element.findtext(path, otherwise)
+    if text is None:
+        raise ValueError(f"<{element.tag}> has no <{path}>")
+    return text.strip()
+
+
+def _box(face: ElementTree.Element) -> tuple[float, float, float, float]:
+    left, top, right, low = (float(_text(face, f"bndbox/{edge}")) for edge in ("xmin", "ymin", "xmax", "ymax"))
+    if right <= left or low <= top:
+        raise ValueError(f"the box {left:g} {top:g} {right:g} {low:g} is empty")
+    return left, top, right, low

@@ -1,0 +1,98 @@
+"""Pictures of one face each, sorted into folders by whether a mask is worn: RMFD, the Kaggle sets, one's own.
+
+The folder next above a picture whose name is known says its kind, at any depth: ``with_mask/a.jpg``,
+``test/without_mask/b.png``, ``AFDB_masked_face_dataset/someone/c.jpg``. A folder ``train``, ``val`` (or the like) or
+``test`` further up says its split; without one it is of the test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from pathlib import Path
+
+from datamodules.layouts.annotated import AnnotatedLayout, pictures_below
+from datamodules.layouts.layout import ALL
+from datamodules.layouts.sample import Annotation, Sample
+from engine.errors import DataError
+
+FOLDERS = {
+    "masked": (
+        "with_mask",
+        "withmask",
+        "masked",
+        "mask",
+        "masked_face",
+        "face_with_mask",
+        "correct_mask",
+        "correctly_masked",
+        "afdb_masked_face_dataset",
+    ),
+    "bare": (
+        "without_mask",
+        "withoutmask",
+        "unmasked",
+        "no_mask",
+        "nomask",
+        "unmasked_face",
+        "face_no_mask",
+        "non_mask",
+        "afdb_face_dataset",
+    ),
+    "incorrect": (
+        "incorrect_mask",
+        "incorrectly_masked",
+        "mask_weared_incorrect",
+        "mask_worn_incorrectly",
+        "incorrectly_masked_face",
+        "partial_mask",
+    ),
+}
+KIND_OF_FOLDER = {folder: kind for kind, folders in FOLDERS.items() for folder in folders}
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+class FolderPerClass(AnnotatedLayout):
+    """Reads folders of faces with and without masks; each picture is one face.
+
+    Args:
+        root: the folder above them.
+    """
+
+    name = "folder_per_class"
+    title = "folder_per_class"
+    published = "with_mask/* and without_mask/* (or the names of RMFD and the like), at any depth\nDo one of:"
+
+    def samples(self, split: str, labelled: bool = True) -> list[Sample]:  # noqa: ARG002 (the folder says the kind)
+        """The faces of a split, by their names.
+
+        Raises:
+            DataError: if no picture is below a folder whose name is known.
+        """
+        if not self.root.is_dir():
+            raise self.missing(self.root)
+        faces = [face for image in pictures_below(self.root) if (face := self._face(image)) is not None]
+        chosen = [sample for place, sample in faces if split in (ALL, place)]
+        if not chosen:
+            names = "; ".join(f"{kind}: {', '.join(folders)}" for kind, folders in FOLDERS.items())
+            where = f"of the split {split} " if faces else ""
+            raise DataError(
+                f"{self.root} holds no picture {where}in a folder that says whether a mask is worn.\n"
+                f"Expected: folders of one of these names. {names}."
+            )
+        return chosen
+
+    def _face(self, image: Path) -> tuple[str, Sample] | None:
+        """Split and sample of a picture; None if no folder above it says its kind."""
+        name = image.relative_to(self.root)
+        above = [part.lower().replace("-", "_").replace(" ", "_") for part in (self.root.name, *name.parent.parts)]
+        folder = _nearest(above, KIND_OF_FOLDER)
+        if folder is None:
+            return None
+        split = SPLITS.get(_nearest(above, SPLITS) or "", "test")
+        groups = (f"kind/{KIND_OF_FOLDER[folder]}",)
+        return split, Sample("__".join(name.parts), image, annotation=Annotation(), groups=groups)
+
+
+def _nearest(above: Sequence[str], known: Container[str]) -> str | None:
+    """The folder next above a picture whose name is known."""
+    return next((name for name in reversed(above) if name in known), None)

@@ -1,0 +1,116 @@
+"""MAFA (Ge et al., CVPR 2017): photographs with boxes of faces and of what hides them, in MATLAB files.
+
+``train-images/images`` with ``MAFA-Label-Train/LabelTrainAll.mat``, ``test-images/images`` with
+``MAFA-Label-Test/LabelTestAll.mat``; either half alone will do, and the ``.mat`` files may lie in the root. A training
+face has 21 numbers: box (x, y, w, h), two eyes, box of the occluder from the face's corner, type, degree, gender, race,
+orientation, box of glasses; a test face 18: box, kind of face, box of the occluder, type and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from datamodules.layouts.annotated import AnnotatedLayout
+from datamodules.layouts.layout import ALL
+from datamodules.layouts.sample import Annotation, Box, Sample
+from engine.errors import DataError
+
+SPLITS = {"train": ("Train", "label_train", 1), "test": ("Test", "LabelTest", 0)}
+"""Of each split: how its names begin, its table, and the column of the table that names the picture."""
+TEST_KINDS = {1: "masked", 2: "bare"}  # 3 is no face that can be judged
+OCCLUDERS = {1: "simple", 2: "complex", 3: "body"}
+ORIENTATIONS = {1: "left", 2: "left_frontal", 3: "frontal", 4: "right_frontal", 5: "right"}
+
+
+class MAFA(AnnotatedLayout):
+    """Reads MAFA; faces that its authors call invalid are left out.
+
+    Args:
+        root: the folder that holds images and labels.
+    """
+
+    name = "mafa"
+    title = "MAFA"
+    published = (
+        "train-images/images/*.jpg, MAFA-Label-Train/LabelTrainAll.mat,\n"
+        "test-images/images/*.jpg, MAFA-Label-Test/LabelTestAll.mat (either half alone will do)\nDo one of:"
+    )
+
+    def samples(self, split: str, labelled: bool = True) -> list[Sample]:  # noqa: ARG002 (they come with the boxes)
+        """The faces of a split, in the table's order; several may share a picture.
+
+        Raises:
+            DataError: if a table or a picture is missing, or a table is none of MAFA's.
+        """
+        chosen = SPLITS if split == ALL else {split: SPLITS[split]} if split in SPLITS else {}
+        tables = {name: self._table(name) for name in chosen}
+        there = {name: table for name, table in tables.items() if table is not None}
+        if not there:
+            raise self.missing(self.root / f"MAFA-Label-{'Train' if split == 'train' else 'Test'}")
+        return [sample for name, table in there.items() for sample in self._faces(name, table)]
+
+    def _table(self, split: str) -> Path | None:
+        half = SPLITS[split][0]
+        file = f"Label{half}All.mat"
+        places = (self.root / f"MAFA-Label-{half}" / file, self.root / file)
+        return next((place for place in places if place.is_file()), None)
+
+    def _faces(self, split: str, table: Path) -> Iterator[Sample]:
+        # Here, because readers are imported before anything is known to be read.
+        from scipy.io import loadmat
+        from scipy.io.matlab import MatReadError
+
+        _, key, column = SPLITS[split]
+        try:
+            rows = [(str(row[column][0]), row[column + 1].tolist()) for row in loadmat(table)[key][0]]
+        except (
+            MatReadError,
+            NotImplementedError,
+            OSError,
+            LookupError,
+            ValueError,
+            TypeError,
+            AttributeError,
+        ) as fault:
+            raise DataError(
+                f"{table} is no table of MAFA ({type(fault).__name__}: {fault}).\n"
+                f"Expected: {key}, with a picture's name and its faces in each row, as published."
+            ) from fault
+        folder = self.root / f"{split}-images" / "images"
+        for name, faces in rows:
+            image = folder / name
+            if not image.is_file():
+                raise DataError(f"{table} names {name}, which is not in {folder}.\nExpected: all of MAFA's pictures.")
+            for number, face in enumerate(faces):
+                sample = _face(split, f"{Path(name).stem}_{number}", image, table, face)
+                if sample is not None:
+                    yield sample
+
+
+def _face(split: str, face_id: str, image: Path, table: Path, row: Sequence[int]) -> Sample | None:
+    if len(row) != (21 if split == "train" else 18):
+        raise DataError(
+            f"{table}: face {face_id} has {len(row)} numbers.\n"
+            f"Expected: 21 in LabelTrainAll.mat, 18 in LabelTestAll.mat."
+        )
+    x, y, width, height = row[:4]
+    kind = "masked" if split == "train" else TEST_KINDS.get(row[4])
+    occluder, rest = (row[8:12], row[12:]) if split == "train" else (row[5:9], row[9:])
+    if kind is None or width <= 0 or height <= 0:
+        return None
+    groups = [f"kind/{kind}"]
+    if kind == "masked":
+        groups += [f"occluder/{OCCLUDERS[rest[0]]}"] if rest[0] in OCCLUDERS else []
+    groups += [f"orientation/{ORIENTATIONS[rest[4]]}"] if rest[4] in ORIENTATIONS else []
+    said = Annotation(table, _corners(x, y, width, height), _occluder(kind, x, y, occluder))
+    return Sample(face_id, image, annotation=said, groups=tuple(groups))
+
+
+def _occluder(kind: str, x: int, y: int, row: Sequence[int]) -> Box | None:
+    left, top, width, height = row
+    return _corners(x + left, y + top, width, height) if kind == "masked" and width > 0 and height > 0 else None
+
+
+def _corners(x: int, y: int, width: int, height: int) -> Box:
+    return float(x), float(y), float(x + width), float(y + height)

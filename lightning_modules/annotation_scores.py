@@ -1,0 +1,93 @@
+"""Scores of masks on faces without pixel truth: how well their boxes fit, and whom they take for hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+CALLED = 0.05
+"""A face is called hidden from this share of its picture on."""
+HIT = 0.5
+"""IoU from which a box counts as found."""
+
+
+class AnnotationScores(Metric):
+    """What can be said of masks without pixel truth.
+
+    Args:
+        groups: names of groups of faces, as ``kind/masked``, that are scored by themselves.
+
+    ``compute`` returns fractions 0..1. ``box_iou`` is the mean over faces with an occluder's box of its IoU with the
+    box around the mask (0 for an empty one), ``box_hits`` the share of them with at least :data:`HIT`; ``false_area``
+    the mean share of pixels taken for hidden on bare faces; ``called/<group>`` the share of a group's faces of which at
+    least :data:`CALLED` is taken for hidden, ``area/<group>`` their mean share; ``balanced_accuracy`` the mean of
+    ``called/kind/masked`` and of 1 - ``called/kind/bare``. What is 0/0 is not there.
+    """
+
+    full_state_update = False
+    counts: Tensor
+    boxes: Tensor
+
+    def __init__(self, groups: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.groups = tuple(dict.fromkeys((*groups, "kind/masked", "kind/bare")))
+        zeros = torch.zeros(len(self.groups), 3, dtype=torch.float64)
+        self.add_state("counts", zeros, dist_reduce_fx="sum")  # faces, called hidden, sum of areas
+        self.add_state("boxes", torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")  # boxes, hits, sum of IoU
+
+    def update(self, prediction: Tensor, occluders: Tensor, groups: Sequence[Sequence[str]]) -> None:
+        """Count faces.
+
+        Args:
+            prediction: (N, H, W) bool, True where a face is hidden.
+            occluders: (N, 4), left, top, right, bottom in sides of the picture; NaN where nobody says.
+            groups: the groups that each face belongs to.
+        """
+        areas = prediction.flatten(1).double().mean(dim=1).cpu()
+        for area, names in zip(areas, groups, strict=True):
+            row = torch.stack([torch.ones(()), (area >= CALLED).double(), area])
+            for name in names:
+                if name in self.groups:
+                    self.counts[self.groups.index(name)] += row.to(self.counts)
+        known = ~occluders.isnan().any(dim=1)
+        ious = box_iou(mask_boxes(prediction[known]), occluders[known].double().cpu())
+        sums = [float(len(ious)), float((ious >= HIT).sum()), float(ious.sum())]
+        self.boxes += torch.tensor(sums).to(self.boxes)
+
+    def compute(self) -> dict[str, Tensor]:
+        counts, (boxes, hits, ious) = self.counts.cpu(), self.boxes.cpu().unbind()
+        faces, called, area = counts.unbind(dim=1)
+        share = dict(zip(self.groups, called / faces, strict=True))
+        mean_area = dict(zip(self.groups, area / faces, strict=True))
+        scores = {
+            "balanced_accuracy": (share["kind/masked"] + 1 - share["kind/bare"]) / 2,
+            "false_area": mean_area["kind/bare"],
+            "box_iou": ious / boxes,
+            "box_hits": hits / boxes,
+        }
+        scores |= {f"called/{name}": value for name, value in share.items()}
+        scores |= {f"area/{name}": value for name, value in mean_area.items()}
+        return {name: value.float() for name, value in scores.items() if not value.isnan()}
+
+
+def mask_boxes(masks: Tensor) -> Tensor:
+    """Boxes around masks (N, H, W), bool: (N, 4) double, left, top, right, bottom in sides; zeros for an empty one."""
+    height, width = masks.shape[1:]
+    boxes = torch.zeros(len(masks), 4, dtype=torch.float64)
+    for box, mask in zip(boxes, masks.cpu(), strict=True):
+        rows, columns = mask.any(dim=1).nonzero().flatten(), mask.any(dim=0).nonzero().flatten()
+        if len(rows):
+            edges = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+            box[:] = torch.stack(edges) / torch.tensor([width, height, width, height], dtype=torch.float64)
+    return boxes
+
+
+def box_iou(first: Tensor, second: Tensor) -> Tensor:
+    """IoU of boxes (N, 4) with their partners (N, 4): (N,)."""
+    low, high = torch.maximum(first[:, :2], second[:, :2]), torch.minimum(first[:, 2:], second[:, 2:])
+    common = (high - low).clamp(min=0).prod(dim=1)
+    areas = [(box[:, 2:] - box[:, :2]).prod(dim=1) for box in (first, second)]
+    return common / (areas[0] + areas[1] - common)
