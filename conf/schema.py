@@ -140,6 +140,8 @@ KEYS: dict[str, Key] = {
     "segment.augmentation.degrade": Key(*number(0, 1), SEGMENT),
     "segment.optimizer.beta1": Key(*number(0, 0.9999), SEGMENT, "only with adam and adamw"),
     "segment.validate_every": Key(*integer(1), SEGMENT),
+    "segment.folds": Key(*optional(integer(2)), SEGMENT),
+    "segment.fold": Key(*integer(0), SEGMENT, "only with folds"),
     "segment.network": Key(*choice("modified_unet", "base_unet"), SEGMENT),
     "segment.width": Key(*optional(integer(2, multiple=2)), SEGMENT),
     "segment.bottleneck_convs": Key(*choice(1, 2), SEGMENT, "only of modified_unet, as the next four"),
@@ -283,6 +285,9 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
         _canonical("logger.wandb.mode", WANDB_MODE, wandb.get("mode"))
     if settings["trainer.precision"] == "16-mixed" and settings["trainer.accelerator"] == "cpu":
         raise ConfigError("trainer.precision=16-mixed is not for the CPU.\nExpected: 32-true or bf16-mixed there.")
+    folds, fold = settings["segment.folds"], settings["segment.fold"]
+    if method == "segment" and folds is not None and fold >= folds:
+        raise ConfigError(f"segment.fold={fold} cannot be with segment.folds={folds}.\nExpected: 0 to {folds - 1}.")
     last = TRAINED.get(method, SECOND)[-1]
     if settings[f"{last}.validate_every"] > settings[f"{last}.epochs"]:
         raise ConfigError(

@@ -18,6 +18,7 @@ from datamodules.layouts import CelebAMaskHQ, LaPa, Layout, Sample
 from datamodules.patches import Masking, draw_patches
 from datamodules.reading import LabelFiles, Picture, PictureFiles, require_size
 from datamodules.sampling import Draw, EpochSampler, scoring_batches
+from datamodules.subsets import folds
 from datamodules.transforms import Augmentation, FaceTransform
 from engine.errors import ConfigError
 
@@ -169,6 +170,7 @@ class FaceDataModule(LightningDataModule):
         augmentation: how far training pictures move.
         masking: patches for unlabelled faces; None serves labelled ones.
         train_ids: ids of the labelled training faces (a label-fraction manifest); None takes all.
+        fold: (which, of how many): validate on this fold of the training faces and train on the others.
         steps_per_epoch: batches in an epoch; None is every face once.
         eval_batch_size: faces in a validation or test batch.
         full_labels: carry label maps at their own size in validation and test.
@@ -193,6 +195,7 @@ class FaceDataModule(LightningDataModule):
         augmentation: Augmentation,
         masking: Masking | None = None,
         train_ids: Sequence[str] | None = None,
+        fold: tuple[int, int] | None = None,
         steps_per_epoch: int | None = None,
         eval_batch_size: int = 16,
         full_labels: bool = True,
@@ -210,6 +213,7 @@ class FaceDataModule(LightningDataModule):
         self.augmentation = augmentation
         self.masking = masking
         self.train_ids = train_ids
+        self.fold = fold
         self.steps_per_epoch = steps_per_epoch
         self.eval_batch_size = eval_batch_size
         self.full_labels = full_labels
@@ -229,12 +233,22 @@ class FaceDataModule(LightningDataModule):
             DataError: if files are absent or broken.
         """
         if split not in self._labelled:
-            samples = self.layout.samples(self.tested if split == "test" else split)
+            samples = self._of_fold(split) if self.fold and split != "test" else self._of_split(split)
             if split == "train" and self.train_ids is not None:
                 chosen = set(self.train_ids)
                 samples = [sample for sample in samples if sample.id in chosen]
             self._labelled[split] = samples if self.merging is None else self.merging(samples)
         return self._labelled[split]
+
+    def _of_split(self, split: str) -> list[Sample]:
+        return self.layout.samples(self.tested if split == "test" else split)
+
+    def _of_fold(self, split: str) -> list[Sample]:
+        assert self.fold is not None  # noqa: S101 (for the type checker)
+        chosen, count = self.fold
+        samples = self.layout.samples("train")
+        fold_of = folds([sample.source or sample.id for sample in samples], count)
+        return [sample for sample in samples if (fold_of[sample.source or sample.id] == chosen) == (split == "val")]
 
     def train_dataloader(self) -> DataLoader:
         dataset = self._dataset(

@@ -1,4 +1,6 @@
-"""Nested label fractions: which faces keep their labels when only a fraction of a training set is labelled.
+"""Which faces a run is trained on: nested label fractions, and the folds of a grid search.
+
+Nested label fractions: which faces keep their labels when only a fraction of a training set is labelled.
 
 The paper draws 0.5, 1 and 10 % "randomly" and averages three draws. Here a draw is the prefix of one permutation per
 subset, so that the faces of 0.5 % are among those of 1 %, and it is a file that is written once, read ever after and
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,3 +76,20 @@ def manifest(folder: Path, dataset: str, ids: list[str], fraction: float, subset
             + "\nDelete the file to have it drawn anew."
         )
     return Manifest(path, tuple(chosen))
+
+
+def folds(sources: Iterable[str], count: int) -> dict[str, int]:
+    """The fold, 0 .. count - 1, of each photograph: by lot, of equal size, the same on any machine.
+
+    Args:
+        sources: the photographs; faces made of one are in one fold, or a mask would be judged on a face it was learnt
+            on.
+        count: number of folds.
+
+    Raises:
+        DataError: if there are fewer photographs than folds.
+    """
+    lots = sorted(set(sources), key=lambda source: hashlib.sha256(source.encode()).hexdigest())
+    if len(lots) < count:
+        raise DataError(f"The training set is of {len(lots)} photographs, too few for {count} folds.")
+    return {source: place % count for place, source in enumerate(lots)}

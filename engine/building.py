@@ -55,6 +55,7 @@ def build_datamodule(run: Run) -> FaceDataModule:
         augmentation=Augmentation(**(move | {"scale": tuple(move["scale"])})),
         masking=masking,
         train_ids=None if run.manifest is None else run.manifest.ids,
+        fold=(run.setting("fold"), run.setting("folds")) if run.stage is SEGMENT and run.setting("folds") else None,
         steps_per_epoch=run.setting("steps_per_epoch"),
         eval_batch_size=run.settings["datamodule.eval_batch_size"],
         full_labels=run.stage.labelled and run.setting("score_at") == "label",

@@ -195,6 +195,8 @@ def _idle(settings: Mapping[str, Any], stage: Stage) -> Iterator[str]:
         if settings["pretrain.masking"] == "none":
             yield from ("pretrain.patches", "pretrain.patch_size", "pretrain.fill")
     if stage is SEGMENT:
+        if settings["segment.folds"] is None:  # was no choice once: runs from then keep their ids
+            yield from ("segment.folds", "segment.fold")
         if settings["segment.optimizer.name"] == "sgd":
             yield "segment.optimizer.beta1"
         if settings["segment.network"] == "base_unet":

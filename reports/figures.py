@@ -57,7 +57,9 @@ def charts(runs: Iterable[Run]) -> list[Chart]:
     drawn = [run for run in runs if run.state in ("done", "running", "interrupted")]
     pretrainings = grouped((run for run in drawn if run.stage == "pretrain" and run.curves), _study)
     finetunings = grouped((run for run in drawn if run.stage == "finetune" and run.curves), _fraction_of_study)
-    segmentations = grouped((run for run in drawn if run.stage == "segment" and run.curves), _study)
+    segmentations = grouped(
+        (run for run in drawn if run.stage == "segment" and run.curves and not run.in_a_fold), _study
+    )
     scored = [run for run in drawn if run.tested and not math.isnan(run.metric("test/miou"))]
     studies = grouped((run for run in scored if 0 < run.number("label_fraction") <= 1), _study)
     with matplotlib.rc_context(_STYLE):

@@ -63,6 +63,7 @@ def _render(runs: list[Run], name: str) -> str:
         results=tables.results(runs),
         across=tables.across(runs),
         hidden_faces=tables.hidden_faces(runs),
+        grid_searches=tables.grid_searches(runs),
         predictions=panels.predictions(runs),
         masks=panels.masks(runs),
         reconstructions=panels.reconstructions(runs),

@@ -78,8 +78,14 @@ def reconstructions(runs: Iterable[Run]) -> list[Panel]:
 
 
 def masks(runs: Iterable[Run]) -> list[Panel]:
-    """Input, true mask, prediction and cleaned prediction of every finished segmenter and every evaluation of one."""
-    return _each((run for run in runs if run.of_masks), "test", ["image", "truth", "prediction", "cleaned"])
+    """Input, true mask where there is one, prediction and cleaned prediction of every segmenter and its evaluations."""
+    columns = ["image", "truth", "prediction", "cleaned"]
+    scored = (run for run in runs if run.of_masks and not run.in_a_fold)
+    return [
+        panel
+        for run in scored
+        for panel in _each([run], "test", columns if _samples(run, "test", "truth") else [columns[0], *columns[2:]])
+    ]
 
 
 def _each(runs: Iterable[Run], split: str, columns: list[str]) -> list[Panel]:

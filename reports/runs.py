@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -107,7 +108,20 @@ class Run:
     @property
     def of_masks(self) -> bool:
         """Whether it finds what hides a face: a finished segmenter, or an evaluation of one."""
-        return self.state == "done" and "test/accuracy" in self.metrics
+        found = any(name == "test/accuracy" or name.startswith("test/called/") for name in self.metrics)
+        return self.state == "done" and found
+
+    @property
+    def setting(self) -> Mapping[str, Any]:
+        """The settings that entered the run's id, by their names."""
+        identity = self.status.get("identity")
+        settings = identity.get("settings") if isinstance(identity, Mapping) else None
+        return settings if isinstance(settings, Mapping) else {}
+
+    @property
+    def in_a_fold(self) -> bool:
+        """Whether it was trained for a grid search, on a part of the training faces."""
+        return self.setting.get("segment.folds") is not None
 
     @cached_property
     def curves(self) -> dict[str, np.ndarray]:

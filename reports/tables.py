@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import rich.table
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -32,6 +33,14 @@ MASKS = {
     "cleaned Dice": "test/cleaned/dice",
     "false area": "test/false_area",
 }
+ANNOTATED = {
+    "masked, called hidden": "test/called/kind/masked",
+    "bare, called hidden": "test/called/kind/bare",
+    "box IoU": "test/box_iou",
+    "cleaned box IoU": "test/cleaned/box_iou",
+}
+CELL = {"rate": "segment.optimizer.lr", "kernel": "segment.kernel", "initialisation": "segment.initialization"}
+"""What the occlusion paper's grid search chooses."""
 PAGE_ONLY = ("method", "parser", "classes", "variant", "pixel acc.", "mean acc.", "small F1")
 """Columns of evaluations that a screen has no room for."""
 Kind = Literal["run", "method", "setting", "score", "bar"]
@@ -150,8 +159,9 @@ def across(runs: Iterable[Run]) -> Table:
 
 def hidden_faces(runs: Iterable[Run]) -> Table:
     """Scores of segmenters of hidden faces in per cent, on their own test faces and on others."""
-    scored = [run for run in runs if run.of_masks]
+    scored = [run for run in runs if run.of_masks and not run.in_a_fold]
     upstream = [", ".join(map(str, run.status.get("upstream") or ())) for run in scored]
+    shown = {title: name for title, name in (MASKS | ANNOTATED).items() if any(name in run.metrics for run in scored)}
     return _table(
         "Hidden faces",
         scored,
@@ -162,10 +172,53 @@ def hidden_faces(runs: Iterable[Run]) -> Table:
             **{key: [run.text(key) for run in scored] for key in ("scale", "recipe", "seed")},
         },
         "score",
-        {title: [percent(run.metric(name)) for run in scored] for title, name in MASKS.items()},
+        {title: [percent(run.metric(name)) for run in scored] for title, name in shown.items()},
         "Scores of whole data sets in per cent: of masks as they are predicted, and after noise processing (cleaned). "
-        "False area: pixels taken for hidden on faces that are not.",
+        "False area: pixels taken for hidden on faces that are not. Called hidden: faces of which 5 % or more is taken "
+        "for hidden. Box IoU: of the box around the mask with that of the occluder.",
     )
+
+
+def grid_searches(runs: Iterable[Run]) -> list[Table]:
+    """The cells of each grid search, the best first: mean and standard deviation over its folds."""
+    searched = [run for run in runs if run.in_a_fold and run.state == "done" and not math.isnan(run.metric("val/miou"))]
+    return [_grid_search(group) for group in grouped(searched, lambda run: (*_beside_the_cell(run), run.data))]
+
+
+def _beside_the_cell(run: Run) -> tuple[str, ...]:
+    """All that entered a run's id but the cell and its fold, which share a search."""
+    apart = {*CELL.values(), "segment.fold"}
+    settings = (f"{name}={value}" for name, value in sorted(run.setting.items()) if name not in apart)
+    return (run.text("data_digest"), *settings)
+
+
+def _grid_search(runs: list[Run]) -> Table:
+    cells = grouped(runs, lambda run: tuple(str(run.setting.get(name)) for name in CELL.values()))
+    scores = [np.array([100 * run.metric("val/miou") for run in cell]) for cell in cells]
+    order = sorted(range(len(cells)), key=lambda place: -scores[place].mean())
+    firsts = [cells[place][0] for place in order]
+    folds = firsts[0].setting["segment.folds"]
+    columns = (
+        *(Column(title, "setting") for title in CELL),
+        Column("folds", "score"),
+        Column("mIoU", "score"),
+        Column("deviation", "score"),
+    )
+    rows = tuple(
+        (
+            *(str(cells[place][0].setting.get(name)) for name in CELL.values()),
+            f"{len(cells[place])} of {folds}",
+            f"{scores[place].mean():.2f}",
+            f"{scores[place].std(ddof=1):.2f}" if len(scores[place]) > 1 else "—",
+        )
+        for place in order
+    )
+    note = (
+        "mIoU on the fold that was not trained on, of the best epoch, in per cent: mean and standard deviation over "
+        "folds, the best cell first. A cell whose folds are not all there cannot be compared."
+    )
+    title = f"Grid search, {firsts[0].data}, scale {firsts[0].text('scale')}"
+    return Table(title, columns, rows, tuple(firsts), note)
 
 
 def class_ious(runs: Iterable[Run]) -> list[Table]:
@@ -222,7 +275,20 @@ def print_results(runs: Iterable[Run], console: Console | None = None) -> None:
         console.print(table.rich() if table.rows else Text("No fine-tuning run is done yet."))
     if (evaluations := across(runs)).rows:
         console.print(evaluations.rich(without=PAGE_ONLY))
+    for search in grid_searches(runs):
+        console.print(search.rich())
     if (masks := hidden_faces(runs)).rows:
         console.print(
-            masks.rich(without=(*PAGE_ONLY, "scale", "recipe", "SSIM", "cleaned mIoU", "cleaned Dice", "false area"))
+            masks.rich(
+                without=(
+                    *PAGE_ONLY,
+                    "scale",
+                    "recipe",
+                    "SSIM",
+                    "cleaned mIoU",
+                    "cleaned Dice",
+                    "false area",
+                    "cleaned box IoU",
+                )
+            )
         )

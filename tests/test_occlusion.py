@@ -168,6 +168,31 @@ def test_shift_and_degradation_are_functions_of_seed_epoch_and_position() -> Non
     assert 10 < sum(unlike) < 40
 
 
+def test_folds_part_the_photographs(masked: Path) -> None:
+    layout = AugmentedCelebA(masked)
+    source = {sample.id: sample.source for sample in layout.samples("train")}
+    parts = []
+    for fold in range(3):
+        data = DATAMODULES["augmented_celeba"](masked, 32, 2, 0, Augmentation(), fold=(fold, 3), workers=0)
+        train, val = ({sample.id for sample in data.labelled(split)} for split in ("train", "val"))
+        assert not {source[face] for face in train} & {source[face] for face in val}, "no photograph in both"
+        assert train | val == set(source)
+        assert data.labelled("test") == layout.samples("test")
+        parts.append(val)
+    assert set().union(*parts) == set(source)
+    assert sum(map(len, parts)) == len(source)
+    sizes = [len({source[face] for face in part}) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_folds_beyond_what_is_there_are_refused(masked: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"segment\.fold=3 cannot be with segment\.folds=3"):
+        segment_run(masked, tmp_path, "segment.folds=3", "segment.fold=3")
+    data = DATAMODULES["augmented_celeba"](masked, 32, 2, 0, Augmentation(), fold=(0, 999), workers=0)
+    with pytest.raises(DataError, match="too few for 999 folds"):
+        data.labelled("train")
+
+
 def test_pixels_beyond_the_picture_are_not_learnt() -> None:
     module = segmenter()
     label = torch.zeros(2, 8, 8, dtype=torch.long)
@@ -269,7 +294,9 @@ def test_same_configuration_same_numbers(finished: Run, masked: Path, tmp_path: 
     assert run.folder.status["metrics"] == finished.folder.status["metrics"]
 
 
-@pytest.mark.parametrize("words", [("experiment=occlusion_base_unet",), ("segment.score_at=label",)])
+@pytest.mark.parametrize(
+    "words", [("experiment=occlusion_base_unet",), ("segment.score_at=label",), ("segment.folds=3", "segment.fold=1")]
+)
 def test_other_experiments_train(words: tuple[str, ...], masked: Path, tmp_path: Path) -> None:
     run, config = segment_run(masked, tmp_path, "segment.epochs=1", *words)
     train(OmegaConf.create(config))

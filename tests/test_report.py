@@ -141,6 +141,49 @@ def test_segmenters_stand_in_a_table_of_their_own(output_dir: Path) -> None:
     assert any("hidden faces" in chart.title for chart in figures.charts(runs))
 
 
+def test_a_grid_search_is_ranked_over_its_folds(output_dir: Path) -> None:
+    before = read_runs(output_dir)
+    about = {"method": "segment", "network": "modified_unet", "dataset": "augmented_celeba", "origin": "augmented"}
+    names = ("segment.optimizer.lr", "segment.kernel", "segment.initialization", "segment.fold")
+    for number, (cell, score) in enumerate(
+        (
+            ((0.001, 3, "he", 0), 0.8),
+            ((0.001, 3, "he", 1), 0.6),
+            ((0.0001, 5, "normal", 1), 0.9),
+            ((0.0001, 5, "normal", 0), 0.86),
+            ((0.001, 5, "he", 0), 0.5),
+        )
+    ):
+        settings = {"segment.folds": 2, "segment.width": 8, **dict(zip(names, cell, strict=True))}
+        scores = {"val/miou": score, "test/accuracy": 0.9, "test/miou": 0.1}
+        write_run(output_dir, "segment", f"seg{number}", metrics=scores, identity={"settings": settings}, **about)
+    runs = read_runs(output_dir)
+    (table,) = tables.grid_searches(runs)
+    assert table.rows == (
+        ("0.0001", "5", "normal", "2 of 2", "88.00", "2.83"),
+        ("0.001", "3", "he", "2 of 2", "70.00", "14.14"),
+        ("0.001", "5", "he", "1 of 2", "50.00", "—"),
+    )
+    assert not tables.hidden_faces(runs).rows, "their test scores are not for choosing"
+    assert tables.grid_searches(before) == []
+    assert "Grid search" in write_report(output_dir).read_text(encoding="utf-8")
+
+
+def test_faces_without_pixel_truth_are_in_the_table_of_hidden_faces(output_dir: Path) -> None:
+    scores = {"test/called/kind/masked": 0.95, "test/called/kind/bare": 0.03, "test/box_iou": 0.7}
+    about = {"method": "segment", "network": "modified_unet", "dataset": "mafa", "origin": "real"}
+    write_run(output_dir, "evaluate", "seen1", metrics=scores, upstream=["seg1"], split="test", **about)
+    runs = read_runs(output_dir)
+    shown = row(tables.hidden_faces(runs), "seen1")
+    assert (shown["masked, called hidden"], shown["bare, called hidden"], shown["box IoU"]) == (
+        "95.00",
+        "3.00",
+        "70.00",
+    )
+    assert "Dice" not in shown, "no run has it"
+    assert len(panels.masks(runs)) in (0, 1)
+
+
 def test_evaluations_stand_in_a_table_of_their_own(output_dir: Path) -> None:
     before = read_runs(output_dir)
     scores = {"test/miou": 0.3, "test/mean_f1": 0.4, "test/pixel_accuracy": 0.8, "test/miou_small": 0.1}

@@ -58,7 +58,14 @@ class AugmentedCelebA(Layout):
                 f"{self.root / MANIFEST} has no face of the split {split}.\nExpected: one at least; build a larger set."
             )
         return [
-            Sample(row["id"], self.root / row["image"], self.root / row["mask"], groups=groups(row)) for row in rows
+            Sample(
+                row["id"],
+                self.root / row["image"],
+                self.root / row["mask"],
+                source=row["source"],
+                groups=groups(row),
+            )
+            for row in rows
         ]
 
     def survey(self, met: Met) -> dict[str, list[Sample]]:  # noqa: ARG002 (built at once, with all that belongs to it)
@@ -74,7 +81,7 @@ class AugmentedCelebA(Layout):
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
-                yield {key: row[key] for key in ("id", "image", "mask", "split", "faces")}
+                yield {key: row[key] for key in ("id", "image", "mask", "split", "source", "faces")}
             except (ValueError, KeyError, TypeError) as fault:
                 raise DataError(f"{manifest}, line {number} is damaged ({fault}).\nBuild the set anew.") from fault
 

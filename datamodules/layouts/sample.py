@@ -59,6 +59,7 @@ class Sample:
         landmarks: the landmark file, or None where the data set has none.
         parts: the parts' masks, where the data set keeps labels so.
         annotation: what is known of it instead of labels, where the data set has no pixel truth.
+        source: the photograph it was made of, where several were made of one.
         groups: what it belongs to and is scored with, as ``type/surgical``, where the data set says so.
     """
 
@@ -68,6 +69,7 @@ class Sample:
     landmarks: Path | None = None
     parts: Parts | None = None
     annotation: Annotation | None = None
+    source: str | None = None
     groups: tuple[str, ...] = ()
 
     @property
