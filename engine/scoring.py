@@ -16,6 +16,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from callbacks.confusion import Confusion
+from callbacks.group_panels import GroupPanels
 from callbacks.panels import Panels
 from callbacks.progress import EpochProgressBar
 from callbacks.quiet import Quiet, silence
@@ -152,7 +153,7 @@ def _score(evaluation: Evaluation) -> dict[str, Any]:
         module = module.to(memory_format=torch.channels_last)
     datamodule = scored_faces(evaluation)
     faces = len(datamodule.labelled("test"))
-    shown = [Panels(settings["panels"])] if settings["panels"] else []
+    shown = [Panels(settings["panels"]), GroupPanels()] if settings["panels"] else []
     try:
         trainer = pl.Trainer(
             accelerator=settings["trainer.accelerator"],

@@ -66,6 +66,7 @@ def _render(runs: list[Run], name: str) -> str:
         grid_searches=tables.grid_searches(runs),
         predictions=panels.predictions(runs),
         masks=panels.masks(runs),
+        masks_by_group=panels.masks_by_group(runs),
         reconstructions=panels.reconstructions(runs),
         charts=figures.charts(runs),
         class_ious=tables.class_ious(runs),

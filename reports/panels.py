@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datamodules import labels
 from reports.comparisons import VARIANT, grouped, setting, variants
 from reports.runs import Run
 
-MOST, FEWEST = 6, 3
+MOST, FEWEST, MOST_GROUPS = 6, 3, 10
 """Samples shown of each panel: many of a single one, few where there are several; run folders hold the others."""
 
 
@@ -86,6 +86,23 @@ def masks(runs: Iterable[Run]) -> list[Panel]:
         for run in scored
         for panel in _each([run], "test", columns if _samples(run, "test", "truth") else [columns[0], *columns[2:]])
     ]
+
+
+def masks_by_group(runs: Iterable[Run]) -> list[Panel]:
+    """A face of each group, as each type of mask or each pose, of the first run that has such of its kind."""
+    scored = (run for run in runs if run.of_masks and not run.in_a_fold and (run.path / "panels" / "groups").is_dir())
+    panels = []
+    for first, *_ in grouped(scored, lambda run: (run.stage, run.data, run.text("network"))):
+        for place in sorted(path for path in (first.path / "panels" / "groups").iterdir() if path.is_dir()):
+            split = f"groups/{place.name}"
+            faces = [face for face in _samples(first, split, "prediction") if face.endswith("_1")][:MOST_GROUPS]
+            columns = ["image", "truth", "prediction", "cleaned"]
+            columns = [column for column in columns if _samples(first, split, column)]
+            title = f"By {place.name}: {first.data}, {first.text('network')}".replace("_", " ")
+            panel = _panel(title, split, faces, [(first, column) for column in columns], columns, ())
+            rows = tuple((face.removesuffix("_1").replace("_", " "), tiles) for face, tiles in panel.rows)
+            panels.append(replace(panel, rows=rows))
+    return panels
 
 
 def _each(runs: Iterable[Run], split: str, columns: list[str]) -> list[Panel]:

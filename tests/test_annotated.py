@@ -229,3 +229,9 @@ def test_a_segmenter_is_scored_on_faces_without_pixel_truth(folder: Path, mafa: 
     assert "test/miou" not in metrics
     tiles = {path.name.split(".")[1] for path in place.path.glob("panels/test/*.png")}
     assert tiles == {"image", "prediction", "cleaned"}
+    groups = place.path / "panels" / "groups"
+    assert {path.name for path in groups.iterdir()} == {
+        *("kind", "kind.png", "occluder", "occluder.png", "orientation", "orientation.png")
+    }
+    names = {path.name for path in (groups / "kind").iterdir()}
+    assert names == {f"{kind}.{tile}.png" for kind in ("masked_1", "masked_2", "bare_1") for tile in tiles}

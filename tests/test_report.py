@@ -169,6 +169,22 @@ def test_a_grid_search_is_ranked_over_its_folds(output_dir: Path) -> None:
     assert "Grid search" in write_report(output_dir).read_text(encoding="utf-8")
 
 
+def test_faces_of_each_group_are_shown(output_dir: Path) -> None:
+    about = {"method": "segment", "network": "base_unet", "dataset": "augmented_celeba", "origin": "augmented"}
+    run = write_run(output_dir, "segment", "seg1", metrics={"test/accuracy": 0.9}, **about)
+    for name in ("below_nose_1", "chin_1", "chin_2"):
+        for kind in ("image", "prediction"):
+            place = run / "panels" / "groups" / "style" / f"{name}.{kind}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (16, 16)).save(place)
+    (panel,) = panels.masks_by_group(read_runs(output_dir))
+    assert panel.title == "By style: augmented celeba (augmented), base unet"
+    assert panel.columns == ("image", "prediction")
+    assert [name for name, _ in panel.rows] == ["below nose", "chin"]
+    assert all(tile is not None for _, tiles in panel.rows for tile in tiles)
+    assert "By style" in write_report(output_dir).read_text(encoding="utf-8")
+
+
 def test_faces_without_pixel_truth_are_in_the_table_of_hidden_faces(output_dir: Path) -> None:
     scores = {"test/called/kind/masked": 0.95, "test/called/kind/bare": 0.03, "test/box_iou": 0.7}
     about = {"method": "segment", "network": "modified_unet", "dataset": "mafa", "origin": "real"}

@@ -1,0 +1,91 @@
+"""Faces of each group of a test set: by type, texture, tilt and wearing style, by pose (Figures 10-12 and 14-19)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from callbacks.panels import Tiles, grid, occlusion_tiles
+from engine.files import whole
+from lightning_modules.occlusion import OcclusionSegmentation
+
+NAME_WIDTH = 110
+"""Of the column of names, in pixels."""
+
+
+class GroupPanels(Callback):
+    """Pictures of the first faces of each group, where the test set's faces belong to such.
+
+    ``panels/groups/type/surgical_1.prediction.png`` and the like are single tiles, ``panels/groups/type.png`` is all of
+    a kind of group in one picture, a row a group, beginning with its name.
+
+    Args:
+        count: number of faces of each group.
+    """
+
+    def __init__(self, count: int = 2) -> None:
+        self.count = count
+        self._found: dict[str, list[Tiles]] = defaultdict(list)
+
+    @torch.no_grad()
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if not trainer.is_global_zero or not isinstance(pl_module, OcclusionSegmentation):
+            return
+        for place, groups in enumerate(batch.get("groups", ())):
+            wanted = [group for group in groups if len(self._found[group]) < self.count]
+            if wanted:
+                face = {name: batch[name][place : place + 1] for name in ("image", "label") if name in batch}
+                tiles = occlusion_tiles(pl_module, face, 1)
+                for group in wanted:
+                    self._found[group].append(tiles)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        folder = Path(trainer.default_root_dir) / "panels" / "groups"
+        kinds: dict[str, dict[str, list[Tiles]]] = defaultdict(dict)
+        for group in sorted(self._found):
+            kind, _, name = group.partition("/")
+            kinds[kind][name] = self._found[group]
+        for kind, groups in kinds.items():
+            _save(_sheet(groups), folder / f"{kind}.png")
+            for name, faces in groups.items():
+                for number, tiles in enumerate(faces, start=1):
+                    for column, (picture,) in tiles.items():
+                        _save(picture, folder / kind / f"{name}_{number}.{column}.png")
+        self._found.clear()
+
+
+def _sheet(groups: dict[str, list[Tiles]]) -> np.ndarray:
+    """One row a group: its name, then each of its faces as it is in :func:`callbacks.panels.grid`."""
+    rows = []
+    most = max(map(len, groups.values()))
+    for name, faces in groups.items():
+        parts = [np.pad(grid(tiles), ((2, 2), (6, 6), (0, 0)), constant_values=255) for tiles in faces]
+        parts += [np.full_like(parts[0], 255)] * (most - len(parts))
+        rows.append(np.concatenate([_written(name, len(parts[0])), *parts], axis=1))
+    return np.concatenate(rows)
+
+
+def _written(name: str, height: int) -> np.ndarray:
+    picture = Image.new("RGB", (NAME_WIDTH, height), "white")
+    text = name.replace("_", " ")
+    ImageDraw.Draw(picture).text((4, height // 2), text, fill="black", anchor="lm", font_size=14)
+    return np.array(picture)
+
+
+def _save(picture: np.ndarray, path: Path) -> None:
+    with whole(path) as file:
+        Image.fromarray(picture).save(file, format="PNG")
