@@ -140,6 +140,7 @@ KEYS: dict[str, Key] = {
     "segment.augmentation.degrade": Key(*number(0, 1), SEGMENT),
     "segment.optimizer.beta1": Key(*number(0, 0.9999), SEGMENT, "only with adam and adamw"),
     "segment.validate_every": Key(*integer(1), SEGMENT),
+    "segment.on_the_fly": Key(*FLAG, SEGMENT, "only with augmented_celeba"),
     "segment.folds": Key(*optional(integer(2)), SEGMENT),
     "segment.fold": Key(*integer(0), SEGMENT, "only with folds"),
     "segment.network": Key(*choice("modified_unet", "base_unet"), SEGMENT),
@@ -285,6 +286,11 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
         _canonical("logger.wandb.mode", WANDB_MODE, wandb.get("mode"))
     if settings["trainer.precision"] == "16-mixed" and settings["trainer.accelerator"] == "cpu":
         raise ConfigError("trainer.precision=16-mixed is not for the CPU.\nExpected: 32-true or bf16-mixed there.")
+    if settings["segment.on_the_fly"] and method == "segment" and dataset != "augmented_celeba":
+        raise ConfigError(
+            f"segment.on_the_fly=true cannot be with datamodule.dataset={dataset}, whose masks are none of ours.\n"
+            f"Expected there: false; or datamodule=augmented_celeba."
+        )
     folds, fold = settings["segment.folds"], settings["segment.fold"]
     if method == "segment" and folds is not None and fold >= folds:
         raise ConfigError(f"segment.fold={fold} cannot be with segment.folds={folds}.\nExpected: 0 to {folds - 1}.")

@@ -66,6 +66,7 @@ def _masked_faces(config: DictConfig) -> None:
         fallbacks=_names(config, "fallbacks"),
         landmark_model=config.landmark_model,
         form=config.format,
+        photographs=config.photographs,
     )
     write_masked_faces(Path(config.out or "data/AugmentedCelebA"), wanted, _workers(config))
 

@@ -47,6 +47,7 @@ def build_datamodule(run: Run) -> FaceDataModule:
             sides=patch_sides(size, run.setting("patch_size")),
             region=(0, size) if run.setting("masking") == "random" else central_box(size),
         )
+    own: dict[str, Any] = {"on_the_fly": True} if run.stage is SEGMENT and run.setting("on_the_fly") else {}
     data = DATAMODULES[run.layout.name](
         root=run.layout.root,
         image_size=size,
@@ -62,6 +63,7 @@ def build_datamodule(run: Run) -> FaceDataModule:
         workers=run.settings["datamodule.workers"],
         cache=_cache(run),
         merging=_merging(run),
+        **own,
     )
     if data.merging is not None:
         for split in SPLITS:  # now, so that a broken mask of a test face is not met after hours of training

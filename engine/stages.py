@@ -195,8 +195,11 @@ def _idle(settings: Mapping[str, Any], stage: Stage) -> Iterator[str]:
         if settings["pretrain.masking"] == "none":
             yield from ("pretrain.patches", "pretrain.patch_size", "pretrain.fill")
     if stage is SEGMENT:
-        if settings["segment.folds"] is None:  # was no choice once: runs from then keep their ids
+        # Were no choices once: runs from then keep their ids.
+        if settings["segment.folds"] is None:
             yield from ("segment.folds", "segment.fold")
+        if not settings["segment.on_the_fly"]:
+            yield "segment.on_the_fly"
         if settings["segment.optimizer.name"] == "sgd":
             yield "segment.optimizer.beta1"
         if settings["segment.network"] == "base_unet":
@@ -234,6 +237,8 @@ def data_digest(layout: Layout, splits: Iterable[str], labelled: bool, digests: 
         for sample in layout.samples(split, labelled=labelled):
             files.append((f"{split}/{sample.id}/image", sample.image))
             files += [(f"{split}/{sample.id}/{name}", path) for name, path in sample.label_files]
+            if sample.photograph is not None:
+                files.append((f"{split}/{sample.id}/photograph", sample.photograph))
     return digests.of_files(files)
 
 

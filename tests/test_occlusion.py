@@ -20,8 +20,11 @@ from conf.schema import check, check_evaluation
 from datamodules.datasets import DATAMODULES
 from datamodules.labels import OCCLUSION
 from datamodules.layouts import AugmentedCelebA, ImageMaskFolder
+from datamodules.occlusion import AugmentedCelebADataModule
 from datamodules.pose import pose, pose_groups
 from datamodules.reading import read_label
+from datamodules.synthesis.masked_faces import MaskedFaces, write_masked_faces
+from datamodules.synthesis.masks import MaskChoices
 from datamodules.transforms import Augmentation, FaceTransform
 from engine.building import build_datamodule, build_module
 from engine.checkpoints import load
@@ -166,6 +169,47 @@ def test_shift_and_degradation_are_functions_of_seed_epoch_and_position() -> Non
     plain = FaceTransform(64, Augmentation(), OCCLUSION, seed=1)
     unlike = [not np.array_equal(degraded(image, None, 0, n)[0], plain(image, None, 0, n)[0]) for n in range(40)]
     assert 10 < sum(unlike) < 40
+
+
+@pytest.fixture(scope="module")
+def with_photographs(lapa: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "WithPhotographs"
+    wanted = MaskedFaces(lapa, count=20, seed=5, choices=MaskChoices(types=("surgical",)), photographs=True, form="png")
+    write_masked_faces(folder, wanted, workers=1)
+    return folder
+
+
+def test_masks_are_drawn_anew_each_time(with_photographs: Path) -> None:
+    still = Augmentation(0, (1, 1), 0, 0)
+    data = AugmentedCelebADataModule(with_photographs, 64, 2, 7, still, workers=0, on_the_fly=True)
+    faces = data.train_dataloader().dataset
+    assert len(data.labelled("train")) == 14
+    assert len(list((with_photographs / "photographs").iterdir())) == 14, "of the training faces alone"
+    first, again, other = (faces[(0, 0, 3)], faces[(0, 0, 3)], faces[(1, 0, 3)])
+    assert torch.equal(first["image"], again["image"])
+    assert torch.equal(first["label"], again["label"])
+    assert not torch.equal(first["label"], other["label"]), "another epoch, another mask"
+    assert set(first["label"].unique().tolist()) == {0, 1}
+    bare = data.labelled("train")[3].photograph
+    assert bare is not None
+    plain = FaceTransform(64, None, OCCLUSION, 7)(np.array(Image.open(bare).convert("RGB")), None, 0, 0)[0]
+    seen = first["label"] == 0
+    change = (first["image"] - torch.from_numpy(plain)).abs().max(dim=0).values
+    assert change[first["label"] == 1].mean() > 10 * change[seen].mean()
+    (batch, *_) = data.val_dataloader()
+    assert "full_label" in batch, "validation stays as it was built"
+
+
+def test_training_on_the_fly(with_photographs: Path, masked: Path, folder: Path, tmp_path: Path) -> None:
+    run, config = segment_run(with_photographs, tmp_path, "segment.on_the_fly=true")
+    train(OmegaConf.create(config))
+    assert run.folder.done
+    assert run.id != segment_run(with_photographs, tmp_path)[0].id
+    run, config = segment_run(masked, tmp_path, "segment.on_the_fly=true")
+    with pytest.raises(DataError, match="built with photographs=true"):
+        train(OmegaConf.create(config))
+    with pytest.raises(ConfigError, match="whose masks are none of ours"):
+        segment_run(folder, tmp_path, "segment.on_the_fly=true", experiment="occlusion_mfsd")
 
 
 def test_folds_part_the_photographs(masked: Path) -> None:

@@ -145,6 +145,7 @@ SEGMENT: dict[str, tuple[object, bool]] = {
     "segment.optimizer.weight_decay": (0.5, True),
     "segment.schedule.name": ("constant", True),
     "segment.schedule.warmup": (0.5, True),
+    "segment.on_the_fly": (True, True),
     "segment.folds": (3, True),
     "segment.fold": (1, False),
     "segment.network": ("base_unet", True),

@@ -43,7 +43,7 @@ def jobs(sweep: str) -> list[list[str]]:
     [
         ("label_fractions", 1, 2 * (2 * 3 + 1)),  # 0.5 and 1 % of 32 faces are one face, all faces are one draw
         ("ablations", 2, 5 * 3),
-        ("components", 6, 9 * 3),  # of ten: where TINY starts from random weights, encoder_random is the reference
+        ("components", 6, 11 * 3),  # of twelve: where TINY starts from random weights, encoder_random is the reference
     ],
 )
 def test_a_sweep_shares_what_its_jobs_have_in_common(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from datamodules.labels import OCCLUSION
-from datamodules.layouts.layout import ALL, Layout, Met
+from datamodules.layouts.layout import ALL, Layout, Met, names_in
 from datamodules.layouts.sample import Sample
 from datamodules.pose import pose_groups
 from engine.errors import DataError
 
-MANIFEST = "manifest.jsonl"
+MANIFEST, PHOTOGRAPHS = "manifest.jsonl", "photographs"
+Points = list[list[float]]
 WORN = ("type", "texture", "tilt", "style")
 
 
@@ -57,16 +58,30 @@ class AugmentedCelebA(Layout):
             raise DataError(
                 f"{self.root / MANIFEST} has no face of the split {split}.\nExpected: one at least; build a larger set."
             )
-        return [
-            Sample(
-                row["id"],
-                self.root / row["image"],
-                self.root / row["mask"],
-                source=row["source"],
-                groups=groups(row),
-            )
-            for row in rows
-        ]
+        kept = set(names_in(self.root / PHOTOGRAPHS))
+        return [self._sample(row, kept) for row in rows]
+
+    def _sample(self, row: Mapping[str, Any], kept: Container[str]) -> Sample:
+        image = self.root / row["image"]
+        photograph = self.root / PHOTOGRAPHS / image.name if image.name in kept else None
+        mask = self.root / row["mask"]
+        return Sample(row["id"], image, mask, photograph=photograph, source=row["source"], groups=groups(row))
+
+    def landmarks(self) -> dict[str, list[Points]]:
+        """The 68 landmarks of each face of each sample, in pixels, by the sample's id."""
+        return {row["id"]: [face["landmarks"] for face in row["faces"]] for row in self._rows()}
+
+    def parameters(self) -> dict[str, Any]:
+        """What the set was built with, see ``MaskedFaces.parameters``.
+
+        Raises:
+            DataError: if the file that says so is damaged.
+        """
+        file = self.root / "dataset.json"
+        try:
+            return dict(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as fault:
+            raise DataError(f"{file} cannot be read ({fault}).\nBuild the set anew.") from fault
 
     def survey(self, met: Met) -> dict[str, list[Sample]]:  # noqa: ARG002 (built at once, with all that belongs to it)
         """Every face by its split."""

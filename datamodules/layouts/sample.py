@@ -59,6 +59,7 @@ class Sample:
         landmarks: the landmark file, or None where the data set has none.
         parts: the parts' masks, where the data set keeps labels so.
         annotation: what is known of it instead of labels, where the data set has no pixel truth.
+        photograph: the same picture without what was drawn over it, where the data set keeps it.
         source: the photograph it was made of, where several were made of one.
         groups: what it belongs to and is scored with, as ``type/surgical``, where the data set says so.
     """
@@ -69,6 +70,7 @@ class Sample:
     landmarks: Path | None = None
     parts: Parts | None = None
     annotation: Annotation | None = None
+    photograph: Path | None = None
     source: str | None = None
     groups: tuple[str, ...] = ()
 

@@ -47,7 +47,12 @@ def write_masked_faces(out: Path, wanted: MaskedFaces, workers: int) -> None:
     landmark_model(wanted.landmark_model)
     pictures = photographs(wanted.source)
     splits = orders(wanted, pictures)
-    build.open([build.partial / name for name in ("images", "masks", "found")])
+    build.open(
+        [
+            build.partial / name
+            for name in ("images", "masks", "found", *(("photographs",) if wanted.photographs else ()))
+        ]
+    )
     seen = {split: find(build, wanted, split, order, count, workers) for split, (order, count) in splits.items()}
     samples: list[Sample] = []
     for split, (_, count) in splits.items():

@@ -91,13 +91,18 @@ class Drawing:
 def draw(job: Drawing) -> None:
     wanted, sample = job.wanted, job.sample
     image = framed(read_photograph(Path(sample.row["image"])), *sample.frame(wanted)[::2])
+    if wanted.photographs and sample.split == "train":
+        write_whole(job.root / "photographs" / f"{sample.id}.{wanted.form}", _encoded(image, wanted.form))
     truth = np.zeros(image.shape[:2], np.uint8)
     for landmarks, worn in zip(sample.faces(wanted), sample.worn(wanted), strict=True):
         image, hidden = draw_mask(image, landmarks, worn, wanted.choices)
         truth |= hidden
-    content = encoded(image, "JPEG", quality=95) if wanted.form == "jpg" else encoded(image, "PNG")
-    write_whole(job.root / "images" / f"{sample.id}.{wanted.form}", content)
+    write_whole(job.root / "images" / f"{sample.id}.{wanted.form}", _encoded(image, wanted.form))
     write_whole(sample.mask_file(job.root), encoded(truth, "PNG"))
+
+
+def _encoded(image: np.ndarray, form: str) -> bytes:
+    return encoded(image, "JPEG", quality=95) if form == "jpg" else encoded(image, "PNG")
 
 
 def framed(image: np.ndarray, crop: Sequence[int] | None, size: Sequence[int]) -> np.ndarray:

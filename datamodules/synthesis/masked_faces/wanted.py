@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class MaskedFaces:
         fallbacks: see :class:`datamodules.landmarks.FaceFinder`; None suits the source.
         landmark_model: see :func:`datamodules.landmarks.landmark_model`.
         form: ``jpg`` (quality 95) or ``png``, of the pictures.
+        photographs: keep the training pictures without their masks too, so that others can be drawn as one trains.
 
     Raises:
         ConfigError: for a value that cannot be.
@@ -46,6 +48,7 @@ class MaskedFaces:
     fallbacks: tuple[str, ...] | None = None
     landmark_model: str | None = None
     form: str = "jpg"
+    photographs: bool = False
 
     def __post_init__(self) -> None:
         for name, allowed in (("split", ("paper", "partition")), ("crop", ("paper", "none")), ("form", ("jpg", "png"))):
@@ -63,6 +66,19 @@ class MaskedFaces:
             name: getattr(self, name)
             for name in ("count", "seed", "split", "size", "crop", "fallbacks", "landmark_model", "form")
         }
+        if self.photographs:  # was no choice once: sets from then are still known
+            plain["photographs"] = True
         about = {"origin": "augmented", "layout": "augmented_celeba", "version": VERSION}
         whole = about | {"source": str(Path(self.source).resolve())} | plain | chosen
         return json.loads(json.dumps(whole))  # as it comes back from the file
+
+
+def choices_of(parameters: Mapping[str, Any]) -> MaskChoices:
+    """The choices in a built set's parameters, see :meth:`MaskedFaces.parameters`.
+
+    Raises:
+        ConfigError: if its templates are no longer where they were.
+    """
+    chosen = {choice.name: parameters[choice.name] for choice in fields(MaskChoices)}
+    chosen |= {name: tuple(chosen[name]) for name in ("types", "textures")}
+    return MaskChoices(**chosen | {"templates": chosen["templates"] and Path(chosen["templates"])})
