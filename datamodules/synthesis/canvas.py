@@ -260,7 +260,7 @@ def roughened(rng: np.random.Generator, polygon: np.ndarray, amount: float) -> n
 
 def noise(rng: np.random.Generator, cells: int, side: int) -> np.ndarray:
     """Smooth noise float32 (side, side), about standard normal, with `cells` bumps across."""
-    grid = _recorded(rng, cells, cells)
+    grid = recorded_noise(rng, cells, cells)
     if cells * 8 < side:  # where cells are seen as such, their edges must be smooth
         grid = cv2.resize(grid, (4 * cells, 4 * cells), interpolation=cv2.INTER_CUBIC)
     return cv2.resize(grid, (side, side), interpolation=cv2.INTER_LINEAR)
@@ -268,10 +268,10 @@ def noise(rng: np.random.Generator, cells: int, side: int) -> np.ndarray:
 
 def sensor_noise(rng: np.random.Generator, size: int) -> np.ndarray:
     """Noise of a camera, standard normal float32 (size, size, 3)."""
-    return _recorded(rng, size, size, 3)
+    return recorded_noise(rng, size, size, 3)
 
 
-def _recorded(rng: np.random.Generator, *shape: int) -> np.ndarray:
+def recorded_noise(rng: np.random.Generator, *shape: int) -> np.ndarray:
     """Standard normal noise float32, not to be written to: a random stretch of one long recording."""
     count, recording = math.prod(shape), _recording()
     if count * 2 > len(recording):

@@ -74,7 +74,7 @@ def _find_faces(job: _Find) -> list[dict[str, Any]]:
 def _faces_of(picture: Photograph, finder: FaceFinder) -> dict[str, Any]:
     about: dict[str, Any] = {"source": picture.id, "image": str(picture.image), "faces": []}
     try:
-        image = read_photograph(picture.image)
+        image = read_photograph(picture.image, grey=True)
         if picture.landmarks is not None:
             found = [(read_landmarks(picture.landmarks), "layout")]
         else:

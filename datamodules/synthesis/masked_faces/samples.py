@@ -98,7 +98,7 @@ def draw(job: Drawing) -> None:
         image, hidden = draw_mask(image, landmarks, worn, wanted.choices)
         truth |= hidden
     write_whole(job.root / "images" / f"{sample.id}.{wanted.form}", _encoded(image, wanted.form))
-    write_whole(sample.mask_file(job.root), encoded(truth, "PNG"))
+    write_whole(sample.mask_file(job.root), encoded(truth, "PNG", compress_level=1))
 
 
 def _encoded(image: np.ndarray, form: str) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
+from datamodules.synthesis.canvas import recorded_noise
 from datamodules.synthesis.masks.choices import FaceMask, MaskChoices
 from datamodules.synthesis.masks.cloth import FOLDS, SIDE, relief
 from datamodules.synthesis.masks.lighting import Lighting
@@ -104,8 +105,8 @@ def _lay_cloth(
         window.lay(window.lines(straps, STRAPS[cut.straps] * face.width, blur), lighting.gain * elastic * 0.92)
     hue = RUBBER[rng.integers(3)] if mask.type == "respirator" and rng.random() < 0.75 else None
     lit = window.light(lighting, face.width)
-    lit += 0.012 * lighting.grain * rng.standard_normal(lit.shape, dtype=np.float32)
-    shade, colours = _cloth(window.over(grid), grid, mask, hue, rng)
+    lit += np.float32(0.012 * lighting.grain) * recorded_noise(rng, *lit.shape)
+    shade, colours = _cloth(*window.over(grid), grid, mask, hue, rng)
     window.lay(covered, cv2.multiply(colours, _tinted(shade * lit, lighting.gain)))
     for part, colour in _fittings(mask.type, grid, hue, face, rng):
         bulge = window.filled([part], blur)
@@ -136,12 +137,11 @@ def _strap_ends(grid: np.ndarray, face: Face, kind: str) -> Iterator[tuple[np.nd
 
 
 def _cloth(
-    place: np.ndarray, grid: np.ndarray, mask: FaceMask, hue: np.ndarray | None, rng: np.random.Generator
+    u: np.ndarray, v: np.ndarray, grid: np.ndarray, mask: FaceMask, hue: np.ndarray | None, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Light (h, w) on the cloth and its colours (h, w, 3) at each pixel's u and v (h, w, 2), both 0 to 1."""
+    """Light (h, w) on the cloth and its colours (h, w, 3) at each pixel's u and v (h, w), both 0 to 1."""
     assert mask.type is not None  # noqa: S101 (for the type checker)
     assert mask.texture is not None  # noqa: S101
-    u, v = cv2.split(place)
     folds = relief(mask.type, int(rng.integers(FOLDS)))
     shade = cv2.remap(folds, u * (SIDE - 1), v * (SIDE - 1), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     shift_u, shift_v, turned = rng.random(3).tolist()

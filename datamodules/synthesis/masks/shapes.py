@@ -12,6 +12,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 ROWS, COLUMNS = 9, 13
+_THIRDS = np.linspace(0, 1, 4)
 
 HEIGHTS = np.array([0.0, 1.0, 1.25, 1.6, 2.0, 2.4, 3.0])
 """Places along the middle of the face: the ridge of the nose, its tip, its base, the upper lip, the mouth, the lower
@@ -146,7 +147,7 @@ def laid_grid(face: Face, cut: Cut, style: str, side: int) -> np.ndarray:
         side: of ``half_pulled``: the side (-1 left, 1 right) on which it has slipped.
     """
     cut = style_cut(cut, style)
-    heights = np.linspace(cut.top, cut.bottom, 4)
+    heights = cut.top + (cut.bottom - cut.top) * _THIRDS
     slipped = {side: (1.7, 1.0)} if style == "half_pulled" else {}
     middle = np.array([face.middle(height) for height in heights])
     up_front = np.sin(face.yaw) * face.across
@@ -155,10 +156,10 @@ def laid_grid(face: Face, cut: Cut, style: str, side: int) -> np.ndarray:
     control[:, 2] = middle + raised
     for column, direction in ((0, -1), (4, 1)):
         upper, lower = np.add(cut.sides, slipped.get(direction, (0.0, 0.0)))
-        contour = np.array([face.jaw(index, direction) for index in np.linspace(upper, lower, 4)])
+        contour = np.array([face.jaw(index, direction) for index in upper + (lower - upper) * _THIRDS])
         edge = middle + face.share(cut.reach, direction) * (contour - middle)
         edge += (
-            np.linspace(0, 1, 4)[:, None] ** cut.spread
+            _THIRDS[:, None] ** cut.spread
             * face.width
             * (cut.aside[0] * direction * face.across + cut.aside[1] * face.down)
         )

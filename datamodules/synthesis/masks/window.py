@@ -59,7 +59,8 @@ class Window:
     def shadow(self, outline: np.ndarray, blur: float, cover: np.ndarray) -> None:
         """Darken what lies around something that covers: the shadow that it casts on the face."""
         dark = self.filled([outline], max(blur, 0.5)) * np.float32(0.3)
-        self.rgb *= (1 - dark * (1 - cover))[..., None]
+        left = 1 - dark * (1 - cover)
+        self.rgb = cv2.multiply(self.rgb, cv2.merge([left, left, left]))
 
     def light(self, lighting: Lighting, unit: float) -> np.ndarray:
         """The photograph's own light over the window, float32 (h, w) around 1."""
@@ -68,17 +69,18 @@ class Window:
         field = 1 + (across - x) * (slope_x / unit) + ((down - y) * (slope_y / unit))[:, None]
         return np.clip(field, 0.45, 1.5).astype(np.float32)
 
-    def over(self, grid: np.ndarray) -> np.ndarray:
-        """u and v (h, w, 2), both from 0 to 1, at each pixel beneath a grid (ROWS, COLUMNS, 2); 0 elsewhere."""
+    def over(self, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """u and v, each (h, w) from 0 to 1, at each pixel beneath a grid (ROWS, COLUMNS, 2); 0 elsewhere."""
         middle = grid.mean(axis=(0, 1))
         points = middle + 1.06 * (grid - middle) - self.corner  # a little wider than the outline
         raster = np.zeros((max(self.shape),) * 2 + (3,), np.float32)
         rasterise(points.reshape(-1, 2), _FLAT, _CORNERS, _TRIANGLES, raster)
-        return raster[: self.shape[0], : self.shape[1], :2]
+        u, v, _ = cv2.split(raster)
+        return u[: self.shape[0], : self.shape[1]], v[: self.shape[0], : self.shape[1]]
 
     def lay(self, opacity: np.ndarray, colours: np.ndarray) -> None:
         """Blend colours (h, w, 3) or (3,) in 0..255 over what is there, by opacity (h, w)."""
-        source = np.broadcast_to(colours, self.rgb.shape).astype(np.float32)
+        source = colours if colours.ndim == 3 else np.broadcast_to(colours, self.rgb.shape).astype(np.float32)
         self.rgb = cv2.blendLinear(self.rgb, source, 1 - opacity, opacity)
         self.clear *= 1 - opacity
 
@@ -87,7 +89,7 @@ class Window:
 
         What does not hide the face (``truth`` None) leaves the truth as it is.
         """
-        self.target[:] = np.clip(np.rint(self.rgb), 0, 255)
+        self.target[:] = cv2.convertScaleAbs(self.rgb)
         if truth is not None:
             truth[self.box][self.clear <= 0.5] = 255
 
