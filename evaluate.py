@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import hydra
 from omegaconf import DictConfig
 
@@ -11,10 +13,10 @@ from engine.door import answers, enter
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 @answers
-def main(config: DictConfig) -> None:
+def main(config: DictConfig) -> list[dict[str, Any]]:
     from engine.evaluation import evaluate
 
-    evaluate(config)
+    return evaluate(config)
 
 
 if __name__ == "__main__":

@@ -214,6 +214,7 @@ GROUPS = (
     "experiment",
     "ablation",
     "sweep",
+    "launcher",
 )
 
 

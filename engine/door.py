@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -20,17 +21,18 @@ from omegaconf.errors import OmegaConfBaseException
 from conf.schema import KEYS, explain_overrides
 from engine.errors import UserError, explained
 from engine.processes import is_leader
+from engine.sweeps import end_of_sweep
 
 _failures: list[UserError] = []
 
 
-def answers(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+def answers(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     """Keeps a user's mistake for the door, past Hydra's own report of a failed job; a sweep's jobs raise it."""
 
     @functools.wraps(job)
-    def guarded(config: DictConfig) -> None:
+    def guarded(config: DictConfig) -> Any:
         try:
-            job(config)
+            return job(config)
         except Exception as fault:
             mistake = explained(fault)
             if not isinstance(mistake, UserError):
@@ -38,6 +40,7 @@ def answers(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise mistake from fault
             _failures.append(mistake)
+            return None
 
     return guarded
 
@@ -61,8 +64,10 @@ def enter(main: Callable[[], None], keys: Iterable[str] = KEYS) -> None:
     except KeyboardInterrupt:
         same = "The same command" + (" without force" if any(word.startswith("force=") for word in sys.argv) else "")
         _leave(f"Interrupted. {same} goes on with what is not finished." if is_leader() else "", 130)
+    finally:
+        some_failed = end_of_sweep()
     if _failures:
-        _leave(str(_failures[0]), _failures[0].exit_code)
+        _leave(str(_failures[0]), 1 if some_failed else _failures[0].exit_code)
 
 
 def _interrupt(*_: object) -> None:

@@ -88,8 +88,11 @@ class Evaluation:
         return LAPA.name if self.as_lapa else self.layout.name
 
 
-def evaluate(config: DictConfig) -> None:
+def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     """Score a checkpoint unless that is done, and show the result.
+
+    Returns:
+        ``name`` of the run, and whether it was ``trained``, which is scored, now; as plain data.
 
     Raises:
         ConfigError: if a setting cannot be.
@@ -102,7 +105,8 @@ def evaluate(config: DictConfig) -> None:
     folder = evaluation.folder
     with folder.lock():  # of two commands at once, the second one finds it done
         forced = evaluation.settings["force"] and not (is_sweep() and folder.path in _forced)
-        if folder.done and not forced:
+        done = folder.done and not forced
+        if done:
             console.print(f"Done already: [bold]{folder.name}[/] (force=true scores it again)")
         else:
             if forced:
@@ -114,6 +118,7 @@ def evaluate(config: DictConfig) -> None:
 
             score(evaluation, composed)
     console.print(results_table([folder.path]))
+    return [{"name": folder.name, "trained": not done}]
 
 
 def plan_evaluation(settings: Mapping[str, Any]) -> Evaluation:

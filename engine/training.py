@@ -25,8 +25,11 @@ _forced: set[Path] = set()  # trained anew by this sweep: its jobs that share a 
 console = Console(highlight=False)
 
 
-def train(config: DictConfig) -> None:
+def train(config: DictConfig) -> list[dict[str, Any]]:
     """Train every stage of a command that is not done yet, and show the results.
+
+    Returns:
+        ``name`` of each run, and whether it was ``trained`` now, as plain data.
 
     Raises:
         ConfigError: if a setting cannot be.
@@ -44,16 +47,17 @@ def train(config: DictConfig) -> None:
     runs = plan(settings)
     if settings["dry_run"]:
         console.print(plan_table(_outlook(runs, settings["force"])))
-        return
-    if is_leader():
-        _lead(runs, composed)
-        console.print(results_table(run.folder.path for run in runs))
-    else:
+        return []
+    if not is_leader():
         _follow(runs, composed)
+        return []
+    trained = _lead(runs, composed)
+    console.print(results_table(run.folder.path for run in runs))
+    return [{"name": run.folder.name, "trained": run in trained} for run in runs]
 
 
-def _lead(runs: list[Run], config: dict[str, Any]) -> None:
-    """Train what is not done yet, each run under its lock."""
+def _lead(runs: list[Run], config: dict[str, Any]) -> list[Run]:
+    """Train what is not done yet, each run under its lock; these runs."""
     pending: list[tuple[Run, FileLock]] = []
     try:
         for run in reversed(runs):  # what a finished run started from is not needed again
@@ -72,6 +76,7 @@ def _lead(runs: list[Run], config: dict[str, Any]) -> None:
         for run, lock in pending:
             _train(run, config)
             lock.release(force=True)  # others may wait for this stage alone
+        return [run for run, _ in pending]
     finally:
         for _, lock in pending:
             lock.release(force=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
+import json
+import time
 from pathlib import Path
 
 import pytest
@@ -73,3 +76,69 @@ def test_a_sweep_needs_no_m(lapa: Path, tmp_path: Path) -> None:
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     assert [output.count(f"ablation={name} ") for name in "ABCDE"] == [3] * 5
+
+
+def sweep(lapa: Path, output: Path, *words: str) -> tuple[int, str, dict[str, dict]]:
+    """A sweep's exit code, what it showed, and what each job's file says, by the words that are its own."""
+    common = ("experiment=mtl_lapa", *SHORT, f"datamodule.root={lapa}", f"output_dir={output}")
+    if any(word.startswith("experiment=") for word in words):
+        common = common[1:]
+    process = start_training("-m", *common, *words, cwd=ROOT, environment={"OMP_NUM_THREADS": "1", "COLUMNS": "300"})
+    shown, _ = process.communicate(timeout=300)
+    newest = max((output / "sweeps").iterdir())
+    jobs = [json.loads(file.read_text()) for file in newest.glob("*/job.json")]
+    return process.returncode, shown, {" ".join(sorted(set(job["overrides"]) - set(common))): job for job in jobs}
+
+
+def test_one_failed_job_stops_no_other_and_is_the_only_one_to_run_again(lapa: Path, tmp_path: Path) -> None:
+    words = ("experiment=baseline_lapa_10pct",)
+    code, shown, jobs = sweep(lapa, tmp_path, *words, "subset=0,7,1")
+    assert code == 1
+    assert [jobs[f"{words[0]} subset={subset}"]["state"] for subset in (0, 7, 1)] == ["done", "failed", "done"]
+    assert "2 done, 1 failed" in shown
+    assert "subset=7 cannot be" in jobs[f"{words[0]} subset=7"]["error"]
+    code, shown, jobs = sweep(lapa, tmp_path, *words, "subset=0,2,1")
+    assert code == 0
+    assert "2 skipped, 1 done" in shown
+    trained = {name: [run["trained"] for run in job["runs"]] for name, job in jobs.items()}
+    assert trained == {f"{words[0]} subset={subset}": [subset == 2] for subset in (0, 1, 2)}
+    assert sweep(lapa, tmp_path, *words, "subset=7,8")[0] == 2, "nothing but wrong settings"
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_jobs_side_by_side_share_one_pretraining(launcher: str, lapa: Path, tmp_path: Path) -> None:
+    code, shown, jobs = sweep(lapa, tmp_path, f"launcher={launcher}", "label_fraction=0.1", "subset=0,1")
+    assert code == 0, shown
+    assert len(jobs) == 2
+    assert "2 done" in shown
+    (pretrain,) = (tmp_path / "runs").glob("pretrain-*")
+    assert json.loads((pretrain / "status.json").read_text())["attempts"] == 1
+    assert sum(run["trained"] for job in jobs.values() for run in job["runs"]) == 3, (
+        "two fine-tunings and one pre-training"
+    )
+
+
+def test_a_killed_sweep_goes_on_where_it_was(lapa: Path, tmp_path: Path) -> None:
+    common = ("experiment=mtl_lapa", *SHORT, f"datamodule.root={lapa}", f"output_dir={tmp_path}", "label_fraction=0.1")
+    words = (*common, "subset=0,1", "finetune.epochs=6", "finetune.steps_per_epoch=4")
+    process = start_training("-m", *words, cwd=ROOT, environment={"OMP_NUM_THREADS": "1"})
+
+    def under_way() -> list[Path]:
+        return [
+            file.parent for file in tmp_path.glob("runs/finetune-*/metrics.csv") if file.read_text().count("\n") > 8
+        ]
+
+    deadline = time.monotonic() + 120
+    while len(under_way()) < 2 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    code, shown, _ = sweep(lapa, tmp_path, *words[-3:], "label_fraction=0.1")
+    assert code == 0, shown
+    runs = list(tmp_path.glob("runs/finetune-*"))
+    assert len(runs) == 2
+    for run in runs:
+        with (run / "metrics.csv").open() as file:
+            steps = [int(row["step"]) for row in csv.DictReader(file) if row["train/loss"]]
+        assert steps == list(range(24)), "every step once"
+        assert json.loads((run / "status.json").read_text())["state"] == "done"
