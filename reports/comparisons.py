@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from reports.runs import Run
 
@@ -50,9 +51,12 @@ def setting(run: Run, repeat: bool = True) -> tuple[str, ...] | None:
     return (*values, run.text("merging")) if all(values) else None
 
 
-def grouped(runs: Iterable[Run], key: Callable[[Run], object]) -> list[list[Run]]:
-    """Runs of equal key together, in the order in which the keys first appear; a key of None leaves a run out."""
-    groups: dict[object, list[Run]] = {}
+Item = TypeVar("Item")
+
+
+def grouped(runs: Iterable[Item], key: Callable[[Item], object]) -> list[list[Item]]:
+    """Runs (or pairs) of equal key together, as the keys first appear; a key of None leaves a run out."""
+    groups: dict[object, list[Item]] = {}
     for run in runs:
         if (value := key(run)) is not None:
             groups.setdefault(value, []).append(run)

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import math
 import os
+import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from engine.errors import DataError
-from reports import comparisons, figures, panels, tables
+from engine.files import whole, write_whole
+from reports import comparisons, figures, panels, papers, tables
 from reports.runs import Run, read_runs
 
 
 def write_report(output_dir: Path) -> Path:
-    """Write ``<output_dir>/report/index.html`` from the runs of an output folder.
+    """Write ``<output_dir>/report/index.html`` from the runs of an output folder, its tables and figures beside it.
 
-    The page needs no other file to be read; its links lead to the run folders beside it. The same run folders give
-    the same bytes, and a page that exists is replaced at once or not at all.
+    The page needs no other file to be read; ``tables/*.csv`` and ``figures/*.svg`` are there to be used elsewhere. Its
+    links lead to the run folders beside it. The same run folders give the same bytes, and a page that exists is
+    replaced at once or not at all.
 
     Args:
         output_dir: the folder that holds ``runs/``.
@@ -38,14 +43,43 @@ def write_report(output_dir: Path) -> Path:
             "Make some with 'python train.py experiment=mtl_lapa_1pct', or point output_dir to where they are."
         )
     page = output_dir / "report" / "index.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    part = page.with_name(f".index-{os.getpid()}.html")
-    part.write_bytes(_render(runs, output_dir.resolve().name).encode("utf-8", "replace"))
-    part.replace(page)
+    shown = _shown(runs)
+    listed = [shown["results"], shown["across"], shown["hidden_faces"]]
+    listed += [*shown["grid_searches"], *shown["papers"], *shown["class_ious"]]
+    for table in listed:
+        if table.rows:
+            write_whole(page.parent / "tables" / f"{_slug(table.title)}.csv", table.csv())
+    for chart in shown["charts"]:
+        write_whole(page.parent / "figures" / f"{_slug(chart.title)}.svg", chart.light)
+    with whole(page) as file:
+        file.write(_render(shown, runs, output_dir.resolve().name).encode("utf-8", "replace"))
     return page
 
 
-def _render(runs: list[Run], name: str) -> str:
+def _slug(title: str) -> str:
+    """A title as the name of a file."""
+    return re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
+
+
+def _shown(runs: list[Run]) -> dict[str, Any]:
+    """All tables, figures and panels of the page, by their names in it."""
+    return {
+        "findings": comparisons.findings(runs),
+        "results": tables.results(runs),
+        "across": tables.across(runs),
+        "hidden_faces": tables.hidden_faces(runs),
+        "grid_searches": tables.grid_searches(runs),
+        "papers": papers.beside_the_papers(runs),
+        "predictions": panels.predictions(runs),
+        "masks": panels.masks(runs),
+        "masks_by_group": panels.masks_by_group(runs),
+        "reconstructions": panels.reconstructions(runs),
+        "charts": figures.charts(runs),
+        "class_ious": tables.class_ious(runs),
+    }
+
+
+def _render(shown: dict[str, Any], runs: list[Run], name: str) -> str:
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -53,24 +87,17 @@ def _render(runs: list[Run], name: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    script = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
     templates.filters |= {"svg": _svg, "folder": _folder, "quantity": _quantity, "signed": comparisons.signed}
     return templates.get_template("page.html").render(
         name=name,
         runs=runs,
         states=Counter(run.state for run in runs),
         origins={run.text("origin") for run in runs} - {""},
-        findings=comparisons.findings(runs),
-        results=tables.results(runs),
-        across=tables.across(runs),
-        hidden_faces=tables.hidden_faces(runs),
-        grid_searches=tables.grid_searches(runs),
-        predictions=panels.predictions(runs),
-        masks=panels.masks(runs),
-        masks_by_group=panels.masks_by_group(runs),
-        reconstructions=panels.reconstructions(runs),
-        charts=figures.charts(runs),
-        class_ious=tables.class_ious(runs),
         colours=figures.COLOURS,
+        script=script,
+        script_digest=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
+        **shown,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -43,7 +45,7 @@ CELL = {"rate": "segment.optimizer.lr", "kernel": "segment.kernel", "initialisat
 """What the occlusion paper's grid search chooses."""
 PAGE_ONLY = ("method", "parser", "classes", "variant", "pixel acc.", "mean acc.", "small F1")
 """Columns of evaluations that a screen has no room for."""
-Kind = Literal["run", "method", "setting", "score", "bar"]
+Kind = Literal["run", "method", "setting", "words", "score", "bar"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Column:
 
     Args:
         title: the column's head.
-        kind: "run" for ids, "method" for methods, "setting" for what a run was given, "score" for numbers, "bar"
+        kind: "run" for ids, "method" for methods, "setting" for what a run was given, "words" for what
+            may take several lines, "score" for numbers, "bar"
             for percentages that the page underlines by their size.
     """
 
@@ -77,6 +80,13 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     runs: tuple[Run, ...]
     note: str = ""
+
+    def csv(self) -> str:
+        """The table as comma-separated values, its head first."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([[column.title for column in self.columns], *self.rows])
+        return text.getvalue()
 
     def rich(self, without: Collection[str] = ()) -> rich.table.Table:
         """The table for a screen: settings that all rows share move from their columns to the caption.

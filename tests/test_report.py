@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -339,9 +341,10 @@ def test_page_is_self_contained_escaped_and_the_same_each_time(output_dir: Path)
     first = page.read_bytes()
     assert page == output_dir / "report" / "index.html"
     assert write_report(output_dir).read_bytes() == first
-    assert [path.name for path in page.parent.iterdir()] == ["index.html"]
+    assert {path.name for path in page.parent.iterdir()} == {"index.html", "tables", "figures"}
     html = first.decode()
-    assert "<script" not in html
+    assert html.count("<script") == 1, "our own"
+    assert "alert(1)</script>" not in html
     assert "&lt;b&gt;boom&lt;/b&gt; &amp; smoke" in html
     assert "status.json cannot be read" in html
     assert "says nothing about real faces" in html
@@ -349,6 +352,41 @@ def test_page_is_self_contained_escaped_and_the_same_each_time(output_dir: Path)
     assert 'href="../runs/finetune-mtl1/config.yaml"' in html
     for anchor in re.findall(r'href="#([^"]*)"', html):
         assert f'id="{anchor}"' in html
+
+
+def test_tables_and_figures_lie_beside_the_page(output_dir: Path) -> None:
+    folder = write_report(output_dir).parent
+    with (folder / "tables" / "test_results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["run"]: row["mIoU"] for row in rows} == {"mtl1": "58.31", "base1": "56.90"}
+    assert all(path.read_text().lstrip().startswith("<?xml") for path in (folder / "figures").glob("*.svg"))
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the page with")
+@pytest.mark.parametrize(("words", "left"), [("", 4), ("method=mtl", 3), ("failed", 1), ("method=baseline done", 1), ("nothing", 0)])
+def test_the_page_filters_its_runs_in_a_browser(output_dir: Path, tmp_path: Path, words: str, left: int) -> None:
+    (output_dir / "runs" / "finetune-half1" / "status.json").unlink()
+    shutil.rmtree(output_dir / "runs" / "finetune-half1")
+    page = write_report(output_dir)
+    assert CHROMIUM is not None
+    options = (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+        f"--user-data-dir={tmp_path}/c",
+    )
+    address = f"{page.as_uri()}#show={words.replace(' ', '%20')}"
+    answer = subprocess.run(
+        [CHROMIUM, *options, "--dump-dom", address], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "CONSOLE" not in answer.stderr, "no error, nothing blocked"
+    runs = re.findall(r'<tr data-words="" id="[a-z]*-([a-z0-9]*)"([^>]*)>', answer.stdout)
+    assert len(runs) == 4
+    assert sum("hidden" not in attributes for _, attributes in runs) == left
 
 
 def test_real_faces_carry_no_note_of_drawn_ones(tmp_path: Path) -> None:

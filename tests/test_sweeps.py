@@ -81,8 +81,6 @@ def test_a_sweep_needs_no_m(lapa: Path, tmp_path: Path) -> None:
 def sweep(lapa: Path, output: Path, *words: str) -> tuple[int, str, dict[str, dict]]:
     """A sweep's exit code, what it showed, and what each job's file says, by the words that are its own."""
     common = ("experiment=mtl_lapa", *SHORT, f"datamodule.root={lapa}", f"output_dir={output}")
-    if any(word.startswith("experiment=") for word in words):
-        common = common[1:]
     process = start_training("-m", *common, *words, cwd=ROOT, environment={"OMP_NUM_THREADS": "1", "COLUMNS": "300"})
     shown, _ = process.communicate(timeout=300)
     newest = max((output / "sweeps").iterdir())
@@ -91,17 +89,17 @@ def sweep(lapa: Path, output: Path, *words: str) -> tuple[int, str, dict[str, di
 
 
 def test_one_failed_job_stops_no_other_and_is_the_only_one_to_run_again(lapa: Path, tmp_path: Path) -> None:
-    words = ("experiment=baseline_lapa_10pct",)
+    words = ("label_fraction=0.1", "method=baseline")
     code, shown, jobs = sweep(lapa, tmp_path, *words, "subset=0,7,1")
     assert code == 1
-    assert [jobs[f"{words[0]} subset={subset}"]["state"] for subset in (0, 7, 1)] == ["done", "failed", "done"]
+    assert [jobs[f"{' '.join(words)} subset={subset}"]["state"] for subset in (0, 7, 1)] == ["done", "failed", "done"]
     assert "2 done, 1 failed" in shown
-    assert "subset=7 cannot be" in jobs[f"{words[0]} subset=7"]["error"]
+    assert "subset=7 cannot be" in jobs[f"{' '.join(words)} subset=7"]["error"]
     code, shown, jobs = sweep(lapa, tmp_path, *words, "subset=0,2,1")
     assert code == 0
     assert "2 skipped, 1 done" in shown
     trained = {name: [run["trained"] for run in job["runs"]] for name, job in jobs.items()}
-    assert trained == {f"{words[0]} subset={subset}": [subset == 2] for subset in (0, 1, 2)}
+    assert trained == {f"{' '.join(words)} subset={subset}": [subset == 2] for subset in (0, 1, 2)}
     assert sweep(lapa, tmp_path, *words, "subset=7,8")[0] == 2, "nothing but wrong settings"
 
 

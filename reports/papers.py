@@ -1,0 +1,151 @@
+"""The papers' tables with what was measured here below each, as ``published.yaml`` pairs them."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from reports.comparisons import VARIANT, Pair, grouped, pairs, signed
+from reports.runs import Run
+from reports.tables import Column, Table
+
+PUBLISHED = Path(__file__).parent / "published.yaml"
+SHOWN_RUNS = 3
+"""Ids that a row names at most."""
+
+
+@functools.cache
+def published() -> Mapping[str, Any]:
+    """What the papers print, as plain data."""
+    plain = OmegaConf.to_container(OmegaConf.load(PUBLISHED))
+    assert isinstance(plain, dict)  # noqa: S101 (for the type checker)
+    return {str(name): value for name, value in plain.items()}
+
+
+def beside_the_papers(runs: Iterable[Run]) -> list[Table]:
+    """Every table of the papers, in per cent, and below its rows means of runs that differ in draw and seed alone."""
+    done = Done([run for run in runs if run.state == "done" and not run.in_a_fold])
+    return [_gains(published()["gains"], done), *(_table(table, done) for table in published()["tables"])]
+
+
+class Done:
+    """Finished runs, and what each was given, with the settings of the runs that it started from."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = runs
+        self._by_id = {run.id: run for run in runs}
+
+    def given(self, run: Run) -> dict[str, str]:
+        """All that decided a run, as text, but for draws of labels and seeds."""
+        settings = {name: str(value) for name, value in run.setting.items() if not name.endswith(".seed")}
+        for upstream in run.status.get("upstream") or ():
+            before = self._by_id.get(str(upstream))
+            settings |= {"upstream": str(upstream)} if before is None else self.given(before)
+        return settings | {
+            "stage": run.stage,
+            "data": run.data,
+            "digest": run.text("data_digest"),
+            "method": run.method,
+        }
+
+    def repeats(self, runs: Iterable[Run]) -> list[tuple[str, list[Run]]]:
+        """Runs that only repeat one another together, under a name that tells them from the others."""
+        groups = grouped(runs, lambda run: tuple(sorted(self.given(run).items())))
+        names = [_name(group[0]) for group in groups]
+        named = []
+        for name, group in zip(names, groups, strict=True):
+            alike = [self.given(other[0]) for place, other in enumerate(groups) if names[place] == name]
+            apart = {key for given in alike for key in given if len({other.get(key) for other in alike}) > 1}
+            own = self.given(group[0])
+            words = [f"{key}={own[key]}" for key in sorted(apart) if key in own and key != "digest"]
+            named.append((", ".join([name, *words]), group))
+        return named
+
+
+def _table(table: Mapping[str, Any], done: Done) -> Table:
+    metrics = list(table["columns"].values())
+    ours = [run for run in done.runs if _fits(run, table["beside"]) and any(name in run.metrics for name in metrics)]
+    rows = [(name, *(f"{value:.2f}" for value in values), "") for name, values in table["rows"].items()]
+    for name, group in done.repeats(ours):
+        means = (_mean([100 * run.metric(metric) for run in group]) for metric in metrics)
+        rows.append((f"here: {name}", *means, _ids(group)))
+    return _beside(table, rows, measured=bool(ours))
+
+
+def _gains(table: Mapping[str, Any], done: Done) -> Table:
+    """Gains of MTL over the baseline by label fraction, in points."""
+    rows: list[tuple[str, ...]] = []
+    paired = {pair.mtl.path: pair for pair in pairs(done.runs)}
+    for row in table["rows"]:
+        printed = ("—" if value is None else signed(value) for value in row["values"])
+        rows.append((f"the paper: {row['name']}", *printed, ""))
+        ours = [pair.mtl for pair in paired.values() if pair.mtl.text("dataset") == row["dataset"]]
+        for name, group in done.repeats(ours):
+            gains = [paired[run.path] for run in group]
+            cells = [_gain(gains, row["metric"], fraction) for fraction in table["columns"].values()]
+            if any(cell != "—" for cell in cells):
+                rows.append((f"here: {row['name']}, {name}", *cells, _ids(group)))
+    return _beside(table, rows, measured=any(row[0].startswith("here") for row in rows))
+
+
+def _gain(group: Sequence[Pair], metric: str, fraction: float) -> str:
+    gains = [
+        100 * (pair.mtl.metric(metric) - pair.baseline.metric(metric))
+        for pair in group
+        if math.isclose(pair.mtl.number("label_fraction"), fraction)
+    ]
+    if not gains:
+        return "—"
+    spread = f" ± {np.std(gains, ddof=1):.2f}" if len(gains) > 1 else ""
+    return signed(float(np.mean(gains))) + spread
+
+
+def _beside(table: Mapping[str, Any], rows: Sequence[tuple[str, ...]], measured: bool) -> Table:
+    columns = [
+        Column("", "words"),
+        *(Column(title, "score") for title in table["columns"]),
+        Column("runs", "words"),
+    ]
+    if not measured:
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    own = "Rows of this code are means over subsets and seeds, ± their standard deviation." if measured else ""
+    missing = "" if measured else f"Nothing comparable has been measured yet: {table['command']}."
+    note = " ".join(filter(None, (own, missing, *table["notes"])))
+    title = f"{table['paper']}, {table['where']}: {table['title']}"
+    return Table(title, tuple(columns), tuple(rows), (), note)
+
+
+def _fits(run: Run, beside: Mapping[str, Any]) -> bool:
+    return all(
+        run.of_masks
+        if key == "of_masks"
+        else math.isclose(run.number(key), wanted)
+        if isinstance(wanted, float)
+        else (run.stage if key == "stage" else run.text(key)) == wanted
+        for key, wanted in beside.items()
+    )
+
+
+def _name(run: Run) -> str:
+    variant = " ".join(filter(None, (run.method, *map(run.text, VARIANT))))
+    about = (variant.replace("_", " "), run.data, f"scale {run.text('scale')}", f"recipe {run.text('recipe')}")
+    return ", ".join(about)
+
+
+def _mean(values: Sequence[float]) -> str:
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return "—"
+    spread = f" ± {np.std(known, ddof=1):.2f}" if len(known) > 1 else ""
+    return f"{np.mean(known):.2f}{spread}"
+
+
+def _ids(runs: Sequence[Run]) -> str:
+    names = [run.id for run in runs]
+    return ", ".join(names[:SHOWN_RUNS]) + (f" and {len(names) - SHOWN_RUNS} more" if len(names) > SHOWN_RUNS else "")
