@@ -17,4 +17,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    enter(main, ["output_dir"])
+    enter(main, ["view", "output_dir"])

@@ -37,11 +37,7 @@ def write_report(output_dir: Path) -> Path:
         DataError: if there is no run folder.
     """
     runs = read_runs(output_dir)
-    if not runs:
-        raise DataError(
-            f"No runs to report: expected folders <stage>-<id> in {output_dir / 'runs'}, found none. "
-            "Make some with 'python train.py experiment=mtl_lapa_1pct', or point output_dir to where they are."
-        )
+    require_runs(runs, output_dir)
     page = output_dir / "report" / "index.html"
     shown = _shown(runs)
     listed = [shown["results"], shown["across"], shown["hidden_faces"]]
@@ -54,6 +50,19 @@ def write_report(output_dir: Path) -> Path:
     with whole(page) as file:
         file.write(_render(shown, runs, output_dir.resolve().name).encode("utf-8", "replace"))
     return page
+
+
+def require_runs(runs: list[Run], output_dir: Path) -> None:
+    """See that there is something to report.
+
+    Raises:
+        DataError: if there is not.
+    """
+    if not runs:
+        raise DataError(
+            f"No runs to report: expected folders <stage>-<id> in {output_dir / 'runs'}, found none. "
+            "Make some with 'python train.py experiment=mtl_lapa_1pct', or point output_dir to where they are."
+        )
 
 
 def _slug(title: str) -> str:

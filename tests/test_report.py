@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import re
@@ -19,9 +20,11 @@ from rich.console import Console
 
 from datamodules.labels import LAPA
 from engine.errors import DataError
-from reports import comparisons, figures, panels, tables
+from engine.runs import RunFolder
+from reports import comparisons, figures, panels, papers, tables
 from reports.page import write_report
 from reports.runs import Run, read_runs
+from reports.status import status_table
 
 SAMPLES = ("face_01", "face_02")
 
@@ -366,7 +369,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the page with")
-@pytest.mark.parametrize(("words", "left"), [("", 4), ("method=mtl", 3), ("failed", 1), ("method=baseline done", 1), ("nothing", 0)])
+@pytest.mark.parametrize(
+    ("words", "left"), [("", 4), ("method=mtl", 3), ("failed", 1), ("method=baseline done", 1), ("nothing", 0)]
+)
 def test_the_page_filters_its_runs_in_a_browser(output_dir: Path, tmp_path: Path, words: str, left: int) -> None:
     (output_dir / "runs" / "finetune-half1" / "status.json").unlink()
     shutil.rmtree(output_dir / "runs" / "finetune-half1")
@@ -387,6 +392,47 @@ def test_the_page_filters_its_runs_in_a_browser(output_dir: Path, tmp_path: Path
     runs = re.findall(r'<tr data-words="" id="[a-z]*-([a-z0-9]*)"([^>]*)>', answer.stdout)
     assert len(runs) == 4
     assert sum("hidden" not in attributes for _, attributes in runs) == left
+
+
+def test_what_runs_are_doing(output_dir: Path) -> None:
+    settings = {"identity": {"settings": {"finetune.epochs": 12}}}
+    under_way = write_run(output_dir, "finetune", "far1", state="running", epoch=3, seconds=600.0, **settings)
+    write_run(output_dir, "finetune", "gone1", state="running", epoch=3, seconds=600.0, **settings)
+    console = Console(width=200, record=True, file=io.StringIO())
+    folder = RunFolder.at(under_way)
+    assert folder is not None
+    with folder.lock():
+        changed = (under_way / "status.json").stat().st_mtime
+        console.print(status_table(read_runs(output_dir), now=changed + 60))
+    rows = [line.split() for line in console.export_text().splitlines()]
+    lines = {words[0]: " ".join(words) for words in rows if words and "-" in words[0]}
+    far = lines["finetune-far1"]
+    assert [word in far for word in ("running", "3 of 12", "11 min", "29 min")] == [True] * 4, far
+    assert "interrupted" in lines["finetune-gone1"], "it says running, but nobody holds it"
+    assert "failed: <b>boom</b> & smoke" in lines["finetune-fail1"]
+    assert "done" in lines["pretrain-pre1"]
+    assert next(iter(lines)) == "finetune-far1"
+
+
+def test_runs_of_a_sweep_that_differ_are_not_averaged(tmp_path: Path) -> None:
+    about = {"dataset": "celebamask_hq", "origin": "real", "merging": "official", "label_fraction": 0.1}
+    for place, (rate, miou) in enumerate(((1.0, 0.4), (1.0, 0.5), (0.1, 0.2))):
+        identity = {"settings": {"finetune.trunk_lr": rate, "finetune.seed": place}}
+        write_run(tmp_path, "finetune", f"run{place}", miou=miou, identity=identity, seed=place, **about)
+    beside = {table.title: table for table in papers.beside_the_papers(read_runs(tmp_path))}
+    (table,) = (table for title, table in beside.items() if "Table 3" in title)
+    ours = [row for row in table.rows if row[0].startswith("here")]
+    assert [row[1] for row in ours] == ["45.00 ± 7.07", "20.00"]
+    assert [row[0].rpartition(", ")[2] for row in ours] == ["finetune.trunk_lr=1.0", "finetune.trunk_lr=0.1"]
+    assert ("D central masking, combined loss", "81.95", "87.89", "15.32", "90.11", "") in table.rows
+    assert all("Nothing comparable" in table.note for title, table in beside.items() if "Table 1" in title)
+
+
+def test_every_printed_row_has_a_number_for_each_column() -> None:
+    for table in papers.published()["tables"]:
+        assert {len(values) for values in table["rows"].values()} == {len(table["columns"])}, table["key"]
+        assert table["notes"]
+        assert table["command"].startswith("python ")
 
 
 def test_real_faces_carry_no_note_of_drawn_ones(tmp_path: Path) -> None:

@@ -1,0 +1,108 @@
+"""What the runs of an output folder are doing: ``python report.py view=status``."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.box import SIMPLE
+from rich.table import Table
+from rich.text import Text
+
+from engine.runs import RunFolder
+from reports.comparisons import VARIANT
+from reports.runs import Run
+
+ORDER = ("running", "failed", "interrupted", "unreadable", "unknown", "done")
+FEW = 12
+"""Finished runs that are listed; of more the newest."""
+
+
+def status_table(runs: Sequence[Run], now: float | None = None) -> Table:
+    """A row a run, those under way first: its state, how far it is, its times, or why it failed."""
+    now = time.time() if now is None else now
+    states = {run.path: _state(run) for run in runs}
+    ranked = sorted(runs, key=lambda run: (_rank(states[run.path]), -_changed(run)))
+    done = [run for run in ranked if states[run.path] == "done"]
+    shown = [run for run in ranked if states[run.path] != "done"] + done[:FEW]
+    table = Table(box=SIMPLE, pad_edge=False)
+    for column in ("run", "what", "state", "epoch", "best so far", "time", "left"):
+        words = column in ("run", "what", "state")
+        table.add_column(column, justify="left" if words else "right", no_wrap=column not in ("what", "state"))
+    for run in shown:
+        state = states[run.path]
+        error = run.text("error") if state in ("failed", "unreadable") else ""
+        said = f"{state}: {error.splitlines()[0]}" if error else state
+        table.add_row(run.path.name, Text(_what(run)), Text(said), _epoch(run), _best(run), *_times(run, state, now))
+    counts = Counter(states.values())
+    table.caption = ", ".join(f"{counts[state]} {state}" for state in sorted(counts, key=_rank))
+    if len(done) > FEW:
+        table.caption += f"; of the done ones the newest {FEW} are shown"
+    table.caption_justify = "left"
+    return table
+
+
+def _state(run: Run) -> str:
+    """The state that the status says, unless it says running and no process holds the run."""
+    folder = RunFolder.at(run.path)
+    return folder.state if run.state == "running" and folder is not None else run.state
+
+
+def _rank(state: str) -> int:
+    return ORDER.index(state) if state in ORDER else len(ORDER) - 1
+
+
+def _changed(run: Run) -> float:
+    try:
+        return (run.path / "status.json").stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _what(run: Run) -> str:
+    variant = " ".join(filter(None, (run.method, *map(run.text, VARIANT))))
+    return ", ".join(filter(None, (run.text("experiment"), variant, run.fraction, f"seed {run.text('seed')}")))
+
+
+def _total(run: Run) -> float:
+    epochs = run.setting.get(f"{run.stage}.epochs")
+    return float(epochs) if isinstance(epochs, int | float) else math.nan
+
+
+def _epoch(run: Run) -> str:
+    done, total = run.number("epoch"), _total(run)
+    if math.isnan(total):
+        return ""
+    return f"{0 if math.isnan(done) else done:.0f} of {total:.0f}"
+
+
+def _best(run: Run) -> str:
+    """The score by which the best epoch is chosen, as far as the curves tell."""
+    for name, shown in (("val/miou", "{:.1%} mIoU"), ("val/psnr", "{:.1f} dB")):
+        value = run.metric(name)
+        if math.isnan(value) and run.curves:
+            _, curve = run.curve("epoch", name)
+            value = float(curve.max()) if len(curve) else math.nan
+        if not math.isnan(value):
+            return shown.format(value)
+    return ""
+
+
+def _times(run: Run, state: str, now: float) -> tuple[str, str]:
+    """Time taken, and what is left at the pace so far."""
+    seconds, epoch, total = run.number("seconds"), run.number("epoch"), _total(run)
+    if math.isnan(seconds):
+        return "", ""
+    if state != "running" or not epoch > 0 or math.isnan(total):
+        return _clock(seconds), ""
+    since = max(0.0, now - _changed(run))  # the status is written when an epoch has been validated
+    return _clock(seconds + since), _clock(max(0.0, seconds / epoch * (total - epoch) - since))
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"
