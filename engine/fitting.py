@@ -15,7 +15,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -24,7 +24,6 @@ from callbacks.curves import Curves
 from callbacks.quiet import Quiet, silence
 from callbacks.step_seed import StepSeed
 from callbacks.throughput import Throughput
-from callbacks.wandb_run import wandb_run
 from engine.building import build_datamodule, build_module
 from engine.checkpoints import EpochCheckpoint, WholeCheckpointIO, load
 from engine.circumstances import circumstances
@@ -32,6 +31,7 @@ from engine.errors import ConfigError, RunError, UserError, causes, explained
 from engine.files import write_whole
 from engine.processes import by_torchrun, devices, end_followers, is_leader, says_peer_is_gone, unwatch
 from engine.stages import PRETRAIN, SEGMENT, Run, require_unchanged
+from engine.wandb_runs import described, wandb_run
 
 
 def fit(run: Run, config: dict[str, Any]) -> None:
@@ -218,13 +218,10 @@ def _loggers(run: Run, config: dict[str, Any], attempt: int) -> Iterator[list[Lo
         run.folder.path,
         config | {"run_id": run.id},
         id=name,
-        name=f"{config['experiment']} {run.stage.name}",
-        group=wandb["group"] or config["experiment"],
-        job_type=run.stage.name,
-        tags=[*wandb["tags"], run.settings["method"], run.layout.name, f"scale:{run.settings['scale']}"],
-    ) as logger:
+        **described(_description(run, attempt), wandb["group"], wandb["tags"]),
+    ) as opened:
         run.folder.write_status(wandb_ids=[*run.folder.status.get("wandb_ids", []), name])
-        yield [curves, logger]
+        yield [curves, WandbLogger(experiment=opened)]
 
 
 def _callbacks(config: dict[str, Any]) -> list[Callback]:

@@ -13,7 +13,7 @@ from reports.runs import read_runs
 from reports.status import status_table
 from reports.tables import print_results
 
-VIEWS = ("page", "status")
+VIEWS = ("page", "status", "wandb_sync")
 
 
 def report(config: DictConfig) -> None:
@@ -25,11 +25,19 @@ def report(config: DictConfig) -> None:
     """
     output_dir = Path(config.output_dir)
     if config.view not in VIEWS:
-        raise ConfigError(f"view={config.view} does not exist.\nExpected: {' or '.join(VIEWS)}.")
+        raise ConfigError(f"view={config.view} does not exist.\nExpected: one of {', '.join(VIEWS)}.")
     if config.view == "status":
         runs = read_runs(output_dir)
         require_runs(runs, output_dir)
         Console(highlight=False).print(status_table(runs))
+        return
+    if config.view == "wandb_sync":
+        from reports.wandb_sync import write_wandb_runs  # W&B, a second
+
+        console = Console(highlight=False, soft_wrap=True)
+        folders = write_wandb_runs(read_runs(output_dir), output_dir, console)
+        console.print(f"{len(folders)} whole runs, offline. To upload them, once logged in (wandb login):")
+        console.print(f"  wandb sync {output_dir / 'wandb'}/*/wandb/offline-run-*")
         return
     page = write_report(output_dir)
     print_results(read_runs(output_dir))

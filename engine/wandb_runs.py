@@ -1,14 +1,12 @@
-"""A Weights & Biases run beside a training."""
+"""Weights & Biases runs: opened with what they belong to, and finished whatever happens."""
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from pytorch_lightning.loggers import WandbLogger
 
 from engine.errors import ConfigError
 
@@ -16,14 +14,30 @@ BEST = {"val/miou": "max", "val/mean_f1": "max", "val/psnr": "max", "val/loss": 
 """What the summary of a W&B run keeps of a curve."""
 
 
+def described(about: Mapping[str, Any], group: str | None, tags: Sequence[str]) -> dict[str, Any]:
+    """Name, group, job type and tags of a run.
+
+    Args:
+        about: ``stage``, ``experiment``, ``method``, ``dataset`` and ``scale``, as the status has them.
+        group: None is the experiment.
+        tags: those of the user.
+    """
+    return {
+        "name": f"{about['experiment']} {about['stage']}",
+        "group": group or about["experiment"],
+        "job_type": about["stage"],
+        "tags": [*tags, str(about["method"]), str(about["dataset"]), f"scale:{about['scale']}"],
+    }
+
+
 @contextlib.contextmanager
-def wandb_run(folder: Path, config: Mapping[str, Any], **description: Any) -> Iterator[WandbLogger]:
+def wandb_run(folder: Path, config: Mapping[str, Any], **description: Any) -> Iterator[Any]:
     """Open a run and finish it with the stage: the next one of this process would continue it otherwise.
 
     Args:
         folder: where the offline files go.
         config: the composed configuration, kept with the run; ``config["logger"]["wandb"]`` says how to log.
-        description: ``id``, ``name``, ``group``, ``job_type`` and ``tags``.
+        description: ``id``, and what :func:`described` says.
 
     Raises:
         ConfigError: if W&B refuses, as without a login.
@@ -48,7 +62,7 @@ def wandb_run(folder: Path, config: Mapping[str, Any], **description: Any) -> It
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         for name, summary in BEST.items():
             run.define_metric(name, step_metric="trainer/global_step", summary=summary)
-        yield WandbLogger(experiment=run)
+        yield run
     except BaseException:
         _finish(run, 1)
         raise

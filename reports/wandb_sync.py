@@ -1,0 +1,79 @@
+"""Whole W&B runs from run folders: ``python report.py view=wandb_sync``.
+
+What W&B keeps beside a training is cut in two by a kill, and lacks what the kill lost. ``metrics.csv`` has every step
+once, whatever happened; from it a run is written that is whole, offline, to be uploaded.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.progress import track
+
+from engine.errors import ConfigError
+from engine.wandb_runs import described, wandb_run
+from reports.runs import Run
+
+OFFLINE: dict[str, Any] = {"project": "halfmask", "mode": "offline", "group": None, "tags": []}
+"""How a run is written that was trained with logger=none."""
+
+
+def write_wandb_runs(runs: Sequence[Run], output_dir: Path, console: Console) -> list[Path]:
+    """Write ``<output_dir>/wandb/<run>/`` for every run that has ended and has curves, unless it is there and newer.
+
+    Returns:
+        The folders, of which ``wandb sync`` uploads what is in them.
+
+    Raises:
+        ConfigError: if there is no run with curves.
+    """
+    ended = [run for run in runs if run.state in ("done", "failed", "interrupted") and run.curves]
+    if not ended:
+        raise ConfigError(f"No run in {output_dir / 'runs'} has ended and has a metrics.csv.\nExpected: one at least.")
+    folders = []
+    for run in track(ended, "writing W&B runs", console=console):
+        folder = output_dir / "wandb" / run.path.name
+        folders.append(folder)
+        if folder.is_dir() and folder.stat().st_mtime > (run.path / "status.json").stat().st_mtime:
+            continue
+        part = folder.with_name(f".{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        _write(run, part)
+        shutil.rmtree(folder, ignore_errors=True)
+        part.replace(folder)
+    return folders
+
+
+def _write(run: Run, folder: Path) -> None:
+    import wandb
+
+    config = _config(run)
+    how = OFFLINE | (config.get("logger", {}).get("wandb") or {}) | {"mode": "offline"}
+    about = {key: run.status.get(key) for key in ("experiment", "method", "dataset", "scale")} | {"stage": run.stage}
+    settled = config | {"logger": {"wandb": how}, "run_id": run.id}
+    with wandb_run(folder, settled, id=run.path.name, **described(about, how["group"], how["tags"])) as opened:
+        names = [name for name in run.curves if name not in ("epoch", "step")]
+        for row in range(len(run.curves["step"])):
+            values = {name: float(run.curves[name][row]) for name in names}
+            point = {name: value for name, value in values.items() if np.isfinite(value)}
+            place = {"epoch": int(run.curves["epoch"][row]), "trainer/global_step": int(run.curves["step"][row])}
+            opened.log(point | place)
+        grids = sorted((run.path / "panels").glob("epoch_*.png"))
+        if grids:
+            opened.log({"panels": [wandb.Image(str(path), caption=path.stem) for path in grids]})
+        opened.summary.update({name: value for name, value in run.metrics.items() if name.startswith("test/")})
+
+
+def _config(run: Run) -> dict[str, Any]:
+    try:
+        plain = OmegaConf.to_container(OmegaConf.load(run.path / "config.yaml"))
+    except (OSError, ValueError):
+        return {}
+    return {str(name): value for name, value in plain.items()} if isinstance(plain, dict) else {}
