@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 DRAWN := data/drawn/LaPa
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs bench clean
+.PHONY: help setup demo test lint format dashboard docs bench clean
 
 help: ## what each target does
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 10
@@ -33,6 +33,9 @@ lint: setup ## ruff and mypy over everything
 format: setup ## let ruff put the code in shape
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
+
+dashboard: setup ## the report on http://127.0.0.1:8321, written anew while runs go on
+	$(PYTHON) report.py view=dashboard
 
 docs: setup ## docs/settings.md from the schema
 	$(PYTHON) -m conf.schema

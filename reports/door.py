@@ -8,12 +8,13 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from engine.errors import ConfigError
+from reports.dashboard import Dashboard
 from reports.page import require_runs, write_report
 from reports.runs import read_runs
 from reports.status import status_table
 from reports.tables import print_results
 
-VIEWS = ("page", "status", "wandb_sync")
+VIEWS = ("page", "status", "dashboard", "wandb_sync")
 
 
 def report(config: DictConfig) -> None:
@@ -38,6 +39,11 @@ def report(config: DictConfig) -> None:
         folders = write_wandb_runs(read_runs(output_dir), output_dir, console)
         console.print(f"{len(folders)} whole runs, offline. To upload them, once logged in (wandb login):")
         console.print(f"  wandb sync {output_dir / 'wandb'}/*/wandb/offline-run-*")
+        return
+    if config.view == "dashboard":
+        dashboard = Dashboard(output_dir, config.port, config.every)
+        print(f"The report, written anew every {config.every} s: {dashboard.address}  (Ctrl-C ends it)", flush=True)
+        dashboard.serve()
         return
     page = write_report(output_dir)
     print_results(read_runs(output_dir))

@@ -10,6 +10,9 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,10 @@ from PIL import Image
 from rich.console import Console
 
 from datamodules.labels import LAPA
-from engine.errors import DataError
+from engine.errors import ConfigError, DataError
 from engine.runs import RunFolder
 from reports import comparisons, figures, panels, papers, tables
+from reports.dashboard import Dashboard
 from reports.page import write_report
 from reports.runs import Run, read_runs
 from reports.status import status_table
@@ -412,6 +416,35 @@ def test_what_runs_are_doing(output_dir: Path) -> None:
     assert "failed: <b>boom</b> & smoke" in lines["finetune-fail1"]
     assert "done" in lines["pretrain-pre1"]
     assert next(iter(lines)) == "finetune-far1"
+
+
+def loaded(address: str) -> tuple[str | None, str]:
+    """When a page says it is to be loaded again, and its text."""
+    with urllib.request.urlopen(address) as answer:  # noqa: S310 (our own server)
+        return answer.headers["Refresh"], answer.read().decode()
+
+
+def test_the_dashboard_shows_what_is_new(output_dir: Path) -> None:
+    dashboard = Dashboard(output_dir, port=0, every=0.2)
+    assert dashboard.address.startswith("http://127.0.0.1:")
+    thread = threading.Thread(target=dashboard.serve)
+    thread.start()
+    try:
+        refresh, page = loaded(dashboard.address)
+        assert refresh == "0.2"
+        assert "mtl1" in page
+        write_run(output_dir, "finetune", "new1")
+        deadline = time.monotonic() + 30
+        while "finetune-new1" not in loaded(dashboard.address)[1]:
+            assert time.monotonic() < deadline, "the page was not written anew"
+            time.sleep(0.1)
+        assert loaded(dashboard.address.replace("report/index.html", "runs/finetune-mtl1/config.yaml"))[0] is None
+    finally:
+        dashboard.close()
+        thread.join()
+    taken = Dashboard(output_dir, port=0, every=60)
+    with pytest.raises(ConfigError, match="cannot be used"):
+        Dashboard(output_dir, port=int(taken.address.split(":")[2].partition("/")[0]), every=60)
 
 
 def test_runs_of_a_sweep_that_differ_are_not_averaged(tmp_path: Path) -> None:
