@@ -192,6 +192,21 @@ EVALUATION: dict[str, Key] = {
 }
 """Every setting of an evaluation; null is the checkpoint's own."""
 
+PREDICTION: dict[str, Key] = {
+    "checkpoint": EVALUATION["checkpoint"],
+    "input": Key(text, "a picture, a folder, or a pattern", PLACE),
+    "out": Key(*TEXT, PLACE),
+    "faces": Key(*choice("auto", "box", "whole"), SAME),
+    "overlays": Key(*FLAG, BESIDE),
+    "parts": Key(*FLAG, BESIDE),
+    "image_size": EVALUATION["image_size"],
+    "batch_size": EVALUATION["batch_size"],
+    "trainer.accelerator": EVALUATION["trainer.accelerator"],
+    "landmark_model": Key(*optional(TEXT), PLACE),
+    "output_dir": EVALUATION["output_dir"],
+}
+"""Every setting of ``predict.py``; nothing of it enters an id."""
+
 FREE = ("callbacks", "logger")
 """Groups whose entries a user may add to; they stand beside training and change no number."""
 
@@ -318,6 +333,15 @@ def check_evaluation(config: Mapping[str, Any]) -> dict[str, Any]:
             f"Expected there: null; it is the order in which CelebAMask-HQ's parts are painted."
         )
     return settings
+
+
+def check_prediction(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A composed prediction -> its settings in canonical form, flat.
+
+    Raises:
+        ConfigError: see :func:`check`.
+    """
+    return _settings(flatten(config), PREDICTION)
 
 
 def _settings(flat: Mapping[str, Any], keys: Mapping[str, Key]) -> dict[str, Any]:

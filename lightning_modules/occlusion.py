@@ -147,8 +147,9 @@ class OcclusionSegmentation(LightningModule):
         self._log_scores("test", by_group=True)
 
     def _log_scores(self, split: str, by_group: bool) -> None:
-        raw, cleaned = self.annotated.compute(), self.cleaned_annotated.compute()
-        if not raw:
+        if self.annotated.update_called:
+            raw, cleaned = self.annotated.compute(), self.cleaned_annotated.compute()
+        else:
             self.log(f"{split}/loss", self.mean_loss.compute())
             raw, cleaned = self.scores.compute(), self.cleaned.compute()
         chosen = {name: value for name, value in raw.items() if by_group or "/" not in name}

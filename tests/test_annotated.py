@@ -217,7 +217,8 @@ def test_scores_without_pixel_truth() -> None:
     assert found["called/occluder/simple"] == pytest.approx(1)
     assert found["balanced_accuracy"] == pytest.approx(0.5)
     assert "area/kind/incorrect" not in found
-    assert AnnotationScores().compute() == {}
+    with pytest.warns(UserWarning, match="called before the ``update``"):
+        assert AnnotationScores().compute() == {}
 
 
 def test_a_segmenter_is_scored_on_faces_without_pixel_truth(folder: Path, mafa: Path, tmp_path: Path) -> None:

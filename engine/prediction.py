@@ -1,0 +1,185 @@
+"""What ``predict.py`` does: masks of a picture, a folder or a pattern, into files."""
+
+from __future__ import annotations
+
+import glob
+import io
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+
+from conf.schema import check_prediction
+from datamodules.labels import OCCLUSION, LabelSet
+from datamodules.layouts.photographs import SUFFIXES
+from datamodules.reading import read_photograph
+from engine.errors import BrokenFileError, DataError, RunError
+from engine.files import whole, write_whole
+from engine.predictor import Masks, Predictor, load
+
+ALONGSIDE = 16
+"""Pictures that are read and predicted together."""
+OPACITY = 0.5
+"""Of an overlay's colours."""
+HIDDEN_COLOUR = (255, 64, 64)
+
+
+def predict(config: DictConfig) -> None:
+    """Write the masks of all pictures that the configuration names.
+
+    Raises:
+        ConfigError: if a setting cannot be.
+        DataError: if there is no picture, or the checkpoint cannot be read.
+        RunError: if not one picture could be read.
+    """
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)  # noqa: S101 (for the type checker: a composed configuration is a mapping)
+    settings = check_prediction({str(name): value for name, value in plain.items()})
+    pictures = pictures_of(settings["input"])
+    predictor = load(
+        settings["checkpoint"],
+        settings["output_dir"],
+        settings["image_size"],
+        settings["faces"],
+        settings["batch_size"],
+        _device(settings["trainer.accelerator"]),
+        settings["landmark_model"],
+    )
+    console, out = Console(highlight=False, stderr=True, soft_wrap=True), Path(settings["out"])
+    started = time.perf_counter()
+    lines, failed = _predict_all(predictor, pictures, out, settings, console)
+    if len(failed) == len(pictures):
+        raise RunError(f"None of the {len(pictures)} pictures could be read, the first: {failed[0]}")
+    write_whole(out / "predictions.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    seconds = time.perf_counter() - started
+    done = len(pictures) - len(failed)
+    without = sum(not line["faces"] for line in lines)
+    console.print(f"{out}: masks of {done} pictures, {done / seconds:.1f} a second; no face in {without}.")
+    for fault in failed:
+        console.print(f"Not read: {fault}")
+
+
+def pictures_of(given: str) -> dict[str, Path]:
+    """The pictures that ``input=...`` names, by the names of what is written for them.
+
+    Raises:
+        DataError: if there is none.
+    """
+    path = Path(given)
+    if path.is_dir():
+        found = sorted(
+            (file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.suffix.lower() in SUFFIXES
+        )
+        named = {name: file for name, file in found if not any(part.startswith(".") for part in name.split("/"))}
+    elif path.is_file():
+        named = {path.name: path}
+    else:
+        files = [Path(name) for name in sorted(glob.glob(given, recursive=True)) if Path(name).is_file()]  # noqa: PTH207
+        # Named from where they part: nothing is ever written outside the folder that was asked for.
+        above = Path(os.path.commonpath([file.resolve().parent for file in files])) if files else Path()
+        named = {file.resolve().relative_to(above).as_posix(): file for file in files}
+    if not named:
+        raise DataError(
+            f"input={given} names no picture.\nExpected: a picture, a folder of such, or a pattern in quotes, as "
+            f'input="photos/*.jpg"; of the kinds {", ".join(SUFFIXES)}.'
+        )
+    return named
+
+
+def _predict_all(
+    predictor: Predictor,
+    pictures: Mapping[str, Path],
+    out: Path,
+    settings: Mapping[str, Any],
+    console: Console,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """A line for each picture that was read, and what is wrong with each that was not."""
+    lines: list[dict[str, Any]] = []
+    failed: list[str] = []
+    names = list(pictures)
+    for start in track(range(0, len(names), ALONGSIDE), "predicting masks", console=console):
+        read: dict[str, np.ndarray] = {}
+        for name in names[start : start + ALONGSIDE]:
+            try:
+                read[name] = read_photograph(pictures[name])
+            except BrokenFileError as fault:
+                failed.append(str(fault).splitlines()[0])
+        for (name, picture), masks in zip(read.items(), predictor.predict_many(list(read.values())), strict=True):
+            for place, pixels, options in _files(name, picture, masks, settings):
+                _write_picture(out / place, pixels, **options)
+            faces = [{"box": face.box, "found": face.found, "classes": face.shares} for face in masks.faces]
+            lines.append({"picture": str(pictures[name]), "label": f"labels/{name}.png", "faces": faces})
+    return lines, failed
+
+
+def _files(
+    name: str, picture: np.ndarray, masks: Masks, settings: Mapping[str, Any]
+) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
+    """Place, pixels and options of each file that is written for a picture."""
+    binary = masks.labels is OCCLUSION
+    yield f"labels/{name}.png", masks.label * np.uint8(255 if binary else 1), {"format": "PNG"}
+    if settings["overlays"]:
+        yield f"overlays/{name}.jpg", overlay(picture, masks), {"format": "JPEG", "quality": 92}
+    if settings["parts"] and not binary:
+        for class_id in np.unique(masks.label[masks.label > 0]).tolist():
+            part = np.where(masks.label == class_id, 255, 0).astype(np.uint8)
+            yield f"parts/{name}_{masks.labels.classes[class_id]}.png", part, {"format": "PNG"}
+
+
+def overlay(picture: np.ndarray, masks: Masks) -> np.ndarray:
+    """A picture (H, W, 3) under its masks, with the names of the classes that are there below it."""
+    labels = masks.labels
+    colours = (
+        np.array([(0, 0, 0), HIDDEN_COLOUR], np.uint8)[masks.label]
+        if labels is OCCLUSION
+        else labels.colorize(masks.label)
+    )
+    mixed = cv2.addWeighted(picture, 1 - OPACITY, colours, OPACITY, 0)
+    shown = np.where(masks.label[..., None] > 0, mixed, picture)
+    return np.concatenate([shown, _legend(labels, np.unique(masks.label).tolist(), shown.shape[1])])
+
+
+def _legend(labels: LabelSet, present: Sequence[int], width: int) -> np.ndarray:
+    """A strip (h, width, 3) that names the classes, in as many lines as it takes, larger for a larger picture."""
+    unit = max(1.0, width / 600)
+    font, size, line = cv2.FONT_HERSHEY_SIMPLEX, 0.4 * unit, round(18 * unit)
+    box, gap = round(10 * unit), round(4 * unit)
+    x, y, places = gap, round(14 * unit), []
+    for class_id in present:
+        if class_id == 0:
+            continue
+        name = labels.classes[class_id].replace("_", " ")
+        wide = cv2.getTextSize(name, font, size, 1)[0][0] + box + 3 * gap
+        if x > gap and x + wide > width:
+            x, y = gap, y + line
+        places.append((x, y, name, HIDDEN_COLOUR if labels is OCCLUSION else labels.palette[class_id]))
+        x += wide
+    strip = np.full((y + gap + 2 if places else 0, width, 3), 255, np.uint8)
+    for left, low, name, colour in places:
+        cv2.rectangle(strip, (left, low - box), (left + box, low), colour, -1)
+        cv2.putText(strip, name, (left + box + gap, low), font, size, (0, 0, 0), round(unit), cv2.LINE_AA)
+    return strip
+
+
+def _write_picture(path: Path, pixels: np.ndarray, **options: Any) -> None:
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, **options)
+    with whole(path) as file:
+        file.write(content.getvalue())
+
+
+def _device(accelerator: str) -> str:
+    import torch
+
+    if accelerator == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return {"gpu": "cuda"}.get(accelerator, accelerator)

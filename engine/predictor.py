@@ -1,0 +1,206 @@
+"""A trained parser or segmenter that takes any picture: finds its faces, and gives masks at the picture's own size.
+
+from engine.predictor import load
+masks = load("finetune-0123456789ab").predict(picture)      # (H, W, 3) uint8 RGB -> masks.label (H, W) uint8
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from datamodules.labels import CELEBAMASK_HQ, LAPA, OCCLUSION, LabelSet
+from datamodules.landmarks import FaceFinder, square
+from datamodules.transforms import FaceTransform
+from engine.checkpoints import load as load_checkpoint
+from engine.errors import ConfigError, DataError
+from engine.evaluation import find
+from engine.scoring import scored_module
+from engine.stages import SEGMENT
+from lightning_modules.occlusion import OcclusionSegmentation
+from lightning_modules.parsing import FaceParsing
+
+FACES = ("auto", "box", "whole")
+MARGIN = 0.45
+"""What is cut out beyond the box of a face's landmarks, on every side, in shares of its longer side; twice on top."""
+LABELS = {labels.name: labels for labels in (LAPA, CELEBAMASK_HQ)}
+
+
+@dataclass(frozen=True)
+class PredictedFace:
+    """One face of a picture.
+
+    Args:
+        box: left, top and side of the square that the network saw, in pixels; it may reach beyond the picture.
+        found: how, see :data:`datamodules.landmarks.FOUND`; ``whole`` where the picture was taken as it is.
+        shares: the share of the square that each class takes, of those that are there but for the background.
+    """
+
+    box: tuple[int, int, int]
+    found: str
+    shares: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Masks:
+    """What was found in a picture.
+
+    Args:
+        label: ids of ``labels``, (H, W) uint8.
+        faces: the faces, the largest first.
+        labels: the classes.
+    """
+
+    label: np.ndarray
+    faces: tuple[PredictedFace, ...]
+    labels: LabelSet
+
+
+class Predictor:
+    """Predicts masks; see :func:`load`.
+
+    Args:
+        module: the parser or segmenter.
+        labels: its classes.
+        image_size: side of its input, in pixels.
+        finder: finds faces.
+        faces: ``auto``, ``box`` or ``whole``, see ``conf/predict.yaml``.
+        batch_size: faces that pass the network at once.
+        device: where the network runs.
+    """
+
+    def __init__(
+        self,
+        module: FaceParsing | OcclusionSegmentation,
+        labels: LabelSet,
+        image_size: int,
+        finder: FaceFinder | None,
+        faces: str = "auto",
+        batch_size: int = 16,
+        device: str = "cpu",
+    ) -> None:
+        self.module = module.to(device).eval()
+        self.labels = labels
+        self.finder = finder
+        self.faces = faces
+        self.batch_size = batch_size
+        self.device = device
+        self._transform = FaceTransform(image_size, None, labels, seed=0)
+
+    def predict(self, picture: np.ndarray) -> Masks:
+        """The masks of one picture (H, W, 3) uint8 RGB."""
+        (masks,) = self.predict_many([picture])
+        return masks
+
+    def predict_many(self, pictures: Sequence[np.ndarray]) -> list[Masks]:
+        """The masks of pictures, each as if it were alone."""
+        places = [self.squares(picture) for picture in pictures]
+        jobs = [(index, *place) for index, found in enumerate(places) for place in found]
+        answers = self._answers([square(pictures[index], *box) for index, box, _ in jobs])
+        labels = [np.zeros(picture.shape[:2], np.uint8) for picture in pictures]
+        faces: list[list[PredictedFace]] = [[] for _ in pictures]
+        for (index, box, found), answer in zip(jobs, answers, strict=True):
+            self._paste(labels[index], box, answer)
+            counts = np.bincount(answer.ravel(), minlength=len(self.labels))
+            shares = {
+                name: round(float(count) / answer.size, 6)
+                for name, count in zip(self.labels.classes[1:], counts[1:], strict=True)
+                if count
+            }
+            faces[index].append(PredictedFace(box, found, shares))
+        return [Masks(label, tuple(some), self.labels) for label, some in zip(labels, faces, strict=True)]
+
+    def squares(self, picture: np.ndarray) -> list[tuple[tuple[int, int, int], str]]:
+        """Left, top and side of each square that the network is to see, and how its face was found."""
+        height, width = picture.shape[:2]
+        side = max(height, width)
+        whole = [(((width - side) // 2, (height - side) // 2, side), "whole")]
+        if self.faces == "whole" or self.finder is None:
+            return whole
+        found = [(_square_about(face.landmarks), face.found) for face in self.finder(picture)]
+        return found or ([] if self.faces == "box" else whole)
+
+    @torch.inference_mode()
+    def _answers(self, crops: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        """The label map (side, side) of each crop."""
+        for start in range(0, len(crops), self.batch_size):
+            some = crops[start : start + self.batch_size]
+            images = np.stack([self._transform(crop, None, 0, 0)[0] for crop in some])
+            logits = self.module(torch.from_numpy(images).to(self.device)).float().cpu()
+            for single, crop in zip(logits, some, strict=True):
+                yield _decided(single, len(crop))
+
+    def _paste(self, label: np.ndarray, box: tuple[int, int, int], answer: np.ndarray) -> None:
+        """Bring a face's label map into its picture; faces that came before, which are larger, stay."""
+        left, top, side = box
+        height, width = label.shape
+        rows, columns = slice(max(top, 0), min(top + side, height)), slice(max(left, 0), min(left + side, width))
+        part = answer[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        there = label[rows, columns]
+        there[there == 0] = part[there == 0]
+
+
+def _square_about(landmarks: np.ndarray) -> tuple[int, int, int]:
+    low, high = landmarks.min(axis=0), landmarks.max(axis=0)
+    reach = MARGIN * float((high - low).max())
+    left, top = low - (reach, 2 * reach)
+    right, bottom = high + reach
+    side = max(1, round(float(max(right - left, bottom - top))))
+    return round(float((left + right - side) / 2)), round(float((top + bottom - side) / 2)), side
+
+
+def _decided(logits: Tensor, side: int) -> np.ndarray:
+    """Logits (C, S, S) -> ids (side, side) uint8; one channel says "hidden"."""
+    full = F.interpolate(logits[None], size=(side, side), mode="bilinear", align_corners=False)[0]
+    ids = (full[0] > 0) if len(full) == 1 else full.argmax(dim=0)
+    return ids.to(torch.uint8).numpy()
+
+
+def load(
+    checkpoint: str,
+    output_dir: str | Path = "outputs",
+    image_size: int | None = None,
+    faces: str = "auto",
+    batch_size: int = 16,
+    device: str = "cpu",
+    landmark_model: str | None = None,
+) -> Predictor:
+    """A predictor from a run or a checkpoint.
+
+    Args:
+        checkpoint: a run's name, its folder, or a ``best.ckpt``.
+        output_dir: the folder that holds ``runs/``, for a name.
+        image_size: side of the network's input; None as it was trained.
+        faces: ``auto``, ``box`` or ``whole``.
+        batch_size: faces that pass the network at once.
+        device: as torch names it.
+        landmark_model: see :func:`datamodules.landmarks.landmark_model`.
+
+    Raises:
+        ConfigError: if there is no such checkpoint, or a setting cannot be.
+        DataError: if the checkpoint cannot be read, or is none of a parser or segmenter.
+    """
+    if faces not in FACES:
+        raise ConfigError(f"faces={faces} cannot be.\nExpected: one of {', '.join(FACES)}.")
+    trained = find(checkpoint, Path(output_dir))
+    content = load_checkpoint(trained.best)
+    try:
+        module = scored_module(content, as_lapa=False, background="literature")
+    except (KeyError, RuntimeError, TypeError) as fault:
+        raise DataError(
+            f"The checkpoint {trained.best} does not hold a parser or segmenter of this project."
+        ) from fault
+    size = image_size or trained.settings.get("datamodule.image_size")
+    if size is None:
+        raise ConfigError(
+            f"{trained.best} does not say at which size it was trained.\nExpected: image_size=480, or so."
+        )
+    labels = OCCLUSION if trained.stage == SEGMENT.name else LABELS[trained.dataset]
+    finder = None if faces == "whole" else FaceFinder(landmark_model)
+    return Predictor(module, labels, int(size), finder, faces, batch_size, device)

@@ -1,0 +1,21 @@
+"""Masks of pictures: python predict.py checkpoint=finetune-0123456789ab input=photos/ (see --help)."""
+
+from __future__ import annotations
+
+import hydra
+from omegaconf import DictConfig
+
+from conf.schema import PREDICTION
+from engine.door import answers, enter
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="predict")
+@answers
+def main(config: DictConfig) -> None:
+    from engine.prediction import predict
+
+    predict(config)
+
+
+if __name__ == "__main__":
+    enter(main, PREDICTION)

@@ -1,0 +1,182 @@
+"""Masks of any picture: whatever its form, however many faces it has, and what a user is told."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from PIL import Image
+
+from conf.schema import CONF, check
+from datamodules.labels import LAPA
+from datamodules.landmarks import FaceFinder
+from datamodules.synthesis.faces import draw_face
+from engine.errors import ConfigError, DataError, RunError
+from engine.prediction import predict
+from engine.predictor import Predictor, load
+from engine.stages import Run, plan
+from engine.training import train
+from tests.conftest import TINY, settings_of
+from tests.test_occlusion import segment_run
+
+
+@pytest.fixture(scope="module")
+def parser(lapa: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    output = tmp_path_factory.mktemp("outputs")
+    config = settings_of("experiment=mtl_lapa_10pct", *TINY, f"datamodule.root={lapa}", f"output_dir={output}")
+    train(OmegaConf.create(config))
+    return plan(check(config))[-1]
+
+
+@pytest.fixture(scope="module")
+def segmenter_run(masked: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run, config = segment_run(masked, tmp_path_factory.mktemp("outputs"))
+    train(OmegaConf.create(config))
+    return run
+
+
+@pytest.fixture(scope="module")
+def faces() -> list[np.ndarray]:
+    """Three drawn faces of 200 px that dlib finds."""
+    finder = FaceFinder(fallbacks=())
+    drawn = (draw_face(np.random.default_rng((5, place)), 200).image for place in range(60))
+    found = [image for image in drawn if len(finder(image)) == 1]
+    return found[:3]
+
+
+def run_predict(*words: str) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        predict(compose("predict", overrides=["trainer.accelerator=cpu", *words]))
+
+
+def lines(out: Path) -> dict[str, dict[str, Any]]:
+    rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    return {Path(row["picture"]).name: row for row in rows}
+
+
+def test_pictures_of_every_form_get_masks_of_their_own_size(
+    segmenter_run: Run, faces: list[np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder, out = tmp_path / "photos", tmp_path / "masks"
+    (folder / "deeper").mkdir(parents=True)
+    face = Image.fromarray(faces[0]).crop((0, 0, 200, 160))
+    face.save(folder / "plain.jpg")
+    face.convert("L").save(folder / "grey.png")
+    face.convert("RGBA").save(folder / "deeper" / "clear ä.png")
+    face.convert("CMYK").save(folder / "print.jpg")
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be turned by a quarter
+    face.save(folder / "turned.jpg", exif=turned)
+    (folder / "broken.jpg").write_text("no picture")
+    run_predict(f"checkpoint={segmenter_run.folder.path}", f"input={folder}", f"out={out}")
+    told = capsys.readouterr().err
+    assert "masks of 5 pictures" in told
+    assert "Not read: Cannot read the picture" in told
+    sizes = {}
+    for path in sorted((out / "labels").rglob("*.png")):
+        mask = np.array(Image.open(path))
+        assert set(np.unique(mask)) <= {0, 255}
+        sizes[path.relative_to(out / "labels").as_posix()] = mask.shape
+    assert sizes == {
+        "plain.jpg.png": (160, 200),
+        "grey.png.png": (160, 200),
+        "deeper/clear ä.png.png": (160, 200),
+        "print.jpg.png": (160, 200),
+        "turned.jpg.png": (200, 160),
+    }
+    assert lines(out)["plain.jpg"]["faces"][0]["found"] in ("detector", "padded", "upsampled", "whole")
+    assert len(list((out / "overlays").rglob("*.jpg"))) == 5
+
+
+def test_every_face_of_a_group_is_parsed_as_if_it_were_alone(parser: Run, faces: list[np.ndarray]) -> None:
+    group = np.full((220, 640, 3), 200, np.uint8)
+    for place, face in enumerate(faces):
+        group[10:210, 10 + 210 * place : 210 + 210 * place] = face
+    predictor = load(str(parser.folder.path), faces="box")
+    masks = predictor.predict(group)
+    assert len(masks.faces) == 3
+    columns = sorted(face.box[0] + face.box[2] / 2 for face in masks.faces)
+    assert all(abs(middle - (110 + 210 * place)) < 50 for place, middle in enumerate(columns))
+    assert masks.labels is LAPA
+    apart = np.concatenate([masks.label[:, 210 * place : 210 * place + 210] for place in range(3)], axis=1)
+    assert apart.any()
+    alone, together = predictor.predict(faces[1]), predictor.predict_many([faces[0], faces[1], group])
+    np.testing.assert_array_equal(alone.label, together[1].label)
+    np.testing.assert_array_equal(masks.label, together[2].label)
+    assert set(alone.faces[0].shares) <= set(LAPA.classes[1:])
+
+
+def test_the_whole_picture_is_seen_where_no_face_is_found(parser: Run) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
+    predictor = load(str(parser.folder.path))
+    assert [face.found for face in predictor.predict(picture).faces] == ["whole"]
+    none = load(str(parser.folder.path), faces="box").predict(picture)
+    assert not none.faces
+    assert not none.label.any()
+    whole: Predictor = load(str(parser.folder.path), faces="whole")
+    assert whole.squares(picture) == [((0, -15, 90), "whole")]
+    assert whole.predict(picture).label.shape == (60, 90)
+
+
+def test_classes_come_apart_and_a_pattern_writes_nowhere_else(
+    parser: Run, faces: list[np.ndarray], tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        Image.fromarray(faces[0]).save(tmp_path / "in" / name / "face.png")
+    out = tmp_path / "deep" / "out"
+    pattern = f"{tmp_path}/in/a/../*/face.png"
+    run_predict(f"checkpoint={parser.folder.path}", f'input="{pattern}"', f"out={out}", "parts=true", "overlays=false")
+    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")}
+    assert {"deep/out/labels/a/face.png.png", "deep/out/labels/b/face.png.png"} <= written
+    assert all(name.startswith(("in/", "deep/out/labels/", "deep/out/parts/")) for name in written)
+    label = np.array(Image.open(out / "labels" / "a" / "face.png.png"))
+    parts = {
+        path.stem.removeprefix("face.png_"): np.array(Image.open(path)) > 0 for path in (out / "parts" / "a").glob("*")
+    }
+    assert set(parts) == {LAPA.classes[class_id] for class_id in np.unique(label[label > 0])}
+    assert all((parts[name] == (label == LAPA.classes.index(name))).all() for name in parts)
+    assert not (out / "overlays").exists()
+
+
+class Harmful:
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (Path("harmed"),))
+
+
+@pytest.mark.parametrize(
+    "fault", ["no input", "empty folder", "no face setting", "pickle", "pretraining", "all broken"]
+)
+def test_what_is_wrong_is_said_once(parser: Run, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (64, 64)).save(tmp_path / "face.png")
+    (tmp_path / "empty").mkdir()
+    good = f"checkpoint={parser.folder.path}"
+    if fault == "no input":
+        with pytest.raises(DataError, match="names no picture"):
+            run_predict(good, "input=nowhere.png")
+    elif fault == "empty folder":
+        with pytest.raises(DataError, match="names no picture"):
+            run_predict(good, "input=empty")
+    elif fault == "no face setting":
+        with pytest.raises(ConfigError, match="faces=some cannot be"):
+            run_predict(good, "input=face.png", "faces=some")
+    elif fault == "pickle":
+        (tmp_path / "bad.ckpt").write_bytes(pickle.dumps(Harmful()))
+        with pytest.raises((DataError, ConfigError)):
+            run_predict("checkpoint=bad.ckpt", "input=face.png")
+        assert not (tmp_path / "harmed").exists(), "refused, not executed"
+    elif fault == "pretraining":
+        (pretrain,) = parser.folder.path.parent.glob("pretrain-*")
+        with pytest.raises(ConfigError, match="which parses nothing"):
+            run_predict(f"checkpoint={pretrain}", "input=face.png")
+    else:
+        (tmp_path / "empty" / "a.jpg").write_text("no")
+        with pytest.raises(RunError, match="None of the 1 pictures"):
+            run_predict(good, "input=empty")
