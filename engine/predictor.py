@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.labels import CELEBAMASK_HQ, LAPA, OCCLUSION, LabelSet
-from datamodules.landmarks import FaceFinder, square
+from datamodules.landmarks import FaceFinder, crop_box, square
 from datamodules.transforms import FaceTransform
 from engine.checkpoints import load as load_checkpoint
 from engine.errors import ConfigError, DataError
@@ -123,7 +123,7 @@ class Predictor:
         whole = [(((width - side) // 2, (height - side) // 2, side), "whole")]
         if self.faces == "whole" or self.finder is None:
             return whole
-        found = [(_square_about(face.landmarks), face.found) for face in self.finder(picture)]
+        found = [(crop_box(face.landmarks, MARGIN), face.found) for face in self.finder(picture)]
         return found or ([] if self.faces == "box" else whole)
 
     @torch.inference_mode()
@@ -144,15 +144,6 @@ class Predictor:
         part = answer[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
         there = label[rows, columns]
         there[there == 0] = part[there == 0]
-
-
-def _square_about(landmarks: np.ndarray) -> tuple[int, int, int]:
-    low, high = landmarks.min(axis=0), landmarks.max(axis=0)
-    reach = MARGIN * float((high - low).max())
-    left, top = low - (reach, 2 * reach)
-    right, bottom = high + reach
-    side = max(1, round(float(max(right - left, bottom - top))))
-    return round(float((left + right - side) / 2)), round(float((top + bottom - side) / 2)), side
 
 
 def _decided(logits: Tensor, side: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("WANDB_MODE", "offline")
 
@@ -101,3 +103,10 @@ def start_training(
         cwd=cwd,
         env=os.environ | (environment or {}),
     )
+
+
+def wandb_records(folder: Path) -> list[dict[str, Any]]:
+    """What an offline W&B run holds, read by W&B's own tool."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return [json.loads(line) for line in answer.stdout.splitlines() if line.startswith("{")]

@@ -6,8 +6,6 @@ import csv
 import io
 import itertools
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from engine.stages import plan
 from engine.training import train
 from reports.runs import read_runs
 from reports.wandb_sync import write_wandb_runs
-from tests.conftest import ROOT, TINY, settings_of, start_training
+from tests.conftest import ROOT, TINY, settings_of, start_training, wandb_records
 
 SHORT = (
     *TINY,
@@ -149,14 +147,7 @@ def test_a_killed_sweep_goes_on_where_it_was(lapa: Path, tmp_path: Path) -> None
     folders = write_wandb_runs(read_runs(tmp_path), tmp_path, Console(file=io.StringIO()))
     assert {folder.name for folder in folders} == {run.name for run in (tmp_path / "runs").iterdir()}
     (kept,) = (tmp_path / "wandb" / runs[0].name).glob("wandb/offline-run-*")
-    answer = subprocess.run(
-        [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(kept)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    records = [json.loads(line) for line in answer.stdout.splitlines() if line.startswith("{")]
+    records = wandb_records(kept)
     (header,) = [record["run"] for record in records if record["type"] == "run"]
     assert (header["run_group"], header["job_type"]) == ("mtl_lapa", "finetune")
     assert len([record for record in records if record["type"] == "history"]) == 24, "no gap, no double"
