@@ -21,7 +21,7 @@ from engine.stages import Run, plan
 from engine.training import train
 from lightning_modules.parsing import FaceParsing
 from lightning_modules.pretraining import MaskedPretraining
-from tests.conftest import TINY, settings_of
+from tests.conftest import TINY, settings_of, wandb_records
 
 
 def command(root: Path, output: Path, *overrides: str, experiment: str = "mtl_lapa_10pct") -> list[Run]:
