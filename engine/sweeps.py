@@ -49,7 +49,7 @@ def end_of_sweep(console: Console | None = None) -> bool:
         return False
     folder = _running.pop()
     jobs = sorted((json.loads(file.read_text()) for file in folder.glob(f"*/{JOB}")), key=lambda job: job["number"])
-    if len(jobs) > 1:
+    if len(jobs) > 1 and any(job["runs"] or job["state"] == "failed" for job in jobs):  # else a dry run
         (console or Console(highlight=False)).print(jobs_table(jobs, folder))
     states = {job["state"] for job in jobs}
     return states == {"done", "failed"}
