@@ -92,7 +92,7 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
     """Score a checkpoint unless that is done, and show the result.
 
     Returns:
-        ``name`` of the run, and whether it was ``trained``, which is scored, now; as plain data.
+        ``name`` of the run, and whether it ``ran`` now or was there already, as plain data.
 
     Raises:
         ConfigError: if a setting cannot be.
@@ -118,7 +118,7 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
 
             score(evaluation, composed)
     console.print(results_table([folder.path]))
-    return [{"name": folder.name, "trained": not done}]
+    return [{"name": folder.name, "ran": not done}]
 
 
 def plan_evaluation(settings: Mapping[str, Any]) -> Evaluation:
@@ -226,7 +226,7 @@ def _require_fitting(dataset: str, trained: Trained) -> None:
     if dataset not in fitting:
         raise ConfigError(
             f"dataset={dataset} has no labels for {trained.name}.\n"
-            f"Expected: {' or '.join(fitting)}, with what it has learnt to tell apart."
+            f"Expected: one of {', '.join(fitting)}, with what it has learnt to tell apart."
         )
 
 

@@ -64,7 +64,7 @@ def jobs_table(jobs: Sequence[Mapping[str, Any]], folder: Path) -> Table:
     counts: dict[str, int] = {}
     for job in jobs:
         state = job["state"]
-        if state == "done" and not any(run["trained"] for run in job["runs"]):
+        if state == "done" and not any(run["ran"] for run in job["runs"]):
             state = "skipped"  # all of it was there
         counts[state] = counts.get(state, 0) + 1
         runs = " ".join(run["name"] for run in job["runs"])

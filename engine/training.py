@@ -29,7 +29,7 @@ def train(config: DictConfig) -> list[dict[str, Any]]:
     """Train every stage of a command that is not done yet, and show the results.
 
     Returns:
-        ``name`` of each run, and whether it was ``trained`` now, as plain data.
+        ``name`` of each run, and whether it ``ran`` now or was there already, as plain data.
 
     Raises:
         ConfigError: if a setting cannot be.
@@ -53,7 +53,7 @@ def train(config: DictConfig) -> list[dict[str, Any]]:
         return []
     trained = _lead(runs, composed)
     console.print(results_table(run.folder.path for run in runs))
-    return [{"name": run.folder.name, "trained": run in trained} for run in runs]
+    return [{"name": run.folder.name, "ran": run in trained} for run in runs]
 
 
 def _lead(runs: list[Run], config: dict[str, Any]) -> list[Run]:

@@ -102,7 +102,7 @@ def test_one_failed_job_stops_no_other_and_is_the_only_one_to_run_again(lapa: Pa
     code, shown, jobs = sweep(lapa, tmp_path, *words, "subset=0,2,1")
     assert code == 0
     assert "2 skipped, 1 done" in shown
-    trained = {name: [run["trained"] for run in job["runs"]] for name, job in jobs.items()}
+    trained = {name: [run["ran"] for run in job["runs"]] for name, job in jobs.items()}
     assert trained == {f"{' '.join(words)} subset={subset}": [subset == 2] for subset in (0, 1, 2)}
     assert sweep(lapa, tmp_path, *words, "subset=7,8")[0] == 2, "nothing but wrong settings"
 
@@ -115,9 +115,7 @@ def test_jobs_side_by_side_share_one_pretraining(launcher: str, lapa: Path, tmp_
     assert "2 done" in shown
     (pretrain,) = (tmp_path / "runs").glob("pretrain-*")
     assert json.loads((pretrain / "status.json").read_text())["attempts"] == 1
-    assert sum(run["trained"] for job in jobs.values() for run in job["runs"]) == 3, (
-        "two fine-tunings and one pre-training"
-    )
+    assert sum(run["ran"] for job in jobs.values() for run in job["runs"]) == 3, "two fine-tunings and one pre-training"
 
 
 def test_a_killed_sweep_goes_on_where_it_was(lapa: Path, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class MAFA(AnnotatedLayout):
             rows = [(str(row[column][0]), row[column + 1].tolist()) for row in loadmat(table)[key][0]]
         except (
             MatReadError,
-            NotImplementedError,
+            NotImplementedError,  # what scipy says of MATLAB 7.3's files, which MAFA's are not
             OSError,
             LookupError,
             ValueError,
