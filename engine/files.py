@@ -26,10 +26,10 @@ def whole(path: Path) -> Iterator[BinaryIO]:
         draft.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file, see :func:`whole`."""
+def write_whole(path: Path, text: str, errors: str = "strict") -> None:
+    """Write a text file in UTF-8, see :func:`whole`; ``errors="replace"`` where names of files may stand in it."""
     with whole(path) as file:
-        file.write(text.encode())
+        file.write(text.encode("utf-8", errors))
 
 
 def to_json(value: Any) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+import numpy as np
+from scipy.special import stdtrit
 
 from reports.runs import Run
 
@@ -28,6 +31,21 @@ class Pair:
     def gain(self) -> float:
         """mIoU of MTL minus that of the baseline, in points (-100..100); NaN if either is undefined."""
         return 100 * (self.mtl.metric("test/miou") - self.baseline.metric("test/miou"))
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Runs that differ in draws of labels and seeds alone.
+
+    Args:
+        name: what they are.
+        apart: settings that tell them from others of this name, as ``key=value, ...``; "" if there are none.
+        runs: the runs.
+    """
+
+    name: str
+    apart: str
+    runs: list[Run]
 
 
 @dataclass(frozen=True)
@@ -72,39 +90,88 @@ def variants(runs: Iterable[Run]) -> dict[Path, str]:
     return names
 
 
-def pairs(runs: Iterable[Run]) -> list[Pair]:
-    """Every finished MTL run with its baseline, where exactly one finished baseline has the same setting.
+class Done:
+    """Finished runs, and what each was given, with the settings of the runs that it started from."""
 
-    Where several have, the one that was trained with the same loss is meant.
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = runs
+        self._by_id = {run.id: run for run in runs}
+
+    def given(self, run: Run) -> dict[str, str]:
+        """All that decided a run, as text, but for draws of labels and seeds."""
+        settings = {name: str(value) for name, value in run.setting.items() if not name.endswith(".seed")}
+        for upstream in run.status.get("upstream") or ():
+            before = self._by_id.get(str(upstream))
+            settings |= {"upstream": str(upstream)} if before is None else self.given(before)
+        return settings | {
+            "stage": run.stage,
+            "data": run.data,
+            "digest": run.text("data_digest"),
+            "method": run.method,
+        }
+
+    def repeats(self, runs: Iterable[Run]) -> list[Repeats]:
+        """Runs that only repeat one another together, under a name that tells them from the others."""
+        groups = grouped(runs, lambda run: (_name(run), *sorted(self.given(run).items())))
+        names = [_name(group[0]) for group in groups]
+        found = []
+        for name, group in zip(names, groups, strict=True):
+            alike = [self.given(other[0]) for place, other in enumerate(groups) if names[place] == name]
+            differing = {key for given in alike for key in given if len({other.get(key) for other in alike}) > 1}
+            own = self.given(group[0])
+            apart = ", ".join(f"{key}={own[key]}" for key in sorted(differing) if key in own and key != "digest")
+            found.append(Repeats(", ".join(filter(None, (name, apart))), apart, group))
+        return found
+
+
+def _name(run: Run) -> str:
+    variant = " ".join(filter(None, (run.method, *map(run.text, VARIANT))))
+    about = (variant.replace("_", " "), run.data, f"scale {run.text('scale')}", f"recipe {run.text('recipe')}")
+    return ", ".join(about)
+
+
+def pairs(runs: Iterable[Run]) -> list[Pair]:
+    """Every finished MTL run with its baseline: of those on the same data, fraction, subset and seed the most alike.
+
+    Where two are equally alike, neither is its baseline.
     """
     found = []
     for group in grouped((run for run in runs if run.tested), setting):
         baselines = [run for run in group if run.text("method") == "baseline"]
         for mtl in (run for run in group if run.text("method") == "mtl"):
-            alike = [run for run in baselines if run.text("loss") == mtl.text("loss")]
-            if len(candidates := alike or baselines) == 1:
-                found.append(Pair(candidates[0], mtl))
+            differences = [len(unlike(mtl, baseline)) for baseline in baselines]
+            if differences and differences.count(min(differences)) == 1:
+                found.append(Pair(baselines[differences.index(min(differences))], mtl))
     return found
 
 
-def findings(runs: Iterable[Run]) -> list[Finding]:
-    """What was measured, one finding for each setting and variant of MTL; [] without a pair to compare.
+def unlike(mtl: Run, baseline: Run) -> dict[str, tuple[str, str]]:
+    """In which settings an MTL run and a baseline differ, beyond what only one of them has: name -> both values."""
+    values = {"loss": (mtl.text("loss"), baseline.text("loss"))}
+    for name in sorted(mtl.setting.keys() & baseline.setting.keys() - {"finetune.loss"}):
+        values[name] = str(mtl.setting[name]), str(baseline.setting[name])
+    return {name: both for name, both in values.items() if both[0] != both[1]}
 
-    Runs of different subsets or seeds are averaged. Runs that share both are no repeats of one another (something
-    else must differ, or they would be one run), so each is a finding of its own.
+
+def findings(runs: Iterable[Run]) -> list[Finding]:
+    """What was measured, one finding for each label fraction and way of MTL; [] without a pair to compare.
+
+    Runs that only repeat one another are averaged, with their baselines.
     """
-    paired = {pair.mtl.path: pair for pair in pairs(runs) if not math.isnan(pair.gain)}
+    every = list(runs)
+    paired = {pair.mtl.path: pair for pair in pairs(every) if not math.isnan(pair.gain)}
     compared = [pair.mtl for pair in paired.values()]
-    names = variants(compared)
+    names, done = variants(compared), Done(every)
     found = []
-    for repeats in grouped(compared, lambda run: (setting(run, repeat=False), *map(run.text, VARIANT))):
-        group = [paired[run.path] for run in repeats]
-        variant = names[repeats[0].path]
-        name = f"MTL ({variant})" if variant else "MTL"
-        if len({setting(pair.mtl) for pair in group}) == len(group):
-            found.append(_finding(group, name))
-        else:
-            found += [_finding([pair], f"{name}, run {pair.mtl.id},") for pair in group]
+    for same in grouped(compared, lambda run: setting(run, repeat=False)):
+        for repeats in done.repeats(same):
+            group = [paired[run.path] for run in repeats.runs]
+            about = ", ".join(filter(None, (names[repeats.runs[0].path], repeats.apart)))
+            name = f"MTL ({about})" if about else "MTL"
+            if len({setting(pair.mtl) for pair in group}) == len(group):
+                found.append(_finding(group, name))
+            else:  # something that they do not say differs, or they would be one run
+                found += [_finding([pair], f"{name}, run {pair.mtl.id},") for pair in group]
     return found
 
 
@@ -120,16 +187,29 @@ def _finding(group: list[Pair], name: str) -> Finding:
         certainty = f"{repeats.capitalize()}: within noise until repeated."
     else:
         ahead = sum(gain > 0 for gain in gains)
+        reach = confidence(gains)
         certainty = (
-            f"Means of {len(group)} pairs ({repeats}); single gains from {signed(min(gains))} to "
-            f"{signed(max(gains))}, MTL ahead in {ahead} of {len(group)}."
+            f"Means of {len(group)} pairs ({repeats}); 95 % confidence from {signed(gain - reach)} to "
+            f"{signed(gain + reach)}; single gains from {signed(min(gains))} to {signed(max(gains))}, MTL ahead in "
+            f"{ahead} of {len(group)}."
         )
-    losses = {(pair.mtl.text("loss"), pair.baseline.text("loss")) for pair in group}
-    unlike = "".join(f" (loss {ours} against {theirs})" for ours, theirs in sorted(losses) if ours != theirs)
-    scores = f"{name} {mtl:.2f} mIoU, baseline {baseline:.2f}{unlike}: {signed(gain)} points"
+    differing = {
+        f"{setting} {ours} against {theirs}"
+        for pair in group
+        for setting, (ours, theirs) in unlike(pair.mtl, pair.baseline).items()
+    }
+    otherwise = f" ({', '.join(sorted(differing))})" if differing else ""
+    scores = f"{name} {mtl:.2f} mIoU, baseline {baseline:.2f}{otherwise}: {signed(gain)} points"
     return Finding(
         gain, f"{scores} at {first.fraction} labelled, {first.data}, scale {first.text('scale')}. {certainty}"
     )
+
+
+def confidence(values: Sequence[float]) -> float:
+    """Half the width of the 95 % confidence interval of a mean (Student's t); NaN for fewer than two values."""
+    if len(values) < 2:
+        return math.nan
+    return float(stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
 def signed(points: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.comparisons import VARIANT, grouped, setting, variants
+from reports.comparisons import VARIANT, confidence, grouped, pairs, setting, signed, variants
+from reports.papers import published_gains
 from reports.runs import Run
 
 COLOURS = {
@@ -115,26 +116,56 @@ def _segmentation(runs: list[Run]) -> Chart:
 
 
 def _fractions(runs: list[Run]) -> Chart:
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.subplots()
+    """Label efficiency (Figures 8 to 11): scores by label fraction, and what masked pre-training gains."""
+    figure = Figure(figsize=(12, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
     lines = {run.path: line for run, line in _lines(runs)}
-    means = []
+    said = []
     for group in grouped(runs, lambda run: (run.method, *map(run.text, VARIANT))):
+        scores = [100 * run.metric("test/miou") for run in group]
         line = lines[group[0].path]
-        points = [(100 * run.number("label_fraction"), 100 * run.metric("test/miou")) for run in group]
-        shares, mious = np.array(points).T
-        fractions = np.unique(shares)
-        mean = [float(np.mean(mious[shares == fraction])) for fraction in fractions]
-        axes.plot(shares, mious, "o", ms=5, alpha=0.5, color=line["color"])
-        axes.plot(fractions, mean, **line)
-        means += [f"{line['label']} {m:.2f} % at {share:g} %" for share, m in zip(fractions, mean, strict=True)]
+        means = _by_fraction(left, group, scores, lambda values: float(np.std(values, ddof=1)), line)
+        said += [f"{line['label']} {mean:.2f} % at {share:g} %" for share, mean in means.items()]
+    paired = pairs(runs)
+    for pairs_of_one in grouped(paired, lambda pair: tuple(map(pair.mtl.text, VARIANT))):
+        mtl = [pair.mtl for pair in pairs_of_one]
+        line = lines[mtl[0].path]
+        gains = _by_fraction(right, mtl, [pair.gain for pair in pairs_of_one], confidence, line)
+        said += [f"gain of {line['label']} {signed(gain)} points at {share:g} %" for share, gain in gains.items()]
     ticks = sorted({100 * run.number("label_fraction") for run in runs})
-    axes.set_xscale("log")
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set_xticks([], minor=True)
-    _finish(axes, "labelled share of the training images (%)", "test mIoU (%)")
-    note = "Dots: single runs. Lines: means over subsets and seeds."
-    return _chart(figure, f"mIoU by label fraction on {runs[0].data}", f"{', '.join(means)}.", note, runs)
+    printed = published_gains(runs[0].text("dataset"))
+    if paired and printed:
+        colour = COLOURS["other"][0]
+        right.plot(list(printed), list(printed.values()), "D", ms=6, mfc="none", color=colour, label="the paper")
+    right.axhline(0, color=COLOURS["ink"][0], linewidth=0.8)
+    for axes, shown in ((left, ticks), (right, sorted({*ticks, *printed} if paired else ticks))):
+        axes.set_xscale("log")
+        axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
+        axes.set_xticks([], minor=True)
+    _finish(left, "labelled share of the training images (%)", "test mIoU (%)")
+    _finish(right, "labelled share of the training images (%)", "gain over the baseline (mIoU points)")
+    note = (
+        "Left: dots are single runs, lines means over subsets and seeds, bars one standard deviation. Right: mean "
+        "gain of MTL over the baseline with the same labels, bars its 95 % confidence interval where it was repeated; "
+        "the paper's gains are those it prints, for other and far larger runs."
+    )
+    title = f"Label efficiency on {runs[0].data}, scale {runs[0].text('scale')}, recipe {runs[0].text('recipe')}"
+    return _chart(figure, title, f"{', '.join(said)}.", note, runs)
+
+
+def _by_fraction(
+    axes: Axes, runs: list[Run], values: list[float], reach: Callable[[list[float]], float], line: dict[str, Any]
+) -> dict[float, float]:
+    """Draw values of runs against their label fraction, with means and bars; the means by fraction in per cent."""
+    fractions = np.array([100 * run.number("label_fraction") for run in runs])
+    means, bars = {}, []
+    for fraction in np.unique(fractions):
+        here = [value for value, share in zip(values, fractions, strict=True) if share == fraction]
+        means[float(fraction)] = float(np.mean(here))
+        bars.append(reach(here) if len(here) > 1 else 0.0)
+    axes.plot(fractions, values, "o", ms=4, alpha=0.45, color=line["color"])
+    axes.errorbar(list(means), list(means.values()), yerr=bars, capsize=4, marker="_", ms=10, **line)
+    return means
 
 
 _AVERAGED = "Faint lines: single steps; bold: moving average over a twentieth of the steps."

@@ -1,4 +1,4 @@
-"""The report: one HTML page that holds everything it shows."""
+"""The report: one HTML page that holds everything it shows, and one for each run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from engine.errors import DataError
-from engine.files import whole, write_whole
+from engine.files import write_whole
 from reports import comparisons, figures, panels, papers, tables
+from reports.run_pages import write_run_pages
 from reports.runs import Run, read_runs
 
 
@@ -24,8 +25,8 @@ def write_report(output_dir: Path) -> Path:
     """Write ``<output_dir>/report/index.html`` from the runs of an output folder, its tables and figures beside it.
 
     The page needs no other file to be read; ``tables/*.csv`` and ``figures/*.svg`` are there to be used elsewhere. Its
-    links lead to the run folders beside it. The same run folders give the same bytes, and a page that exists is
-    replaced at once or not at all.
+    links lead to the pages of single runs, ``runs/*.html``, and theirs to the run folders. The same run folders give
+    the same bytes, and a page that exists is replaced at once or not at all.
 
     Args:
         output_dir: the folder that holds ``runs/``.
@@ -44,11 +45,13 @@ def write_report(output_dir: Path) -> Path:
     listed += [*shown["grid_searches"], *shown["papers"], *shown["class_ious"]]
     for table in listed:
         if table.rows:
-            write_whole(page.parent / "tables" / f"{_slug(table.title)}.csv", table.csv())
+            write_whole(page.parent / "tables" / f"{_slug(table.title)}.csv", table.csv(), "replace")
     for chart in shown["charts"]:
-        write_whole(page.parent / "figures" / f"{_slug(chart.title)}.svg", chart.light)
-    with whole(page) as file:
-        file.write(_render(shown, runs, output_dir.resolve().name).encode("utf-8", "replace"))
+        write_whole(page.parent / "figures" / f"{_slug(chart.title)}.svg", chart.light, "replace")
+    name = output_dir.resolve().name
+    templates = _templates()
+    write_run_pages(runs, page.parent / "runs", templates, name=name, colours=figures.COLOURS)
+    write_whole(page, _render(templates, shown, runs, name), "replace")
     return page
 
 
@@ -88,7 +91,7 @@ def _shown(runs: list[Run]) -> dict[str, Any]:
     }
 
 
-def _render(shown: dict[str, Any], runs: list[Run], name: str) -> str:
+def _templates() -> Environment:
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -96,8 +99,12 @@ def _render(shown: dict[str, Any], runs: list[Run], name: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
     templates.filters |= {"svg": _svg, "folder": _folder, "quantity": _quantity, "signed": comparisons.signed}
+    return templates
+
+
+def _render(templates: Environment, shown: dict[str, Any], runs: list[Run], name: str) -> str:
+    script = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
     return templates.get_template("page.html").render(
         name=name,
         runs=runs,

@@ -105,6 +105,28 @@ def masks_by_group(runs: Iterable[Run]) -> list[Panel]:
     return panels
 
 
+KINDS = ("image", "truth", "masked", "reconstruction", "prediction", "cleaned")
+"""What pictures of a sample show, in the order in which they are read."""
+
+
+def of_one_run(run: Run) -> list[Panel]:
+    """Every grid of pictures that a run has saved, its first samples, and pictures that stand alone."""
+    folder = run.path / "panels"
+    found = []
+    for place in sorted(path for path in (folder, *folder.rglob("*")) if path.is_dir()):
+        split = place.relative_to(folder).as_posix()
+        columns = [kind for kind in KINDS if _samples(run, split, kind)]
+        if columns:
+            samples = _samples(run, split, columns[-1])[:MOST]
+            panel = _panel(split, split, samples, [(run, kind) for kind in columns], columns, _legend(run))
+            found.append(replace(panel, runs=()))
+        for picture in sorted(place.glob("*.png")):
+            if picture.name.count(".") == 1 and (tile := _tile(picture, picture.stem)):
+                title = "" if split == "." else f"{split}: "
+                found.append(Panel(f"{title}{picture.stem}", ("",), (("", (tile,)),), (), ()))
+    return found
+
+
 def _each(runs: Iterable[Run], split: str, columns: list[str]) -> list[Panel]:
     """A panel for every run that has pictures of the last column."""
     panels = []

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from reports.comparisons import VARIANT, Pair, grouped, pairs, signed
+from reports.comparisons import Done, Pair, pairs, signed
 from reports.runs import Run
 from reports.tables import Column, Table
 
@@ -28,53 +28,31 @@ def published() -> Mapping[str, Any]:
     return {str(name): value for name, value in plain.items()}
 
 
+def published_gains(dataset: str) -> dict[float, float]:
+    """The parsing paper's gains in mIoU points on a data set by label fraction in per cent; {} if it prints none."""
+    table = published()["gains"]
+    return {
+        100 * share: gain
+        for row in table["rows"]
+        if row["dataset"] == dataset and row["metric"] == "test/miou"
+        for share, gain in zip(table["columns"].values(), row["values"], strict=True)
+        if gain is not None
+    }
+
+
 def beside_the_papers(runs: Iterable[Run]) -> list[Table]:
     """Every table of the papers, in per cent, and below its rows means of runs that differ in draw and seed alone."""
     done = Done([run for run in runs if run.state == "done" and not run.in_a_fold])
     return [_gains(published()["gains"], done), *(_table(table, done) for table in published()["tables"])]
 
 
-class Done:
-    """Finished runs, and what each was given, with the settings of the runs that it started from."""
-
-    def __init__(self, runs: Sequence[Run]) -> None:
-        self.runs = runs
-        self._by_id = {run.id: run for run in runs}
-
-    def given(self, run: Run) -> dict[str, str]:
-        """All that decided a run, as text, but for draws of labels and seeds."""
-        settings = {name: str(value) for name, value in run.setting.items() if not name.endswith(".seed")}
-        for upstream in run.status.get("upstream") or ():
-            before = self._by_id.get(str(upstream))
-            settings |= {"upstream": str(upstream)} if before is None else self.given(before)
-        return settings | {
-            "stage": run.stage,
-            "data": run.data,
-            "digest": run.text("data_digest"),
-            "method": run.method,
-        }
-
-    def repeats(self, runs: Iterable[Run]) -> list[tuple[str, list[Run]]]:
-        """Runs that only repeat one another together, under a name that tells them from the others."""
-        groups = grouped(runs, lambda run: tuple(sorted(self.given(run).items())))
-        names = [_name(group[0]) for group in groups]
-        named = []
-        for name, group in zip(names, groups, strict=True):
-            alike = [self.given(other[0]) for place, other in enumerate(groups) if names[place] == name]
-            apart = {key for given in alike for key in given if len({other.get(key) for other in alike}) > 1}
-            own = self.given(group[0])
-            words = [f"{key}={own[key]}" for key in sorted(apart) if key in own and key != "digest"]
-            named.append((", ".join([name, *words]), group))
-        return named
-
-
 def _table(table: Mapping[str, Any], done: Done) -> Table:
     metrics = list(table["columns"].values())
     ours = [run for run in done.runs if _fits(run, table["beside"]) and any(name in run.metrics for name in metrics)]
     rows = [(name, *(f"{value:.2f}" for value in values), "") for name, values in table["rows"].items()]
-    for name, group in done.repeats(ours):
-        means = (_mean([100 * run.metric(metric) for run in group]) for metric in metrics)
-        rows.append((f"here: {name}", *means, _ids(group)))
+    for repeats in done.repeats(ours):
+        means = (_mean([100 * run.metric(metric) for run in repeats.runs]) for metric in metrics)
+        rows.append((f"here: {repeats.name}", *means, _ids(repeats.runs)))
     return _beside(table, rows, measured=bool(ours))
 
 
@@ -86,11 +64,11 @@ def _gains(table: Mapping[str, Any], done: Done) -> Table:
         printed = ("—" if value is None else signed(value) for value in row["values"])
         rows.append((f"the paper: {row['name']}", *printed, ""))
         ours = [pair.mtl for pair in paired.values() if pair.mtl.text("dataset") == row["dataset"]]
-        for name, group in done.repeats(ours):
-            gains = [paired[run.path] for run in group]
+        for repeats in done.repeats(ours):
+            gains = [paired[run.path] for run in repeats.runs]
             cells = [_gain(gains, row["metric"], fraction) for fraction in table["columns"].values()]
             if any(cell != "—" for cell in cells):
-                rows.append((f"here: {row['name']}, {name}", *cells, _ids(group)))
+                rows.append((f"here: {row['name']}, {repeats.name}", *cells, _ids(repeats.runs)))
     return _beside(table, rows, measured=any(row[0].startswith("here") for row in rows))
 
 
@@ -130,12 +108,6 @@ def _fits(run: Run, beside: Mapping[str, Any]) -> bool:
         else (run.stage if key == "stage" else run.text(key)) == wanted
         for key, wanted in beside.items()
     )
-
-
-def _name(run: Run) -> str:
-    variant = " ".join(filter(None, (run.method, *map(run.text, VARIANT))))
-    about = (variant.replace("_", " "), run.data, f"scale {run.text('scale')}", f"recipe {run.text('recipe')}")
-    return ", ".join(about)
 
 
 def _mean(values: Sequence[float]) -> str:

@@ -320,7 +320,7 @@ def test_figures_cite_their_runs_and_fractions_need_two(output_dir: Path) -> Non
 
     assert titles() == ["Pre-training on lapa (drawn)", "Fine-tuning on lapa (drawn), 1 % (6 images) labelled"]
     write_run(output_dir, "finetune", "mtl10", label_fraction=0.1, labelled=60, miou=0.7)
-    assert titles()[-1] == "mIoU by label fraction on lapa (drawn)"
+    assert titles()[-1] == "Label efficiency on lapa (drawn), scale demo, recipe short"
     chart = figures.charts(read_runs(output_dir))[-1]
     assert {run.id for run in chart.runs} == {"base1", "mtl1", "mtl10"}
     assert "MTL 70.00 % at 10 %" in chart.alt
@@ -348,7 +348,7 @@ def test_page_is_self_contained_escaped_and_the_same_each_time(output_dir: Path)
     first = page.read_bytes()
     assert page == output_dir / "report" / "index.html"
     assert write_report(output_dir).read_bytes() == first
-    assert {path.name for path in page.parent.iterdir()} == {"index.html", "tables", "figures"}
+    assert {path.name for path in page.parent.iterdir()} == {"index.html", "tables", "figures", "runs"}
     html = first.decode()
     assert html.count("<script") == 1, "our own"
     assert "alert(1)</script>" not in html
@@ -356,9 +356,41 @@ def test_page_is_self_contained_escaped_and_the_same_each_time(output_dir: Path)
     assert "status.json cannot be read" in html
     assert "says nothing about real faces" in html
     assert all(source.startswith("data:") for source in re.findall(r'(?:src|srcset)="([^"]*)"', html))
-    assert 'href="../runs/finetune-mtl1/config.yaml"' in html
+    assert 'href="runs/finetune-mtl1.html"' in html
     for anchor in re.findall(r'href="#([^"]*)"', html):
         assert f'id="{anchor}"' in html
+
+
+def test_each_run_has_a_page_of_its_own(output_dir: Path) -> None:
+    nasty = '"><script>alert(1)</script>${{7*7}}\ud800\x00'
+    settings = {"finetune.loss": "ce", "datamodule.crop": None, nasty: True}
+    write_run(output_dir, "finetune", "full", identity={"settings": settings}, upstream=["pre1", "gone"], error=nasty)
+    folder = write_report(output_dir).parent / "runs"
+    assert {page.stem for page in folder.iterdir()} == {path.name for path in (output_dir / "runs").iterdir()}
+    html = (folder / "finetune-full.html").read_text()
+    assert 'href="pretrain-pre1.html"' in html
+    assert "gone</span> (not in this folder)" in html
+    assert "<script" not in html
+    assert all(source.startswith("data:") for source in re.findall(r'(?:src|srcset)="([^"]*)"', html))
+    for scored in ("test/miou", "0.5000", "finetune.loss", "train/loss", "M0.0,2.0 4.1,"):
+        assert scored in html
+    assert html.count("data:image/png") == 6, "three kinds of two samples"
+    (before,) = (page for page in folder.iterdir() if page.stem == "pretrain-pre1")
+    assert "finetune-full.html" in before.read_text(), "a run names what was made from it"
+    for link in re.findall(r'href="([^"#]*)', html):
+        assert (folder / link).exists(), link
+    shutil.rmtree(output_dir / "runs" / "finetune-full")
+    write_report(output_dir)
+    assert not (folder / "finetune-full.html").exists()
+
+
+def test_a_baseline_is_the_most_alike(tmp_path: Path) -> None:
+    for run_id, rate, miou in (("base1", 0.1, 0.4), ("base2", 0.01, 0.5)):
+        identity = {"settings": {"finetune.optimizer.lr": rate, "finetune.seed": 0}}
+        write_run(tmp_path, "finetune", run_id, method="baseline", miou=miou, identity=identity)
+    write_run(tmp_path, "finetune", "mtl1", miou=0.6, identity={"settings": {"finetune.optimizer.lr": 0.01}})
+    (finding,) = comparisons.findings(read_runs(tmp_path))
+    assert "baseline 50.00: +10.00" in finding.sentence
 
 
 def test_tables_and_figures_lie_beside_the_page(output_dir: Path) -> None:

@@ -1,0 +1,144 @@
+"""A page for each run: what it was given, where it came from, how it went and what came out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment
+
+from engine.files import write_whole
+from reports import panels
+from reports.runs import Run
+
+WIDTH, HEIGHT = 240, 60
+"""Units of a small curve's own picture; the page scales it."""
+
+
+@dataclass(frozen=True)
+class SmallCurve:
+    """One column of ``metrics.csv`` drawn without axes, its numbers beside it.
+
+    Args:
+        name: the column.
+        path: what an SVG ``<path>`` takes as ``d``, in WIDTH x HEIGHT.
+        first: first value, in the metric's own unit.
+        last: last value.
+        low: least value, at the bottom of the picture.
+        high: largest value, at its top.
+        steps: optimiser steps from the first point to the last.
+    """
+
+    name: str
+    path: str
+    first: float
+    last: float
+    low: float
+    high: float
+    steps: tuple[int, int]
+
+
+def write_run_pages(runs: Sequence[Run], folder: Path, templates: Environment, **shared: Any) -> None:
+    """Write ``<folder>/<stage>-<id>.html`` for each run; each page needs no other file to be read.
+
+    Args:
+        runs: all runs of an output folder, so that a page can name what was made from its run.
+        folder: where the pages go; pages of runs that are gone are removed.
+        templates: holds ``run.html``.
+        shared: what the template needs besides the run.
+    """
+    by_id = {run.id: run for run in runs}
+    made_from: dict[str, list[Run]] = {}
+    for run in runs:
+        for upstream in upstreams(run):
+            made_from.setdefault(upstream, []).append(run)
+    page = templates.get_template("run.html")
+    for run in runs:
+        html = page.render(
+            run=run,
+            upstreams=[(name, by_id.get(name)) for name in upstreams(run)],
+            made_from=made_from.get(run.id, ()),
+            settings=sorted((name, _plain(value)) for name, value in run.setting.items()),
+            attempts=_attempts(run),
+            scores=scores(run),
+            by_class=scores_by_class(run),
+            curves=small_curves(run),
+            panels=panels.of_one_run(run),
+            **shared,
+        )
+        write_whole(folder / f"{run.path.name}.html", html, "replace")
+    kept = {f"{run.path.name}.html" for run in runs}
+    for page_file in folder.glob("*.html"):
+        if page_file.name not in kept:
+            page_file.unlink()
+
+
+def upstreams(run: Run) -> list[str]:
+    """Ids of the runs that a run started from."""
+    named = run.status.get("upstream")
+    return [str(name) for name in named] if isinstance(named, list) else []
+
+
+def scores(run: Run) -> list[tuple[str, str]]:
+    """Names and values of all metrics but those of single classes, as they are stored."""
+    return [(name, _value(run.metric(name))) for name in sorted(run.metrics) if name.count("/") == 1]
+
+
+def scores_by_class(run: Run) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Metrics of single classes or groups: their kinds, and a row for each class."""
+    cells = {tuple(name.rsplit("/", 1)): run.metric(name) for name in run.metrics if name.count("/") >= 2}
+    kinds = tuple(sorted({kind for kind, _ in cells}))
+    classes = dict.fromkeys(name for _, name in cells)
+    rows = [(name, *(_value(cells.get((kind, name), math.nan)) for kind in kinds)) for name in classes]
+    return kinds, rows
+
+
+def small_curves(run: Run) -> dict[str, list[SmallCurve]]:
+    """Every column of ``metrics.csv``; those of single classes apart, since there are many."""
+    found: dict[str, list[SmallCurve]] = {"": [], "of single classes": []}
+    for name in run.curves:
+        if name in ("epoch", "step"):
+            continue
+        steps, values = run.curve("step", name)
+        if len(values):
+            found["of single classes" if name.count("/") > 1 else ""].append(small_curve(name, steps, values))
+    return {head: curves for head, curves in found.items() if curves}
+
+
+def small_curve(name: str, steps: np.ndarray, values: np.ndarray) -> SmallCurve:
+    """The drawing of one column, values (N,) at steps (N,), with no more points than can be told apart."""
+    low, high = float(values.min()), float(values.max())
+    span, reach = high - low or 1.0, steps[-1] - steps[0] or 1.0
+    every = slice(None, None, math.ceil(len(values) / WIDTH))
+    x = (steps[every] - steps[0]) / reach * WIDTH
+    y = (HEIGHT - 2) - (values[every] - low) / span * (HEIGHT - 4)
+    points = " ".join(f"{across:.1f},{down:.1f}" for across, down in zip(x.tolist(), y.tolist(), strict=True))
+    # A single point is a line of no length, which a round cap turns into a dot.
+    path = f"M{points}" + ("h0" if len(x) == 1 else "")
+    return SmallCurve(name, path, float(values[0]), float(values[-1]), low, high, (int(steps[0]), int(steps[-1])))
+
+
+def _attempts(run: Run) -> list[tuple[str, str, str, str]]:
+    """Number, device, commit and versions of each attempt."""
+    history = run.status.get("history")
+    attempts: Iterable[Any] = history if isinstance(history, list) else ()
+    rows = []
+    for attempt in attempts:
+        if isinstance(attempt, Mapping):
+            versions = attempt.get("versions")
+            named = ", ".join(f"{name} {version}" for name, version in (versions or {}).items())
+            number, device, commit = (str(attempt.get(key, "")) for key in ("attempt", "device", "git_sha"))
+            rows.append((number, device, commit, named))
+    return rows
+
+
+def _plain(value: Any) -> str:
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _value(value: float) -> str:
+    return "—" if math.isnan(value) else f"{value:,.0f}" if value == int(value) and abs(value) > 1 else f"{value:.4f}"
