@@ -90,6 +90,7 @@ KEYS: dict[str, Key] = {
         *choice("mtl", "baseline", "transfer", "segment"), "enters fine-tuning as the id of the run it starts from"
     ),
     "ablation": Key(*optional(TEXT), NAME),
+    "sweep_name": Key(*optional(TEXT), NAME),
     "label_fraction": Key(*number(0, 1, open_below=True), MANIFEST),
     "subset": Key(*choice(0, 1, 2), MANIFEST),
     "seed": Key(*integer(0, most=2**32 - 1), "enters as each stage's own seed, whose default it is"),

@@ -182,6 +182,7 @@ def _description(run: Run, attempt: int) -> dict[str, Any]:
         "experiment": settings["experiment"],
         "method": settings["method"],
         "ablation": settings["ablation"],
+        "sweep": settings["sweep_name"],
         "masking": settings["pretrain.masking"] if pretrained else None,
         "loss": "bce" if run.stage is SEGMENT else run.setting("loss"),
         "network": run.setting("network") if run.stage is SEGMENT else None,

@@ -18,13 +18,13 @@ def described(about: Mapping[str, Any], group: str | None, tags: Sequence[str]) 
     """Name, group, job type and tags of a run.
 
     Args:
-        about: ``stage``, ``experiment``, ``method``, ``dataset`` and ``scale``, as the status has them.
-        group: None is the experiment.
+        about: ``stage``, ``experiment``, ``sweep``, ``method``, ``dataset`` and ``scale``, as the status has them.
+        group: None is the sweep with its experiment; a run that belongs to no sweep's file has the experiment alone.
         tags: those of the user.
     """
     return {
         "name": f"{about['experiment']} {about['stage']}",
-        "group": group or about["experiment"],
+        "group": group or " ".join(filter(None, (about.get("sweep"), about["experiment"]))),
         "job_type": about["stage"],
         "tags": [*tags, str(about["method"]), str(about["dataset"]), f"scale:{about['scale']}"],
     }

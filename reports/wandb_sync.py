@@ -56,7 +56,8 @@ def _write(run: Run, folder: Path) -> None:
 
     config = _config(run)
     how = OFFLINE | (config.get("logger", {}).get("wandb") or {}) | {"mode": "offline"}
-    about = {key: run.status.get(key) for key in ("experiment", "method", "dataset", "scale")} | {"stage": run.stage}
+    said = ("experiment", "sweep", "method", "dataset", "scale")
+    about = {key: run.status.get(key) for key in said} | {"stage": run.stage}
     settled = config | {"logger": {"wandb": how}, "run_id": run.id}
     with wandb_run(folder, settled, id=run.path.name, **described(about, how["group"], how["tags"])) as opened:
         names = [name for name in run.curves if name not in ("epoch", "step")]

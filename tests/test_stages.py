@@ -49,6 +49,7 @@ CHANGES: dict[str, tuple[object, set[str]]] = {
     "recipe": ("named", NEITHER),
     "method": ("baseline", SECOND),
     "ablation": ("B", NEITHER),
+    "sweep_name": ("label_fractions", NEITHER),
     "label_fraction": (0.5, SECOND),
     "subset": (1, SECOND),
     "seed": (7, BOTH),

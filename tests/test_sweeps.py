@@ -17,6 +17,7 @@ from rich.console import Console
 from conf.schema import CONF, check, group_options
 from engine.stages import plan
 from engine.training import train
+from engine.wandb_runs import described
 from reports.runs import read_runs
 from reports.wandb_sync import write_wandb_runs
 from tests.conftest import ROOT, TINY, settings_of, start_training, wandb_records
@@ -60,6 +61,14 @@ def test_a_sweep_shares_what_its_jobs_have_in_common(
     planned = [plan(check(settings_of(*common, f"sweep={sweep}", *job))) for job in jobs(sweep)]
     for stage, count in (("pretrain", pretrainings), ("finetune", finetunings)):
         assert len({run.id for runs in planned for run in runs if run.stage.name == stage}) == count
+
+
+@pytest.mark.parametrize("name", group_options("sweep"))
+def test_runs_of_a_sweep_are_a_group_of_their_own(name: str) -> None:
+    settings = settings_of("experiment=mtl_celebamask", f"sweep={name}")
+    about = dict.fromkeys(("stage", "method", "dataset", "scale"), "") | {"experiment": "mtl_celebamask"}
+    assert described(about | {"sweep": settings["sweep_name"]}, None, ())["group"] == f"{name} mtl_celebamask"
+    assert described(about | {"sweep": None}, None, ())["group"] == "mtl_celebamask"
 
 
 @pytest.mark.parametrize("ablation", COMPONENTS)
