@@ -17,4 +17,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    enter(main, ["view", "port", "every", "output_dir"])
+    enter(main, ["view", "port", "every", "entity", "project", "output_dir"])

@@ -14,7 +14,7 @@ from reports.runs import read_runs
 from reports.status import status_table
 from reports.tables import print_results
 
-VIEWS = ("page", "status", "dashboard", "wandb_sync")
+VIEWS = ("page", "status", "dashboard", "wandb_sync", "wandb_workspace")
 
 
 def report(config: DictConfig) -> None:
@@ -39,6 +39,11 @@ def report(config: DictConfig) -> None:
         folders = write_wandb_runs(read_runs(output_dir), output_dir, console)
         console.print(f"{len(folders)} whole runs, offline. To upload them, once logged in (wandb login):")
         console.print(f"  wandb sync {output_dir / 'wandb'}/*/wandb/offline-run-*")
+        return
+    if config.view == "wandb_workspace":
+        from reports.wandb_workspace import save_workspace
+
+        print(f"Workspace: {save_workspace(read_runs(output_dir), config.entity, config.project)}")
         return
     if config.view == "dashboard":
         dashboard = Dashboard(output_dir, config.port, config.every)

@@ -29,6 +29,7 @@ from reports.dashboard import Dashboard
 from reports.page import write_report
 from reports.runs import Run, read_runs
 from reports.status import status_table
+from reports.wandb_workspace import save_workspace, workspace
 
 SAMPLES = ("face_01", "face_02")
 
@@ -531,6 +532,25 @@ def test_screen_table_folds_what_all_rows_share(output_dir: Path, tmp_path: Path
     assert "data: lapa (drawn)" in shown
     tables.print_results([Run(tmp_path, {})], console)
     assert "No fine-tuning run is done yet." in console.export_text()
+
+
+def test_a_workspace_shows_what_the_runs_have(output_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = read_runs(output_dir)
+    with pytest.raises(ConfigError, match="entity="):
+        save_workspace(runs, None, "halfmask")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "wandb_workspaces.workspaces", None)
+        with pytest.raises(ConfigError, match="pip install"):
+            save_workspace(runs, "me", "halfmask")
+    pytest.importorskip("wandb_workspaces", reason="the optional package wandb-workspaces")
+    made = workspace(runs, "me", "halfmask")
+    assert [section.name for section in made.sections] == [
+        "Test",
+        "Fine-tuning: validation",
+        "Pre-training: validation",
+        "Optimisation",
+    ]
+    assert [panel.y for panel in made.sections[1].panels] == [["val/miou"], ["val/mean_f1"]]
 
 
 def test_reports_load_neither_torch_nor_lightning() -> None:

@@ -1,0 +1,72 @@
+"""A workspace in W&B that shows what the report shows, for those with an account: ``view=wandb_workspace``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from engine.errors import ConfigError
+from reports.runs import Run
+
+SECTIONS = (
+    ("Fine-tuning: validation", "epoch", ("val/miou", "val/mean_f1", "val/miou_small", "val/pixel_accuracy")),
+    ("Hidden faces: validation", "epoch", ("val/iou", "val/dice", "val/accuracy", "val/ssim")),
+    ("Pre-training: validation", "epoch", ("val/psnr",)),
+    ("Optimisation", "trainer/global_step", ("train/loss", "val/loss", "train/lr")),
+)
+"""Title, axis and metrics of each section; what no run has logged is left out."""
+
+TESTED = ("test/miou", "test/mean_f1", "test/miou_small", "test/pixel_accuracy", "test/dice")
+
+
+def workspace(runs: Sequence[Run], entity: str, project: str) -> Any:
+    """The workspace of a project, not saved yet: test scores by group, then curves, runs grouped as sweeps are.
+
+    Args:
+        runs: whose metrics decide what is shown.
+        entity: the user or team in W&B.
+        project: the project that the runs are uploaded to.
+
+    Returns:
+        A ``wandb_workspaces.workspaces.Workspace``.
+
+    Raises:
+        ConfigError: if the optional package is not installed.
+    """
+    try:
+        import wandb_workspaces.reports.v2 as panels
+        import wandb_workspaces.workspaces as ws
+    except ImportError as fault:
+        raise ConfigError(
+            "view=wandb_workspace needs the package wandb-workspaces.\nDo: pip install 'wandb-workspaces>=0.4'"
+        ) from fault
+    logged = {name for run in runs for name in run.curves}
+    scored = {name for run in runs for name in run.metrics}
+    bars = [
+        panels.BarPlot(title=name, metrics=[panels.SummaryMetric(name)], groupby="group", groupby_rangefunc="stddev")
+        for name in TESTED
+        if name in scored
+    ]
+    sections = [ws.Section(name="Test", panels=bars, is_open=True)] if bars else []
+    for title, axis, metrics in SECTIONS:
+        lines = [panels.LinePlot(title=name, x=axis, y=[name]) for name in metrics if name in logged]
+        if lines:
+            sections.append(ws.Section(name=title, panels=lines, is_open=True))
+    return ws.Workspace(entity=entity, project=project, name="Faces: runs and sweeps", sections=sections)
+
+
+def save_workspace(runs: Sequence[Run], entity: str | None, project: str) -> str:
+    """Save the workspace; its address.
+
+    Raises:
+        ConfigError: without an entity, the package or a login.
+    """
+    if entity is None:
+        raise ConfigError("view=wandb_workspace needs entity=<your user or team in W&B>.")
+    made = workspace(runs, entity, project)
+    import wandb
+
+    try:
+        return str(made.save().url)
+    except wandb.errors.Error as fault:
+        raise ConfigError(f"Weights & Biases: {fault}\nDo: wandb login, then the same command again.") from fault
