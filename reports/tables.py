@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -128,8 +129,6 @@ def results(runs: Iterable[Run]) -> Table:
         "Test results",
         tested,
         {
-            "data": [run.data for run in tested],
-            **{key: [run.text(key) for run in tested] for key in ("scale", "recipe")},
             "labels": [run.fraction for run in tested],
             **{key: [run.text(key) for run in tested] for key in ("subset", "seed")},
         },
@@ -139,6 +138,10 @@ def results(runs: Iterable[Run]) -> Table:
             "gain": [gains.get(run.path, "not paired" if run.text("method") == "mtl" else "") for run in tested],
         },
         note,
+        {
+            "data": [run.data for run in tested],
+            **{key: [run.text(key) for run in tested] for key in ("scale", "recipe")},
+        },
     )
 
 
@@ -252,8 +255,9 @@ def _table(
     kind: Kind,
     numbers: dict[str, list[str]],
     note: str,
+    context: Mapping[str, list[str]] = MappingProxyType({}),
 ) -> Table:
-    """A table from its columns' cells; columns without any are left out."""
+    """A table from its columns' cells, the numbers before what many rows share; columns without any are left out."""
     names = variants(runs)
     columns = {
         Column("run", "run"): [run.id for run in runs],
@@ -261,6 +265,7 @@ def _table(
         Column("variant", "setting"): [names[run.path] for run in runs],
         **{Column(head, "setting"): cells for head, cells in settings.items()},
         **{Column(head, kind): cells for head, cells in numbers.items()},
+        **{Column(head, "setting"): cells for head, cells in context.items()},
     }
     filled = {column: cells for column, cells in columns.items() if any(cells)}
     return Table(title, tuple(filled), tuple(zip(*filled.values(), strict=True)), tuple(runs), note)
