@@ -31,7 +31,7 @@ from engine.errors import ConfigError, RunError, UserError, causes, explained
 from engine.files import write_whole
 from engine.processes import by_torchrun, devices, end_followers, is_leader, says_peer_is_gone, unwatch
 from engine.stages import PRETRAIN, SEGMENT, Run, require_unchanged
-from engine.wandb_runs import described, wandb_run
+from engine.wandb_runs import described, log_classes, wandb_run
 
 
 def fit(run: Run, config: dict[str, Any]) -> None:
@@ -157,6 +157,9 @@ def _fit(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, A
             module.load_state_dict(best["state_dict"])
             (scores,) = trainer.test(module, datamodule, verbose=False)
             metrics |= {name: float(value) for name, value in scores.items()}
+            for logger in loggers:
+                if is_leader() and isinstance(logger, WandbLogger):
+                    log_classes(logger.experiment, metrics)
     except BaseException:
         unwatch()  # now: W&B may take its time to finish
         raise

@@ -69,6 +69,23 @@ def wandb_run(folder: Path, config: Mapping[str, Any], **description: Any) -> It
     _finish(run, 0)
 
 
+def log_classes(run: Any, metrics: Mapping[str, float]) -> None:
+    """Put the test scores of single classes into a run as one table, ``test/classes``, a row for each class.
+
+    Args:
+        run: an open W&B run.
+        metrics: all metrics, flat: ``test/<score>/<class>``; without any, nothing is logged.
+    """
+    import wandb
+
+    cells = {tuple(name.split("/")[1:]): value for name, value in metrics.items() if name.startswith("test/")}
+    by_class = {key: value for key, value in cells.items() if len(key) == 2}
+    kinds = sorted({kind for kind, _ in by_class})
+    rows = [[name, *(by_class.get((kind, name)) for kind in kinds)] for name in dict.fromkeys(n for _, n in by_class)]
+    if rows:
+        run.summary["test/classes"] = wandb.Table(["class", *kinds], rows)
+
+
 def _finish(run: Any, exit_code: int) -> None:
     try:
         run.finish(exit_code=exit_code)

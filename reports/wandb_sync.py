@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from engine.errors import ConfigError
-from engine.wandb_runs import described, wandb_run
+from engine.wandb_runs import described, log_classes, wandb_run
 from reports.runs import Run
 
 OFFLINE: dict[str, Any] = {"project": "halfmask", "mode": "offline", "group": None, "tags": []}
@@ -69,6 +69,7 @@ def _write(run: Run, folder: Path) -> None:
         grids = sorted((run.path / "panels").glob("epoch_*.png"))
         if grids:
             opened.log({"panels": [wandb.Image(str(path), caption=path.stem) for path in grids]})
+        log_classes(opened, run.metrics)
         opened.summary.update({name: value for name, value in run.metrics.items() if name.startswith("test/")})
 
 

@@ -426,7 +426,8 @@ def test_wandb_runs_are_written_offline_beside_the_run(
         assert {"mtl", "lapa", "scale:demo"} <= set(header["tags"])
         assert [record for record in records if record["type"] == "exit"], "the run is finished"
         logged = json.dumps(records)
-        for name in ("train/loss", "train/lr", "val/loss", "panels", "val/psnr" if run is runs[0] else "val/iou/hair"):
+        own = ["val/psnr"] if run is runs[0] else ["val/iou/hair", "test/classes"]
+        for name in ("train/loss", "train/lr", "val/loss", "panels", *own):
             assert name in logged, name
 
 
