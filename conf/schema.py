@@ -208,6 +208,24 @@ PREDICTION: dict[str, Key] = {
 }
 """Every setting of ``predict.py``; nothing of it enters an id."""
 
+EXPORT: dict[str, Key] = {
+    "checkpoint": EVALUATION["checkpoint"],
+    "format": Key(*choice("onnx", "torchscript"), SAME),
+    "precision": Key(*choice("fp32", "fp16", "int8"), SAME),
+    "out": Key(*optional(TEXT), PLACE),
+    "dataset": Key(*optional(choice(*PARSED_DATA, *MASKED_DATA)), SAME),
+    "root": EVALUATION["root"],
+    "split": EVALUATION["split"],
+    "faces": Key(*integer(1), SAME),
+    "calibration": Key(*integer(1), SAME),
+    "image_size": EVALUATION["image_size"],
+    "rounds": Key(*integer(0), BESIDE),
+    "workers": EVALUATION["workers"],
+    "trainer.accelerator": Key(*choice("cpu"), ALIKE),
+    "output_dir": EVALUATION["output_dir"],
+}
+"""Every setting of ``export.py``; nothing of it enters an id."""
+
 FREE = ("callbacks", "logger")
 """Groups whose entries a user may add to; they stand beside training and change no number."""
 
@@ -343,6 +361,18 @@ def check_prediction(config: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: see :func:`check`.
     """
     return _settings(flatten(config), PREDICTION)
+
+
+def check_export(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A composed export -> its settings in canonical form, flat.
+
+    Raises:
+        ConfigError: see :func:`check`.
+    """
+    settings = _settings(flatten(config), EXPORT)
+    if settings["precision"] == "int8" and settings["format"] != "onnx":
+        raise ConfigError("precision=int8 cannot be with format=torchscript.\nExpected: format=onnx, or fp32 or fp16.")
+    return settings
 
 
 def _settings(flat: Mapping[str, Any], keys: Mapping[str, Key]) -> dict[str, Any]:

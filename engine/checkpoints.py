@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from callbacks.curves import Curves
 from callbacks.throughput import Throughput
 from engine.errors import DataError
+from engine.exported import SUFFIXES, load_exported
 from engine.files import whole
 from engine.runs import RunFolder
 
@@ -24,11 +25,13 @@ def save(content: dict[str, Any], path: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A checkpoint of ours, without unpickling code.
+    """A checkpoint of ours, without unpickling code; of an exported file the same, with ``network`` for its weights.
 
     Raises:
         DataError: if it cannot be read.
     """
+    if path.suffix in SUFFIXES:
+        return load_exported(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as fault:

@@ -103,15 +103,23 @@ def scored_module(
     """
     if content["stage"] == SEGMENT.name:
         segmenter = OcclusionSegmentation(**(content["hyper_parameters"] | {"groups": list(groups)}))
-        segmenter.load_state_dict(content["state_dict"])
+        _fill(segmenter, content)
         return segmenter
     module = FaceParsing(**(content["hyper_parameters"] | {"background": background}))
-    module.load_state_dict(content["state_dict"])
+    _fill(module, content)
     if as_lapa and content["dataset"] == CELEBAMASK_HQ.name:
         merged = lapa_table()[: len(CELEBAMASK_HQ)].tolist()
         module.model = MergedClasses(module.model, merged)  # type: ignore[assignment]
         module.scores = SegmentationScores(LAPA.classes, background=background)
     return module
+
+
+def _fill(module: FaceParsing | OcclusionSegmentation, content: dict[str, Any]) -> None:
+    """Bring in what was trained: its weights, or the network of an exported file."""
+    if "network" in content:
+        module.model = content["network"]
+    else:
+        module.load_state_dict(content["state_dict"])
 
 
 def scored_faces(evaluation: Evaluation) -> FaceDataModule:

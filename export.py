@@ -1,0 +1,21 @@
+"""A trained network as one file for other runtimes: python export.py checkpoint=segment-0123456789ab (see --help)."""
+
+from __future__ import annotations
+
+import hydra
+from omegaconf import DictConfig
+
+from conf.schema import EXPORT
+from engine.door import answers, enter
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="export")
+@answers
+def main(config: DictConfig) -> None:
+    from engine.export import export
+
+    export(config)
+
+
+if __name__ == "__main__":
+    enter(main, EXPORT)
