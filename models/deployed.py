@@ -89,7 +89,10 @@ class LeanBatchInstanceNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         wide = x.float()
-        by_picture = F.instance_norm(wide, weight=self.weight.float(), bias=self.bias.float(), eps=self.eps)
+        # Not F.instance_norm, which refuses maps of one pixel; they are their own mean.
+        by_picture = torch.instance_norm(
+            wide, self.weight.float(), self.bias.float(), None, None, True, 0.0, self.eps, False
+        )
         return (by_picture + wide * self.factor.float()).to(x.dtype)
 
 
