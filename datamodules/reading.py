@@ -145,6 +145,8 @@ def read_photograph(path: Path, grey: bool = False) -> np.ndarray:
         if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
             clear = upright.convert("RGBA")
             upright = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
+        if upright.mode.startswith("I;16"):  # converting would cut everything above 255 off
+            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
         return np.asarray(upright if upright.mode == mode else upright.convert(mode))
 
 

@@ -1,4 +1,4 @@
-"""What ``predict.py`` does: masks of a picture, a folder or a pattern, into files."""
+"""What ``predict.py`` does: masks of a picture, a video, a folder, a pattern or a camera, into files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ from datamodules.reading import read_photograph
 from engine.errors import BrokenFileError, DataError, RunError
 from engine.files import whole, write_whole
 from engine.predictor import Masks, Predictor, load
+from engine.video import SUFFIXES as VIDEOS
+from engine.video import open_clip, predict_clip
 
+PICTURES = (*SUFFIXES, ".gif", ".bmp", ".tif", ".tiff")
+"""Of what is taken for a picture in a folder; of those with several frames, the first one counts."""
 ALONGSIDE = 16
 """Pictures that are read and predicted together."""
 OPACITY = 0.5
@@ -34,7 +38,7 @@ HIDDEN_COLOUR = (255, 64, 64)
 
 
 def predict(config: DictConfig) -> None:
-    """Write the masks of all pictures that the configuration names.
+    """Write the masks of all pictures and videos that the configuration names.
 
     Raises:
         ConfigError: if a setting cannot be.
@@ -44,7 +48,12 @@ def predict(config: DictConfig) -> None:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)  # noqa: S101 (for the type checker: a composed configuration is a mapping)
     settings = check_prediction({str(name): value for name, value in plain.items()})
-    pictures = pictures_of(settings["input"])
+    camera = int(settings["input"]) if settings["input"].isdigit() else None
+    sources = {} if camera is not None else sources_of(settings["input"])
+    clips: dict[str, Path | int] = {name: path for name, path in sources.items() if path.suffix.lower() in VIDEOS}
+    pictures = {name: path for name, path in sources.items() if name not in clips}
+    if camera is not None:
+        clips[f"camera_{camera}"] = camera
     predictor = load(
         settings["checkpoint"],
         settings["output_dir"],
@@ -56,20 +65,45 @@ def predict(config: DictConfig) -> None:
     )
     console, out = Console(highlight=False, stderr=True, soft_wrap=True), Path(settings["out"])
     started = time.perf_counter()
-    lines, failed = _predict_all(predictor, pictures, out, settings, console)
-    if len(failed) == len(pictures):
-        raise RunError(f"None of the {len(pictures)} pictures could be read, the first: {failed[0]}")
+    lines, failed = _predict_all(predictor, pictures, out, settings, console) if pictures else ([], [])
+    for name, source in clips.items():
+        try:
+            lines += _predict_clip(predictor, name, source, out, settings, console)
+        except BrokenFileError as fault:
+            failed.append(str(fault).splitlines()[0])
+    if len(failed) == len(pictures) + len(clips):
+        raise RunError(f"None of the {len(failed)} pictures or videos could be read, the first: {failed[0]}")
     write_whole(out / "predictions.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     seconds = time.perf_counter() - started
-    done = len(pictures) - len(failed)
     without = sum(not line["faces"] for line in lines)
-    console.print(f"{out}: masks of {done} pictures, {done / seconds:.1f} a second; no face in {without}.")
-    for fault in failed:
-        console.print(f"Not read: {fault}")
+    console.print(
+        f"{out}: masks of {len(lines)} {'frames' if clips else 'pictures'}, {len(lines) / seconds:.1f} a second; "
+        f"no face in {without}."
+    )
+    for what in failed:
+        console.print(f"Not read: {what}")
 
 
-def pictures_of(given: str) -> dict[str, Path]:
-    """The pictures that ``input=...`` names, by the names of what is written for them.
+def _predict_clip(
+    predictor: Predictor, name: str, source: Path | int, out: Path, settings: Mapping[str, Any], console: Console
+) -> list[dict[str, Any]]:
+    """A line for each frame of a video or camera."""
+
+    def keep(number: int, frame: np.ndarray, masks: Masks) -> dict[str, Any]:
+        place = f"{name}/{number:06d}"
+        for file, pixels, options in _files(place, frame, masks, {**settings, "overlays": False}):
+            _write_picture(out / file, pixels, **options)
+        faces = [{"box": face.box, "found": face.found, "classes": face.shares} for face in masks.faces]
+        return {"picture": str(source), "frame": number, "label": f"labels/{place}.png", "faces": faces}
+
+    target = out / "overlays" / f"{name}.mp4" if settings["overlays"] else None
+    every = range(len(predictor.labels))
+    shown = lambda frame, masks: overlay(frame, masks, every)  # noqa: E731 (the legend of a video stays as it is)
+    return predict_clip(predictor, open_clip(source), name, shown, keep, target, console)
+
+
+def sources_of(given: str) -> dict[str, Path]:
+    """The pictures and videos that ``input=...`` names, by the names of what is written for them.
 
     Raises:
         DataError: if there is none.
@@ -77,7 +111,9 @@ def pictures_of(given: str) -> dict[str, Path]:
     path = Path(given)
     if path.is_dir():
         found = sorted(
-            (file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.suffix.lower() in SUFFIXES
+            (file.relative_to(path).as_posix(), file)
+            for file in path.rglob("*")
+            if file.suffix.lower() in (*PICTURES, *VIDEOS)
         )
         named = {name: file for name, file in found if not any(part.startswith(".") for part in name.split("/"))}
     elif path.is_file():
@@ -89,8 +125,8 @@ def pictures_of(given: str) -> dict[str, Path]:
         named = {file.resolve().relative_to(above).as_posix(): file for file in files}
     if not named:
         raise DataError(
-            f"input={given} names no picture.\nExpected: a picture, a folder of such, or a pattern in quotes, as "
-            f'input="photos/*.jpg"; of the kinds {", ".join(SUFFIXES)}.'
+            f"input={given} names no picture.\nExpected: a picture, a video, a folder of such, a pattern in quotes, as "
+            f'input="photos/*.jpg", or the number of a camera; of the kinds {", ".join((*PICTURES, *VIDEOS))}.'
         )
     return named
 
@@ -135,8 +171,8 @@ def _files(
             yield f"parts/{name}_{masks.labels.classes[class_id]}.png", part, {"format": "PNG"}
 
 
-def overlay(picture: np.ndarray, masks: Masks) -> np.ndarray:
-    """A picture (H, W, 3) under its masks, with the names of the classes that are there below it."""
+def overlay(picture: np.ndarray, masks: Masks, named: Sequence[int] | None = None) -> np.ndarray:
+    """A picture (H, W, 3) under its masks, with names of classes below it: of those that are there, or ``named``."""
     labels = masks.labels
     colours = (
         np.array([(0, 0, 0), HIDDEN_COLOUR], np.uint8)[masks.label]
@@ -145,7 +181,7 @@ def overlay(picture: np.ndarray, masks: Masks) -> np.ndarray:
     )
     mixed = cv2.addWeighted(picture, 1 - OPACITY, colours, OPACITY, 0)
     shown = np.where(masks.label[..., None] > 0, mixed, picture)
-    return np.concatenate([shown, _legend(labels, np.unique(masks.label).tolist(), shown.shape[1])])
+    return np.concatenate([shown, _legend(labels, named or np.unique(masks.label).tolist(), shown.shape[1])])
 
 
 def _legend(labels: LabelSet, present: Sequence[int], width: int) -> np.ndarray:

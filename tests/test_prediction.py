@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
@@ -22,6 +23,7 @@ from engine.prediction import predict
 from engine.predictor import Predictor, load
 from engine.stages import Run, plan
 from engine.training import train
+from engine.video import open_clip
 from tests.conftest import TINY, settings_of
 from tests.test_occlusion import segment_run
 
@@ -73,10 +75,12 @@ def test_pictures_of_every_form_get_masks_of_their_own_size(
     turned = Image.Exif()
     turned[0x0112] = 6  # to be turned by a quarter
     face.save(folder / "turned.jpg", exif=turned)
+    Image.fromarray(np.asarray(face.convert("L")).astype(np.uint16) << 8).save(folder / "deep.png")  # 16 bits
+    face.save(folder / "moving.gif", save_all=True, append_images=[Image.new("RGB", face.size)])
     (folder / "broken.jpg").write_text("no picture")
     run_predict(f"checkpoint={segmenter_run.folder.path}", f"input={folder}", f"out={out}")
     told = capsys.readouterr().err
-    assert "masks of 5 pictures" in told
+    assert "masks of 7 pictures" in told
     assert "Not read: Cannot read the picture" in told
     sizes = {}
     for path in sorted((out / "labels").rglob("*.png")):
@@ -88,10 +92,12 @@ def test_pictures_of_every_form_get_masks_of_their_own_size(
         "grey.png.png": (160, 200),
         "deeper/clear ä.png.png": (160, 200),
         "print.jpg.png": (160, 200),
+        "deep.png.png": (160, 200),
+        "moving.gif.png": (160, 200),
         "turned.jpg.png": (200, 160),
     }
     assert lines(out)["plain.jpg"]["faces"][0]["found"] in ("detector", "padded", "upsampled", "whole")
-    assert len(list((out / "overlays").rglob("*.jpg"))) == 5
+    assert len(list((out / "overlays").rglob("*.jpg"))) == 7
 
 
 def test_every_face_of_a_group_is_parsed_as_if_it_were_alone(parser: Run, faces: list[np.ndarray]) -> None:
@@ -143,6 +149,37 @@ def test_classes_come_apart_and_a_pattern_writes_nowhere_else(
     assert set(parts) == {LAPA.classes[class_id] for class_id in np.unique(label[label > 0])}
     assert all((parts[name] == (label == LAPA.classes.index(name))).all() for name in parts)
     assert not (out / "overlays").exists()
+
+
+def test_videos_get_masks_for_each_frame(
+    segmenter_run: Run, faces: list[np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder, out = tmp_path / "clips", tmp_path / "masks"
+    folder.mkdir()
+    writer = cv2.VideoWriter(str(folder / "two faces.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (200, 160))
+    for place in range(19):
+        writer.write(np.ascontiguousarray(faces[place % 2][:160, :, ::-1]))
+    writer.release()
+    Image.fromarray(faces[0]).save(folder / "still.png")
+    (folder / "torn.mp4").write_bytes((folder / "two faces.mp4").read_bytes()[:200])
+    run_predict(f"checkpoint={segmenter_run.folder.path}", f"input={folder}", f"out={out}", "faces=whole")
+    assert "torn.mp4: it has no frame" in capsys.readouterr().err
+    rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    assert [row.get("frame") for row in rows] == [None, *range(19)]
+    for row in rows[1:]:
+        assert Image.open(out / row["label"]).size == (200, 160)
+    clip = open_clip(out / "overlays" / "two faces.mp4.mp4")
+    frames = list(clip.frames)
+    assert (len(frames), clip.rate) == (19, 10)
+    assert frames[0].shape[1] == 200
+    assert frames[0].shape[0] > 160, "the classes are named below"
+    masks = load(str(segmenter_run.folder.path), faces="whole")
+    first = next(open_clip(folder / "two faces.mp4").frames)
+    assert (np.asarray(Image.open(out / rows[1]["label"])) == 255 * masks.predict(first).label).all()
+    with pytest.raises(RunError, match="torn"):
+        run_predict(f"checkpoint={segmenter_run.folder.path}", f"input={folder / 'torn.mp4'}", f"out={out}")
+    with pytest.raises(ConfigError, match="no camera"):
+        run_predict(f"checkpoint={segmenter_run.folder.path}", "input=93", f"out={out}")
 
 
 class Harmful:

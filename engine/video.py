@@ -1,0 +1,140 @@
+"""Masks of a video or a camera: frames in; label maps, and a video with the masks over it, out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from engine.errors import BrokenFileError, ConfigError
+from engine.predictor import Masks, Predictor
+
+SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
+"""Of what is taken for a video."""
+RATE = 25.0
+"""Frames a second where a video does not say."""
+ALONGSIDE = 16
+"""Frames that are predicted together."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """An open video.
+
+    Args:
+        frames: its frames, (H, W, 3) uint8 RGB, to be read once.
+        rate: frames a second.
+        count: how many frames it says it has; 0 where that is unknown, as of a camera.
+    """
+
+    frames: Iterator[np.ndarray]
+    rate: float
+    count: int
+
+
+def open_clip(source: str | Path | int) -> Clip:
+    """A video file, or a camera by its number.
+
+    Raises:
+        BrokenFileError: if the file is no video, or has no frame.
+        ConfigError: if there is no such camera.
+    """
+    capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
+    read, first = capture.read() if capture.isOpened() else (False, None)
+    if not read or first is None:
+        capture.release()
+        if isinstance(source, int):
+            raise ConfigError(f"input={source}: there is no camera of this number, or it is in use.")
+        raise BrokenFileError(f"Cannot read the video {source}: it has no frame that can be decoded.")
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    count = 0 if isinstance(source, int) else max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+    return Clip(_frames(capture, first), rate if 1 <= rate <= 240 else RATE, count)
+
+
+def _frames(capture: cv2.VideoCapture, first: np.ndarray) -> Iterator[np.ndarray]:
+    frame: np.ndarray | None = first
+    try:
+        while frame is not None:
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            read, frame = capture.read()
+            frame = frame if read else None
+    finally:
+        capture.release()
+
+
+def predict_clip(
+    predictor: Predictor,
+    clip: Clip,
+    name: str,
+    overlay: Callable[[np.ndarray, Masks], np.ndarray],
+    keep: Callable[[int, np.ndarray, Masks], dict[str, Any]],
+    target: Path | None,
+    console: Console,
+) -> list[dict[str, Any]]:
+    """Predict every frame; Ctrl-C ends a clip early, with what there is of it kept whole.
+
+    Args:
+        predictor: finds the masks.
+        clip: the frames.
+        name: of the clip, for the progress bar.
+        overlay: frame and masks -> a frame with the masks over it, of the same size for all frames of a clip.
+        keep: number of the frame from 0, frame and masks -> what is said of it; writes what is to be kept.
+        target: the video of overlays, ``.mp4``; None for none.
+        console: shows progress.
+
+    Returns:
+        What ``keep`` said of each frame.
+    """
+    said: list[dict[str, Any]] = []
+    writer: cv2.VideoWriter | None = None
+    part = None if target is None else target.with_name(f".{target.stem}.part{target.suffix}")
+    started = time.perf_counter()
+    try:
+        with Progress(console=console) as progress:
+            task = progress.add_task(name, total=clip.count or None)
+            for frames in _grouped(clip.frames, ALONGSIDE if clip.count else 1):
+                for frame, masks in zip(frames, predictor.predict_many(frames), strict=True):
+                    said.append(keep(len(said), frame, masks))
+                    if part is not None:
+                        shown = overlay(frame, masks)
+                        shown = shown[: shown.shape[0] // 2 * 2, : shown.shape[1] // 2 * 2]  # players want even sides
+                        if writer is None:
+                            part.parent.mkdir(parents=True, exist_ok=True)
+                            writer = _writer(part, clip.rate, shown)
+                        writer.write(cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))
+                progress.update(task, completed=len(said))
+    except KeyboardInterrupt:
+        if clip.count:  # a camera has no other end
+            raise
+    finally:
+        if writer is not None:
+            writer.release()
+            if part is not None and target is not None:
+                part.replace(target)
+    console.print(f"{name}: {len(said)} frames, {len(said) / (time.perf_counter() - started):.1f} a second.")
+    return said
+
+
+def _writer(path: Path, rate: float, frame: np.ndarray) -> cv2.VideoWriter:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, frame.shape[1::-1])
+    if not writer.isOpened():
+        raise ConfigError(f"{path} cannot be written as a video: this OpenCV has no encoder for MPEG-4.")
+    return writer
+
+
+def _grouped(frames: Iterator[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
+    group: list[np.ndarray] = []
+    for frame in frames:
+        group.append(frame)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
