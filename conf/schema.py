@@ -195,7 +195,11 @@ EVALUATION: dict[str, Key] = {
 
 PREDICTION: dict[str, Key] = {
     "checkpoint": EVALUATION["checkpoint"],
-    "input": Key(lambda given: str(given) if type(given) is int else text(given), "a picture, a video, a folder, a pattern, or a camera's number", PLACE),
+    "input": Key(
+        lambda given: str(given) if type(given) is int else text(given),
+        "a picture, a video, a folder, a pattern, or a camera's number",
+        PLACE,
+    ),
     "out": Key(*TEXT, PLACE),
     "faces": Key(*choice("auto", "box", "whole"), SAME),
     "overlays": Key(*FLAG, BESIDE),

@@ -94,9 +94,13 @@ def onnx_session(path: Path, threads: int | None = None) -> Any:
 def _read_onnx(path: Path) -> tuple[Answer, str]:
     session = onnx_session(path)
 
+    # On a CPU one at a time, a sixth faster: the maps of one picture stay in its cache.
+    at_once = 1 if session.get_providers()[0] == "CPUExecutionProvider" else None
+
     def answer(pictures: np.ndarray) -> np.ndarray:
-        (logits,) = session.run(["logits"], {"image": pictures})
-        return np.asarray(logits)
+        step = at_once or len(pictures)
+        parts = (pictures[start : start + step] for start in range(0, len(pictures), step))
+        return np.concatenate([session.run(["logits"], {"image": part})[0] for part in parts])
 
     return answer, session.get_modelmeta().custom_metadata_map.get(METADATA, "")
 

@@ -65,7 +65,7 @@ def predict(config: DictConfig) -> None:
     )
     console, out = Console(highlight=False, stderr=True, soft_wrap=True), Path(settings["out"])
     started = time.perf_counter()
-    lines, failed = _predict_all(predictor, pictures, out, settings, console) if pictures else ([], [])
+    lines, failed = predict_pictures(predictor, pictures, out, settings, console) if pictures else ([], [])
     for name, source in clips.items():
         try:
             lines += _predict_clip(predictor, name, source, out, settings, console)
@@ -131,7 +131,7 @@ def sources_of(given: str) -> dict[str, Path]:
     return named
 
 
-def _predict_all(
+def predict_pictures(
     predictor: Predictor,
     pictures: Mapping[str, Path],
     out: Path,

