@@ -21,7 +21,9 @@ from engine.checkpoints import load
 from engine.scoring import scored_module
 
 BATCHES, THREADS = (1, 8), (1, 2)
-WARM_UP = 3
+WARM_UP, BLOCK = 3, 10
+"""Answers that do not count, and that do, whenever a network takes its turn: the threads of the one before it go on
+looking for work for a while."""
 
 
 def latencies(trained: Path, exported: Path, rounds: int, console: Console) -> list[dict[str, Any]]:
@@ -30,7 +32,7 @@ def latencies(trained: Path, exported: Path, rounds: int, console: Console) -> l
     Args:
         trained: a ``best.ckpt``.
         exported: what was exported from it.
-        rounds: how often each answers; both take turns, so that a busy machine is busy for both.
+        rounds: how often each answers; both take turns of ten, so that a busy machine is busy for both.
         console: shows progress.
 
     Returns:
@@ -65,12 +67,13 @@ def measure(paths: tuple[Path, ...], batch: int, threads: int, rounds: int) -> l
             network(pictures)
             networks[names[path]] = network
             memory[names[path]] = peak_memory_mb(cpu) - before
-        for turn in range(WARM_UP + rounds):
+        for start in range(0, rounds, BLOCK):
             for name, taken in times.items():
-                started = time.perf_counter()
-                networks[name](pictures)
-                if turn >= WARM_UP:
-                    taken.append(1000 * (time.perf_counter() - started))
+                for turn in range(WARM_UP + min(BLOCK, rounds - start)):
+                    started = time.perf_counter()
+                    networks[name](pictures)
+                    if turn >= WARM_UP:
+                        taken.append(1000 * (time.perf_counter() - started))
     first = float(np.median(next(iter(times.values()))))
     return [
         {

@@ -1,6 +1,6 @@
 """A trained parser or segmenter that takes any picture: finds its faces, and gives masks at the picture's own size.
 
-from engine.predictor import load
+from engine import load
 masks = load("finetune-0123456789ab").predict(picture)      # (H, W, 3) uint8 RGB -> masks.label (H, W) uint8
 """
 
