@@ -1,0 +1,276 @@
+"""SVM-RH and SVM-BDT as scikit-learn classifiers.
+
+>>> from sklearn.datasets import load_iris
+>>> X, y = load_iris(return_X_y=True)
+>>> tree = BinaryDecisionTreeSVC().fit(X, y)
+>>> len(tree.estimators_), tree.tree_.groups
+(2, [((0,), (1, 2)), ((1,), (2,))])
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from models.svm.growing import gravity_tree, separability_order, slant_tree
+from models.svm.machines import MACHINES, LinearMachine, NystroemMap, blocks, fit_machine, scores
+from models.svm.tree import ClassTree, Group
+
+FLOATS = (np.float64, np.float32)
+
+
+class _TreeSVC(ClassifierMixin, BaseEstimator):
+    """What both trees share: N - 1 binary machines in a tree over N classes, and the walk down it."""
+
+    estimator: Any
+    C: float
+    gamma: Any
+    landmarks: int
+    random_state: Any
+
+    @abstractmethod
+    def _grow(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> ClassTree:  # noqa: N803
+        """Samples, mapped if there is a map, indices of their classes and their weights -> the tree."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
+        """Grow the tree and fit its machines; a single class needs none.
+
+        Args:
+            X: samples (n, F), finite.
+            y: classes (n,); what does not occur here is never answered.
+            sample_weight: (n,), not negative; a sample of weight 0 is left out.
+
+        Raises:
+            ValueError: if samples or parameters cannot be.
+        """
+        X, y = validate_data(self, X, y, dtype=FLOATS)  # noqa: N806
+        check_classification_targets(y)
+        if isinstance(self.estimator, str) and self.estimator not in MACHINES:
+            raise ValueError(f"estimator={self.estimator!r}: expected a classifier or one of {', '.join(MACHINES)}")
+        weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+        if not weight.all():
+            X, y, weight = X[weight > 0], y[weight > 0], weight[weight > 0]  # noqa: N806
+        self.classes_, index = np.unique(y, return_inverse=True)
+        self.gamma_ = self._resolved_gamma(X, weight)
+        self.feature_map_ = None
+        if self.estimator == "nystroem":
+            seed = check_random_state(self.random_state)
+            self.feature_map_ = NystroemMap.fit(X, self.gamma_, self.landmarks, seed)
+            X = np.concatenate([self.feature_map_.transform(rows) for rows in blocks(X)])  # noqa: N806
+        self.tree_ = self._grow(X, index, weight)
+        self._weighted = sample_weight is not None
+        self.estimators_ = [self._machine(X, index, weight, *sides) for sides in self.tree_.groups]
+        return self
+
+    def _resolved_gamma(self, X: np.ndarray, weight: np.ndarray) -> float:  # noqa: N803
+        if self.gamma != "scale":
+            return float(self.gamma)
+        mean = np.average(X, axis=0, weights=weight).mean()
+        variance = np.average(((X - mean) ** 2).mean(axis=1), weights=weight)
+        return 1.0 / (X.shape[1] * float(variance)) if variance > 0 else 1.0
+
+    def _machine(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray, left: Group, right: Group) -> Any:  # noqa: N803
+        """The machine that tells a node's right classes from its left ones."""
+        rows = np.flatnonzero(np.isin(y, left + right))
+        kind = "linear" if self.estimator in ("linear", "nystroem") else self.estimator
+        own = weight[rows] if self._weighted else None
+        return fit_machine(kind, X[rows], np.isin(y[rows], right), own, self.C, self.gamma_)
+
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Samples (n, F) -> classes (n,)."""
+        X = self._checked(X)  # noqa: N806
+        return self.classes_[self._walked(X)]
+
+    def count_tests(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Samples (n, F) -> the number of machines that each passes on its way down, (n,)."""
+        X = self._checked(X)  # noqa: N806
+        return self.tree_.depths[self._walked(X)]
+
+    def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Samples (n, F) -> (n, N): the least score on the way to each class, greatest for the one predicted.
+
+        For two classes (n,), positive for the second one.
+        """
+        X = self._checked(X)  # noqa: N806
+        margins = np.concatenate([self.tree_.margins(self._scores(rows)) for rows in blocks(X)], axis=1)
+        return margins[1] if len(self.classes_) == 2 else margins[-1] if len(self.classes_) == 1 else margins.T
+
+    def _checked(self, X: Any) -> np.ndarray:  # noqa: N803
+        check_is_fitted(self)
+        return validate_data(self, X, reset=False, dtype=FLOATS)
+
+    def _walked(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
+        """Index of each sample's class. Hyperplanes cost less than finding out who needs which."""
+        if all(isinstance(machine, LinearMachine) for machine in self.estimators_):
+            return np.concatenate([self.tree_.walk(self._scores(rows)) for rows in blocks(X)])
+        return self._routed(X)
+
+    def _scores(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
+        """Samples (n, F) -> scores of all machines, (N - 1, n)."""
+        if self.feature_map_ is not None:
+            X = self.feature_map_.transform(X)  # noqa: N806
+        if not self.estimators_:
+            return np.empty((0, len(X)), X.dtype)
+        if all(isinstance(machine, LinearMachine) for machine in self.estimators_):
+            coef = np.stack([machine.coef for machine in self.estimators_]).astype(X.dtype)
+            intercept = np.array([machine.intercept for machine in self.estimators_], X.dtype)
+            return coef @ X.T + intercept[:, None]
+        return np.stack([scores(machine, X) for machine in self.estimators_])
+
+    def _routed(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
+        """Index of each sample's class; each machine sees only the samples that come to it."""
+        answer = np.zeros(len(X), np.int64)
+        rows = {0: np.arange(len(X))}
+        for node, machine in enumerate(self.estimators_):
+            here = rows.pop(node)
+            positive = scores(machine, X[here]) > 0 if len(here) else np.zeros(0, bool)
+            for child, chosen in ((self.tree_.left[node], ~positive), (self.tree_.right[node], positive)):
+                if child < 0:
+                    answer[here[chosen]] = -1 - child
+                else:
+                    rows[int(child)] = here[chosen]
+        return answer
+
+
+class ReducedHyperplaneSVC(_TreeSVC):
+    """SVM with reduced hyper-planes (SVM-RH, Figure 6): a class is split off from all others, then the next one.
+
+    N - 1 machines, and one to N - 1 tests a sample.
+
+    Args:
+        estimator: the binary machine: ``linear`` (squared hinge loss), ``rbf`` (exact; up to some 20,000 samples),
+            ``nystroem`` (linear on features that approximate the RBF kernel, the same for all machines), or any
+            scikit-learn classifier.
+        order: which class is split off first: ``separability`` (the one with the least balanced error against those
+            that remain, judged on ``order_samples`` of each class; the paper says no more than "to minimize
+            classification error"), ``frequency`` (the most frequent first, which makes for the fewest tests), or the
+            classes themselves in a sequence; of those that it leaves out the most frequent one comes first.
+        C: how much errors cost against a wide margin, above 0.
+        gamma: of the RBF kernel, above 0, or ``scale``: 1 / (F x variance of X).
+        landmarks: of ``nystroem``.
+        order_samples: samples of each class that ``separability`` is judged on.
+        random_state: of the landmarks and of those samples.
+
+    Fitted: ``classes_``, ``tree_``, ``order_`` (classes as they are split off, the one left over at the end),
+    ``estimators_`` (N - 1 machines in the tree's order), ``n_features_in_``.
+    """
+
+    def __init__(
+        self,
+        estimator: Any = "linear",
+        order: Any = "separability",
+        C: float = 1.0,  # noqa: N803
+        gamma: Any = "scale",
+        landmarks: int = 256,
+        order_samples: int = 500,
+        random_state: Any = None,
+    ) -> None:
+        self.estimator = estimator
+        self.order = order
+        self.C = C
+        self.gamma = gamma
+        self.landmarks = landmarks
+        self.order_samples = order_samples
+        self.random_state = random_state
+
+    def _grow(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> ClassTree:  # noqa: N803
+        if isinstance(self.order, str) and self.order not in ("separability", "frequency"):
+            raise ValueError(f"order={self.order!r}: expected separability, frequency, or classes in a sequence")
+        frequent = [int(index) for index in np.argsort(-np.bincount(y, weight), kind="stable")]
+        if not isinstance(self.order, str):
+            known = {label: index for index, label in enumerate(self.classes_.tolist())}
+            given = [known[label] for label in np.asarray(self.order).tolist() if label in known]
+            if len(set(given)) < len(given):
+                raise ValueError(f"order={list(self.order)}: expected each class once")
+            order = given + [index for index in frequent if index not in given]
+        elif self.order == "frequency":
+            order = frequent
+        else:
+            order = self._by_separability(X, y, weight)
+        self.order_ = self.classes_[order]
+        return slant_tree(order)
+
+    def _by_separability(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> list[int]:  # noqa: N803
+        rows = _some_of_each(y, self.order_samples, check_random_state(self.random_state))
+        X, y, weight = X[rows], y[rows], weight[rows]  # noqa: N806
+        # Each class weighs the same, however rare, and the weights' mean is 1, so that C means what it does.
+        weight = weight / np.bincount(y, weight)[y]
+        weight *= len(weight) / weight.sum()
+        self._weighted = True
+
+        def error(one: int, others: Group) -> tuple[float, float]:
+            """Balanced error, and where it is equal the hinge loss, of the machine on what it was fitted to."""
+            here = np.isin(y, (one, *others))
+            positive, own = y[here] == one, weight[here]
+            own = np.where(positive, own / own[positive].sum(), own / own[~positive].sum()) * len(own) / 2
+            kind = "linear" if self.estimator in ("linear", "nystroem") else self.estimator
+            machine = fit_machine(kind, X[here], positive, own, self.C, self.gamma_)
+            towards = scores(machine, X[here]) * np.where(positive, 1, -1)
+            wrong = np.average(towards <= 0, weights=own)
+            return round(float(wrong), 9), float(np.average(np.maximum(0, 1 - towards), weights=own))
+
+        return separability_order(len(self.classes_), error)
+
+
+class BinaryDecisionTreeSVC(_TreeSVC):
+    """SVM in a binary decision tree (SVM-BDT, Figure 7): groups of classes part by their centres in kernel space.
+
+    N - 1 machines, and about log2 N tests a sample; no class is on both sides of a node.
+
+    Args:
+        estimator: the binary machine, see :class:`ReducedHyperplaneSVC`.
+        kernel: of the space in which centres are compared: ``linear``, ``rbf``, or None, which is the machine's own.
+        C: see :class:`ReducedHyperplaneSVC`, as are the next two.
+        gamma: of the RBF kernel.
+        landmarks: of ``nystroem``.
+        centre_samples: samples of each class whose RBF kernels are averaged; centres of linear kernels are exact.
+        random_state: of the landmarks and of those samples.
+
+    Fitted: ``classes_``, ``tree_``, ``estimators_`` (N - 1 machines in the tree's order), ``n_features_in_``.
+    """
+
+    def __init__(
+        self,
+        estimator: Any = "linear",
+        kernel: str | None = None,
+        C: float = 1.0,  # noqa: N803
+        gamma: Any = "scale",
+        landmarks: int = 256,
+        centre_samples: int = 500,
+        random_state: Any = None,
+    ) -> None:
+        self.estimator = estimator
+        self.kernel = kernel
+        self.C = C
+        self.gamma = gamma
+        self.landmarks = landmarks
+        self.centre_samples = centre_samples
+        self.random_state = random_state
+
+    def _grow(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> ClassTree:  # noqa: N803
+        if self.kernel not in (None, "linear", "rbf"):
+            raise ValueError(f"kernel={self.kernel!r}: expected linear, rbf or None")
+        counts = np.bincount(y, weight)
+        kernel = self.kernel or ("rbf" if self.estimator == "rbf" else "linear")
+        if kernel == "linear" or self.feature_map_ is not None:  # which approximates the RBF kernel's space
+            sums = np.stack([weight[y == index] @ X[y == index] for index in range(len(counts))]).astype(np.float64)
+            centres = sums / counts[:, None]
+            return gravity_tree(centres @ centres.T, counts)
+        rows = _some_of_each(y, self.centre_samples, check_random_state(self.random_state))
+        shares = np.zeros((len(counts), len(rows)))
+        shares[y[rows], np.arange(len(rows))] = weight[rows]
+        shares /= shares.sum(axis=1, keepdims=True)
+        return gravity_tree(shares @ rbf_kernel(X[rows], gamma=self.gamma_) @ shares.T, counts)
+
+
+def _some_of_each(y: np.ndarray, most: int, rng: np.random.RandomState) -> np.ndarray:
+    """Rows of at most so many samples of each class, in order."""
+    own = (np.flatnonzero(y == index) for index in range(y.max() + 1))
+    return np.sort(np.concatenate([rows if len(rows) <= most else rng.choice(rows, most, False) for rows in own]))

@@ -1,0 +1,102 @@
+"""The tree of binary machines: N classes at its leaves, N - 1 machines at its inner nodes (Figures 6 and 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Group = tuple[int, ...]
+"""Indices of classes."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClassTree:
+    """A binary tree over N classes; a class is at one leaf alone.
+
+    Args:
+        left: for each inner node where a sample goes whose score is not positive, (N - 1,): the number of another
+            inner node, always a greater one, or ``-1 - c`` for the leaf of class c. Node 0 is the root.
+        right: where it goes if the score is positive, likewise.
+    """
+
+    left: np.ndarray
+    right: np.ndarray
+
+    @classmethod
+    def grow(cls, classes: int, split: Callable[[Group], tuple[Group, Group]]) -> ClassTree:
+        """Split all classes into two groups, and those again, until each class is alone.
+
+        Args:
+            classes: N, at least 1.
+            split: a group of two or more classes -> those that go left and those that go right, neither empty.
+        """
+        left: list[int] = []
+        right: list[int] = []
+        pending: list[tuple[Group, int, list[int]]] = [(tuple(range(classes)), 0, [0])]
+        while pending:
+            group, parent, side = pending.pop()
+            if len(group) == 1:
+                side[parent] = -1 - group[0]
+                continue
+            side[parent] = node = len(left)
+            left.append(0)
+            right.append(0)
+            first, second = split(group)
+            pending += [(second, node, right), (first, node, left)]
+        return cls(np.array(left, np.int64), np.array(right, np.int64))
+
+    def __len__(self) -> int:
+        """The number of inner nodes, and machines: N - 1."""
+        return len(self.left)
+
+    @property
+    def classes(self) -> int:
+        return len(self) + 1
+
+    @property
+    def groups(self) -> list[tuple[Group, Group]]:
+        """The classes left and right of each inner node."""
+        below: list[tuple[Group, Group]] = [((), ())] * len(self)
+        for node in reversed(range(len(self))):  # children come after their parents
+            below[node] = (self._under(self.left[node], below), self._under(self.right[node], below))
+        return below
+
+    @staticmethod
+    def _under(child: int, below: Sequence[tuple[Group, Group]]) -> Group:
+        return (-1 - int(child),) if child < 0 else tuple(sorted(below[child][0] + below[child][1]))
+
+    @property
+    def depths(self) -> np.ndarray:
+        """How many machines a sample passes before it is of each class, (N,)."""
+        depths = np.zeros(self.classes, np.int64)
+        for sides in self.groups:
+            for side in sides:
+                depths[list(side)] += 1
+        return depths
+
+    def walk(self, scores: np.ndarray) -> np.ndarray:
+        """Scores (N - 1, n) of n samples at all nodes -> index of each sample's class, (n,).
+
+        From the leaves up: a node's answer is its right child's answer where its score is positive, else its left
+        one's. That is N - 1 selections over all samples at once, whatever the tree's shape.
+        """
+        small = np.min_scalar_type(self.classes)
+        answers: dict[int, np.ndarray] = {-1 - c: np.array(c, small) for c in range(self.classes)}
+        for node in reversed(range(len(self))):
+            right, left = answers.pop(int(self.right[node])), answers.pop(int(self.left[node]))
+            answers[node] = np.where(scores[node] > 0, right, left)
+        (answer,) = answers.values()
+        return np.broadcast_to(answer, scores.shape[1:])
+
+    def margins(self, scores: np.ndarray) -> np.ndarray:
+        """Scores (N - 1, n) -> (N, n): the least score on the way to each class, each counted towards that class.
+
+        It is positive for the class that :meth:`walk` comes to and for no other one.
+        """
+        margins = np.full((self.classes, *scores.shape[1:]), np.inf, scores.dtype)
+        for node, (left, right) in enumerate(self.groups):
+            for side, towards in ((left, -scores[node]), (right, scores[node])):
+                margins[list(side)] = np.minimum(margins[list(side)], towards)
+        return margins if len(self) else np.zeros_like(margins)

@@ -1,0 +1,243 @@
+"""Trees of support vector machines: known answers, their shapes, what cannot be, and their files."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_iris, make_blobs
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.model_selection import train_test_split
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, LinearSVC
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from models.svm import BinaryDecisionTreeSVC, ClassTree, ReducedHyperplaneSVC, load, save
+from models.svm.growing import gravity_tree, separability_order, slant_tree
+
+TREES = (ReducedHyperplaneSVC, BinaryDecisionTreeSVC)
+
+
+def known(name: str) -> list[np.ndarray]:
+    """Training and test samples of a set with known answers, standardised, and their classes."""
+    X, y = {  # noqa: N806
+        "digits": lambda: load_digits(return_X_y=True),
+        "iris": lambda: load_iris(return_X_y=True),
+        "blobs": lambda: make_blobs(1100, centers=11, n_features=16, cluster_std=3.0, random_state=0),
+    }[name]()
+    X, held, y, truth = train_test_split(X, y, test_size=0.4, stratify=y, random_state=0)  # noqa: N806
+    scaler = StandardScaler().fit(X)
+    return [scaler.transform(X), scaler.transform(held), y, truth]
+
+
+@parametrize_with_checks(
+    [
+        *(tree(random_state=0) for tree in TREES),
+        ReducedHyperplaneSVC(order="frequency"),
+        *(tree("nystroem", random_state=0) for tree in TREES),
+    ]
+)
+def test_they_are_classifiers_of_scikit_learn(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.mark.parametrize("name", ["digits", "iris", "blobs"])
+@pytest.mark.parametrize("machine", ["linear", "rbf", "nystroem"])
+@pytest.mark.parametrize("tree", TREES)
+def test_they_are_as_good_as_one_against_rest_and_one_against_one(tree: Any, machine: str, name: str) -> None:
+    """Within two points of both. On digits nine hyperplanes reach one against rest, but not 45 hyperplanes."""
+    X, held, y, truth = known(name)  # noqa: N806
+    ours = tree(machine, random_state=0, landmarks=600, C=10.0 if machine == "nystroem" else 1.0).fit(X, y)
+    binary = LinearSVC(dual=False) if machine == "linear" else SVC()
+    rest, one = (kind(binary).fit(X, y).score(held, truth) for kind in (OneVsRestClassifier, OneVsOneClassifier))
+    score = ours.score(held, truth)
+    assert score >= rest - 0.02
+    assert score >= one - (0.035 if (name, machine) == ("digits", "linear") else 0.02)
+    assert len(ours.estimators_) == len(np.unique(y)) - 1
+
+
+@pytest.mark.parametrize("classes", [2, 4, 8, 11, 16])
+def test_tests_a_sample(classes: int) -> None:
+    X, y = make_blobs(40 * classes, centers=classes, n_features=8, random_state=1)  # noqa: N806
+    tree = BinaryDecisionTreeSVC().fit(X, y)
+    assert tree.count_tests(X).mean() <= math.log2(classes) + 1
+    slant = ReducedHyperplaneSVC().fit(X, y)
+    assert slant.count_tests(X).mean() == pytest.approx((classes - 1) * (classes + 2) / 2 / classes)
+    assert slant.tree_.depths.max() == classes - 1
+
+
+def test_the_obvious_tree() -> None:
+    """Two pairs of neighbours far apart: the pairs part first."""
+    centres = np.array([[0.0, 0], [100, 0], [3, 0], [103, 0]])
+    X, y = make_blobs(400, centers=centres, cluster_std=0.3, random_state=0)  # noqa: N806
+    tree = BinaryDecisionTreeSVC().fit(X, y)
+    assert tree.tree_.groups == [((0, 2), (1, 3)), ((0,), (2,)), ((1,), (3,))]
+    assert tree.tree_.depths.tolist() == [2, 2, 2, 2]
+    assert set(tree.count_tests(X)) == {2}
+    assert tree.score(X, y) == 1
+
+
+def test_a_group_moves_as_classes_join_it() -> None:
+    """On a line at 0, 4, 9 and 15, seeds 0 and 15: 4 joins 0 (centre 2), 9 is then nearer to 15."""
+    places = np.array([0.0, 4, 9, 15])
+    assert gravity_tree(np.outer(places, places), np.ones(4)).groups[0] == ((0, 1), (2, 3))
+    # At 0, 5, 8 and 14: 5 is as near to 0 as ..., and a heavy class at 0 holds its group back from 8.
+    places = np.array([0.0, 5, 8.5, 14])
+    assert gravity_tree(np.outer(places, places), np.ones(4)).groups[0] == ((0, 1), (2, 3))
+    places = np.array([0.0, 6, 10, 15])
+    assert gravity_tree(np.outer(places, places), np.array([1, 1, 1, 1])).groups[0] == ((0, 1), (2, 3))
+    # 10 joins 15 first, whose centre moves to 12.5 or, where 10 weighs more, to 10.05: then 6 is nearer to it.
+    assert gravity_tree(np.outer(places, places), np.array([1, 1, 99, 1])).groups[0] == ((0,), (1, 2, 3))
+
+
+def test_centres_are_compared_in_kernel_space() -> None:
+    """A ring and what lies at its middle have one centre in the plane, and two in the space of an RBF kernel."""
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(0, 2 * np.pi, 300)
+    ring = 4 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    X = np.concatenate([ring, rng.normal(0, 0.1, (300, 2)), rng.normal((0.6, 0), 0.1, (300, 2))])  # noqa: N806
+    y = np.repeat([0, 1, 2], 300)
+    assert BinaryDecisionTreeSVC("rbf", gamma=0.5).fit(X, y).tree_.groups[0] == ((0,), (1, 2))
+    assert BinaryDecisionTreeSVC("rbf", kernel="linear", gamma=0.5).fit(X, y).tree_.groups[0] == ((0, 1), (2,))
+    near = BinaryDecisionTreeSVC("nystroem", gamma=0.5, random_state=0).fit(X, y)
+    assert near.tree_.groups[0] == ((0,), (1, 2))
+    assert near.feature_map_ is not None
+    mapped = near.feature_map_.transform(X)
+    np.testing.assert_allclose(mapped @ mapped.T, rbf_kernel(X, gamma=0.5), atol=1e-3)
+
+
+def test_the_orders_of_a_slant_tree() -> None:
+    """Class 2 lies alone, 0 and 1 overlap, 1 is the most frequent one."""
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(place, 1, (count, 1)) for place, count in ((0, 50), (1, 200), (30, 20))])  # noqa: N806
+    y = np.repeat(["a", "b", "c"], [50, 200, 20])
+    assert ReducedHyperplaneSVC().fit(X, y).order_[0] == "c"
+    assert ReducedHyperplaneSVC(order="frequency").fit(X, y).order_.tolist() == ["b", "a", "c"]
+    assert ReducedHyperplaneSVC(order=["a", "c", "b"]).fit(X, y).order_.tolist() == ["a", "c", "b"]
+    assert ReducedHyperplaneSVC(order=["a", "absent"]).fit(X, y).order_.tolist() == ["a", "b", "c"]
+    heavy = ReducedHyperplaneSVC(order="frequency").fit(X, y, sample_weight=np.where(y == "c", 100.0, 1.0))
+    assert heavy.order_[0] == "c"
+    assert slant_tree([2, 0, 1]).groups == [((0, 1), (2,)), ((1,), (0,))]
+    asked = []
+    assert separability_order(3, lambda one, others: (asked.append((one, others)) or -one,)) == [2, 1, 0]  # type: ignore[func-returns-value]
+    assert asked == [(0, (1, 2)), (1, (0, 2)), (2, (0, 1)), (0, (1,)), (1, (0,))]
+
+
+def test_a_walk_is_what_one_does_by_hand() -> None:
+    rng = np.random.default_rng(0)
+    for classes in (1, 2, 3, 7, 40, 300):
+        order = rng.permutation(classes)
+        tree = slant_tree(order.tolist()) if classes % 2 else ClassTree.grow(classes, lambda g: (g[:1], g[1:]))
+        scores = rng.normal(size=(classes - 1, 50))
+        expected = []
+        for sample in scores.T:
+            node = 0 if classes > 1 else -1
+            while node >= 0:
+                node = int((tree.right if sample[node] > 0 else tree.left)[node])
+            expected.append(-1 - node)
+        np.testing.assert_array_equal(tree.walk(scores), expected)
+        margins = tree.margins(scores)
+        assert (margins.argmax(axis=0) == expected).all()
+        if classes > 1:
+            assert ((margins > 0).sum(axis=0) == 1).all()
+
+
+@pytest.mark.parametrize("machine", ["linear", "rbf", "nystroem", LogisticRegression(), GaussianNB()])
+@pytest.mark.parametrize("tree", TREES)
+def test_every_way_of_answering_is_one(tree: Any, machine: Any) -> None:
+    X, held, y, _ = known("blobs")  # noqa: N806
+    fitted = tree(machine if isinstance(machine, str) else clone(machine), random_state=0).fit(X, y)
+    answer = fitted.predict(held)
+    if fitted.feature_map_ is None:
+        np.testing.assert_array_equal(fitted.classes_[fitted._routed(held)], answer)
+    np.testing.assert_array_equal(fitted.classes_[fitted.decision_function(held).argmax(axis=1)], answer)
+    np.testing.assert_array_equal(fitted.predict(held.astype(np.float32)), answer)
+    np.testing.assert_array_equal(fitted.predict(np.tile(held, (80, 1)))[-len(held) :], answer)
+
+
+@pytest.mark.parametrize("machine", ["linear", "rbf", "nystroem"])
+@pytest.mark.parametrize("tree", TREES)
+def test_few_shots(tree: Any, machine: str) -> None:
+    """Classes that are absent are never answered, one sample makes a class, and one class is answered always."""
+    X, _, y, _ = known("blobs")  # noqa: N806
+    single = np.flatnonzero(y == 3)[0]
+    kept = np.flatnonzero((y != 5) & ((y != 3) | (np.arange(len(y)) == single)))
+    fitted = tree(machine, random_state=0, C=100.0).fit(X[kept], y[kept])
+    assert fitted.classes_.tolist() == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]
+    assert len(fitted.estimators_) == 9
+    assert fitted.predict(X[[single]]) == [3]
+    assert 5 not in fitted.predict(X)
+    alone = tree(machine, random_state=0).fit(X, np.full(len(X), 7))
+    assert alone.estimators_ == []
+    assert set(alone.predict(X)) == {7}
+    assert set(alone.count_tests(X)) == {0}
+    assert alone.decision_function(X).shape == (len(X),)
+    constant = tree(machine, random_state=0).fit(np.zeros((6, 2)), [0, 0, 1, 1, 2, 2])
+    assert len(constant.estimators_) == 2
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_what_cannot_be_is_said(tree: Any) -> None:
+    X, _, y, _ = known("iris")  # noqa: N806
+    broken = X.copy()
+    broken[3, 1] = np.nan
+    with pytest.raises(ValueError, match="contains NaN"):
+        tree().fit(broken, y)
+    with pytest.raises(ValueError, match="contains NaN"):
+        tree().fit(X, y).predict(broken)
+    with pytest.raises(ValueError, match="one of linear, rbf, nystroem"):
+        tree("poly").fit(X, y)
+    with pytest.raises(ValueError, match="[Ww]eights must contain"):
+        tree().fit(X, y, np.zeros(len(X)))
+    with pytest.raises(TypeError, match="KNeighborsClassifier takes no sample_weight"):
+        tree(KNeighborsClassifier(), **({"order": "frequency"} if tree is ReducedHyperplaneSVC else {})).fit(
+            X, y, np.ones(len(X))
+        )
+
+
+def test_wrong_orders_and_kernels_are_said() -> None:
+    X, _, y, _ = known("iris")  # noqa: N806
+    with pytest.raises(ValueError, match="expected separability, frequency"):
+        ReducedHyperplaneSVC(order="random").fit(X, y)
+    with pytest.raises(ValueError, match="each class once"):
+        ReducedHyperplaneSVC(order=[0, 0, 1]).fit(X, y)
+    with pytest.raises(ValueError, match="expected linear, rbf or None"):
+        BinaryDecisionTreeSVC(kernel="poly").fit(X, y)
+
+
+@pytest.mark.parametrize("texts", [False, True])
+@pytest.mark.parametrize("machine", ["linear", "rbf", "nystroem"])
+@pytest.mark.parametrize("tree", TREES)
+def test_a_saved_tree_answers_as_before(tree: Any, machine: str, texts: bool, tmp_path: Path) -> None:
+    X, held, y, _ = known("iris")  # noqa: N806
+    fitted = tree(machine, random_state=0).fit(X, np.array(["x", "yy", "zzz"])[y] if texts else y)
+    save(fitted, tmp_path / "tree.npz")
+    with np.load(tmp_path / "tree.npz", allow_pickle=False) as file:
+        assert not any(file[name].dtype.hasobject for name in file)
+    again = load(tmp_path / "tree.npz")
+    np.testing.assert_array_equal(again.decision_function(held), fitted.decision_function(held))
+    np.testing.assert_array_equal(again.predict(held), fitted.predict(held))
+    assert again.get_params() == fitted.get_params()
+    assert again.tree_.groups == fitted.tree_.groups
+
+
+def test_what_cannot_be_saved_or_loaded_is_said(tmp_path: Path) -> None:
+    X, _, y, _ = known("iris")  # noqa: N806
+    with pytest.raises(TypeError, match="cannot be saved"):
+        save(BinaryDecisionTreeSVC(GaussianNB()).fit(X, y), tmp_path / "tree.npz")
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    with pytest.raises(ValueError, match=r"other\.npz holds no tree"):
+        load(tmp_path / "other.npz")
+    (tmp_path / "text.npz").write_text("no archive")
+    with pytest.raises(ValueError, match=r"text\.npz"):
+        load(tmp_path / "text.npz")
+    save(BinaryDecisionTreeSVC().fit(X, np.full(len(X), 2)), tmp_path / "one.npz")
+    assert set(load(tmp_path / "one.npz").predict(X)) == {2}
