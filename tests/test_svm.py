@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sklearn
+import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris, make_blobs
+from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import train_test_split
@@ -20,6 +23,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from models.head_fitting import HEADS, FittedHead, Fitting, fit_head
+from models.parser import Trunk
+from models.pixel_heads import ABSENT, PixelFeatures
 from models.svm import BinaryDecisionTreeSVC, ClassTree, ReducedHyperplaneSVC, load, save
 from models.svm.growing import gravity_tree, separability_order, slant_tree
 
@@ -144,9 +150,9 @@ def test_a_walk_is_what_one_does_by_hand() -> None:
                 node = int((tree.right if sample[node] > 0 else tree.left)[node])
             expected.append(-1 - node)
         np.testing.assert_array_equal(tree.walk(scores), expected)
-        margins = tree.margins(scores)
-        assert (margins.argmax(axis=0) == expected).all()
         if classes > 1:
+            margins = np.stack(tree.margins(scores))
+            assert (margins.argmax(axis=0) == expected).all()
             assert ((margins > 0).sum(axis=0) == 1).all()
 
 
@@ -195,7 +201,7 @@ def test_what_cannot_be_is_said(tree: Any) -> None:
         tree().fit(X, y).predict(broken)
     with pytest.raises(ValueError, match="one of linear, rbf, nystroem"):
         tree("poly").fit(X, y)
-    with pytest.raises(ValueError, match="[Ww]eights must contain"):
+    with pytest.raises(ValueError, match=r"[Ww]eights must contain"):
         tree().fit(X, y, np.zeros(len(X)))
     with pytest.raises(TypeError, match="KNeighborsClassifier takes no sample_weight"):
         tree(KNeighborsClassifier(), **({"order": "frequency"} if tree is ReducedHyperplaneSVC else {})).fit(
@@ -241,3 +247,89 @@ def test_what_cannot_be_saved_or_loaded_is_said(tmp_path: Path) -> None:
         load(tmp_path / "text.npz")
     save(BinaryDecisionTreeSVC().fit(X, np.full(len(X), 2)), tmp_path / "one.npz")
     assert set(load(tmp_path / "one.npz").predict(X)) == {2}
+
+
+def labelled_pixels(classes: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """Features of pixels, of scales that differ, and their classes: 0, 2, 4 and so on."""
+    X, y = make_blobs(80 * classes, centers=classes, n_features=16, cluster_std=4.0, random_state=2)  # noqa: N806
+    return (X * np.logspace(-1, 1, 16) + 3).astype(np.float32), 2 * y
+
+
+def logits(head: FittedHead, X: np.ndarray) -> np.ndarray:  # noqa: N803
+    """Logits (n, C) of pixels, which stand in a picture of one row."""
+    return head.module(torch.from_numpy(X.T)[None, :, None])[0, :, 0].T.numpy()
+
+
+@pytest.mark.parametrize("machine", ["linear", "rbf", "nystroem"])
+@pytest.mark.parametrize("head", HEADS)
+def test_a_head_in_the_network_answers_as_scikit_learn(head: str, machine: str) -> None:
+    X, y = labelled_pixels()  # noqa: N806
+    weight = np.random.default_rng(0).uniform(0.5, 2, len(y))
+    fitted = fit_head(Fitting(head, machine), X, y, weight, classes=13)
+    answer = logits(fitted, X)
+    assert answer.shape == (len(X), 13)
+    assert (answer[:, 1::2] == ABSENT).all()
+    assert fitted.present == (0, 2, 4, 6, 8, 10)
+    assert fitted.machines == {"svm_rh": 5, "svm_bdt": 5, "svm_ovr": 6, "svm_ovo": 15, "conv": 6}[head]
+    scaler = StandardScaler().fit(X, sample_weight=weight)
+    Z = scaler.transform(X)  # noqa: N806
+    if head == "conv":
+        expected = LogisticRegression(max_iter=2000).fit(Z, y, weight).predict(Z)
+    elif head in ("svm_rh", "svm_bdt"):
+        tree = {"svm_rh": ReducedHyperplaneSVC, "svm_bdt": BinaryDecisionTreeSVC}[head]
+        expected = tree(machine, random_state=0).fit(Z, y, weight).predict(Z)
+    else:
+        kind = {"svm_ovr": OneVsRestClassifier, "svm_ovo": OneVsOneClassifier}[head]
+        gamma = (
+            1 / 16 / np.average((Z - np.average(Z, axis=0, weights=weight).mean()) ** 2, axis=0, weights=weight).mean()
+        )
+        mapped = Nystroem(gamma=gamma, n_components=256, random_state=0).fit(Z) if machine == "nystroem" else None
+        Z = Z if mapped is None else mapped.transform(Z)  # noqa: N806
+        binary = SVC(gamma=gamma) if machine == "rbf" else LinearSVC(dual=False, tol=1e-6)
+        with sklearn.config_context(enable_metadata_routing=True):
+            expected = kind(binary.set_fit_request(sample_weight=True)).fit(Z, y, sample_weight=weight).predict(Z)
+    assert (answer.argmax(axis=1) == expected).mean() > 0.995
+    assert (answer.argmax(axis=1) == y).mean() > 0.8
+
+
+@pytest.mark.parametrize("machine", ["linear", "rbf", "nystroem"])
+@pytest.mark.parametrize("head", HEADS)
+def test_a_head_of_two_classes_or_one(head: str, machine: str) -> None:
+    X, y = labelled_pixels()  # noqa: N806
+    two = y < 4
+    fitted = fit_head(Fitting(head, machine), X[two], y[two], np.ones(two.sum()), classes=11)
+    assert fitted.machines == 1
+    assert (logits(fitted, X[two]).argmax(axis=1) == y[two]).mean() > 0.9
+    one = fit_head(Fitting(head, machine), X, np.full(len(X), 7), np.ones(len(X)), classes=11)
+    assert one.machines == 0
+    assert set(logits(one, X).argmax(axis=1)) == {7}
+    single = np.concatenate([np.flatnonzero(y == 4)[:1], np.flatnonzero(y != 4)])
+    assert fit_head(Fitting(head, machine), X[single], y[single], np.ones(len(single)), classes=11).present[2] == 4
+
+
+def test_weights_are_of_the_pixels() -> None:
+    """What weighs nothing as good as is not there."""
+    X, y = labelled_pixels(2)  # noqa: N806
+    for head in HEADS:
+        heavy = fit_head(Fitting(head), X, y, np.where(y == 0, 1e6, 1e-6), classes=3)
+        assert (logits(heavy, X).argmax(axis=1) == 0).mean() > 0.9
+
+
+def test_a_feature_that_is_none_is_said() -> None:
+    X, y = labelled_pixels()  # noqa: N806
+    X[5, 3] = np.nan
+    for head in HEADS:
+        with pytest.raises(ValueError, match="NaN"):
+            fit_head(Fitting(head), X, y, np.ones(len(y)), classes=11)
+
+
+def test_hypercolumns_end_in_the_map() -> None:
+    trunk = Trunk("resnet18").eval()
+    image = torch.randn(2, 3, 64, 32)
+    with torch.no_grad():
+        own, columns = (PixelFeatures(trunk, which) for which in ("map", "hypercolumns"))
+        full = columns(image)
+        assert own.count == 16
+        assert full.shape == (2, columns.count, 64, 32) == (2, 256 + 128 + 64 + 32 + 16, 64, 32)
+        torch.testing.assert_close(full[:, -16:], own(image))
+        assert not any(block._forward_hooks for block in trunk.decoder.blocks.values())

@@ -58,7 +58,7 @@ class _TreeSVC(ClassifierMixin, BaseEstimator):
         if not weight.all():
             X, y, weight = X[weight > 0], y[weight > 0], weight[weight > 0]  # noqa: N806
         self.classes_, index = np.unique(y, return_inverse=True)
-        self.gamma_ = self._resolved_gamma(X, weight)
+        self.gamma_ = resolved_gamma(self.gamma, X, weight)
         self.feature_map_ = None
         if self.estimator == "nystroem":
             seed = check_random_state(self.random_state)
@@ -68,13 +68,6 @@ class _TreeSVC(ClassifierMixin, BaseEstimator):
         self._weighted = sample_weight is not None
         self.estimators_ = [self._machine(X, index, weight, *sides) for sides in self.tree_.groups]
         return self
-
-    def _resolved_gamma(self, X: np.ndarray, weight: np.ndarray) -> float:  # noqa: N803
-        if self.gamma != "scale":
-            return float(self.gamma)
-        mean = np.average(X, axis=0, weights=weight).mean()
-        variance = np.average(((X - mean) ** 2).mean(axis=1), weights=weight)
-        return 1.0 / (X.shape[1] * float(variance)) if variance > 0 else 1.0
 
     def _machine(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray, left: Group, right: Group) -> Any:  # noqa: N803
         """The machine that tells a node's right classes from its left ones."""
@@ -99,8 +92,10 @@ class _TreeSVC(ClassifierMixin, BaseEstimator):
         For two classes (n,), positive for the second one.
         """
         X = self._checked(X)  # noqa: N806
+        if not self.estimators_:
+            return np.zeros(len(X), X.dtype)
         margins = np.concatenate([self.tree_.margins(self._scores(rows)) for rows in blocks(X)], axis=1)
-        return margins[1] if len(self.classes_) == 2 else margins[-1] if len(self.classes_) == 1 else margins.T
+        return margins[1] if len(self.classes_) == 2 else margins.T
 
     def _checked(self, X: Any) -> np.ndarray:  # noqa: N803
         check_is_fitted(self)
@@ -274,3 +269,12 @@ def _some_of_each(y: np.ndarray, most: int, rng: np.random.RandomState) -> np.nd
     """Rows of at most so many samples of each class, in order."""
     own = (np.flatnonzero(y == index) for index in range(y.max() + 1))
     return np.sort(np.concatenate([rows if len(rows) <= most else rng.choice(rows, most, False) for rows in own]))
+
+
+def resolved_gamma(gamma: Any, X: np.ndarray, weight: np.ndarray) -> float:  # noqa: N803
+    """The number that ``gamma`` is: itself, or of ``scale`` 1 / (F x variance of X)."""
+    if gamma != "scale":
+        return float(gamma)
+    mean = np.average(X, axis=0, weights=weight).mean()
+    variance = np.average(((X - mean) ** 2).mean(axis=1), weights=weight)
+    return 1.0 / (X.shape[1] * float(variance)) if variance > 0 else 1.0

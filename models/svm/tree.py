@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -90,13 +91,28 @@ class ClassTree:
         (answer,) = answers.values()
         return np.broadcast_to(answer, scores.shape[1:])
 
-    def margins(self, scores: np.ndarray) -> np.ndarray:
-        """Scores (N - 1, n) -> (N, n): the least score on the way to each class, each counted towards that class.
+    def margins(self, scores: Any, least: Callable[[Any, Any], Any] = np.minimum) -> list[Any]:
+        """Scores at all nodes -> for each class the least score on the way to it, each counted towards that class.
 
         It is positive for the class that :meth:`walk` comes to and for no other one.
+
+        Args:
+            scores: N - 1 arrays, or tensors, of one shape.
+            least: the smaller of two, element by element.
+
+        Raises:
+            ValueError: if there is no node to score.
         """
-        margins = np.full((self.classes, *scores.shape[1:]), np.inf, scores.dtype)
-        for node, (left, right) in enumerate(self.groups):
-            for side, towards in ((left, -scores[node]), (right, scores[node])):
-                margins[list(side)] = np.minimum(margins[list(side)], towards)
-        return margins if len(self) else np.zeros_like(margins)
+        if not len(self):
+            raise ValueError("one class alone has no margin")
+        margins: list[Any] = [None] * self.classes
+        above: dict[int, Any] = {}
+        for node, (left, right) in enumerate(zip(self.left.tolist(), self.right.tolist(), strict=True)):
+            so_far = above.pop(node, None)
+            for child, towards in ((left, -scores[node]), (right, scores[node])):
+                margin = towards if so_far is None else least(so_far, towards)
+                if child < 0:
+                    margins[-1 - child] = margin
+                else:
+                    above[child] = margin
+        return margins
