@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from engine.files import whole, write_whole
+from lightning_modules.classification import PixelClassification
 from lightning_modules.occlusion import OcclusionSegmentation
 from lightning_modules.parsing import FaceParsing
 
@@ -23,7 +24,7 @@ class Confusion(Callback):
     """Writes ``confusion.csv`` (pixels, a row for each true class) and its picture in ``panels/test`` after a test."""
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, FaceParsing | OcclusionSegmentation)  # noqa: S101
+        assert isinstance(pl_module, FaceParsing | PixelClassification | OcclusionSegmentation)  # noqa: S101
         scores, folder = pl_module.scores, Path(trainer.default_root_dir)
         if not trainer.is_global_zero or scores.counted is None:
             return

@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from datamodules.labels import LabelSet
 from datamodules.transforms import denormalize
+from lightning_modules.classification import PixelClassification
 from lightning_modules.occlusion import HIDDEN, OcclusionSegmentation
 from lightning_modules.parsing import FaceParsing
 from lightning_modules.pretraining import MaskedPretraining
@@ -84,7 +85,7 @@ class Panels(Callback):
             return reconstruction_tiles(module, batch, self.count)
         if isinstance(module, OcclusionSegmentation):
             return occlusion_tiles(module, batch, self.count)
-        assert isinstance(module, FaceParsing)  # noqa: S101
+        assert isinstance(module, FaceParsing | PixelClassification)  # noqa: S101
         labels = trainer.datamodule.tested_labels  # type: ignore[attr-defined]
         return parsing_tiles(module, batch, self.count, labels)
 
@@ -97,7 +98,9 @@ def reconstruction_tiles(module: MaskedPretraining, batch: dict[str, Any], count
     return {name: [denormalize(picture) for picture in value.float().cpu().numpy()] for name, value in columns.items()}
 
 
-def parsing_tiles(module: FaceParsing, batch: dict[str, Any], count: int, labels: LabelSet) -> Tiles:
+def parsing_tiles(
+    module: FaceParsing | PixelClassification, batch: dict[str, Any], count: int, labels: LabelSet
+) -> Tiles:
     """Picture, true and predicted label map of the first faces of a batch, in the data set's colours."""
     image = batch["image"][:count]
     predicted = module(image).argmax(dim=1)

@@ -51,6 +51,8 @@ TEXT = (text, "a text")
 FLAG = choice(True, False)
 BOTH, FIRST, SECOND, SEGMENT = ("pretrain", "finetune"), ("pretrain",), ("finetune",), ("segment",)
 STAGES = (*BOTH, *SEGMENT)
+CLASSIFY = ("classify",)
+LABELS = (*SECOND, *CLASSIFY)
 
 NAME = "a name; what it sets enters by itself"
 PLACE = "where files lie; what they hold enters as the data's digest"
@@ -58,6 +60,7 @@ BESIDE = "what is done, not what comes of it"
 SAME = "the same samples and scores, sooner or later"
 ALIKE = "the same arithmetic elsewhere, alike up to rounding"
 MASKED = "only where something is masked"
+FITTED = "not of a fine-tuned conv head, which is there already"
 MANIFEST = "enters fine-tuning as the set of labelled faces that it chooses"
 
 
@@ -87,7 +90,8 @@ KEYS: dict[str, Key] = {
     "scale": Key(*TEXT, NAME),
     "recipe": Key(*TEXT, NAME),
     "method": Key(
-        *choice("mtl", "baseline", "transfer", "segment"), "enters fine-tuning as the id of the run it starts from"
+        *choice("mtl", "baseline", "transfer", "segment", "hybrid"),
+        "enters fine-tuning as the id of the run it starts from",
     ),
     "ablation": Key(*optional(TEXT), NAME),
     "sweep_name": Key(*optional(TEXT), NAME),
@@ -97,18 +101,18 @@ KEYS: dict[str, Key] = {
     "output_dir": Key(*TEXT, PLACE),
     "force": Key(*FLAG, BESIDE),
     "dry_run": Key(*FLAG, BESIDE),
-    "datamodule.dataset": Key(*TEXT, STAGES),
+    "datamodule.dataset": Key(*TEXT, (*STAGES, *CLASSIFY)),
     "datamodule.root": Key(*TEXT, PLACE),
-    "datamodule.merging": Key(*optional(choice(*PAINTING_ORDERS)), SECOND, "only where labels come as parts"),
-    "datamodule.image_size": Key(*integer(32, multiple=32), STAGES),
+    "datamodule.merging": Key(*optional(choice(*PAINTING_ORDERS)), LABELS, "only where labels come as parts"),
+    "datamodule.image_size": Key(*integer(32, multiple=32), (*STAGES, *CLASSIFY)),
     "datamodule.eval_batch_size": Key(*integer(1), SAME),
     "datamodule.workers": Key(*optional(integer(0)), SAME),
     "datamodule.cache": Key(*choice("none", "ram", "disk"), SAME),
-    "model.encoder": Key(*TEXT, BOTH),
+    "model.encoder": Key(*TEXT, (*BOTH, *CLASSIFY)),
     "model.encoder_weights": Key(
         *optional(TEXT), BOTH, "a file by what it holds; not in a fine-tuning that starts from a pre-training"
     ),
-    "model.features": Key(*integer(1), BOTH),
+    "model.features": Key(*integer(1), (*BOTH, *CLASSIFY)),
     **_optimization("pretrain"),
     "pretrain.masking": Key(*choice("central", "random", "adaptive", "none"), FIRST),
     "pretrain.patches": Key(*integer(1), FIRST, MASKED),
@@ -134,7 +138,7 @@ KEYS: dict[str, Key] = {
     "finetune.gamma": Key(*number(0), SECOND, "only with a focal term"),
     "finetune.score_at": Key(*choice("label", "input"), SECOND),
     "finetune.background": Key(
-        *choice("literature", "in", "out"), SECOND, "chooses the best epoch by val/miou; not at literature"
+        *choice("literature", "in", "out"), LABELS, "chooses the best epoch by val/miou; not at literature"
     ),
     **_optimization("segment"),
     "segment.augmentation.shift": Key(*number(0, 0.5), SEGMENT),
@@ -155,6 +159,19 @@ KEYS: dict[str, Key] = {
     "segment.lambda_dice": Key(*number(0), SEGMENT),
     "segment.noise_kernel": Key(*integer(1), SEGMENT),
     "segment.score_at": Key(*choice("label", "input"), SEGMENT),
+    "classify.seed": Key(*integer(0, most=2**32 - 1), CLASSIFY, FITTED),
+    "classify.after": Key(*choice("pretrain", "finetune"), "enters as the id of that run"),
+    "classify.head": Key(*choice("svm_rh", "svm_bdt", "svm_ovr", "svm_ovo", "conv"), CLASSIFY),
+    "classify.features": Key(*choice("map", "hypercolumns"), CLASSIFY, FITTED),
+    "classify.machine": Key(*choice("linear", "rbf", "nystroem"), CLASSIFY, "not of conv"),
+    "classify.C": Key(*number(0, open_below=True), CLASSIFY, FITTED),
+    "classify.gamma": Key(*optional(number(0, open_below=True)), CLASSIFY, "only with a kernel"),
+    "classify.landmarks": Key(*integer(1), CLASSIFY, "only with nystroem"),
+    "classify.order": Key(*choice("separability", "frequency"), CLASSIFY, "only of svm_rh"),
+    "classify.pixels": Key(*integer(1), CLASSIFY, FITTED),
+    "classify.max_pixels": Key(*integer(1), CLASSIFY, FITTED),
+    "classify.prior": Key(*number(0, 1), CLASSIFY, FITTED),
+    "classify.score_at": Key(*choice("label", "input"), CLASSIFY),
     "trainer.accelerator": Key(*choice("auto", "cpu", "gpu", "mps"), ALIKE),
     "trainer.devices": Key(*integer(1), STAGES),
     "trainer.strategy": Key(*choice("auto", "ddp", "ddp_spawn"), ALIKE),
@@ -164,11 +181,13 @@ KEYS: dict[str, Key] = {
     "trainer.compile": Key(*FLAG, STAGES),
     "trainer.deterministic": Key(*choice(True, False, "warn"), STAGES),
 }
-TRAINED = {"mtl": BOTH, "segment": SEGMENT}
+TRAINED = {"mtl": BOTH, "hybrid": BOTH, "segment": SEGMENT}
 """The stages of a method that has others than fine-tuning."""
 
 PARSED_DATA, MASKED_DATA = ("lapa", "celebamask_hq"), ("augmented_celeba", "image_mask_folder")
 """Data sets of faces in parts, and of hidden faces, which method=segment is for."""
+MOST_EXACT = 20_000
+"""Pixels to which machines with an exact RBF kernel are fitted, at most."""
 ANNOTATED_DATA = ("mafa", "fmld", "folder_per_class")
 """Data sets without pixel truth, which a segmenter can be tested on."""
 
@@ -244,6 +263,7 @@ GROUPS = (
     "pretrain",
     "finetune",
     "segment",
+    "classify",
     "recipe",
     "scale",
     "trainer",
@@ -299,9 +319,9 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
             f"method={settings['method']} and finetune.start_from={start} do not go together.\n"
             f"Expected: method=transfer finetune.start_from=<a run>, or neither."
         )
-    if settings["method"] == "mtl" and settings["finetune.transfer"] == "all":
+    if method in ("mtl", "hybrid") and settings["finetune.transfer"] == "all":
         raise ConfigError(
-            "finetune.transfer=all is not for method=mtl: a head that reconstructs cannot parse.\n"
+            f"finetune.transfer=all is not for method={method}: a head that reconstructs cannot parse.\n"
             "Expected: finetune.transfer=trunk or encoder."
         )
     merging = settings["datamodule.merging"]
@@ -333,6 +353,11 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
     folds, fold = settings["segment.folds"], settings["segment.fold"]
     if method == "segment" and folds is not None and fold >= folds:
         raise ConfigError(f"segment.fold={fold} cannot be with segment.folds={folds}.\nExpected: 0 to {folds - 1}.")
+    if method == "hybrid" and settings["classify.machine"] == "rbf" and settings["classify.max_pixels"] > MOST_EXACT:
+        raise ConfigError(
+            f"classify.machine=rbf with classify.max_pixels={settings['classify.max_pixels']} would take hours.\n"
+            f"Expected: classify.max_pixels={MOST_EXACT} or less there; or classify.machine=nystroem."
+        )
     last = TRAINED.get(method, SECOND)[-1]
     if settings[f"{last}.validate_every"] > settings[f"{last}.epochs"]:
         raise ConfigError(
@@ -447,9 +472,9 @@ DOCUMENT = CONF.parent / "docs" / "settings.md"
 
 def table() -> str:
     """All settings as a Markdown table: what each may be, and whether it enters an identity."""
-    lines = ["| setting | expected | pretrain | finetune | segment | |", "|---|---|:-:|:-:|:-:|---|"]
+    lines = ["| setting | expected | pretrain | finetune | segment | classify | |", "|---|---|:-:|:-:|:-:|:-:|---|"]
     for name, key in KEYS.items():
-        marks = ["id" if key.is_in(stage) else "" for stage in STAGES]
+        marks = ["id" if key.is_in(stage) else "" for stage in (*STAGES, *CLASSIFY)]
         note = key.enters if isinstance(key.enters, str) else key.note
         lines.append(f"| `{name}` | {key.expected.replace('|', '/')} | {' | '.join(marks)} | {note} |")
     return "\n".join(lines)

@@ -262,12 +262,13 @@ class FaceDataModule(LightningDataModule):
         return self._loader(dataset, sampler=sampler, batch_size=self.batch_size // world)
 
     def val_dataloader(self) -> DataLoader:
-        return self._eval_dataloader("val")
+        return self.in_order("val")
 
     def test_dataloader(self) -> DataLoader:
-        return self._eval_dataloader("test")
+        return self.in_order("test")
 
-    def _eval_dataloader(self, split: str) -> DataLoader:
+    def in_order(self, split: str) -> DataLoader:
+        """Every face of a split once, as it is; labels at their own size come with those that are scored."""
         dataset = self._dataset(split, FaceTransform(self.image_size, None, self.layout.labels, self.seed))
         rank, world = self._place()
         if len(dataset) < world:

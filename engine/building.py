@@ -20,7 +20,7 @@ from datamodules.transforms import STD, Augmentation
 from engine.checkpoints import load
 from engine.errors import ConfigError
 from engine.processes import is_leader
-from engine.stages import PRETRAIN, SEGMENT, Run, digest_cache
+from engine.stages import CLASSIFY, PRETRAIN, SEGMENT, Run, digest_cache
 from lightning_modules.occlusion import OcclusionSegmentation
 from lightning_modules.parsing import FaceParsing
 from lightning_modules.pretraining import MaskedPretraining
@@ -39,7 +39,6 @@ def build_datamodule(run: Run) -> FaceDataModule:
         BrokenFileError: if label maps are to be merged and a part cannot be.
     """
     size = run.settings["datamodule.image_size"]
-    move = run.group("augmentation")
     masking = None
     if run.stage is PRETRAIN:
         masking = Masking(
@@ -48,16 +47,22 @@ def build_datamodule(run: Run) -> FaceDataModule:
             region=(0, size) if run.setting("masking") == "random" else central_box(size),
         )
     own: dict[str, Any] = {"on_the_fly": True} if run.stage is SEGMENT and run.setting("on_the_fly") else {}
+    if run.stage is CLASSIFY:  # its faces stay as they are, and are seen once
+        own |= {"batch_size": run.settings["datamodule.eval_batch_size"], "augmentation": Augmentation(0, (1, 1), 0, 0)}
+    else:
+        move = run.group("augmentation")
+        own |= {
+            "batch_size": run.setting("batch_size"),
+            "augmentation": Augmentation(**(move | {"scale": tuple(move["scale"])})),
+            "steps_per_epoch": run.setting("steps_per_epoch"),
+        }
     data = DATAMODULES[run.layout.name](
         root=run.layout.root,
         image_size=size,
-        batch_size=run.setting("batch_size"),
         seed=run.setting("seed"),
-        augmentation=Augmentation(**(move | {"scale": tuple(move["scale"])})),
         masking=masking,
         train_ids=None if run.manifest is None else run.manifest.ids,
         fold=(run.setting("fold"), run.setting("folds")) if run.stage is SEGMENT and run.setting("folds") else None,
-        steps_per_epoch=run.setting("steps_per_epoch"),
         eval_batch_size=run.settings["datamodule.eval_batch_size"],
         full_labels=run.stage.labelled and run.setting("score_at") == "label",
         workers=run.settings["datamodule.workers"],

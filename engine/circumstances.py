@@ -35,3 +35,10 @@ def _device(accelerator: str) -> str:
     if accelerator in ("auto", "gpu") and torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def device_of(accelerator: str) -> str:
+    """The device of ``trainer.accelerator`` as torch names it."""
+    if accelerator == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return {"gpu": "cuda"}.get(accelerator, accelerator)

@@ -21,7 +21,7 @@ from datamodules.layouts.layout import ALL
 from engine.errors import ConfigError, DataError, RunError
 from engine.processes import is_sweep
 from engine.runs import EVALUATE, RunFolder
-from engine.stages import FINETUNE, SEGMENT, data_digest, digest_cache, identity_digest
+from engine.stages import CLASSIFY, FINETUNE, SEGMENT, data_digest, digest_cache, identity_digest
 from reports.screen import results_table
 
 VERSION = 1
@@ -80,7 +80,7 @@ class Evaluation:
     @property
     def as_lapa(self) -> bool:
         """Whether answer and truth are brought to LaPa's classes: what both have, if one is of another data set."""
-        return self.trained.stage == FINETUNE.name and self.trained.dataset != self.layout.name
+        return self.trained.stage in (FINETUNE.name, CLASSIFY.name) and self.trained.dataset != self.layout.name
 
     @property
     def classes(self) -> str:
@@ -214,7 +214,7 @@ def find(checkpoint: str, output_dir: Path) -> Trained:
 
 
 def _require_scorable(checkpoint: str, path: Path, stage: str) -> None:
-    if stage not in (FINETUNE.name, SEGMENT.name):
+    if stage not in (FINETUNE.name, CLASSIFY.name, SEGMENT.name):
         raise ConfigError(
             f"checkpoint={checkpoint}: {path} is of stage {stage}, which parses nothing.\n"
             f"Expected: a fine-tuning, as finetune-0123456789ab; of a pre-training, the one that starts from it."

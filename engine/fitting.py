@@ -27,10 +27,11 @@ from callbacks.throughput import Throughput
 from engine.building import build_datamodule, build_module
 from engine.checkpoints import EpochCheckpoint, WholeCheckpointIO, load
 from engine.circumstances import circumstances
+from engine.classification import classify, described_head
 from engine.errors import ConfigError, RunError, UserError, causes, explained
 from engine.files import write_whole
 from engine.processes import by_torchrun, devices, end_followers, is_leader, says_peer_is_gone, unwatch
-from engine.stages import PRETRAIN, SEGMENT, Run, require_unchanged
+from engine.stages import CLASSIFY, PRETRAIN, SEGMENT, Run, require_unchanged
 from engine.wandb_runs import described, log_classes, wandb_run
 
 
@@ -47,19 +48,22 @@ def fit(run: Run, config: dict[str, Any]) -> None:
             The status says failed, and why.
     """
     folder = run.folder
+    if run.stage is CLASSIFY:  # a command's conv head has the settings of the head that it stands beside
+        config = config | {"classify": config["classify"] | {"head": run.setting("head")}}
     attempt = 0
     hears_interrupts = signal.getsignal(signal.SIGINT)
     silence()
     try:
         if not is_leader():
-            _fit(run, config, [])
+            if run.stage is not CLASSIFY:  # which one process does alone
+                _fit(run, config, [])
             return
         attempt = folder.attempts + 1
         folder.tidy()
         write_whole(folder.config, OmegaConf.to_yaml(config))
         folder.write_status(**_description(run, attempt), state="running", error=None)
         with _loggers(run, config, attempt) as loggers:
-            result = _fit(run, config, loggers)
+            result = (classify if run.stage is CLASSIFY else _fit)(run, config, loggers)
             _require_unchanged(run)
             folder.write_status(**result, state="done")
         folder.last.unlink(missing_ok=True)
@@ -176,7 +180,7 @@ def _description(run: Run, attempt: int) -> dict[str, Any]:
     settings = run.settings
     origin = circumstances(settings["trainer.accelerator"])
     labelled = run.manifest is not None
-    pretrained = run.stage is PRETRAIN or (run.upstream is not None and run.upstream.stage == PRETRAIN.name)
+    pretrained = run.stage in (PRETRAIN, CLASSIFY) or (run.upstream is not None and run.upstream.stage == PRETRAIN.name)
     return {
         "stage": run.stage.name,
         "id": run.id,
@@ -187,8 +191,11 @@ def _description(run: Run, attempt: int) -> dict[str, Any]:
         "ablation": settings["ablation"],
         "sweep": settings["sweep_name"],
         "masking": settings["pretrain.masking"] if pretrained else None,
-        "loss": "bce" if run.stage is SEGMENT else run.setting("loss"),
+        "loss": {SEGMENT.name: "bce", CLASSIFY.name: None}.get(
+            run.stage.name, run.settings.get(f"{run.stage.name}.loss")
+        ),
         "network": run.setting("network") if run.stage is SEGMENT else None,
+        **(described_head(run) if run.stage is CLASSIFY else {}),
         "recipe": settings["recipe"],
         "scale": settings["scale"],
         "dataset": run.layout.name,

@@ -22,6 +22,7 @@ from conf.schema import check_prediction
 from datamodules.labels import OCCLUSION, LabelSet
 from datamodules.layouts.photographs import SUFFIXES
 from datamodules.reading import read_photograph
+from engine.circumstances import device_of
 from engine.errors import BrokenFileError, DataError, RunError
 from engine.files import whole, write_whole
 from engine.predictor import Masks, Predictor, load
@@ -60,7 +61,7 @@ def predict(config: DictConfig) -> None:
         settings["image_size"],
         settings["faces"],
         settings["batch_size"],
-        _device(settings["trainer.accelerator"]),
+        device_of(settings["trainer.accelerator"]),
         settings["landmark_model"],
     )
     console, out = Console(highlight=False, stderr=True, soft_wrap=True), Path(settings["out"])
@@ -211,11 +212,3 @@ def _write_picture(path: Path, pixels: np.ndarray, **options: Any) -> None:
     Image.fromarray(pixels).save(content, **options)
     with whole(path) as file:
         file.write(content.getvalue())
-
-
-def _device(accelerator: str) -> str:
-    import torch
-
-    if accelerator == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return {"gpu": "cuda"}.get(accelerator, accelerator)

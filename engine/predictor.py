@@ -23,6 +23,7 @@ from engine.errors import ConfigError, DataError
 from engine.evaluation import find
 from engine.scoring import scored_module
 from engine.stages import SEGMENT
+from lightning_modules.classification import PixelClassification
 from lightning_modules.occlusion import OcclusionSegmentation
 from lightning_modules.parsing import FaceParsing
 from models.layers import folded
@@ -78,7 +79,7 @@ class Predictor:
 
     def __init__(
         self,
-        module: FaceParsing | OcclusionSegmentation,
+        module: FaceParsing | PixelClassification | OcclusionSegmentation,
         labels: LabelSet,
         image_size: int,
         finder: FaceFinder | None,

@@ -7,11 +7,14 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -32,7 +35,8 @@ from engine.errors import ConfigError, DataError, UserError, causes, explained
 from engine.evaluation import Evaluation, require_same
 from engine.files import write_whole
 from engine.runs import EVALUATE
-from engine.stages import SEGMENT, digest_cache
+from engine.stages import CLASSIFY, SEGMENT, digest_cache
+from lightning_modules.classification import PixelClassification
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.occlusion import OcclusionSegmentation
 from lightning_modules.parsing import FaceParsing
@@ -92,7 +96,7 @@ def score(evaluation: Evaluation, config: dict[str, Any]) -> None:
 
 def scored_module(
     content: dict[str, Any], as_lapa: bool, background: str, groups: Sequence[str] = ()
-) -> FaceParsing | OcclusionSegmentation:
+) -> FaceParsing | PixelClassification | OcclusionSegmentation:
     """The parser of a checkpoint, answering in its own classes or in LaPa's; or its segmenter.
 
     Args:
@@ -105,11 +109,12 @@ def scored_module(
         segmenter = OcclusionSegmentation(**(content["hyper_parameters"] | {"groups": list(groups)}))
         _fill(segmenter, content)
         return segmenter
-    module = FaceParsing(**(content["hyper_parameters"] | {"background": background}))
+    kind = PixelClassification if content["stage"] == CLASSIFY.name else FaceParsing
+    module = kind(**(content["hyper_parameters"] | {"background": background}))
     _fill(module, content)
     if as_lapa and content["dataset"] == CELEBAMASK_HQ.name:
         merged = lapa_table()[: len(CELEBAMASK_HQ)].tolist()
-        module.model = MergedClasses(module.model, merged)  # type: ignore[assignment]
+        module.model = MergedClasses(module.model, merged, probabilities=kind is FaceParsing)  # type: ignore[assignment]
         module.scores = SegmentationScores(LAPA.classes, background=background)
     return module
 
@@ -162,22 +167,12 @@ def _score(evaluation: Evaluation) -> dict[str, Any]:
     datamodule = scored_faces(evaluation)
     faces = len(datamodule.labelled("test"))
     shown = [Panels(settings["panels"]), GroupPanels()] if settings["panels"] else []
-    try:
-        trainer = pl.Trainer(
-            accelerator=settings["trainer.accelerator"],
-            precision=settings["trainer.precision"],
-            devices=1,
-            deterministic="warn",
-            logger=False,
-            callbacks=[Quiet(), *shown, Confusion(), EpochProgressBar()],
-            plugins=[LightningEnvironment()],
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            default_root_dir=evaluation.folder.path,
-        )
-    except MisconfigurationException as fault:
-        raise ConfigError(f"trainer: {fault}\nExpected: what this machine has; auto takes it as it is.") from fault
-    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign] # the door's are
+    trainer = scoring_trainer(
+        settings["trainer.accelerator"],
+        settings["trainer.precision"],
+        evaluation.folder.path,
+        [Quiet(), *shown, Confusion(), EpochProgressBar()],
+    )
     started = time.perf_counter()
     (scores,) = trainer.test(module, datamodule, verbose=False)
     seconds = time.perf_counter() - started
@@ -189,6 +184,33 @@ def _score(evaluation: Evaluation) -> dict[str, Any]:
         "images_per_second": round(faces / seconds, 2),
         "peak_memory_mb": round(peak_memory_mb(trainer.strategy.root_device), 1),
     }
+
+
+def scoring_trainer(
+    accelerator: str, precision: Any, folder: Path, callbacks: list[Callback], loggers: Sequence[Logger] = ()
+) -> pl.Trainer:
+    """A Trainer that only scores, in this process alone.
+
+    Raises:
+        ConfigError: if this machine is not what the settings ask for.
+    """
+    try:
+        trainer = pl.Trainer(
+            accelerator=accelerator,
+            precision=precision,
+            devices=1,
+            deterministic="warn",
+            logger=list(loggers) or False,
+            callbacks=callbacks,
+            plugins=[LightningEnvironment()],
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            default_root_dir=folder,
+        )
+    except MisconfigurationException as fault:
+        raise ConfigError(f"trainer: {fault}\nExpected: what this machine has; auto takes it as it is.") from fault
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign] # the door's are
+    return trainer
 
 
 def _description(evaluation: Evaluation) -> dict[str, Any]:

@@ -39,9 +39,16 @@ class Stage:
 PRETRAIN = Stage("pretrain", version=1, labelled=False)
 FINETUNE = Stage("finetune", version=1, labelled=True)
 SEGMENT = Stage("segment", version=1, labelled=True)
-METHODS = {"mtl": (PRETRAIN, FINETUNE), "baseline": (FINETUNE,), "transfer": (FINETUNE,), "segment": (SEGMENT,)}
+CLASSIFY = Stage("classify", version=1, labelled=True)
+METHODS = {
+    "mtl": (PRETRAIN, FINETUNE),
+    "baseline": (FINETUNE,),
+    "transfer": (FINETUNE,),
+    "segment": (SEGMENT,),
+    "hybrid": (PRETRAIN, FINETUNE, CLASSIFY),
+}
 """``transfer`` fine-tunes from ``finetune.start_from``, a run on whatever data; ``segment`` trains
-a segmenter of hidden faces."""
+a segmenter of hidden faces; ``hybrid`` fits heads to features, of pre-training alone if ``classify.after`` says so."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +102,9 @@ def plan(settings: Mapping[str, Any]) -> list[Run]:
     layout = open_layout(settings["datamodule.dataset"], settings["datamodule.root"])
     runs: list[Run] = []
     with DigestCache(digest_cache(output_dir)) as digests:
-        for stage in METHODS[settings["method"]]:
-            upstream = runs[-1].folder if runs else _start(settings, layout)
+        for stage, own in _steps(settings):
+            before = [run.folder for run in runs if run.stage is not CLASSIFY]
+            upstream = before[-1] if before else _start(settings, layout)
             manifest = _manifest(layout, settings, output_dir) if stage.labelled else None
             identity = {
                 "stage": stage.name,
@@ -104,11 +112,20 @@ def plan(settings: Mapping[str, Any]) -> list[Run]:
                 "data": data_digest(layout, splits_read(stage), stage.labelled, digests),
                 "labels": None if manifest is None else manifest.digest,
                 "upstream": None if upstream is None else upstream.id,
-                "settings": _entering(settings, stage, upstream is not None, digests),
+                "settings": _entering(own, stage, upstream is not None, digests),
             }
             folder = RunFolder(output_dir, stage.name, identity_digest(identity))
-            runs.append(Run(stage, settings, identity, folder, layout, manifest, upstream))
+            runs.append(Run(stage, own, identity, folder, layout, manifest, upstream))
     return runs
+
+
+def _steps(settings: Mapping[str, Any]) -> Iterator[tuple[Stage, Mapping[str, Any]]]:
+    """The stages of a command, each with its settings; the conv head goes before any other one."""
+    for stage in METHODS[settings["method"]]:
+        if stage is CLASSIFY and settings["classify.head"] != "conv":
+            yield stage, {**settings, "classify.head": "conv"}
+        if settings["method"] != "hybrid" or stage is not FINETUNE or settings["classify.after"] == "finetune":
+            yield stage, settings
 
 
 def _start(settings: Mapping[str, Any], layout: Layout) -> RunFolder | None:
@@ -166,7 +183,7 @@ def _entering(settings: Mapping[str, Any], stage: Stage, follows: bool, digests:
     for name in set(_idle(settings, stage)):
         del entering[name]
     if follows:
-        del entering["model.encoder_weights"]  # overwritten by what is handed over, whose id holds them
+        entering.pop("model.encoder_weights", None)  # overwritten by what is handed over, whose id holds them
         return entering
     entering.pop("finetune.transfer", None)  # nothing is handed over
     if "model.encoder_weights" not in entering:
@@ -185,6 +202,9 @@ def _entering(settings: Mapping[str, Any], stage: Stage, follows: bool, digests:
 
 def _idle(settings: Mapping[str, Any], stage: Stage) -> Iterator[str]:
     """Settings that the choice of another one leaves without effect."""
+    if stage is CLASSIFY:
+        yield from _idle_of_heads(settings)
+        return
     if settings["trainer.devices"] == 1:
         yield "trainer.sync_batchnorm"
     if settings[f"{stage.name}.optimizer.name"] != "sgd":
@@ -223,6 +243,24 @@ def _idle(settings: Mapping[str, Any], stage: Stage) -> Iterator[str]:
             yield from ("finetune.alpha", "finetune.gamma")
         if "dice" not in loss:
             yield from ("finetune.lambda_ce", "finetune.lambda_dice")
+
+
+def _idle_of_heads(settings: Mapping[str, Any]) -> Iterator[str]:
+    head, machine = settings["classify.head"], settings["classify.machine"]
+    if head == "conv" and settings["classify.after"] == "finetune":  # is there already
+        yield from (f"classify.{name}" for name in ("seed", "features", "C", "pixels", "max_pixels", "prior"))
+    if head == "conv":
+        yield "classify.machine"
+    if head == "conv" or machine == "linear":
+        yield "classify.gamma"
+    if head == "conv" or machine != "nystroem":
+        yield "classify.landmarks"
+    if head != "svm_rh":
+        yield "classify.order"
+    if settings["datamodule.merging"] is None:
+        yield "datamodule.merging"
+    if settings["finetune.background"] == "literature":
+        yield "finetune.background"
 
 
 def splits_read(stage: Stage) -> Sequence[str]:

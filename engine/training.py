@@ -60,11 +60,9 @@ def _lead(runs: list[Run], config: dict[str, Any]) -> list[Run]:
     """Train what is not done yet, each run under its lock; these runs."""
     pending: list[tuple[Run, FileLock]] = []
     try:
-        for run in reversed(runs):  # what a finished run started from is not needed again
-            lock = _claim(run)
-            if lock is None:
-                break
-            pending.insert(0, (run, lock))
+        for run in reversed(runs):
+            if _is_needed(run, runs, [after for after, _ in pending]) and (lock := _claim(run)) is not None:
+                pending.insert(0, (run, lock))
         for run, _ in pending:
             if _is_forced(run):
                 _forced.add(run.folder.path)
@@ -80,6 +78,13 @@ def _lead(runs: list[Run], config: dict[str, Any]) -> list[Run]:
     finally:
         for _, lock in pending:
             lock.release(force=True)
+
+
+def _is_needed(run: Run, runs: Iterable[Run], pending: Iterable[Run]) -> bool:
+    """Whether a run is a result of its command, or one starts from it that has to be trained: else it is not missed."""
+    return all(other.upstream is not run.folder for other in runs) or any(
+        other.upstream is run.folder for other in pending
+    )
 
 
 def _train(run: Run, config: dict[str, Any]) -> None:
@@ -156,7 +161,7 @@ WOULD = {"new": "train", "running": "wait"}
 def _outlook(runs: list[Run], force: bool) -> list[tuple[str, str, str]]:
     """What a command would do: folder, state and deed, a row a stage."""
     rows: list[tuple[str, str, str]] = []
-    needed = True
+    pending: list[Run] = []
     for run in reversed(runs):
         state = run.folder.state
         if state == "done" and not run.folder.done:
@@ -164,7 +169,11 @@ def _outlook(runs: list[Run], force: bool) -> list[tuple[str, str, str]]:
         would = WOULD.get(state) or ("resume" if run.folder.last.is_file() else "train")
         if force:
             would = "train again" if state != "new" else "train"
-        elif state == "done" or not needed:
-            would, needed = "skip" if state == "done" else "not needed", False
+        elif state == "done":
+            would = "skip"
+        elif not _is_needed(run, runs, pending):
+            would = "not needed"
+        if would not in ("skip", "not needed"):
+            pending.append(run)
         rows.insert(0, (str(run.folder.path), state, would))
     return rows

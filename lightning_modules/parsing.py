@@ -121,11 +121,7 @@ class FaceParsing(LightningModule):
     def _score(self, batch: dict[str, Any]) -> None:
         logits = self(batch["image"])
         self.mean_loss.update(mean_over_pictures(self.loss, logits, batch["label"]), weight=len(batch["id"]))
-        if "full_label" not in batch:
-            self.scores.update(logits.argmax(dim=1), batch["label"])
-            return
-        for single, label in zip(logits, batch["full_label"], strict=True):
-            self.scores.update(parse_at(single, label.shape[-2:]), label)
+        score_batch(self.scores, logits, batch)
 
     def on_validation_epoch_start(self) -> None:
         self._reset()
@@ -157,6 +153,15 @@ class FaceParsing(LightningModule):
             return configure_optimizer([*trunk, *head], optimizer, schedule, steps)
         slow = {"params": trunk, "lr": self.hparams["trunk_lr"] * optimizer["lr"]}
         return configure_optimizer([{"params": head}, slow], optimizer, schedule, steps)
+
+
+def score_batch(scores: SegmentationScores, logits: Tensor, batch: dict[str, Any]) -> None:
+    """Count the pixels of a batch's answer (N, C, H, W): at each label map's own size where the batch carries it."""
+    if "full_label" not in batch:
+        scores.update(logits.argmax(dim=1), batch["label"])
+        return
+    for single, label in zip(logits, batch["full_label"], strict=True):
+        scores.update(parse_at(single, label.shape[-2:]), label)
 
 
 def parse_at(logits: Tensor, size: Sequence[int]) -> Tensor:

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 
 class MergedClasses(nn.Module):
-    """A parser whose classes are merged: a merged class is as probable as its parts together.
+    """A parser whose classes are merged: a merged class is as probable as its parts together, or as good as the best.
 
     Args:
         parser: (N, 3, H, W) pictures -> (N, C, H, W) logits.
         merged: for each of the parser's classes the id, 0..K-1, of the one that it becomes a part of.
+        probabilities: whether logits are of probabilities; of margins the greatest part stands for the whole.
 
     Shape: (N, 3, H, W) pictures -> (N, K, H, W) logits, K the greatest id plus one.
 
@@ -25,9 +26,10 @@ class MergedClasses(nn.Module):
         ValueError: if no class becomes a part of one of the ids in between.
     """
 
-    def __init__(self, parser: nn.Module, merged: Sequence[int]) -> None:
+    def __init__(self, parser: nn.Module, merged: Sequence[int], probabilities: bool = True) -> None:
         super().__init__()
         self.parser = parser
+        self.probabilities = probabilities
         self.parts = [
             [part for part, whole in enumerate(merged) if whole == target] for target in range(max(merged) + 1)
         ]
@@ -36,4 +38,5 @@ class MergedClasses(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         logits = self.parser(image).float()
-        return torch.stack([logits[:, parts].logsumexp(dim=1) for parts in self.parts], dim=1)
+        joined = torch.logsumexp if self.probabilities else torch.amax
+        return torch.stack([joined(logits[:, parts], dim=1) for parts in self.parts], dim=1)

@@ -119,7 +119,7 @@ class MachinesHead(nn.Module):
         known = len(self.present)
         if known == 1:
             return [torch.zeros_like(features[:, 0])]
-        scores = self._scores(features).unbind(dim=1)
+        scores = self.scores(features).unbind(dim=1)
         if self.kind == "tree":
             return self.tree.margins(scores, torch.minimum)
         if self.kind == "ovr":
@@ -135,7 +135,7 @@ class MachinesHead(nn.Module):
             logits.append(votes + sum_ / (3 * (sum_.abs() + 1)))
         return logits
 
-    def _scores(self, features: Tensor) -> Tensor:
+    def scores(self, features: Tensor) -> Tensor:
         """(N, F, H, W) -> scores of all machines, (N, M, H, W)."""
         if not len(self.centres):  # the standardisation is part of the hyperplanes
             weight = self.weight / self.scale

@@ -16,7 +16,7 @@ from reports.runs import Run
 SHARED = ("dataset", "data_digest", "scale", "recipe", "label_fraction")
 """What runs must share to be averaged; a pair shares its subset and its seed as well."""
 
-VARIANT = ("ablation", "masking", "loss", "network")
+VARIANT = ("ablation", "masking", "loss", "network", "after", "head", "machine", "features")
 """What may differ between runs of one method that belong in one figure."""
 
 
@@ -82,7 +82,7 @@ def grouped(runs: Iterable[Item], key: Callable[[Item], object]) -> list[list[It
 
 
 def variants(runs: Iterable[Run]) -> dict[Path, str]:
-    """What tells the runs of one method apart: of ablation, masking and loss, those in which they differ."""
+    """What tells the runs of one method apart: of :data:`VARIANT`, those in which they differ."""
     names: dict[Path, str] = {}
     for group in grouped(runs, lambda run: run.method):
         differing = [key for key in VARIANT if len({run.text(key) for run in group}) > 1]

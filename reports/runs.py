@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-STAGES = ("pretrain", "finetune", "segment", "evaluate")
-METHODS = {"baseline": "baseline", "mtl": "MTL", "transfer": "transfer", "segment": "segmenter"}
+STAGES = ("pretrain", "finetune", "classify", "segment", "evaluate")
+METHODS = {"baseline": "baseline", "mtl": "MTL", "transfer": "transfer", "segment": "segmenter", "hybrid": "hybrid"}
 """How each method is written, in the order in which methods are listed."""
 
 
@@ -97,8 +97,8 @@ class Run:
 
     @property
     def tested(self) -> bool:
-        """Whether this is a finished fine-tuning run, whose test scores count."""
-        return self.stage == "finetune" and self.state == "done"
+        """Whether this is a finished fine-tuning run or a head on its features, whose test scores count."""
+        return self.stage in ("finetune", "classify") and self.state == "done"
 
     @property
     def evaluated(self) -> bool:

@@ -37,15 +37,17 @@ def results_table(folders: Iterable[Path]) -> Table:
         caption="mIoU, mean F1 (of masks: Dice), accuracy of pixels (without pixel truth: of faces, balanced): "
         "test set, %. PSNR: validation set, dB.",
     )
-    for column in ("run", "labels", "mIoU", "F1", "acc.", "PSNR", "img/s", "time"):
-        table.add_column(column, justify="left" if column == "run" else "right", no_wrap=True)
-    for folder in folders:
-        run = read_run(folder)
+    runs = [read_run(folder) for folder in folders]
+    heads = any(run.text("head") for run in runs)
+    for column in ("run", *(["head"] if heads else []), "labels", "mIoU", "F1", "acc.", "PSNR", "img/s", "time"):
+        table.add_column(column, justify="left" if column in ("run", "head") else "right", no_wrap=True)
+    for run in runs:
         rate, seconds = (
             0.0 if math.isnan(run.number(key)) else run.number(key) for key in ("images_per_second", "seconds")
         )
         table.add_row(
-            folder.name,
+            run.path.name,
+            *([run.text("head")] if heads else []),
             run.text("labelled") if run.number("labelled") else "none",
             *(_shown(_first(run.metric(name) for name in names), 100) for names in SCORES),
             _shown(run.metric("val/psnr")),

@@ -42,6 +42,8 @@ ANNOTATED = {
     "box IoU": "test/box_iou",
     "cleaned box IoU": "test/cleaned/box_iou",
 }
+HEADS = {"fit, s": "fit_seconds", "Mpx/s": "megapixels_per_second", "tests": "tests_per_pixel"}
+"""Of heads that are fitted to features: how long that took, how fast they are, and machines that a pixel passes."""
 CELL = {"rate": "segment.optimizer.lr", "kernel": "segment.kernel", "initialisation": "segment.initialization"}
 """What the occlusion paper's grid search chooses."""
 PAGE_ONLY = ("method", "parser", "classes", "variant", "pixel acc.", "mean acc.", "small F1")
@@ -118,13 +120,19 @@ class Table:
 
 
 def results(runs: Iterable[Run]) -> Table:
-    """Test scores of all finished fine-tuning runs in per cent, and the gain of MTL over its baseline in points."""
+    """Test scores of all finished parsers in per cent, and the gain of MTL over its baseline in points."""
     tested = [run for run in runs if run.tested]
     gains = {pair.mtl.path: signed(pair.gain) for pair in pairs(tested)}
     note = (
         "Scores on the test set in per cent. Gain: mIoU points over the one baseline with the same data, scale, "
         "recipe, label fraction, subset and seed."
     )
+    if any(run.stage == "classify" for run in tested):
+        note += (
+            " Hybrid: a head fitted to the features of a pre-training or a fine-tuning; conv is its linear head, or "
+            "the fine-tuned one itself. Mpx/s: megapixels a second of the head alone. Tests: binary machines that a pixel "
+            "passes."
+        )
     return _table(
         "Test results",
         tested,
@@ -135,6 +143,7 @@ def results(runs: Iterable[Run]) -> Table:
         "score",
         {
             **{title: [percent(run.metric(name)) for run in tested] for title, name in SCORES.items()},
+            **{title: [_plain(run.number(name)) for run in tested] for title, name in HEADS.items()},
             "gain": [gains.get(run.path, "not paired" if run.text("method") == "mtl" else "") for run in tested],
         },
         note,
@@ -269,6 +278,11 @@ def _table(
     }
     filled = {column: cells for column, cells in columns.items() if any(cells)}
     return Table(title, tuple(filled), tuple(zip(*filled.values(), strict=True)), tuple(runs), note)
+
+
+def _plain(number: float) -> str:
+    """A number as it is; "" for NaN."""
+    return "" if math.isnan(number) else f"{number:.4g}"
 
 
 def percent(share: float) -> str:

@@ -21,6 +21,11 @@ def test_every_experiment_composes(experiment: str) -> None:
         assert settings["method"] == "segment"
         assert settings["datamodule.image_size"] == 128
         return
+    if experiment.startswith("svm"):
+        assert settings["method"] == "hybrid"
+        assert settings["label_fraction"] == 1
+        assert f"svm_{settings['datamodule.dataset']}".startswith(experiment)
+        return
     method, dataset, fraction = re.fullmatch(r"(mtl|baseline)_(lapa|celebamask)(.*)", experiment).groups()  # type: ignore[union-attr]
     assert settings["method"] == method
     assert settings["datamodule.dataset"] == {"lapa": "lapa", "celebamask": "celebamask_hq"}[dataset]
@@ -88,6 +93,9 @@ def test_the_schema_knows_every_composed_key_and_no_other() -> None:
         ("finetune.seed=99999999999", "at most 4294967295"),
         ("logger.wandb.mode=ofline", "Did you mean offline"),
         ("finetune.validate_every=501", "beyond"),
+        ("classify.head=svm_dbt", "Did you mean svm_bdt"),
+        ("method=hybrid classify.machine=rbf", "would take hours.*\n.*max_pixels=20000"),
+        ("method=hybrid finetune.transfer=all", "not for method=hybrid"),
         ("+callbacks.swa._target_=pytorch_lightning.callbacks.EarlyStopping", "no callback of this project"),
         ("datamodule.merging=farl", "datamodule.dataset=lapa.*\n.*null"),
         ("datamodule=celebamask_hq datamodule.merging=null", "merging=null .*\n.*official, zllrunning, farl"),

@@ -162,6 +162,23 @@ SEGMENT: dict[str, tuple[object, bool]] = {
     "segment.score_at": ("label", True),
 }
 """Another value of every setting of the segmenter, and whether it changes the id; it never changes an MTL command's."""
+CLASSIFY: dict[str, tuple[object, set[str]]] = {
+    "classify.seed": (7, {"conv", "svm_rh"}),
+    "classify.after": ("finetune", {"conv", "svm_rh"}),
+    "classify.head": ("svm_ovo", {"svm_rh"}),
+    "classify.features": ("hypercolumns", {"conv", "svm_rh"}),
+    "classify.machine": ("nystroem", {"svm_rh"}),
+    "classify.C": (2, {"conv", "svm_rh"}),
+    "classify.gamma": (0.5, NEITHER),  # of no kernel
+    "classify.landmarks": (64, NEITHER),
+    "classify.order": ("frequency", {"svm_rh"}),
+    "classify.pixels": (20, {"conv", "svm_rh"}),
+    "classify.max_pixels": (5000, {"conv", "svm_rh"}),
+    "classify.prior": (0.25, {"conv", "svm_rh"}),
+    "classify.score_at": ("input", {"conv", "svm_rh"}),
+}
+"""Another value of every setting of a classifier of pixels, and the heads whose ids it changes; none else's."""
+CHANGES |= {name: (value, NEITHER) for name, (value, _) in CLASSIFY.items()}
 CHANGES |= {name: (value, NEITHER) for name, (value, _) in SEGMENT.items()}
 
 WITHIN: list[tuple[tuple[str, ...], str, set[str]]] = [
@@ -192,7 +209,7 @@ WITHIN: list[tuple[tuple[str, ...], str, set[str]]] = [
 def test_no_setting_is_unclassified() -> None:
     assert CHANGES.keys() == KEYS.keys()
     for name, key in KEYS.items():
-        assert isinstance(key.enters, str) or set(key.enters) <= {*BOTH, "segment"}, name
+        assert isinstance(key.enters, str) or set(key.enters) <= {*BOTH, "segment", "classify"}, name
         assert key.enters, name
 
 
@@ -226,6 +243,62 @@ def test_each_setting_of_the_segmenter_changes_its_id_if_it_must(key: str, maske
     assert settings[key] != value, "another value"
     (before,), (after,) = plan(settings), plan(settings | {key: KEYS[key].read(value)})
     assert (before.id != after.id) == changes
+
+
+def heads(root: Path, output: Path, *overrides: str) -> dict[str, str]:
+    """The ids of a command's classifiers, by their heads; the one that is asked for as svm_rh, whichever it is."""
+    words = ("experiment=svm_lapa", *TINY, "label_fraction=0.1", "classify.head=svm_rh", f"datamodule.root={root}")
+    *_, conv, own = plan(check(settings_of(*words, f"output_dir={output}", *overrides)))
+    assert conv.setting("head") == "conv"
+    return {"conv": conv.id, "svm_rh": own.id}
+
+
+@pytest.mark.parametrize("key", CLASSIFY)
+def test_each_setting_of_a_classifier_changes_the_ids_that_it_must(key: str, lapa: Path, tmp_path: Path) -> None:
+    value, expected = CLASSIFY[key]
+    before, after = heads(lapa, tmp_path), heads(lapa, tmp_path, f"{key}={value}")
+    assert {head for head in before if before[head] != after[head]} == expected
+
+
+@pytest.mark.parametrize(
+    ("others", "change", "expected"),
+    [
+        (("classify.machine=nystroem",), "classify.landmarks=64", {"svm_rh"}),
+        (("classify.machine=nystroem",), "classify.gamma=2", {"svm_rh"}),
+        (("classify.head=svm_ovo",), "classify.order=frequency", NEITHER),
+        (("classify.after=finetune",), "classify.pixels=20", {"svm_rh"}),
+        (("classify.after=finetune",), "classify.features=hypercolumns", {"svm_rh"}),
+        (("classify.after=finetune",), "finetune.epochs=3", {"conv", "svm_rh"}),
+        ((), "finetune.epochs=3", NEITHER),
+        ((), "finetune.background=out", {"conv", "svm_rh"}),
+        ((), "pretrain.epochs=3", {"conv", "svm_rh"}),
+        ((), "subset=1", {"conv", "svm_rh"}),
+        ((), "trainer.precision=bf16-mixed", {"conv", "svm_rh"}),  # of what they start from
+    ],
+)
+def test_settings_of_a_classifier_whose_effect_depends_on_others(
+    others: tuple[str, ...], change: str, expected: set[str], lapa: Path, tmp_path: Path
+) -> None:
+    before, after = heads(lapa, tmp_path, *others), heads(lapa, tmp_path, *others, change)
+    assert {head for head in before if before[head] != after[head]} == expected
+
+
+def test_a_conv_head_stands_beside_every_other_one(lapa: Path, tmp_path: Path, reference: dict[str, str]) -> None:
+    words = ("experiment=svm_lapa", *TINY, "label_fraction=0.1", f"datamodule.root={lapa}", f"output_dir={tmp_path}")
+
+    def stages_of(*overrides: str) -> list[Run]:
+        return plan(check(settings_of(*words, *overrides)))
+
+    pretrain, conv, tree = stages_of()
+    assert [pretrain.stage.name, conv.setting("head"), tree.setting("head")] == ["pretrain", "conv", "svm_bdt"]
+    assert pretrain.id == reference["pretrain"], "shared with a parser"
+    assert conv.upstream is pretrain.folder
+    assert tree.upstream is pretrain.folder
+    assert [run.id for run in stages_of("classify.head=conv")] == [pretrain.id, conv.id]
+    pretrain, finetune, conv, tree = stages_of("classify.after=finetune")
+    assert finetune.id == reference["finetune"]
+    assert conv.upstream is finetune.folder
+    assert tree.upstream is finetune.folder
 
 
 def test_what_the_base_unet_has_not_leaves_its_id(masked: Path, tmp_path: Path) -> None:

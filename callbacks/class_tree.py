@@ -1,0 +1,67 @@
+"""The tree of a multi-class SVM as a picture (Figures 6 and 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from models.svm.tree import ClassTree
+
+
+def class_tree_figure(
+    tree: ClassTree, names: Sequence[str], colours: Sequence[Sequence[int]], accuracies: Sequence[float], title: str
+) -> Figure:
+    """Inner nodes with the accuracy of their machines, and classes at the leaves, the root on top.
+
+    Args:
+        tree: over N classes.
+        names: of the classes, by their places in the tree.
+        colours: of the classes, RGB 0..255.
+        accuracies: balanced accuracy 0..1 of each node's machine.
+        title: what the picture says above it.
+    """
+    place, depth = _layout(tree)
+    deepest = int(tree.depths.max(initial=0))
+    size = (max(4.0, 1.05 * tree.classes), 1.6 + 0.8 * max(1, deepest))
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    axes = figure.subplots()
+    for node in range(len(tree)):
+        for child in (int(tree.left[node]), int(tree.right[node])):
+            axes.plot([place[node], place[child]], [-depth[node], -depth[child]], color="0.6", lw=1.2, zorder=1)
+        box = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": "0.4"}
+        text = f"{node + 1}\n{100 * accuracies[node]:.1f} %"
+        axes.text(place[node], -depth[node], text, ha="center", va="center", fontsize=8, bbox=box, zorder=2)
+    for index, name in enumerate(names):
+        leaf = -1 - index
+        red, green, blue = (part / 255 for part in colours[index])
+        dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
+        box = {"boxstyle": "square,pad=0.35", "facecolor": to_hex((red, green, blue)), "edgecolor": "0.4"}
+        text = name.replace("_", "\n")
+        colour = "white" if dark else "black"
+        axes.text(
+            place[leaf], -depth[leaf], text, ha="center", va="center", fontsize=8, color=colour, bbox=box, zorder=2
+        )
+    axes.set_xlim(-0.7, tree.classes - 0.3)
+    axes.set_ylim(-deepest - 0.6, 0.5)
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=10)
+    return figure
+
+
+def _layout(tree: ClassTree) -> tuple[dict[int, float], dict[int, int]]:
+    """Horizontal place and depth of each node and, as ``-1 - class``, each leaf; leaves stand side by side."""
+    place: dict[int, float] = {}
+    depth: dict[int, int] = {}
+    pending = [(0 if len(tree) else -1, 0)]
+    while pending:  # left before right
+        node, deep = pending.pop()
+        depth[node] = deep
+        if node < 0:
+            place[node] = float(sum(other < 0 for other in place))
+        else:
+            pending += [(int(tree.right[node]), deep + 1), (int(tree.left[node]), deep + 1)]
+    for node in reversed(range(len(tree))):  # children come after their parents
+        place[node] = (place[int(tree.left[node])] + place[int(tree.right[node])]) / 2
+    return place, depth

@@ -1,0 +1,65 @@
+"""A classifier of pixels as what is tested: its head is fitted elsewhere, and nothing is trained here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pytorch_lightning import LightningModule
+from torch import Tensor
+
+from lightning_modules.metrics import SegmentationScores
+from lightning_modules.parsing import score_batch
+from models.pixel_heads import PixelClassifier
+
+
+class PixelClassification(LightningModule):
+    """The hybrid of the parsing paper: a trunk's features, classified by a head of binary machines.
+
+    Args:
+        classes: class names by id.
+        encoder: encoder name.
+        features: channels of the trunk's full-resolution map.
+        which: see :class:`models.pixel_heads.PixelFeatures`.
+        head: see :class:`models.pixel_heads.PixelClassifier`.
+        background: see :class:`lightning_modules.metrics.SegmentationScores`.
+
+    Logs the scores of a parser, by the same confusion matrix, see :class:`lightning_modules.parsing.FaceParsing`.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        encoder: str,
+        features: int,
+        which: str,
+        head: Mapping[str, Any] | None,
+        background: str = "literature",
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.model = PixelClassifier(encoder, features, which, len(classes), head)
+        self.scores = SegmentationScores(classes, background=background)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Picture (N, 3, H, W), normalised -> logits (N, C, H, W)."""
+        return self.model(image)
+
+    def validation_step(self, batch: dict[str, Any], _: int) -> None:
+        score_batch(self.scores, self(batch["image"]), batch)
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        score_batch(self.scores, self(batch["image"]), batch)
+
+    def on_validation_epoch_start(self) -> None:
+        self.scores.reset()
+
+    def on_test_epoch_start(self) -> None:
+        self.scores.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict({f"val/{name}": value for name, value in self.scores.compute().items()})
+
+    def on_test_epoch_end(self) -> None:
+        scores = {**self.scores.compute(), **self.scores.counts()}
+        self.log_dict({f"test/{name}": value.float() for name, value in scores.items()})
