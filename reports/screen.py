@@ -39,7 +39,18 @@ def results_table(folders: Iterable[Path]) -> Table:
     )
     runs = [read_run(folder) for folder in folders]
     heads = any(run.text("head") for run in runs)
-    for column in ("run", *(["head"] if heads else []), "labels", "mIoU", "F1", "acc.", "PSNR", "img/s", "time"):
+    # A head's speed is none of training, and a narrow screen has no room for both.
+    for column in (
+        "run",
+        *(["head"] if heads else []),
+        "labels",
+        "mIoU",
+        "F1",
+        "acc.",
+        "PSNR",
+        *([] if heads else ["img/s"]),
+        "time",
+    ):
         table.add_column(column, justify="left" if column in ("run", "head") else "right", no_wrap=True)
     for run in runs:
         rate, seconds = (
@@ -51,7 +62,7 @@ def results_table(folders: Iterable[Path]) -> Table:
             run.text("labelled") if run.number("labelled") else "none",
             *(_shown(_first(run.metric(name) for name in names), 100) for names in SCORES),
             _shown(run.metric("val/psnr")),
-            f"{rate:.1f}",
+            *([] if heads else [f"{rate:.1f}"]),
             f"{round(seconds) // 60}:{round(seconds) % 60:02}",
         )
     return table

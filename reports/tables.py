@@ -130,8 +130,8 @@ def results(runs: Iterable[Run]) -> Table:
     if any(run.stage == "classify" for run in tested):
         note += (
             " Hybrid: a head fitted to the features of a pre-training or a fine-tuning; conv is its linear head, or "
-            "the fine-tuned one itself. Mpx/s: megapixels a second of the head alone. Tests: binary machines that a pixel "
-            "passes."
+            "the fine-tuned one itself. Mpx/s: megapixels a second of the head alone. Tests: binary machines that a "
+            "pixel passes."
         )
     return _table(
         "Test results",

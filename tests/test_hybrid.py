@@ -1,0 +1,204 @@
+"""The stage that fits heads to features: its run folders, its scores, and those who read them."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from PIL import Image
+
+from conf.schema import CONF, check
+from datamodules.pixels import draw_pixels
+from engine.checkpoints import load as load_checkpoint
+from engine.errors import RunError
+from engine.evaluation import evaluate
+from engine.predictor import load as load_predictor
+from engine.stages import Run, plan
+from engine.training import train
+from reports.page import write_report
+from reports.runs import read_runs
+from reports.tables import results
+from tests.conftest import TINY, settings_of
+
+HYBRID = (*TINY, "datamodule.image_size=64", "label_fraction=0.1", "callbacks.activations=null")
+
+
+def command(root: Path, output: Path, *overrides: str, experiment: str = "svm_lapa") -> list[Run]:
+    """Run a command to its end; the runs that it consists of."""
+    words = (f"experiment={experiment}", *HYBRID, f"datamodule.root={root}", f"output_dir={output}", *overrides)
+    config = settings_of(*words)
+    train(OmegaConf.create(config))
+    return plan(check(config))
+
+
+def scored(*words: str) -> str:
+    """Run an evaluation; its run's name."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("evaluate", overrides=["workers=0", "trainer.accelerator=cpu", *words])
+    (run,) = evaluate(config)
+    return str(run["name"])
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all commands of these tests, which share what they start from."""
+    return tmp_path_factory.mktemp("hybrid")
+
+
+@pytest.fixture(scope="module")
+def tree(lapa: Path, output: Path) -> list[Run]:
+    """Pre-training, and on its features a conv head and SVM-BDT."""
+    return command(lapa, output)
+
+
+@pytest.fixture(scope="module")
+def after_finetuning(lapa: Path, output: Path) -> list[Run]:
+    """Pre-training and fine-tuning, and on its features the head that is there and SVM-RH."""
+    return command(lapa, output, "classify.after=finetune", "classify.head=svm_rh")
+
+
+def test_a_run_folder_like_any_other(tree: list[Run], lapa: Path, output: Path) -> None:
+    pretrain, conv, bdt = tree
+    for run in (conv, bdt):
+        status = run.folder.status
+        assert status["state"] == "done"
+        assert status["upstream"] == [pretrain.id]
+        assert status["labelled"] == 3
+        assert status["after"] == "pretrain"
+        assert status["sampled_pixels"] > 1000
+        assert status["fit_seconds"] > 0
+        assert status["megapixels_per_second"] > 0
+        assert 0 < status["metrics"]["test/miou"] < 1
+        assert 0 < status["metrics"]["val/miou"] < 1
+        assert status["metrics"]["test/count/skin"] > 0
+        assert OmegaConf.load(run.folder.config).classify.head == run.setting("head") == status["head"]
+        assert (run.folder.panels / "test" / "confusion.png").is_file()
+        assert not run.folder.last.exists()
+    assert bdt.folder.status["machines"] == 10
+    assert math.log2(11) - 1 < bdt.folder.status["tests_per_pixel"] < 10
+    with Image.open(bdt.folder.panels / "tree.png") as picture:
+        assert min(picture.size) > 200
+    assert not (conv.folder.panels / "tree.png").exists()
+    before = {run.id: run.folder.status for run in tree}
+    assert {run.id: run.folder.status for run in command(lapa, output)} == before, "done already"
+
+
+def test_what_is_missing_is_fitted_again(tree: list[Run], lapa: Path, output: Path) -> None:
+    """The conv head is a result of its command too, and a finished one is not."""
+    _, conv, bdt = tree
+    scores, kept = conv.folder.status["metrics"], bdt.folder.status
+    shutil.rmtree(conv.folder.path)
+    command(lapa, output)
+    assert conv.folder.status["metrics"] == scores, "the same pixels, the same head"
+    assert bdt.folder.status == kept
+
+
+def test_the_fine_tuned_head_is_the_conv_head(after_finetuning: list[Run]) -> None:
+    _, finetune, conv, rh = after_finetuning
+    own, again = finetune.folder.status["metrics"], conv.folder.status["metrics"]
+    compared = [name for name in again if name.startswith(("test/", "val/"))]
+    assert len(compared) > 30
+    for name in compared:
+        assert again[name] == pytest.approx(own[name], abs=1e-6, nan_ok=True), name
+    assert "fit_seconds" not in conv.folder.status, "it was there"
+    assert rh.folder.status["upstream"] == [finetune.id]
+    assert rh.folder.status["machines"] == 10
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("classify.head=svm_ovr",),
+        ("classify.head=svm_ovo", "classify.machine=nystroem", "classify.landmarks=32"),
+        ("classify.head=svm_rh", "classify.machine=rbf", "classify.max_pixels=600", "classify.order=frequency"),
+        ("classify.head=svm_bdt", "classify.features=hypercolumns", "classify.C=0.001", "classify.score_at=input"),
+    ],
+)
+def test_every_head_is_fitted(words: tuple[str, ...], tree: list[Run], lapa: Path, output: Path) -> None:
+    *_, run = command(lapa, output, *words)
+    assert run.upstream is not None
+    assert run.upstream.id == tree[0].id
+    status = run.folder.status
+    assert status["machines"] == {"svm_ovr": 11, "svm_ovo": 55}.get(run.setting("head"), 10)
+    assert status["metrics"]["test/mean_accuracy"] > 1.5 / 11, "more than by chance, of a trunk hardly trained"
+    if "classify.max_pixels=600" in words:
+        assert status["sampled_pixels"] <= 600
+
+
+def test_a_class_that_no_face_has_is_never_answered(celebamask: Path, tmp_path: Path) -> None:
+    words = ("label_fraction=0.03", "classify.head=svm_bdt")  # one face
+    *_, run = command(celebamask, tmp_path, *words, experiment="svm_celebamask")
+    status = run.folder.status
+    assert status["labelled"] == 1
+    assert status["absent"]
+    assert status["machines"] == 19 - len(status["absent"]) - 1
+    matrix = np.genfromtxt(run.folder.confusion, delimiter=",", skip_header=1)[:, 1:]
+    names = run.layout.labels.classes
+    assert matrix[:, [names.index(name) for name in status["absent"]]].sum() == 0
+
+
+def test_features_that_are_no_numbers_are_said(tree: list[Run], lapa: Path, tmp_path: Path) -> None:
+    shutil.copytree(tree[0].folder.path, tmp_path / "runs" / tree[0].folder.name)
+    best = tmp_path / "runs" / tree[0].folder.name / "checkpoints" / "best.ckpt"
+    content = load_checkpoint(best)
+    name = next(name for name in content["state_dict"] if name.endswith("conv1.weight"))
+    content["state_dict"][name].fill_(torch.nan)
+    torch.save(content, best)
+    with pytest.raises(RunError, match=f"features of {tree[0].folder.name} are no numbers"):
+        command(lapa, tmp_path)
+    (failed,) = (run for run in read_runs(tmp_path) if run.stage == "classify")
+    assert failed.state == "failed"
+
+
+@pytest.mark.usefixtures("after_finetuning")
+def test_evaluate_predict_and_report_read_it(tree: list[Run], lapa: Path, celebamask: Path, output: Path) -> None:
+    bdt = tree[-1]
+    content = load_checkpoint(bdt.folder.best)
+    assert content["hyper_parameters"]["head"]["kind"] == "tree"
+    own = bdt.folder.status["metrics"]
+    common = (f"checkpoint={bdt.folder.name}", f"output_dir={output}")
+    status = output / "runs" / scored(*common, "dataset=lapa", f"root={lapa}") / "status.json"
+    again = json.loads(status.read_text())["metrics"]["test/miou"]
+    assert again == pytest.approx(own["test/miou"], abs=1e-6)
+    status = output / "runs" / scored(*common, "dataset=celebamask_hq", f"root={celebamask}") / "status.json"
+    assert json.loads(status.read_text())["classes"] == "lapa"
+
+    picture = np.asarray(Image.open(next((lapa / "test" / "images").iterdir())).convert("RGB"))
+    masks = load_predictor(bdt.folder.name, output, faces="whole").predict(picture)
+    assert masks.label.shape == picture.shape[:2]
+    assert len(np.unique(masks.label)) > 1
+
+    runs = read_runs(output)
+    table = results(runs)
+    heads = {run.text("head") for run in table.runs}
+    assert {"conv", "svm_bdt", "svm_rh"} <= heads
+    titles = [column.title for column in table.columns]
+    assert {"fit, s", "Mpx/s", "tests"} <= set(titles)
+    row = next(row for run, row in zip(table.runs, table.rows, strict=True) if run.id == bdt.id)
+    assert "svm_bdt" in row[titles.index("variant")]
+    assert float(row[titles.index("tests")]) == pytest.approx(bdt.folder.status["tests_per_pixel"], rel=1e-3)
+    assert bdt.id in write_report(output).read_text()
+
+
+def test_pixels_are_drawn_of_each_class() -> None:
+    label = np.zeros((40, 40), np.uint8)
+    label[:2, :5], label[5, 5], label[30:] = 3, 7, 255
+    places, stands_for = draw_pixels(label, 20, np.random.default_rng(0))
+    assert len(set(places)) == len(places)
+    drawn = label.ravel()[places]
+    assert np.bincount(drawn, minlength=256).nonzero()[0].tolist() == [0, 3, 7]
+    assert [np.sum(drawn == index) for index in (0, 3, 7)] == [20, 10, 1]
+    assert stands_for.sum() == pytest.approx((label != 255).sum())
+    assert set(stands_for[drawn != 0]) == {1}
+    again, _ = draw_pixels(label, 20, np.random.default_rng(0))
+    np.testing.assert_array_equal(places, again)
+    other, _ = draw_pixels(label, 20, np.random.default_rng(1))
+    assert set(other) != set(places)
+    assert len(draw_pixels(np.full((2, 2), 255, np.uint8), 5, np.random.default_rng(0))[0]) == 0
