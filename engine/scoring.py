@@ -119,7 +119,7 @@ def scored_module(
     return module
 
 
-def _fill(module: FaceParsing | OcclusionSegmentation, content: dict[str, Any]) -> None:
+def _fill(module: FaceParsing | PixelClassification | OcclusionSegmentation, content: dict[str, Any]) -> None:
     """Bring in what was trained: its weights, or the network of an exported file."""
     if "network" in content:
         module.model = content["network"]
