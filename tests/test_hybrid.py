@@ -26,6 +26,7 @@ from reports.page import write_report
 from reports.runs import read_runs
 from reports.tables import results
 from tests.conftest import TINY, settings_of
+from tests.test_sweeps import jobs
 
 HYBRID = (*TINY, "datamodule.image_size=64", "label_fraction=0.1", "callbacks.activations=null")
 
@@ -202,3 +203,11 @@ def test_pixels_are_drawn_of_each_class() -> None:
     other, _ = draw_pixels(label, 20, np.random.default_rng(1))
     assert set(other) != set(places)
     assert len(draw_pixels(np.full((2, 2), 255, np.uint8), 5, np.random.default_rng(0))[0]) == 0
+
+
+def test_the_sweep_of_heads_shares_what_they_start_from(lapa: Path, tmp_path: Path) -> None:
+    words = ("experiment=svm_lapa", *TINY, "sweep=svm_heads", f"datamodule.root={lapa}", f"output_dir={tmp_path}")
+    planned = {run.folder.name for job in jobs("svm_heads") for run in plan(check(settings_of(*words, *job)))}
+    draws, starts, heads = 2 * 3, 2, 4
+    counts = {stage: sum(name.startswith(stage) for name in planned) for stage in ("pretrain", "finetune", "classify")}
+    assert counts == {"pretrain": 1, "finetune": draws, "classify": draws * starts * (heads + 1)}
