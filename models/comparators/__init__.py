@@ -1,0 +1,35 @@
+"""The systems of the occlusion paper's Table 4, and one of today, for training under one budget.
+
+One contract for all: ``network(image)`` takes a normalised picture (N, 3, H, W), H and W multiples of 32, and gives the
+logits (N, 1, H, W) of "hidden", above 0 where it is. What a network learns beside its mask it says by itself:
+``training_loss(image, hidden, mask_loss)`` where its loss is of pixels, ``losses(image, hidden)`` where it detects
+instances. None of the papers has code of its authors; each file says what is theirs, a choice, or left out.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from models.comparators.facial_mask_detector import FacialMaskDetector
+from models.comparators.ganmasker import GANMasker
+from models.comparators.mask_then_classify import MaskThenClassify
+from models.comparators.segformer import SegFormer, encoder_of
+from models.comparators.unet_id import UNetId
+
+COMPARATORS: dict[str, type[nn.Module]] = {
+    "facial_mask_detector": FacialMaskDetector,
+    "mask_then_classify": MaskThenClassify,
+    "unet_id": UNetId,
+    "ganmasker": GANMasker,
+    "segformer": SegFormer,
+}
+"""Name -> network; each takes ``width``, the channels of its first level, and has a published one as its default."""
+
+
+def published_encoder(network: str, width: int | None) -> str | None:
+    """The encoder of a comparator for which there are ImageNet weights, as segmentation-models-pytorch names it."""
+    if network == "facial_mask_detector":
+        return "vgg16" if width in (None, 64) else None
+    if network == "segformer":
+        return encoder_of(width or 64)
+    return None

@@ -1,0 +1,68 @@
+"""The facial mask detector of Meenpal et al. 2019: VGG-16 features and a fully convolutional decoder.
+
+From the original: VGG-16, trained on ImageNet before; a fully convolutional network on its features; binary
+cross-entropy. A choice: the decoder is FCN-8s (Long et al. 2015) in its form without fully connected layers, 1x1 scores
+of pool3, pool4 and pool5, upsampled by transposed convolutions that start as bilinear interpolation; random weights
+unless ImageNet's are asked for, so that all comparators start alike. Left out: fc6 and fc7, whose 120 million
+parameters see 4x4 positions at 128 px; the original's own noise removal (ours is scored beside every network's mask) and
+its boxes of faces, for which nothing is measured.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+CONVOLUTIONS = (2, 2, 3, 3, 3)
+"""Of each level of VGG-16, before its pooling."""
+
+
+class FacialMaskDetector(nn.Module):
+    """VGG-16 with FCN-8s' scores.
+
+    Args:
+        width: channels of the first level (64 as published), up to eight times as many in the last.
+
+    Shape: (N, 3, H, W) -> (N, 1, H, W) logits; H and W are multiples of 32.
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        widths = [width * factor for factor in (1, 2, 4, 8, 8)]
+        layers: list[nn.Module] = []
+        self.pooled_after: list[int] = []
+        channels = 3
+        for level, count in zip(widths, CONVOLUTIONS, strict=True):
+            for _ in range(count):
+                layers += [nn.Conv2d(channels, level, kernel_size=3, padding=1), nn.ReLU(inplace=True)]
+                channels = level
+            self.pooled_after.append(len(layers))
+            layers.append(nn.MaxPool2d(2))
+        features = nn.Sequential(*layers)
+        self.encoder = nn.ModuleDict({"features": features})  # named as in published weights
+        for layer in features:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type] # it has one
+        self.scores = nn.ModuleList(nn.Conv2d(level, 1, kernel_size=1) for level in widths[2:])  # of pool3, 4, 5
+        self.up = nn.ModuleList(_bilinear(factor) for factor in (8, 2, 2))  # to the picture, pool3 and pool4
+
+    def forward(self, image: Tensor) -> Tensor:
+        pooled, x = [], image
+        for place, layer in enumerate(self.encoder["features"].children()):
+            x = layer(x)
+            if place in self.pooled_after:
+                pooled.append(x)  # [N, 64, H/2, W/2] ... [N, 512, H/32, W/32]
+        third, fourth, fifth = (score(x) for score, x in zip(self.scores, pooled[2:], strict=True))
+        to_picture, to_third, to_fourth = self.up
+        return to_picture(third + to_third(fourth + to_fourth(fifth)))
+
+
+@torch.no_grad()
+def _bilinear(factor: int) -> nn.ConvTranspose2d:
+    """A transposed convolution of one channel that upsamples by ``factor``, at first by bilinear interpolation."""
+    side = 2 * factor
+    layer = nn.ConvTranspose2d(1, 1, side, stride=factor, padding=factor // 2, bias=False)
+    ramp = 1 - (torch.arange(side) - (side - 1) / 2).abs() / factor
+    layer.weight.copy_(torch.outer(ramp, ramp).view(1, 1, side, side))
+    return layer

@@ -1,0 +1,67 @@
+"""The segmentation module of GANMasker (2023): an autoencoder with CBAM on its skip connections.
+
+From the original, as the occlusion paper describes it: an encoder and a decoder that find the mask's region, with a
+convolutional block attention module between each level of the encoder and that of the decoder. CBAM is that of Woo et al.
+2018. Choices: five levels of two convolutions (:mod:`models.comparators.pyramid`), reduction 16. Left out: the second
+stage, which paints the face below the mask.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.comparators.pyramid import Contracting, Expanding, widths_of
+
+
+class ChannelGate(nn.Module):
+    """Which channels count: a shared perceptron on average and maximum over positions. Shape: (N, C, H, W), kept."""
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.shared = nn.Sequential(
+            nn.Conv2d(channels, hidden, kernel_size=1), nn.ReLU(), nn.Conv2d(hidden, channels, kernel_size=1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        summed = self.shared(x.mean(dim=(2, 3), keepdim=True)) + self.shared(x.amax(dim=(2, 3), keepdim=True))
+        return x * summed.sigmoid()
+
+
+class SpatialGate(nn.Module):
+    """Which positions count: a 7x7 convolution on average and maximum over channels. Shape: (N, C, H, W), kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, kernel_size=7, padding=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1)  # [N, 2, H, W]
+        return x * self.conv(pooled).sigmoid()
+
+
+class GANMasker(nn.Module):
+    """The segmentation module.
+
+    Args:
+        width: channels of the first level; each of four more doubles them.
+        reduction: of the channel gate's perceptron.
+
+    Shape: (N, 3, H, W) -> (N, 1, H, W) logits; H and W are multiples of 16.
+    """
+
+    def __init__(self, width: int = 64, reduction: int = 16) -> None:
+        super().__init__()
+        widths = widths_of(width)
+        self.encoder = Contracting(3, widths)
+        self.gates = nn.ModuleList(
+            nn.Sequential(ChannelGate(level, reduction), SpatialGate()) for level in widths[:-1]
+        )
+        self.decoder = Expanding(widths)
+        self.head = nn.Conv2d(width, 1, kernel_size=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        *skips, deepest = self.encoder(image)
+        gated = [gate(skip) for gate, skip in zip(self.gates, skips, strict=True)]
+        return self.head(self.decoder([*gated, deepest]))

@@ -1,0 +1,62 @@
+"""Mask-then-classify (Kurmann et al. 2021): instances first, as a mask and each pixel's way to its instance's centre.
+
+From the original: an encoder-decoder that finds the masks of instances, and classes afterwards from features that it
+has already. The form here: one shared encoder; one decoder for the mask, one for the offset of each hidden pixel from the
+centroid of its instance, learnt by L1 on hidden pixels. Choices: blocks (:mod:`models.comparators.pyramid`), the offsets'
+weight of 1, in sides of the picture; all that is hidden in a picture is one instance, as a face wears one mask. Left out:
+the classifier, which has nothing to tell apart here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from models.comparators.pyramid import Contracting, Expanding, widths_of
+
+OFFSET_WEIGHT = 1.0
+
+
+class MaskThenClassify(nn.Module):
+    """A shared encoder with two decoders; prediction takes the mask's alone.
+
+    Args:
+        width: channels of the first level; each of four more doubles them.
+
+    Shape: (N, 3, H, W) -> (N, 1, H, W) logits; H and W are multiples of 16.
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        widths = widths_of(width)
+        self.encoder = Contracting(3, widths)
+        self.mask_decoder, self.offset_decoder = Expanding(widths), Expanding(widths)
+        self.mask_head = nn.Conv2d(width, 1, kernel_size=1)
+        self.offset_head = nn.Conv2d(width, 2, kernel_size=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.mask_head(self.mask_decoder(self.encoder(image)))
+
+    def training_loss(self, image: Tensor, hidden: Tensor, mask_loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """The mask's loss and the offsets' L1; hidden (N, 1, H, W), 0 or 1."""
+        maps = self.encoder(image)
+        mask = self.mask_head(self.mask_decoder(maps))
+        offset = self.offset_head(self.offset_decoder(maps)).float()  # [N, 2, H, W]
+        wrong = (offset - offsets(hidden)).abs() * hidden
+        return mask_loss(mask, hidden) + OFFSET_WEIGHT * wrong.sum() / (2 * hidden.sum()).clamp(min=1)
+
+
+def offsets(hidden: Tensor) -> Tensor:
+    """From each pixel to the centroid of what is hidden, in sides of the picture.
+
+    Shape: (N, 1, H, W) of 0 and 1 -> (N, 2, H, W), rightwards and downwards; 0 where nothing is hidden.
+    """
+    height, width = hidden.shape[-2:]
+    rows = torch.linspace(0.5 / height, 1 - 0.5 / height, height, device=hidden.device)
+    columns = torch.linspace(0.5 / width, 1 - 0.5 / width, width, device=hidden.device)
+    places = torch.stack([columns.expand(height, width), rows.view(-1, 1).expand(height, width)])  # [2, H, W]
+    area = hidden.sum(dim=(2, 3), keepdim=True)  # [N, 1, 1, 1]
+    centroid = (hidden * places).sum(dim=(2, 3), keepdim=True) / area.clamp(min=1)  # [N, 2, 1, 1]
+    return (centroid - places) * (area > 0)

@@ -1,0 +1,72 @@
+"""What the UNet-like comparators are made of: a contracting and an expanding path, with batch normalisation.
+
+None of the originals' code was to be had, and their papers' abstracts do not give the blocks: this is one choice for all
+of them, so that no row of a table owes its place to a better block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LEVELS = 5
+
+
+def widths_of(base_width: int) -> list[int]:
+    """Channels of each level, doubled from one to the next: 64 -> 64, 128, 256, 512, 1024."""
+    return [base_width * 2**level for level in range(LEVELS)]
+
+
+def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Two 3x3 convolutions with batch normalisation and ReLU; height and width stay."""
+    layers: list[nn.Module] = []
+    for fed in (in_channels, out_channels):
+        layers += [
+            nn.Conv2d(fed, out_channels, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)
+
+
+class Contracting(nn.Module):
+    """A double convolution a level, with max pooling between levels.
+
+    Shape: (N, in_channels, H, W) -> maps (N, widths[0], H, W), (N, widths[1], H/2, W/2) ...
+    """
+
+    def __init__(self, in_channels: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(
+            double_conv(fed, width) for fed, width in zip([in_channels, *widths], widths, strict=False)
+        )
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        maps = [self.levels[0](image)]
+        for level in self.levels[1:]:
+            maps.append(level(F.max_pool2d(maps[-1], 2)))
+        return maps
+
+
+class Expanding(nn.Module):
+    """Back to full resolution: transposed convolution, concatenation with the skip, double convolution.
+
+    Shape: the maps of :class:`Contracting` -> (N, widths[0], H, W).
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(deep, shallow, kernel_size=2, stride=2)
+            for shallow, deep in reversed(list(zip(widths, widths[1:], strict=False)))
+        )
+        self.merge = nn.ModuleList(double_conv(2 * width, width) for width in reversed(widths[:-1]))
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        x = maps[-1]
+        for up, merge, skip in zip(self.up, self.merge, reversed(maps[:-1]), strict=True):
+            x = merge(torch.cat([up(x), skip], dim=1))  # [N, 512, H/8, W/8] ... [N, 64, H, W]
+        return x

@@ -1,0 +1,75 @@
+"""U-Net-Id (Wagner et al. 2020, on buildings): three U-Nets side by side for border, mask and interior.
+
+From the original: three targets, the mask, its border (4 pixels outside it and 3 inside) and its interior (2 pixels
+less); three parallel U-Nets whose last activations are all concatenated into each path, followed by two convolutions
+before its output. Choices: blocks (:mod:`models.comparators.pyramid`); the widths in pixels are taken as of 512 px and
+shrink with the picture, to one pixel at least; the sum of three losses of equal weight. Left out: the reading of single
+buildings from borders and interiors, since the mask's own output is what is compared here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.comparators.pyramid import Contracting, Expanding, double_conv, widths_of
+
+TARGETS = ("border", "mask", "interior")
+OUTSIDE, INSIDE, ERODED = 4, 3, 2
+"""Widths of the border on either side and of what the interior lacks, in pixels at 512 px."""
+
+
+class UNetId(nn.Module):
+    """Three cross-fed U-Nets; prediction takes the mask's.
+
+    Args:
+        width: channels of each U-Net's first level; each of four more doubles them.
+
+    Shape: (N, 3, H, W) -> (N, 1, H, W) logits; H and W are multiples of 16.
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        widths = widths_of(width)
+        self.unets = nn.ModuleDict(
+            {name: nn.Sequential(Contracting(3, widths), Expanding(widths)) for name in TARGETS}
+        )
+        self.heads = nn.ModuleDict(
+            {
+                name: nn.Sequential(double_conv(len(TARGETS) * width, width), nn.Conv2d(width, 1, kernel_size=1))
+                for name in TARGETS
+            }
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.heads["mask"](self._features(image))
+
+    def _features(self, image: Tensor) -> Tensor:
+        return torch.cat([unet(image) for unet in self.unets.values()], dim=1)  # [N, 3 C, H, W]
+
+    def training_loss(self, image: Tensor, hidden: Tensor, mask_loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """The sum over the three outputs; hidden (N, 1, H, W), 0 or 1."""
+        features = self._features(image)
+        return torch.stack(
+            [mask_loss(self.heads[name](features), target) for name, target in targets(hidden).items()]
+        ).sum()
+
+
+def targets(hidden: Tensor) -> dict[str, Tensor]:
+    """Mask (N, 1, H, W) of 0 and 1 -> border, mask and interior, each of that shape."""
+    side = hidden.shape[-1]
+    outside, inside, eroded = (max(1, round(pixels * side / 512)) for pixels in (OUTSIDE, INSIDE, ERODED))
+    border = _grown(hidden, outside) - _shrunk(hidden, inside)
+    return {"border": border, "mask": hidden, "interior": _shrunk(hidden, eroded)}
+
+
+def _grown(mask: Tensor, pixels: int) -> Tensor:
+    return F.max_pool2d(mask, 2 * pixels + 1, stride=1, padding=pixels)
+
+
+def _shrunk(mask: Tensor, pixels: int) -> Tensor:
+    """What lies beyond the picture belongs to whatever touches its edge."""
+    return 1 - _grown(1 - mask, pixels)
