@@ -12,14 +12,20 @@ from torch import nn
 
 from models.comparators.facial_mask_detector import FacialMaskDetector
 from models.comparators.ganmasker import GANMasker
+from models.comparators.map_module import MapModule
 from models.comparators.mask_then_classify import MaskThenClassify
+from models.comparators.maskplus import MaskPlus, backbone_of
 from models.comparators.segformer import SegFormer, encoder_of
 from models.comparators.unet_id import UNetId
+from models.comparators.yolo import YOLOSegmenter
 
 COMPARATORS: dict[str, type[nn.Module]] = {
+    "map_module": MapModule,
     "facial_mask_detector": FacialMaskDetector,
     "mask_then_classify": MaskThenClassify,
     "unet_id": UNetId,
+    "maskplus": MaskPlus,
+    "yolo": YOLOSegmenter,
     "ganmasker": GANMasker,
     "segformer": SegFormer,
 }
@@ -32,4 +38,4 @@ def published_encoder(network: str, width: int | None) -> str | None:
         return "vgg16" if width in (None, 64) else None
     if network == "segformer":
         return encoder_of(width or 64)
-    return None
+    return backbone_of(width or 64) if network == "maskplus" else None

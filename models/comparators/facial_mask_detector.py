@@ -4,8 +4,8 @@ From the original: VGG-16, trained on ImageNet before; a fully convolutional net
 cross-entropy. A choice: the decoder is FCN-8s (Long et al. 2015) in its form without fully connected layers, 1x1 scores
 of pool3, pool4 and pool5, upsampled by transposed convolutions that start as bilinear interpolation; random weights
 unless ImageNet's are asked for, so that all comparators start alike. Left out: fc6 and fc7, whose 120 million
-parameters see 4x4 positions at 128 px; the original's own noise removal (ours is scored beside every network's mask) and
-its boxes of faces, for which nothing is measured.
+parameters see 4x4 positions at 128 px; the original's own noise removal (ours is scored beside every network's mask)
+and its boxes of faces, for which nothing is measured.
 """
 
 from __future__ import annotations

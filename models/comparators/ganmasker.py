@@ -1,9 +1,9 @@
 """The segmentation module of GANMasker (2023): an autoencoder with CBAM on its skip connections.
 
 From the original, as the occlusion paper describes it: an encoder and a decoder that find the mask's region, with a
-convolutional block attention module between each level of the encoder and that of the decoder. CBAM is that of Woo et al.
-2018. Choices: five levels of two convolutions (:mod:`models.comparators.pyramid`), reduction 16. Left out: the second
-stage, which paints the face below the mask.
+convolutional block attention module between each level of the encoder and that of the decoder. CBAM is that of Woo et
+al. 2018. Choices: five levels of two convolutions (:mod:`models.comparators.pyramid`), reduction 16. Left out: the
+second stage, which paints the face below the mask.
 """
 
 from __future__ import annotations
@@ -55,9 +55,7 @@ class GANMasker(nn.Module):
         super().__init__()
         widths = widths_of(width)
         self.encoder = Contracting(3, widths)
-        self.gates = nn.ModuleList(
-            nn.Sequential(ChannelGate(level, reduction), SpatialGate()) for level in widths[:-1]
-        )
+        self.gates = nn.ModuleList(nn.Sequential(ChannelGate(level, reduction), SpatialGate()) for level in widths[:-1])
         self.decoder = Expanding(widths)
         self.head = nn.Conv2d(width, 1, kernel_size=1)
 

@@ -1,10 +1,10 @@
 """Mask-then-classify (Kurmann et al. 2021): instances first, as a mask and each pixel's way to its instance's centre.
 
 From the original: an encoder-decoder that finds the masks of instances, and classes afterwards from features that it
-has already. The form here: one shared encoder; one decoder for the mask, one for the offset of each hidden pixel from the
-centroid of its instance, learnt by L1 on hidden pixels. Choices: blocks (:mod:`models.comparators.pyramid`), the offsets'
-weight of 1, in sides of the picture; all that is hidden in a picture is one instance, as a face wears one mask. Left out:
-the classifier, which has nothing to tell apart here.
+has already. The form here: one shared encoder; one decoder for the mask, one for the offset of each hidden pixel from
+the centroid of its instance, learnt by L1 on hidden pixels. Choices: blocks (:mod:`models.comparators.pyramid`), the
+offsets' weight of 1, in sides of the picture; all that is hidden in a picture is one instance, as a face wears one
+mask. Left out: the classifier, which has nothing to tell apart here.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """What the UNet-like comparators are made of: a contracting and an expanding path, with batch normalisation.
 
-None of the originals' code was to be had, and their papers' abstracts do not give the blocks: this is one choice for all
-of them, so that no row of a table owes its place to a better block.
+None of the originals' code was to be had, and their papers' abstracts do not give the blocks: this is one choice for
+all of them, so that no row of a table owes its place to a better block.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -61,7 +62,7 @@ class Expanding(nn.Module):
         super().__init__()
         self.up = nn.ModuleList(
             nn.ConvTranspose2d(deep, shallow, kernel_size=2, stride=2)
-            for shallow, deep in reversed(list(zip(widths, widths[1:], strict=False)))
+            for shallow, deep in reversed(list(itertools.pairwise(widths)))
         )
         self.merge = nn.ModuleList(double_conv(2 * width, width) for width in reversed(widths[:-1]))
 

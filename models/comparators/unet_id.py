@@ -34,9 +34,7 @@ class UNetId(nn.Module):
     def __init__(self, width: int = 64) -> None:
         super().__init__()
         widths = widths_of(width)
-        self.unets = nn.ModuleDict(
-            {name: nn.Sequential(Contracting(3, widths), Expanding(widths)) for name in TARGETS}
-        )
+        self.unets = nn.ModuleDict({name: nn.Sequential(Contracting(3, widths), Expanding(widths)) for name in TARGETS})
         self.heads = nn.ModuleDict(
             {
                 name: nn.Sequential(double_conv(len(TARGETS) * width, width), nn.Conv2d(width, 1, kernel_size=1))

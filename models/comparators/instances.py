@@ -1,0 +1,38 @@
+"""Instances out of masks and masks out of instances, for the comparators that detect."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SCORE = 0.5
+"""A detection counts from this score on, as a pixel of the other comparators from this probability."""
+SEEN = -10.0
+"""The logit of pixels in no detection."""
+
+
+def boxes_of(hidden: Tensor) -> list[Tensor]:
+    """The box around what is hidden in each picture: a face wears one mask, so a picture has one instance or none.
+
+    Args:
+        hidden: (N, 1, H, W), 0 or 1.
+
+    Returns:
+        for each picture (1, 4) or (0, 4) float: left, top, right, bottom, in pixels.
+    """
+    boxes = []
+    for mask in hidden[:, 0] > 0:
+        rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
+        if len(rows) == 0:
+            boxes.append(torch.zeros(0, 4, device=hidden.device))
+            continue
+        edges = torch.stack([columns[0, 0], rows[0, 0], columns[-1, 0] + 1, rows[-1, 0] + 1])
+        boxes.append(edges[None].float())
+    return boxes
+
+
+def union(instances: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Logits (K, H, W) of a picture's instances -> (1, H, W), of being in any of them."""
+    if len(instances) == 0:
+        return torch.full((1, *shape), SEEN, device=instances.device)
+    return instances.amax(dim=0, keepdim=True).clamp(SEEN, -SEEN)

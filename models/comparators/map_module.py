@@ -1,0 +1,85 @@
+"""The map module of Din et al. 2020: a generator of binary maps that a patch discriminator judges.
+
+From the original: the first of two stages, which segments the mask as an adversarial network. The layers are those of a
+public re-implementation, since the authors' code is not to be had: a 1x1 convolution to 32 channels, five levels of 3x3
+convolution, instance normalisation, leaky ReLU and pooling up to 1024 channels, five transposed convolutions with
+skips; a discriminator that sees the map alone, by patches; 200 times L1. Choices: both networks take their step at
+once, from the same batch, so that the run has one optimiser and one schedule as all others; the map is cut at one half,
+not at 0.7; the optimiser of the table, not Adam at 2e-4. Left out: the editing stage, which paints the face below the
+mask.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LEVELS = 5
+
+
+class MapModule(nn.Module):
+    """The generator. Its tanh over (-1, 1) is a sigmoid of twice the logit, which is what it returns.
+
+    Args:
+        width: channels after the first convolution (32 as published); each of five levels doubles them.
+
+    Shape: (N, 3, H, W) -> (N, 1, H, W) logits; H and W are multiples of 32.
+    """
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        widths = [width * 2**level for level in range(LEVELS + 1)]  # 32 ... 1024
+        self.first = nn.Conv2d(3, width, kernel_size=1)
+        self.down = nn.ModuleList(
+            _conv(widths[level], widths[level + 1], normalised=level > 0) for level in range(LEVELS)
+        )
+        outward = list(reversed(widths))
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(outward[step], outward[step + 1], 3, stride=2, padding=1, output_padding=1)
+            for step in range(LEVELS)
+        )
+        # The skip of each level is its map before pooling, as wide as what is upsampled to it was.
+        self.merge = nn.ModuleList(
+            _conv(outward[step + 1] + outward[step], outward[step + 1], normalised=True) for step in range(LEVELS)
+        )
+        self.last = nn.Conv2d(width, 1, kernel_size=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x, skips = self.first(image), []
+        for level in self.down:
+            skips.append(level(x))  # [N, 64, H, W] ... [N, 1024, H/16, W/16]
+            x = F.max_pool2d(skips[-1], 2)
+        for up, merge in zip(self.up, self.merge, strict=True):
+            x = merge(torch.cat([up(x), skips.pop()], dim=1))  # [N, 512, H/16, W/16] ... [N, 32, H, W]
+        return 2 * self.last(x)
+
+
+class PatchDiscriminator(nn.Module):
+    """Whether each patch of a map is a true one's: four strided convolutions of 8 to ``width`` channels.
+
+    Args:
+        width: channels of the last of them (128 as published), a multiple of 8.
+
+    Shape: (N, 1, H, W) in -1..1 -> (N, 1, H/16, W/16) logits of "true".
+    """
+
+    def __init__(self, width: int = 128) -> None:
+        super().__init__()
+        widths = [1, *(max(1, width // 2**step) for step in (4, 2, 1, 0))]  # 8, 32, 64, 128
+        layers: list[nn.Module] = []
+        for fed, level in itertools.pairwise(widths):
+            layers += [nn.Conv2d(fed, level, kernel_size=4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, kernel_size=3, padding=1))
+
+    def forward(self, mask: Tensor) -> Tensor:
+        return self.layers(mask)
+
+
+def _conv(in_channels: int, out_channels: int, normalised: bool) -> nn.Sequential:
+    norm: nn.Module = nn.InstanceNorm2d(out_channels) if normalised else nn.Identity()
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1), norm, nn.LeakyReLU(0.2, inplace=True)
+    )

@@ -1,0 +1,185 @@
+"""MaskPlus (2020): Mask R-CNN with a better mask head; an approximation, from second-hand accounts of the paper.
+
+From the original: Mask R-CNN on a ResNet with a feature pyramid (here torchvision's), and for its mask head contextual
+fusion, a deconvolutional pyramid, boundary refinement and quasi-multitask learning. How each is built is a choice:
+context is the features of a box twice as large and of the whole picture; the pyramid has masks of 14, 28 and 56 pixels,
+each the finer one's start; boundaries are refined by a residual block on the logits; the tasks are the masks of all
+three sizes. Further choices: anchors that fit a face's picture, four times each level's stride; a ResNet-50 as
+published, a ResNet-18 where the width is below 64, with as many channels in the pyramid as four times the width. Left
+out: biased training, of which nothing could be found.
+"""
+
+from __future__ import annotations
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, paste_masks_in_image
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, roi_align
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from models.comparators.instances import SCORE, boxes_of, union
+
+STRIDES = (4, 8, 16, 32, 64)
+LEVELS = ("0", "1", "2", "3")
+CONTEXT = 2.0
+"""How much larger the box is whose features are a box's context."""
+
+
+class MaskHead(nn.Module):
+    """Features of boxes and of their surroundings -> logits of three sizes.
+
+    Shape: three (B, C, 14, 14): of boxes, of twice as large ones, of pictures -> (B, 1, 14, 14), 28 and 56.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fuse = nn.Sequential(nn.Conv2d(3 * channels, channels, kernel_size=1), nn.ReLU(inplace=True))
+        self.body = nn.Sequential(*(_conv(channels) for _ in range(4)))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(channels, channels, 2, stride=2) for _ in range(2))
+        self.predict = nn.ModuleList(nn.Conv2d(channels, 1, kernel_size=1) for _ in range(3))
+        self.refine = nn.ModuleList(Refinement() for _ in range(3))
+
+    def forward(self, boxes: Tensor, surroundings: Tensor, pictures: Tensor) -> list[Tensor]:
+        x = self.body(self.fuse(torch.cat([boxes, surroundings, pictures], dim=1)))
+        masks = [self.refine[0](self.predict[0](x))]
+        for up, predict, refine in zip(self.up, list(self.predict)[1:], list(self.refine)[1:], strict=True):
+            x = F.relu(up(x))  # [B, C, 28, 28], [B, C, 56, 56]
+            coarser = F.interpolate(masks[-1], scale_factor=2, mode="bilinear", align_corners=False)
+            masks.append(refine(coarser + predict(x)))
+        return masks
+
+
+class Refinement(nn.Module):
+    """Boundary refinement (Peng et al. 2017): a residual of two convolutions on logits (B, 1, h, w), kept in shape."""
+
+    def __init__(self, channels: int = 8) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            nn.Conv2d(1, channels, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(channels, 1, 3, padding=1)
+        )
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits + self.residual(logits)
+
+
+class MaskPlus(nn.Module):
+    """Detection of masks, one class, and their shape; prediction is the union of what is found.
+
+    Args:
+        width: a quarter of the pyramid's channels (64 as published); below 64 the backbone is a ResNet-18.
+
+    Shape: (N, 3, H, W) -> (N, 1, H, W) logits; H and W are multiples of 32.
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        channels = 4 * width
+        self.encoder = smp.encoders.get_encoder(backbone_of(width), weights=None)
+        self.pyramid = FeaturePyramidNetwork(self.encoder.out_channels[2:], channels, LastLevelMaxPool())
+        anchors = AnchorGenerator(tuple((4 * stride,) for stride in STRIDES), ((0.5, 1.0, 2.0),) * len(STRIDES))
+        kept = {"training": 1000, "testing": 300}
+        self.rpn = RegionProposalNetwork(
+            anchors, RPNHead(channels, 3), 0.7, 0.3, 256, 0.5, kept, {"training": 200, "testing": 100}, 0.7
+        )
+        self.boxes = RoIHeads(
+            MultiScaleRoIAlign(list(LEVELS), output_size=7, sampling_ratio=2),
+            TwoMLPHead(channels * 7**2, channels * 4),
+            FastRCNNPredictor(channels * 4, 2),
+            *(0.5, 0.5, 64, 0.25, None, SCORE, 0.5, 5),
+        )
+        self.mask_pool = MultiScaleRoIAlign(list(LEVELS), output_size=14, sampling_ratio=2)
+        self.mask_head = MaskHead(channels)
+
+    def forward(self, image: Tensor) -> Tensor:
+        pictures, features = self._features(image)
+        with torch.autocast(image.device.type, enabled=False):  # boxes want all digits
+            return self._union(pictures, features, (image.shape[-2], image.shape[-1]))
+
+    def _union(self, pictures: ImageList, features: dict[str, Tensor], shape: tuple[int, int]) -> Tensor:
+        proposals = self._proposals(pictures, features)
+        logits, box_moves, sizes = self._box_scores(features, proposals, pictures)
+        boxes, _, _ = self.boxes.postprocess_detections(logits, box_moves, proposals, sizes)
+        masks = self._masks(features, boxes, shape)[-1].sigmoid()  # [B, 1, 56, 56]
+        found = []
+        for single, its in zip(masks.split([len(some) for some in boxes]), boxes, strict=True):
+            pasted = paste_masks_in_image(single, its, shape)[:, 0] if len(its) else single.new_zeros(0, *shape)
+            found.append(union(pasted.clamp(1e-5, 1 - 1e-5).logit(), shape))
+        return torch.stack(found)
+
+    def losses(self, image: Tensor, hidden: Tensor) -> dict[str, Tensor]:
+        """Those of proposals, boxes and masks of three sizes; hidden (N, 1, H, W), 0 or 1."""
+        pictures, features = self._features(image)
+        with torch.autocast(image.device.type, enabled=False):
+            return self._losses(pictures, features, hidden)
+
+    def _losses(self, pictures: ImageList, features: dict[str, Tensor], hidden: Tensor) -> dict[str, Tensor]:
+        truth = [
+            {"boxes": boxes, "labels": torch.ones(len(boxes), dtype=torch.int64, device=hidden.device)}
+            for boxes in boxes_of(hidden)
+        ]
+        proposals, found = self.rpn(pictures, features, truth)
+        proposals, _, labels, moves = self.boxes.select_training_samples(proposals, truth)
+        logits, box_moves, _ = self._box_scores(features, proposals, pictures)
+        of_class, of_box = fastrcnn_loss(logits, box_moves, labels, moves)
+        positive = [some[kind > 0] for some, kind in zip(proposals, labels, strict=True)]
+        masks = self._masks(features, positive, (hidden.shape[-2], hidden.shape[-1]))
+        of_masks = [_mask_loss(mask, roi_align(hidden, positive, mask.shape[-1])) for mask in masks]
+        return {**found, "class": of_class, "box": of_box, "mask": torch.stack(of_masks).sum()}
+
+    def _features(self, image: Tensor) -> tuple[ImageList, dict[str, Tensor]]:
+        maps = self.encoder(image)[2:]  # [N, 256, H/4, W/4] ... [N, 2048, H/32, W/32]
+        sizes = [(image.shape[-2], image.shape[-1])] * len(image)
+        pyramid = self.pyramid(dict(zip(LEVELS, maps, strict=True)))
+        return ImageList(image, sizes), {name: level.float() for name, level in pyramid.items()}
+
+    def _proposals(self, pictures: ImageList, features: dict[str, Tensor]) -> list[Tensor]:
+        """Of the network as in a test, whether it is trained or not: prediction needs no truth."""
+        training = self.training
+        try:
+            return self.rpn.eval()(pictures, features)[0]
+        finally:
+            self.rpn.train(training)
+
+    def _box_scores(
+        self, features: dict[str, Tensor], proposals: list[Tensor], pictures: ImageList
+    ) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
+        """Logits of the two classes, moves of the boxes, sizes of the pictures."""
+        pooled = self.boxes.box_roi_pool(features, proposals, pictures.image_sizes)
+        return *self.boxes.box_predictor(self.boxes.box_head(pooled)), pictures.image_sizes
+
+    def _masks(self, features: dict[str, Tensor], boxes: list[Tensor], shape: tuple[int, int]) -> list[Tensor]:
+        """Logits of three sizes, of all boxes of all pictures one after another."""
+        sizes = [shape] * len(boxes)
+        around = [_enlarged(some, shape) for some in boxes]
+        pooled = self.mask_pool(features, boxes, sizes), self.mask_pool(features, around, sizes)
+        whole = F.adaptive_avg_pool2d(features["3"], 1).expand(-1, -1, 14, 14)  # [N, C, 14, 14]
+        counts = torch.tensor([len(some) for some in boxes], device=whole.device)
+        return self.mask_head(*pooled, whole.repeat_interleave(counts, dim=0))
+
+
+def backbone_of(width: int) -> str:
+    """The backbone that a width stands for, by its name in segmentation-models-pytorch."""
+    return "resnet50" if width >= 64 else "resnet18"
+
+
+def _conv(channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, channels, kernel_size=3, padding=1), nn.ReLU(inplace=True))
+
+
+def _enlarged(boxes: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Boxes (B, 4) grown about their centres, as far as the picture (height, width) goes."""
+    centre, half = (boxes[:, 2:] + boxes[:, :2]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    end = torch.tensor([shape[1], shape[0]], dtype=boxes.dtype, device=boxes.device)
+    low, high = (centre - CONTEXT * half).clamp(min=0), torch.minimum(centre + CONTEXT * half, end)
+    return torch.cat([low, high], dim=1)
+
+
+def _mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Binary cross-entropy over boxes (B, 1, s, s); 0 of none."""
+    return F.binary_cross_entropy_with_logits(logits.float(), truth, reduction="sum") / max(1, truth.numel())
