@@ -83,6 +83,8 @@ class Activations(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         if batch_idx == 0 and trainer.is_global_zero and isinstance(pl_module, FaceParsing):  # a segmenter has no trunk
+            if pl_module.hparams["architecture"] != "unetplusplus":  # nor another parser the paper's map
+                return
             self._save(trainer, pl_module, batch)
 
     def _save(self, trainer: Trainer, module: FaceParsing | MaskedPretraining, batch: dict[str, Any]) -> None:

@@ -54,6 +54,18 @@ STAGES = (*BOTH, *SEGMENT)
 CLASSIFY = ("classify",)
 LABELS = (*SECOND, *CLASSIFY)
 
+ARCHITECTURES = ("unetplusplus", "deeplabv3plus", "segformer", "linknet")
+"""Networks that parse faces."""
+NETWORKS = (
+    *("modified_unet", "base_unet", "map_module", "facial_mask_detector", "mask_then_classify"),
+    *("unet_id", "maskplus", "yolo", "ganmasker", "segformer"),
+)
+"""Networks that find what hides a face: the occlusion paper's Table 4, and SegFormer."""
+OWN_LOSS = ("map_module", "maskplus", "yolo")
+"""Those that are not trained pixel by pixel."""
+WITH_ENCODER = ("facial_mask_detector", "maskplus", "segformer")
+"""Those whose encoder has published weights."""
+
 NAME = "a name; what it sets enters by itself"
 PLACE = "where files lie; what they hold enters as the data's digest"
 BESIDE = "what is done, not what comes of it"
@@ -108,11 +120,12 @@ KEYS: dict[str, Key] = {
     "datamodule.eval_batch_size": Key(*integer(1), SAME),
     "datamodule.workers": Key(*optional(integer(0)), SAME),
     "datamodule.cache": Key(*choice("none", "ram", "disk"), SAME),
+    "model.architecture": Key(*optional(choice(*ARCHITECTURES)), BOTH, "not at unetplusplus"),
     "model.encoder": Key(*TEXT, (*BOTH, *CLASSIFY)),
     "model.encoder_weights": Key(
         *optional(TEXT), BOTH, "a file by what it holds; not in a fine-tuning that starts from a pre-training"
     ),
-    "model.features": Key(*integer(1), (*BOTH, *CLASSIFY)),
+    "model.features": Key(*integer(1), (*BOTH, *CLASSIFY), "only of unetplusplus"),
     **_optimization("pretrain"),
     "pretrain.masking": Key(*choice("central", "random", "adaptive", "none"), FIRST),
     "pretrain.patches": Key(*integer(1), FIRST, MASKED),
@@ -148,7 +161,8 @@ KEYS: dict[str, Key] = {
     "segment.on_the_fly": Key(*FLAG, SEGMENT, "only with augmented_celeba"),
     "segment.folds": Key(*optional(integer(2)), SEGMENT),
     "segment.fold": Key(*integer(0), SEGMENT, "only with folds"),
-    "segment.network": Key(*choice("modified_unet", "base_unet"), SEGMENT),
+    "segment.network": Key(*optional(choice(*NETWORKS)), SEGMENT),
+    "segment.encoder_weights": Key(*optional(TEXT), SEGMENT, "not at null; a file by what it holds"),
     "segment.width": Key(*optional(integer(2, multiple=2)), SEGMENT),
     "segment.bottleneck_convs": Key(*choice(1, 2), SEGMENT, "only of modified_unet, as the next four"),
     "segment.kernel": Key(*integer(1), SEGMENT),
@@ -156,7 +170,7 @@ KEYS: dict[str, Key] = {
     "segment.count": Key(*choice("all", "paper"), SEGMENT),
     "segment.rho_lr": Key(*number(0), SEGMENT),
     "segment.initialization": Key(*choice("default", "xavier", "he", "normal"), SEGMENT),
-    "segment.lambda_dice": Key(*number(0), SEGMENT),
+    "segment.lambda_dice": Key(*number(0), SEGMENT, "not of " + ", ".join(OWN_LOSS)),
     "segment.noise_kernel": Key(*integer(1), SEGMENT),
     "segment.score_at": Key(*choice("label", "input"), SEGMENT),
     "classify.seed": Key(*integer(0, most=2**32 - 1), CLASSIFY, FITTED),
@@ -301,6 +315,7 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
             f"method={method} cannot be with datamodule.dataset={dataset}.\n"
             f"Expected there: datamodule={' or '.join(fitting)}."
         )
+    _check_network(settings)
     for stage in TRAINED.get(method, SECOND):
         if settings[f"{stage}.batch_size"] % settings["trainer.devices"]:
             raise ConfigError(
@@ -366,6 +381,34 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
             f"Expected: at most the number of epochs."
         )
     return settings
+
+
+def _check_network(settings: Mapping[str, Any]) -> None:
+    """See that the method has a network, and that it can do what the method asks of it."""
+    method, architecture, network = (settings[key] for key in ("method", "model.architecture", "segment.network"))
+    weights = settings["segment.encoder_weights"]
+    if method == "segment":
+        if network is None:
+            raise ConfigError(
+                f"The model chosen parses faces (model.architecture={architecture}), method=segment wants a segmenter "
+                f"of what hides them.\nExpected: model=<one of {', '.join(NETWORKS)}>."
+            )
+        if weights is not None and network not in WITH_ENCODER:
+            raise ConfigError(
+                f"segment.encoder_weights={weights}: {network} has no encoder of a published kind.\n"
+                f"Expected: null, or model=<one of {', '.join(WITH_ENCODER)}>."
+            )
+    elif architecture is None:
+        raise ConfigError(
+            f"The model chosen finds what hides a face (segment.network={network}), method={method} wants a parser.\n"
+            f"Expected: model=<one of {', '.join(ARCHITECTURES)}>, or experiment=occlusion_celeba."
+        )
+    elif method == "mtl" and architecture != ARCHITECTURES[0]:
+        raise ConfigError(
+            f"method=mtl cannot be with model.architecture={architecture}: masked pre-training hands over UNet++'s map "
+            f"at full resolution, which no other has.\n"
+            f"Expected: method=baseline, as in experiment=baseline_lapa_10pct; or model=unetplusplus."
+        )
 
 
 def check_evaluation(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import LightningModule
+from torch import Tensor
 
 from datamodules.cache import Cache
 from datamodules.datasets import DATAMODULES
@@ -22,8 +23,10 @@ from engine.errors import ConfigError
 from engine.processes import is_leader
 from engine.stages import CLASSIFY, PRETRAIN, SEGMENT, Run, digest_cache
 from lightning_modules.occlusion import OcclusionSegmentation
+from lightning_modules.occlusion_comparators import segmentation
 from lightning_modules.parsing import FaceParsing
 from lightning_modules.pretraining import MaskedPretraining
+from models.comparators import published_encoder
 from models.encoders import EncoderError, encoder_state, require_encoder
 from models.masking import central_box, patch_sides
 from models.parser import transfer
@@ -99,13 +102,12 @@ def build_module(run: Run) -> LightningModule:
     """
     if run.stage is SEGMENT:
         return _build_segmenter(run)
-    encoder, weights = run.settings["model.encoder"], run.settings["model.encoder_weights"]
+    encoder, architecture = run.settings["model.encoder"], run.settings["model.architecture"]
     try:
-        require_encoder(encoder)
-        file = weights if weights in (None, "imagenet") else Path(weights)
-        state = None if run.upstream else encoder_state(encoder, file)
+        require_encoder(encoder, architecture)
     except EncoderError as fault:
         raise ConfigError(str(fault)) from fault
+    state = None if run.upstream else _encoder_state(run, "model.encoder_weights", encoder)
     common: dict[str, Any] = {
         "encoder": encoder,
         "features": run.settings["model.features"],
@@ -122,7 +124,7 @@ def build_module(run: Run) -> LightningModule:
     trunk = ("trained", "trunk_lr", "frozen_epochs", "statistics")
     loss = ("loss", "lambda_ce", "lambda_dice", "alpha", "gamma")
     chosen = {name: run.setting(name) for name in (*loss, "background", *trunk)}
-    module = FaceParsing(run.layout.labels.classes, **chosen, **common)
+    module = FaceParsing(run.layout.labels.classes, **chosen, **common, architecture=architecture)
     if run.upstream is not None:
         trained = load(run.upstream.best)["state_dict"]
         weights = {name.removeprefix("model."): value for name, value in trained.items() if name.startswith("model.")}
@@ -138,13 +140,29 @@ def _build_segmenter(run: Run) -> OcclusionSegmentation:
         *("lambda_dice", "noise_kernel", "rho_lr"),
     )
     groups = sorted({group for sample in run.layout.samples("test") for group in sample.groups})
-    return OcclusionSegmentation(
+    network, width, weights = run.setting("network"), run.setting("width"), run.setting("encoder_weights")
+    encoder = published_encoder(network, width)
+    if weights is not None and encoder is None:
+        raise ConfigError(
+            f"segment.encoder_weights={weights} fits no {network} of segment.width={width}.\n"
+            f"Expected: segment.width=null, or segment.encoder_weights=null (random weights)."
+        )
+    return segmentation(
         **{name: run.setting(name) for name in names},
         optimizer=run.group("optimizer"),
         schedule=run.group("schedule"),
         steps=_steps(run),
         groups=groups,
+        encoder_state=None if encoder is None else _encoder_state(run, "segment.encoder_weights", encoder),
     )
+
+
+def _encoder_state(run: Run, key: str, encoder: str) -> dict[str, Tensor] | None:
+    weights = run.settings[key]
+    try:
+        return encoder_state(encoder, weights if weights in (None, "imagenet") else Path(weights), key)
+    except EncoderError as fault:
+        raise ConfigError(str(fault)) from fault
 
 
 def _steps(run: Run) -> int:

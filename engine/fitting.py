@@ -31,8 +31,12 @@ from engine.classification import classify, described_head
 from engine.errors import ConfigError, RunError, UserError, causes, explained
 from engine.files import write_whole
 from engine.processes import by_torchrun, devices, end_followers, is_leader, says_peer_is_gone, unwatch
-from engine.stages import CLASSIFY, PRETRAIN, SEGMENT, Run, require_unchanged
+from engine.stages import CLASSIFY, PRETRAIN, SEGMENT, UNETPP, Run, require_unchanged
 from engine.wandb_runs import described, log_classes, wandb_run
+from models.cost import flops, megabytes, milliseconds
+
+LOSSES = {"map_module": "adversarial", "maskplus": "detection", "yolo": "detection"}
+"""Of segmenters that are not trained pixel by pixel."""
 
 
 def fit(run: Run, config: dict[str, Any]) -> None:
@@ -167,8 +171,17 @@ def _fit(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, A
     except BaseException:
         unwatch()  # now: W&B may take its time to finish
         raise
-    parameters = sum(parameter.numel() for parameter in module.parameters())
-    return {"metrics": metrics, "parameters": parameters, "epochs": run.setting("epochs")}
+    network = module.get_submodule("model").eval()
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    result = {"metrics": metrics, "parameters": parameters, "epochs": run.setting("epochs")}
+    if run.stage is SEGMENT and is_leader():
+        size = run.settings["datamodule.image_size"]
+        result |= {
+            "flops": flops(network, size),
+            "size_mb": round(megabytes(network), 2),
+            "latency_ms": round(milliseconds(network, size), 2),
+        }
+    return result
 
 
 def _leave_signals() -> None:
@@ -179,6 +192,7 @@ def _description(run: Run, attempt: int) -> dict[str, Any]:
     """What a run is, in words and numbers that a report can group by."""
     settings = run.settings
     origin = circumstances(settings["trainer.accelerator"])
+    architecture = settings["model.architecture"]
     labelled = run.manifest is not None
     pretrained = run.stage in (PRETRAIN, CLASSIFY) or (run.upstream is not None and run.upstream.stage == PRETRAIN.name)
     return {
@@ -191,10 +205,10 @@ def _description(run: Run, attempt: int) -> dict[str, Any]:
         "ablation": settings["ablation"],
         "sweep": settings["sweep_name"],
         "masking": settings["pretrain.masking"] if pretrained else None,
-        "loss": {SEGMENT.name: "bce", CLASSIFY.name: None}.get(
-            run.stage.name, run.settings.get(f"{run.stage.name}.loss")
-        ),
-        "network": run.setting("network") if run.stage is SEGMENT else None,
+        "loss": LOSSES.get(run.setting("network"), "bce")
+        if run.stage is SEGMENT
+        else run.settings.get(f"{run.stage.name}.loss"),
+        "network": run.setting("network") if run.stage is SEGMENT else None if architecture == UNETPP else architecture,
         **(described_head(run) if run.stage is CLASSIFY else {}),
         "recipe": settings["recipe"],
         "scale": settings["scale"],

@@ -39,6 +39,7 @@ from engine.stages import CLASSIFY, SEGMENT, digest_cache
 from lightning_modules.classification import PixelClassification
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.occlusion import OcclusionSegmentation
+from lightning_modules.occlusion_comparators import segmentation
 from lightning_modules.parsing import FaceParsing
 from models.merged_classes import MergedClasses
 
@@ -106,7 +107,7 @@ def scored_module(
         groups: of the faces that a segmenter is scored on.
     """
     if content["stage"] == SEGMENT.name:
-        segmenter = OcclusionSegmentation(**(content["hyper_parameters"] | {"groups": list(groups)}))
+        segmenter = segmentation(**(content["hyper_parameters"] | {"groups": list(groups)}))
         _fill(segmenter, content)
         return segmenter
     kind = PixelClassification if content["stage"] == CLASSIFY.name else FaceParsing
@@ -178,7 +179,7 @@ def _score(evaluation: Evaluation) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     return {
         "metrics": {name: float(value) for name, value in scores.items()},
-        "parameters": sum(parameter.numel() for parameter in module.parameters()),
+        "parameters": sum(parameter.numel() for parameter in module.get_submodule("model").parameters()),
         "faces": faces,
         "seconds": round(seconds, 2),
         "images_per_second": round(faces / seconds, 2),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conf.schema import KEYS
+from conf.schema import KEYS, OWN_LOSS
 from datamodules import subsets
 from datamodules.digests import DigestCache
 from datamodules.layouts import SPLITS, Layout, open_layout
@@ -40,6 +40,8 @@ PRETRAIN = Stage("pretrain", version=1, labelled=False)
 FINETUNE = Stage("finetune", version=1, labelled=True)
 SEGMENT = Stage("segment", version=1, labelled=True)
 CLASSIFY = Stage("classify", version=1, labelled=True)
+UNETPP = "unetplusplus"
+"""The parser's architecture where none was to be chosen, and the only one with a pre-training."""
 METHODS = {
     "mtl": (PRETRAIN, FINETUNE),
     "baseline": (FINETUNE,),
@@ -141,7 +143,9 @@ def _start(settings: Mapping[str, Any], layout: Layout) -> RunFolder | None:
         raise ConfigError(f"finetune.start_from={name}: {path if folder is None else folder.path} {state}.\n{expected}")
     identity = folder.status.get("identity", {})
     its = identity.get("settings", {})
-    needed = {key: settings[key] for key in ("model.encoder", "model.features")}
+    kept = ("model.encoder", "model.features") if settings["model.architecture"] == UNETPP else ("model.encoder",)
+    needed = {key: settings[key] for key in ("model.architecture", *kept)}
+    its = {"model.architecture": UNETPP} | its
     if settings["finetune.transfer"] == "all":
         needed["datamodule.dataset"] = layout.name
         if folder.stage != FINETUNE.name:
@@ -180,23 +184,23 @@ def digest_cache(output_dir: Path) -> Path:
 def _entering(settings: Mapping[str, Any], stage: Stage, follows: bool, digests: DigestCache) -> dict[str, Any]:
     """The settings that can change this stage's numbers."""
     entering = {name: settings[name] for name, key in KEYS.items() if key.is_in(stage.name)}
-    for name in set(_idle(settings, stage)):
-        del entering[name]
+    for name in _idle(settings, stage):
+        entering.pop(name, None)
     if follows:
         entering.pop("model.encoder_weights", None)  # overwritten by what is handed over, whose id holds them
         return entering
     entering.pop("finetune.transfer", None)  # nothing is handed over
-    if "model.encoder_weights" not in entering:
-        return entering
-    weights = settings["model.encoder_weights"]
-    if weights not in (None, "imagenet"):
+    for key in ("model.encoder_weights", "segment.encoder_weights"):
+        weights = entering.get(key)
+        if weights in (None, "imagenet"):
+            continue
         if not Path(weights).is_file():
+            encoder = settings["model.encoder"] if key.startswith("model") else settings["segment.network"]
             raise ConfigError(
-                f"model.encoder_weights={weights} is no file.\n"
-                f"Expected: imagenet, null (random weights), or the path of a state dictionary of "
-                f"{settings['model.encoder']}."
+                f"{key}={weights} is no file.\n"
+                f"Expected: imagenet, null (random weights), or the path of a state dictionary of {encoder}."
             )
-        entering["model.encoder_weights"] = digests.of_file(Path(weights))  # what it holds, not where it lies
+        entering[key] = digests.of_file(Path(weights))  # what it holds, not where it lies
     return entering
 
 
@@ -209,6 +213,10 @@ def _idle(settings: Mapping[str, Any], stage: Stage) -> Iterator[str]:
         yield "trainer.sync_batchnorm"
     if settings[f"{stage.name}.optimizer.name"] != "sgd":
         yield f"{stage.name}.optimizer.momentum"
+    if settings["model.architecture"] == UNETPP:  # was no choice once: runs from then keep their ids
+        yield "model.architecture"
+    else:
+        yield "model.features"
     if stage is PRETRAIN:
         if settings["pretrain.contrastive"] == 0:
             yield "pretrain.temperature"
@@ -222,7 +230,11 @@ def _idle(settings: Mapping[str, Any], stage: Stage) -> Iterator[str]:
             yield "segment.on_the_fly"
         if settings["segment.optimizer.name"] == "sgd":
             yield "segment.optimizer.beta1"
-        if settings["segment.network"] == "base_unet":
+        if settings["segment.encoder_weights"] is None:
+            yield "segment.encoder_weights"
+        if settings["segment.network"] in OWN_LOSS:
+            yield "segment.lambda_dice"
+        if settings["segment.network"] != "modified_unet":
             yield from (
                 f"segment.{name}" for name in ("bottleneck_convs", "kernel", "decoder_kernel", "count", "rho_lr")
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torchmetrics import MeanMetric
 from lightning_modules.annotation_scores import AnnotationScores
 from lightning_modules.mask_scores import MaskScores
 from lightning_modules.optimization import configure_optimizer
+from models.comparators import COMPARATORS
 from models.layers import BatchInstanceNorm2d, clamp_rho
 from models.losses import IGNORE, mean_over_pictures, occlusion_loss
 from models.noise_processing import opened, opening_kernel
@@ -28,9 +29,9 @@ class OcclusionSegmentation(LightningModule):
     """Supervised training of a segmenter of what hides a face.
 
     Args:
-        network: ``modified_unet`` or ``base_unet``.
-        width: channels of its first level; null is the published 32 or 64.
-        bottleneck_convs: see :class:`models.unet.ModifiedUNet`, as are the three that follow; BaseUNet has none of it.
+        network: ``modified_unet``, ``base_unet`` or one of :data:`models.comparators.COMPARATORS`.
+        width: channels of its first level; null is the published one.
+        bottleneck_convs: see :class:`models.unet.ModifiedUNet`, as are the three that follow; no other has them.
         kernel: side of the kernels of encoders and bottleneck.
         decoder_kernel: side of the decoders' kernels.
         count: which parameters are trained.
@@ -42,6 +43,7 @@ class OcclusionSegmentation(LightningModule):
         schedule: likewise.
         steps: total number of optimiser steps.
         groups: groups of faces that are scored by themselves too.
+        encoder_state: weights that the network's encoder starts from, where it has one of a published kind.
 
     Batches hold ``image`` and ``label``, 0 where the face is seen and 1 where it is hidden; see
     :mod:`datamodules.occlusion`. Logs ``train/loss``, ``val/loss`` and the scores of
@@ -68,11 +70,14 @@ class OcclusionSegmentation(LightningModule):
         schedule: dict[str, Any],
         steps: int,
         groups: Sequence[str] = (),
+        encoder_state: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
+        self.save_hyperparameters(ignore=["encoder_state"], logger=False)
         self.model = build_network(network, width, bottleneck_convs, kernel, decoder_kernel, count)
         initialize(self.model, initialization)
+        if encoder_state is not None:
+            self.model.get_submodule("encoder").load_state_dict(dict(encoder_state))
         self.scores = MaskScores(groups)
         self.cleaned = MaskScores()
         self.annotated, self.cleaned_annotated = AnnotationScores(groups), AnnotationScores()
@@ -87,13 +92,21 @@ class OcclusionSegmentation(LightningModule):
         hidden, valid = (label == HIDDEN).unsqueeze(1), (label != IGNORE).unsqueeze(1)
         return occlusion_loss(logits, hidden.float(), self.hparams["lambda_dice"], valid)
 
+    def training_loss(self, image: Tensor, label: Tensor) -> Tensor:
+        """What a step minimises: :meth:`loss`, and what the network learns beside its mask."""
+        own = getattr(self.model, "training_loss", None)
+        if own is None:
+            return self.loss(self(image), label)
+        hidden, valid = (label == HIDDEN).unsqueeze(1).float(), (label != IGNORE).unsqueeze(1)
+        return own(image, hidden, lambda logits, mask: occlusion_loss(logits, mask, self.hparams["lambda_dice"], valid))
+
     def clean(self, hidden: Tensor) -> Tensor:
         """Noise processing (section 3.2) of masks (N, H, W), bool."""
         kernel = opening_kernel(hidden.shape[-1], self.hparams["noise_kernel"])
         return opened(hidden.unsqueeze(1), kernel).squeeze(1)
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
-        loss = self.loss(self(batch["image"]), batch["label"])
+        loss = self.training_loss(batch["image"], batch["label"])
         self.log("train/loss", loss, batch_size=len(batch["id"]))
         return loss
 
@@ -156,6 +169,9 @@ class OcclusionSegmentation(LightningModule):
         self.log_dict({f"{split}/{name}": value for name, value in chosen.items()})
         self.log_dict({f"{split}/cleaned/{name}": value for name, value in cleaned.items()})
 
+    def trained_parameters(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
     def configure_optimizers(self) -> Any:
         optimizer, schedule, steps = (self.hparams[name] for name in ("optimizer", "schedule", "steps"))
         mixing = [
@@ -164,7 +180,7 @@ class OcclusionSegmentation(LightningModule):
             if isinstance(layer, BatchInstanceNorm2d) and layer.rho.requires_grad
         ]
         known = {id(rho) for rho in mixing}
-        others = [p for p in self.model.parameters() if p.requires_grad and id(p) not in known]
+        others = [p for p in self.trained_parameters() if id(p) not in known]
         if not mixing:
             return configure_optimizer(others, optimizer, schedule, steps)
         fast = {"params": mixing, "lr": self.hparams["rho_lr"] * optimizer["lr"], "weight_decay": 0.0}
@@ -175,6 +191,8 @@ def build_network(
     network: str, width: int | None, bottleneck_convs: int, kernel: int, decoder_kernel: int, count: Count
 ) -> nn.Module:
     """The network of that name, see :class:`OcclusionSegmentation`."""
+    if network in COMPARATORS:
+        return COMPARATORS[network]() if width is None else COMPARATORS[network](width=width)
     if network == "base_unet":
         return BaseUNet(base_width=width or 64)
     return ModifiedUNet(

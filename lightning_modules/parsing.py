@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.optimization import configure_optimizer
 from models.losses import mean_over_pictures, parsing_loss
-from models.parser import FaceParser
+from models.parser import Architecture, FaceParser
 
 FROZEN = {"all": (), "decoder": ("trunk.encoder",), "head": ("trunk",)}
 """What is trained -> parts of the network that are not."""
@@ -42,6 +42,7 @@ class FaceParsing(LightningModule):
         trunk_lr: learning rate of the trunk, as a multiple of the head's.
         frozen_epochs: epochs at the start in which the head learns alone: the trunk keeps weights and statistics.
         statistics: those of the trunk's batch normalisation ``adapt`` to the labelled faces, or stay (``keep``).
+        architecture: see :class:`models.parser.Trunk`.
         background: whether it enters the means, see :class:`lightning_modules.metrics.SegmentationScores`.
 
     Logs ``train/loss``, ``val/loss`` and the scores of :class:`lightning_modules.metrics.SegmentationScores`, with
@@ -68,10 +69,11 @@ class FaceParsing(LightningModule):
         frozen_epochs: int = 0,
         statistics: str = "adapt",
         background: str = "literature",
+        architecture: Architecture = "unetplusplus",
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["encoder_state"], logger=False)
-        self.model = FaceParser(len(classes), encoder, features, encoder_state)
+        self.model = FaceParser(len(classes), encoder, features, encoder_state, architecture)
         self.frozen = [self.model.get_submodule(name).requires_grad_(False).eval() for name in FROZEN[trained]]
         self.scores = SegmentationScores(classes, background=background)
         self.mean_loss = MeanMetric()  # Lightning's own mean over processes rounds their numbers of faces

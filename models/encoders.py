@@ -11,34 +11,46 @@ import torch
 from huggingface_hub import constants as hub
 from torch import Tensor
 
+TITLES = {"unetplusplus": "UNet++", "deeplabv3plus": "DeepLabV3+", "segformer": "SegFormer", "linknet": "LinkNet"}
+"""Architectures of the parser, in words."""
+UNDILATED = ("densenet", "inception", "vgg", "xception")
+"""Families of encoders that cannot be dilated, as DeepLabV3+ would have it."""
+
 
 class EncoderError(Exception):
     """The encoder, or the weights asked for, cannot be had or do not fit."""
 
 
-def require_encoder(name: str) -> None:
-    """See that UNet++ takes an encoder of segmentation-models-pytorch of that name.
+def require_encoder(name: str, architecture: str = "unetplusplus") -> None:
+    """See that an architecture takes an encoder of segmentation-models-pytorch of that name.
 
     Raises:
         EncoderError: with the nearest name that exists.
     """
-    known = [encoder for encoder in smp.encoders.encoders if not encoder.startswith("mit_b")]  # no transformer fits
-    if name not in known and not name.startswith("tu-"):
+    transformer, kind = architecture == "segformer", TITLES[architecture]
+    known = [encoder for encoder in smp.encoders.encoders if encoder.startswith("mit_b") == transformer]
+    if architecture == "deeplabv3plus":
+        known = [encoder for encoder in known if not encoder.startswith(UNDILATED)]
+    if name not in known and (transformer or not name.startswith("tu-")):
         near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
         raise EncoderError(
-            f"model.encoder={name} does not exist or does not fit UNet++.\n"
-            f"Expected: a convolutional encoder of segmentation-models-pytorch, as resnet50."
+            f"model.encoder={name} does not exist or does not fit {kind}.\n"
+            f"Expected: {'mit_b0 to mit_b5' if transformer else 'a convolutional encoder'} of "
+            f"segmentation-models-pytorch, as {'mit_b2' if transformer else 'resnet50'}."
             + (f" Did you mean {near[0]}?" if near else "")
         )
 
 
-def encoder_state(encoder: str, weights: str | Path | None) -> dict[str, Tensor] | None:
+def encoder_state(
+    encoder: str, weights: str | Path | None, key: str = "model.encoder_weights"
+) -> dict[str, Tensor] | None:
     """State dictionary of an encoder.
 
     Args:
         encoder: encoder name of segmentation-models-pytorch.
         weights: ``imagenet`` (downloaded once by segmentation-models-pytorch, then cached), the path of a state
             dictionary saved by ``torch.save`` (torchvision's own files fit), or None for random weights.
+        key: the setting that says so, for messages.
 
     Raises:
         EncoderError: with what is wrong and the ways out.
@@ -57,8 +69,8 @@ def encoder_state(encoder: str, weights: str | Path | None) -> dict[str, Tensor]
         raise EncoderError(
             f"The {weights} weights of {encoder} could not be downloaded ({type(fault).__name__}) and are not cached.\n"
             f"Do one of:\n"
-            f"  - start from random weights: model.encoder_weights=null\n"
-            f"  - give a file: model.encoder_weights=/path/to/{encoder}.pth (a state dictionary, as torchvision's)"
+            f"  - start from random weights: {key}=null\n"
+            f"  - give a file: {key}=/path/to/{encoder}.pth (a state dictionary, as torchvision's)"
         ) from fault
     finally:
         hub.HF_HUB_OFFLINE = was_offline

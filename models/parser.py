@@ -15,35 +15,46 @@ from typing import Literal
 import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+Architecture = Literal["unetplusplus", "deeplabv3plus", "segformer", "linknet"]
+ARCHITECTURES = {
+    "unetplusplus": smp.UnetPlusPlus,
+    "deeplabv3plus": smp.DeepLabV3Plus,
+    "segformer": smp.Segformer,
+    "linknet": smp.Linknet,
+}
+"""UNet++, the paper's; and what else a user would take to parse faces, as baselines."""
 TransferPart = Literal["trunk", "encoder", "all"]
 
 
 class Trunk(nn.Module):
-    """UNet++ without its segmentation head.
+    """UNet++ without its segmentation head, or another network that a user would take instead.
 
     Args:
         encoder: name of an encoder of segmentation-models-pytorch, such as ``resnet50``.
-        features: channels of the full-resolution map.
+        features: channels of UNet++'s full-resolution map; the others have their own number.
+        architecture: see :data:`ARCHITECTURES`.
 
-    Shape: (N, 3, H, W) float -> (N, features, H, W) float; H and W are multiples of 32.
+    Shape: (N, 3, H, W) float -> (N, ``channels``, H, W) float, H/4 and W/4 of DeepLabV3+ and SegFormer; H and W are
+    multiples of 32.
     """
 
-    def __init__(self, encoder: str = "resnet50", features: int = 16) -> None:
+    def __init__(
+        self, encoder: str = "resnet50", features: int = 16, architecture: Architecture = "unetplusplus"
+    ) -> None:
         super().__init__()
-        unet = smp.UnetPlusPlus(
-            encoder_name=encoder,
-            encoder_weights=None,
-            decoder_channels=(256, 128, 64, 32, features),
-            in_channels=3,
-            classes=1,
+        own = {"decoder_channels": (256, 128, 64, 32, features)} if architecture == "unetplusplus" else {}
+        network = ARCHITECTURES[architecture](
+            encoder_name=encoder, encoder_weights=None, in_channels=3, classes=1, **own
         )
-        self.encoder = unet.encoder
-        self.decoder = unet.decoder
+        self.encoder = network.encoder
+        self.decoder = network.decoder
+        self.channels: int = network.segmentation_head[0].in_channels
 
     def forward(self, image: Tensor) -> Tensor:
         pyramid = self.encoder(image)  # [N, 3, H, W], [N, C1, H/2, W/2] ... [N, C5, H/32, W/32]
-        return self.decoder(pyramid)  # [N, features, H, W]
+        return self.decoder(pyramid)  # [N, channels, H, W] or a quarter of H and W
 
 
 class FaceParser(nn.Module):
@@ -54,6 +65,7 @@ class FaceParser(nn.Module):
         encoder: encoder name, see :class:`Trunk`.
         features: channels of the trunk's full-resolution map (n in the paper).
         encoder_state: weights of the encoder to start from (as ImageNet's), or None for random ones.
+        architecture: see :class:`Trunk`; the answer of a trunk of less resolution is interpolated.
 
     Shape: (N, 3, H, W) normalised picture -> (N, out_channels, H, W) pixels or logits.
     """
@@ -64,15 +76,19 @@ class FaceParser(nn.Module):
         encoder: str = "resnet50",
         features: int = 16,
         encoder_state: Mapping[str, Tensor] | None = None,
+        architecture: Architecture = "unetplusplus",
     ) -> None:
         super().__init__()
-        self.trunk = Trunk(encoder, features)
-        self.head = nn.Conv2d(features, out_channels, kernel_size=3, padding=1)
+        self.trunk = Trunk(encoder, features, architecture)
+        self.head = nn.Conv2d(self.trunk.channels, out_channels, kernel_size=3, padding=1)
         if encoder_state is not None:
             self.trunk.encoder.load_state_dict(dict(encoder_state))
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.head(self.trunk(image))
+        logits = self.head(self.trunk(image))
+        if logits.shape[-2:] == image.shape[-2:]:
+            return logits
+        return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
 
 
 @dataclass(frozen=True)

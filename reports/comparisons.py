@@ -137,8 +137,10 @@ def pairs(runs: Iterable[Run]) -> list[Pair]:
     """
     found = []
     for group in grouped((run for run in runs if run.tested), setting):
-        baselines = [run for run in group if run.text("method") == "baseline"]
         for mtl in (run for run in group if run.text("method") == "mtl"):
+            baselines = [
+                run for run in group if run.text("method") == "baseline" and run.text("network") == mtl.text("network")
+            ]
             differences = [len(unlike(mtl, baseline)) for baseline in baselines]
             if differences and differences.count(min(differences)) == 1:
                 found.append(Pair(baselines[differences.index(min(differences))], mtl))

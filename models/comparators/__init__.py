@@ -12,12 +12,14 @@ from torch import nn
 
 from models.comparators.facial_mask_detector import FacialMaskDetector
 from models.comparators.ganmasker import GANMasker
-from models.comparators.map_module import MapModule
+from models.comparators.map_module import MapModule, PatchDiscriminator
 from models.comparators.mask_then_classify import MaskThenClassify
 from models.comparators.maskplus import MaskPlus, backbone_of
 from models.comparators.segformer import SegFormer, encoder_of
 from models.comparators.unet_id import UNetId
 from models.comparators.yolo import YOLOSegmenter
+
+__all__ = ["COMPARATORS", "PatchDiscriminator", "published_encoder"]
 
 COMPARATORS: dict[str, type[nn.Module]] = {
     "map_module": MapModule,
