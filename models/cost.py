@@ -1,4 +1,4 @@
-"""What a network costs where it predicts: operations, memory of its weights, time."""
+"""What a network costs where it predicts: operations, memory of its weights, time; spectral norms are folded before."""
 
 from __future__ import annotations
 
@@ -9,29 +9,33 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.layers import folded
+
 
 def flops(network: nn.Module, size: int) -> int:
     """Floating-point operations of one picture (3, size, size), two for each multiplication with its addition.
 
     Those of convolutions and matrix products; a network that detects does more where it finds more.
     """
+    plain = folded(network)  # the counter's hooks and parametrisations do not go together
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network.forward(_picture(network, size))
+        plain.forward(_picture(plain, size))
     return counter.get_total_flops()
 
 
 def megabytes(network: nn.Module) -> float:
     """Size of its tensors, statistics of normalisation included, in 10^6 bytes."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values()) / 1e6
+    return sum(tensor.numel() * tensor.element_size() for tensor in folded(network).state_dict().values()) / 1e6
 
 
 def milliseconds(network: nn.Module, size: int, rounds: int = 10) -> float:
     """Median time of a forward pass of one picture (3, size, size) on the network's device, after two to warm up."""
-    picture, times = _picture(network, size), []
+    plain = folded(network)
+    picture, times = _picture(plain, size), []
     with torch.inference_mode():
         for turn in range(2 + rounds):
             started = time.perf_counter()
-            network.forward(picture)
+            plain.forward(picture)
             if picture.is_cuda:
                 torch.cuda.synchronize(picture.device)
             if turn >= 2:
@@ -40,5 +44,5 @@ def milliseconds(network: nn.Module, size: int, rounds: int = 10) -> float:
 
 
 def _picture(network: nn.Module, size: int) -> torch.Tensor:
-    """One picture; ``network.forward``, as its callers take it, is the network before any compiling."""
+    """One black picture where the network is; ``forward``, as its callers take it, is the network uncompiled."""
     return torch.zeros(1, 3, size, size, device=next(network.parameters()).device)
