@@ -49,10 +49,15 @@ def beside_the_papers(runs: Iterable[Run]) -> list[Table]:
 def _table(table: Mapping[str, Any], done: Done) -> Table:
     metrics = list(table["columns"].values())
     ours = [run for run in done.runs if _fits(run, table["beside"]) and any(name in run.metrics for name in metrics)]
-    rows = [(name, *(f"{value:.2f}" for value in values), "") for name, values in table["rows"].items()]
+    costs = table.get("costs", {})
+    width = len(metrics) + len(costs)
+    rows = [
+        (name, *map(_printed, [*values, *[None] * (width - len(values))]), "") for name, values in table["rows"].items()
+    ]
     for repeats in done.repeats(ours):
         means = (_mean([100 * run.metric(metric) for run in repeats.runs]) for metric in metrics)
-        rows.append((f"here: {repeats.name}", *means, _ids(repeats.runs)))
+        spent = (_mean([cost["times"] * run.number(cost["of"]) for run in repeats.runs]) for cost in costs.values())
+        rows.append((f"here: {repeats.name}", *means, *spent, _ids(repeats.runs)))
     return _beside(table, rows, measured=bool(ours))
 
 
@@ -87,7 +92,7 @@ def _gain(group: Sequence[Pair], metric: str, fraction: float) -> str:
 def _beside(table: Mapping[str, Any], rows: Sequence[tuple[str, ...]], measured: bool) -> Table:
     columns = [
         Column("", "words"),
-        *(Column(title, "score") for title in table["columns"]),
+        *(Column(title, "score") for title in (*table["columns"], *table.get("costs", {}))),
         Column("runs", "words"),
     ]
     if not measured:
@@ -108,6 +113,10 @@ def _fits(run: Run, beside: Mapping[str, Any]) -> bool:
         else (run.stage if key == "stage" else run.text(key)) == wanted
         for key, wanted in beside.items()
     )
+
+
+def _printed(value: float | None) -> str:
+    return "—" if value is None else f"{value:.2f}"
 
 
 def _mean(values: Sequence[float]) -> str:

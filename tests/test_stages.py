@@ -63,6 +63,7 @@ CHANGES: dict[str, tuple[object, set[str]]] = {
     "datamodule.eval_batch_size": (3, NEITHER),
     "datamodule.workers": (2, NEITHER),
     "datamodule.cache": ("ram", NEITHER),
+    "model.architecture": ("deeplabv3plus", BOTH),
     "model.encoder": ("resnet34", BOTH),
     "model.encoder_weights": ("imagenet", BOTH),
     "model.features": (8, BOTH),
@@ -150,6 +151,7 @@ SEGMENT: dict[str, tuple[object, bool]] = {
     "segment.folds": (3, True),
     "segment.fold": (1, False),
     "segment.network": ("base_unet", True),
+    "segment.encoder_weights": ("imagenet", True),
     "segment.width": (12, True),
     "segment.bottleneck_convs": (2, True),
     "segment.kernel": (5, True),
@@ -202,6 +204,8 @@ WITHIN: list[tuple[tuple[str, ...], str, set[str]]] = [
     (("method=baseline",), "model.encoder_weights=imagenet", SECOND),
     (("method=baseline",), "finetune.transfer=encoder", NEITHER),
     (("method=baseline",), "pretrain.epochs=9", NEITHER),
+    (("method=baseline", "model=deeplabv3plus"), "model.features=8", NEITHER),
+    (("method=baseline", "model=deeplabv3plus"), "model=linknet", SECOND),
 ]
 """Settings whose effect depends on others: what else is set, the change, the stages whose ids it changes."""
 
@@ -331,6 +335,7 @@ def test_every_entering_setting_is_in_some_identity(lapa: Path, tmp_path: Path) 
         "finetune.background",
         "finetune.frozen_epochs",
         "finetune.statistics",
+        "model.architecture",
     }
     entering = {name for name, key in KEYS.items() if any(key.is_in(stage) for stage in BOTH)}
     assert held == entering - idle

@@ -1,0 +1,263 @@
+"""Every segmenter of hidden faces by the same tests, and what only some of them are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+from torch.nn import functional as F
+
+from conf.schema import ARCHITECTURES, NETWORKS, OWN_LOSS, WITH_ENCODER, check, group_options
+from engine.checkpoints import load
+from engine.errors import ConfigError
+from engine.predictor import load as load_predictor
+from engine.stages import plan
+from engine.training import train
+from lightning_modules.occlusion_comparators import LEARNS, segmentation
+from models import parser
+from models.comparators import COMPARATORS, published_encoder
+from models.comparators.instances import boxes_of, union
+from models.comparators.mask_then_classify import offsets
+from models.comparators.unet_id import targets
+from models.comparators.yolo_loss import Found, assigned
+from models.cost import flops, megabytes
+from tests.conftest import settings_of
+from tests.test_occlusion import segment_run, segmenter
+
+ADAM = {"name": "adam", "lr": 2e-3, "beta1": 0.9, "weight_decay": 0.0}
+
+
+def module(network: str, **changes: Any) -> Any:
+    torch.manual_seed(0)
+    changes = {"optimizer": ADAM} | changes
+    built = segmentation(**dict(segmenter().hparams) | {"network": network} | changes)
+    built.log_dict = built.log = lambda *_, **__: None  # type: ignore[method-assign, assignment] # no trainer listens
+    return built
+
+
+def faces(count: int = 4) -> tuple[Tensor, Tensor]:
+    """Noise with a brighter box, and the box as its label; the last picture has none."""
+    generator = torch.Generator().manual_seed(0)
+    image, label = torch.randn(count, 3, 64, 64, generator=generator), torch.zeros(count, 64, 64, dtype=torch.long)
+    for place in range(count - 1):
+        label[place, 16 + 4 * place : 56, 8 : 40 + 4 * place] = 1
+        image[place] += 2 * label[place]
+    return image, label
+
+
+def test_the_names_in_the_schema_are_those_that_exist() -> None:
+    assert set(COMPARATORS) | {"modified_unet", "base_unet"} == set(NETWORKS)
+    assert set(OWN_LOSS) == set(LEARNS)
+    assert {name for name in NETWORKS if published_encoder(name, 64)} == set(WITH_ENCODER)
+    assert set(parser.ARCHITECTURES) == set(ARCHITECTURES)
+    assert set(group_options("model")) == set(NETWORKS) | set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_any_multiple_of_32_and_no_dependence_on_the_batch(network: str) -> None:
+    built = module(network).eval()
+    for height, width in ((32, 32), (64, 96)):
+        images = torch.randn(3, 3, height, width)
+        with torch.no_grad():
+            together, alone = built(images), built(images[1:2])
+        assert together.shape == (3, 1, height, width)
+        assert torch.isfinite(together).all()
+        assert torch.allclose(together[1:2], alone, atol=1e-3)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_parameter_has_a_gradient_and_steps_lower_the_loss(network: str) -> None:
+    built = module(network)
+    optimizer = built.configure_optimizers()["optimizer"]
+    image, label = faces()
+    trained = dict(built.named_parameters())
+    assert {id(p) for group in optimizer.param_groups for p in group["params"]} == {id(p) for p in trained.values()}
+    moved, losses = set(), []
+    for _ in range(5):
+        loss = built.training_loss(image, label)
+        optimizer.zero_grad()
+        loss.backward()
+        moved |= {name for name, value in trained.items() if value.grad is not None and value.grad.any()}
+        optimizer.step()
+        built.on_train_batch_end(None, None, 0)
+        losses.append(loss.item())
+    for times in (4, 8) if network == "yolo" else ():  # its coarser levels answer for larger masks alone
+        larger = image.repeat_interleave(times, 2).repeat_interleave(times, 3)
+        built.zero_grad()
+        built.training_loss(larger, label.repeat_interleave(times, 1).repeat_interleave(times, 2)).backward()
+        moved |= {name for name, value in trained.items() if value.grad is not None and value.grad.any()}
+    assert trained.keys() - moved == set()
+    assert min(losses[2:]) < losses[0]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_batch_without_anything_hidden_can_be_trained_on(network: str) -> None:
+    image, label = faces()
+    loss = module(network).training_loss(image[-1:].repeat(2, 1, 1, 1), label[-1:].repeat(2, 1, 1))
+    loss.backward()
+    assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_weights_come_back_from_a_file_without_code(network: str, tmp_path: Path) -> None:
+    built, other = module(network).eval(), module(network, initialization="he").eval()
+    torch.save(built.state_dict(), tmp_path / "weights.pt")
+    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    image, _ = faces(1)
+    with torch.no_grad():
+        assert torch.equal(built(image), other(image))
+
+
+@pytest.mark.parametrize("network", [name for name in NETWORKS if name not in ("maskplus", "yolo")])
+def test_pixel_by_pixel_networks_can_be_exported(network: str) -> None:
+    built, (image, _) = module(network).model.eval(), faces(2)
+    with torch.no_grad():
+        program = torch.export.export(built, (image,)).module()
+        assert torch.allclose(program(image), built(image), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "network", [name for name in NETWORKS if name not in ("modified_unet", "base_unet", "maskplus")]
+)
+def test_one_overfitted_batch(network: str) -> None:
+    built = module(network)
+    optimizer = built.configure_optimizers()["optimizer"]
+    image, label = faces(3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        built.training_loss(image, label).backward()
+        optimizer.step()
+    with torch.no_grad():
+        found, truth = built.eval()(image).squeeze(1) > 0, label == 1
+    assert (found & truth).sum() / (found | truth).sum() > 0.8
+
+
+def test_published_weights_fit_their_encoders() -> None:
+    for network in WITH_ENCODER:
+        encoder = published_encoder(network, None)
+        assert encoder is not None
+        state = parser.smp.encoders.get_encoder(encoder, weights=None).state_dict()
+        built = COMPARATORS[network]()
+        built.get_submodule("encoder").load_state_dict(state)
+    assert published_encoder("facial_mask_detector", 8) is None
+
+
+def test_weights_of_vgg_at_another_width_are_refused(masked: Path, tmp_path: Path) -> None:
+    words = ("model=facial_mask_detector", "segment.encoder_weights=imagenet", "segment.width=8")
+    _, config = segment_run(masked, tmp_path, *words)
+    with pytest.raises(ConfigError, match=r"fits no facial_mask_detector of segment\.width=8"):
+        train(OmegaConf.create(config))
+
+
+def test_the_generator_is_not_moved_by_the_discriminators_loss() -> None:
+    built, (image, label) = module("map_module"), faces()
+    built.training_loss(image, label).backward()
+    together = [p.grad.clone() for p in built.discriminator.parameters()]
+    built.zero_grad()
+    true = (2.0 * (label == 1).unsqueeze(1)) - 1
+    drawn = torch.tanh(built(image) / 2).detach()
+    for said, wanted in ((built.discriminator(true), 1.0), (built.discriminator(drawn), 0.0)):
+        F.binary_cross_entropy_with_logits(said, torch.full_like(said, wanted)).backward()
+    for found, expected in zip(together, built.discriminator.parameters(), strict=True):
+        assert expected.grad is not None
+        assert torch.allclose(found, expected.grad, atol=1e-6)
+
+
+def test_boxes_offsets_borders_and_unions() -> None:
+    hidden = torch.zeros(2, 1, 32, 32)
+    hidden[0, 0, 8:16, 4:24] = 1
+    assert boxes_of(hidden)[0].tolist() == [[4.0, 8.0, 24.0, 16.0]]
+    assert boxes_of(hidden)[1].shape == (0, 4)
+    way = offsets(hidden)
+    assert way[0, :, 12, 4].tolist() == pytest.approx(
+        [9.5 / 32, -0.5 / 32]
+    )  # the centre is (14, 12), this is (4.5, 12.5)
+    assert not way[1].any()
+    found = targets(hidden)
+    assert found["mask"] is hidden
+    assert found["border"].sum() == 10 * 22 - 6 * 18
+    assert found["interior"].sum() == 6 * 18
+    two = torch.stack([torch.full((4, 4), -3.0), torch.full((4, 4), 2.0)])
+    assert (union(two, (4, 4)) == 2).all()
+    assert (union(two[:0], (4, 4)) < 0).all()
+
+
+def test_positions_in_the_box_answer_for_it_the_best_aligned_most() -> None:
+    rows, columns = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
+    places = torch.stack([columns, rows], dim=2).reshape(-1, 2) * 8.0 + 4
+    truth = torch.tensor([8.0, 8.0, 40.0, 32.0])
+    boxes = truth.expand(64, 4) + torch.arange(64.0)[:, None] / 16
+    chosen, scores = assigned(torch.zeros(64), boxes, truth, places)
+    assert len(chosen) == 10
+    assert ((places[chosen] > truth[:2]) & (places[chosen] < truth[2:])).all()
+    assert scores.argmax() == chosen.argmin()  # the box that is nearest
+    assert len(assigned(torch.zeros(64), boxes, torch.tensor([1.0, 1.0, 2.0, 2.0]), places)[0]) == 0
+
+
+def test_boxes_are_as_far_from_their_place_as_the_sides_say() -> None:
+    sides = torch.full((1, 1, 4, 16), -50.0)
+    for side, bins in enumerate((1, 2, 3, 4)):
+        sides[0, 0, side, bins] = 50.0
+    found = Found(
+        torch.zeros(1, 1),
+        sides,
+        torch.zeros(1, 1, 2),
+        torch.zeros(1, 2, 4, 4),
+        torch.tensor([[40.0, 40.0]]),
+        torch.tensor([[8.0]]),
+    )
+    assert found.boxes()[0, 0].tolist() == pytest.approx([32, 24, 64, 72])
+
+
+def test_costs_are_those_by_hand() -> None:
+    network = torch.nn.Conv2d(3, 4, 3, padding=1)
+    assert flops(network, 32) == 2 * 3 * 4 * 9 * 32 * 32
+    assert megabytes(network) == pytest.approx(4 * (3 * 4 * 9 + 4) / 1e6)
+
+
+@pytest.mark.parametrize("network", ["map_module", "yolo", "mask_then_classify"])
+def test_a_run_of_each_kind_of_training_is_scored_and_predicts(network: str, masked: Path, tmp_path: Path) -> None:
+    run, config = segment_run(masked, tmp_path, f"model={network}", "segment.epochs=1")
+    train(OmegaConf.create(config))
+    status = run.folder.status
+    assert (status["network"], status["state"]) == (network, "done")
+    assert 0 <= status["metrics"]["test/miou"] <= 1
+    assert status["flops"] > 0
+    assert status["latency_ms"] > 0
+    weights = load(run.folder.best)["state_dict"]
+    inferring = sum(value.numel() for name, value in weights.items() if name.startswith("model."))
+    assert status["parameters"] <= inferring
+    picture = (255 * torch.rand(70, 50, 3)).byte().numpy()
+    assert load_predictor(str(run.folder.path), faces="whole").predict(picture).label.shape == (70, 50)
+
+
+@pytest.mark.parametrize("scale", group_options("scale"))
+def test_the_table_has_one_budget_for_every_row(scale: str, masked: Path, tmp_path: Path) -> None:
+    where = (f"datamodule.root={masked}", f"output_dir={tmp_path}", f"scale={scale}")
+    budgets, ids = set(), set()
+    for network in NETWORKS:
+        (run,) = plan(check(settings_of("experiment=occlusion_table4", f"model={network}", *where)))
+        assert run.setting("network") == network
+        names = ("epochs", "steps_per_epoch", "batch_size", "optimizer.lr", "schedule.name", "width", "seed")
+        budgets.add(tuple(run.setting(name) for name in names))
+        ids.add(run.id)
+    assert len(budgets) == 1
+    assert len(ids) == len(NETWORKS)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("experiment=occlusion_celeba", "model=unetplusplus"), "method=segment wants a segmenter"),
+        (("experiment=mtl_lapa", "model=ganmasker"), "method=mtl wants a parser"),
+        (("experiment=mtl_lapa", "model=deeplabv3plus"), "method=mtl cannot be with model.architecture=deeplabv3plus"),
+        (("experiment=occlusion_celeba", "segment.encoder_weights=imagenet"), "modified_unet has no encoder"),
+    ],
+)
+def test_models_that_cannot_do_what_is_asked(words: tuple[str, ...], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check(settings_of(*words))
