@@ -19,7 +19,7 @@ class ChannelGate(nn.Module):
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
-        hidden = max(1, channels // reduction)
+        hidden = max(4, channels // reduction)
         self.shared = nn.Sequential(
             nn.Conv2d(channels, hidden, kernel_size=1), nn.ReLU(), nn.Conv2d(hidden, channels, kernel_size=1)
         )
@@ -46,7 +46,7 @@ class GANMasker(nn.Module):
 
     Args:
         width: channels of the first level; each of four more doubles them.
-        reduction: of the channel gate's perceptron.
+        reduction: of the channel gate's perceptron, to no fewer than the 4 channels of a first level of 64.
 
     Shape: (N, 3, H, W) -> (N, 1, H, W) logits; H and W are multiples of 16.
     """

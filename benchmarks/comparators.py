@@ -1,0 +1,62 @@
+"""What one picture costs each segmenter of the occlusion paper's Table 4, and each parser that model= offers.
+
+    python -m benchmarks.comparators [--size 128] [--width 16] [--rounds 10] [--threads 1]
+
+Parameters, operations (two a multiplication, of convolutions and matrix products), size of the weights, median time of a
+forward pass; untrained networks, with spectral norms folded. A network that detects costs more once it finds something.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from conf.schema import ARCHITECTURES, NETWORKS
+from lightning_modules.occlusion import build_network
+from models.cost import flops, megabytes, milliseconds
+from models.parser import FaceParser
+
+CLASSES = 19
+ENCODERS = {"unetplusplus": "resnet50", "deeplabv3plus": "resnet50", "segformer": "mit_b2", "linknet": "mobilenet_v2"}
+"""Those of ``scale=paper``."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=128, help="side of the picture, a multiple of 32")
+    parser.add_argument("--width", type=int, help="channels of the first level; as published if not given")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=1)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    torch.manual_seed(0)
+    table = Table(box=SIMPLE_HEAD, caption=f"One {chosen.size}x{chosen.size} picture, threads: {chosen.threads}.")
+    for title in ("network", "parameters, million", "GFLOPs", "ms", "MB"):
+        table.add_column(title, justify="left" if title == "network" else "right")
+    for name in NETWORKS:
+        table.add_row(name, *_costs(build_network(name, chosen.width, 1, 3, 3, "all"), chosen))
+    table.add_section()
+    for architecture in ARCHITECTURES:
+        network = FaceParser(CLASSES, ENCODERS[architecture], architecture=architecture)  # type: ignore[arg-type]
+        table.add_row(f"{architecture}, {ENCODERS[architecture]}", *_costs(network, chosen))
+    Console(highlight=False).print(table)
+
+
+def _costs(network: nn.Module, chosen: argparse.Namespace) -> tuple[str, ...]:
+    network = network.eval()
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return (
+        f"{parameters / 1e6:.2f}",
+        f"{flops(network, chosen.size) / 1e9:.2f}",
+        f"{milliseconds(network, chosen.size, chosen.rounds):.1f}",
+        f"{megabytes(network):.1f}",
+    )
+
+
+if __name__ == "__main__":
+    main()
