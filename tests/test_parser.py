@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -132,3 +133,15 @@ def test_imagenet_without_network_names_the_ways_out(tmp_path: Path, monkeypatch
     monkeypatch.setattr("huggingface_hub.file_download.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(EncoderError, match=r"encoder_weights=null(.|\n)*encoder_weights=/path"):
         encoder_state("resnet18", "imagenet")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "encoder"), [("deeplabv3plus", "resnet18"), ("segformer", "mit_b0"), ("linknet", "mobilenet_v2")]
+)
+def test_other_parsers_answer_at_the_pictures_size(architecture: Any, encoder: str) -> None:
+    network = FaceParser(11, encoder, architecture=architecture)
+    logits = network(torch.randn(2, 3, 64, 96))
+    assert logits.shape == (2, 11, 64, 96)
+    logits.square().mean().backward()
+    assert [name for name, value in network.named_parameters() if value.grad is None] == []
+    assert transfer(FaceParser(11, encoder, architecture=architecture), network.state_dict(), "all").complete
