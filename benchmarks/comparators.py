@@ -3,7 +3,7 @@
     python -m benchmarks.comparators [--size 128] [--width 16] [--rounds 10] [--threads 1]
 
 Parameters, operations (two a multiplication, of convolutions and matrix products), size of the weights, median time of
-a forward pass; untrained networks, with spectral norms folded. A network that detects costs more once it finds something.
+a forward pass; untrained networks, spectral norms folded. A network that detects costs more once it finds something.
 """
 
 from __future__ import annotations
