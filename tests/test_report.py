@@ -497,7 +497,7 @@ def test_runs_of_a_sweep_that_differ_are_not_averaged(tmp_path: Path) -> None:
 def test_every_printed_row_has_a_number_for_each_column() -> None:
     for table in papers.published()["tables"]:
         scores, costs = len(table["columns"]), len(table.get("costs", {}))
-            assert {len(values) for values in table["rows"].values()} <= {scores, scores + costs}, table["key"]
+        assert {len(values) for values in table["rows"].values()} <= {scores, scores + costs}, table["key"]
         assert table["notes"]
         assert table["command"].startswith("python ")
 
