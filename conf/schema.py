@@ -61,7 +61,9 @@ NETWORKS = (
     *("unet_id", "maskplus", "yolo", "ganmasker", "segformer"),
 )
 """Networks that find what hides a face: the occlusion paper's Table 4, and SegFormer."""
-OWN_LOSS = ("map_module", "maskplus", "yolo")
+DETECTORS = ("maskplus", "yolo")
+"""Those that look for masks as wholes, each in its box."""
+OWN_LOSS = ("map_module", *DETECTORS)
 """Those that are not trained pixel by pixel."""
 WITH_ENCODER = ("facial_mask_detector", "maskplus", "segformer")
 """Those whose encoder has published weights."""

@@ -21,7 +21,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
-from conf.schema import check_export
+from conf.schema import DETECTORS, check_export
 from datamodules.labels import IGNORE, OCCLUSION
 from datamodules.transforms import MEAN, STD
 from engine.checkpoints import load
@@ -81,6 +81,12 @@ def export(config: DictConfig) -> Path:
     if trained.best.suffix != ".ckpt":
         raise ConfigError(f"checkpoint={trained.best} is exported already.\nExpected: a run, or a best.ckpt.")
     content = load(trained.best)
+    if content["settings"].get("segment.network") in DETECTORS:
+        raise ConfigError(
+            f"{trained.name} is a {content['settings']['segment.network']}: what it computes depends on how many masks "
+            f"it finds, and no file holds that.\nExpected: a network that decides pixel by pixel, any but "
+            f"{' and '.join(DETECTORS)}."
+        )
     network = scored_module(content, as_lapa=False, background="literature").model.eval()
     size, precision = evaluation.settings["image_size"], settings["precision"]
     content = content | {"settings": {**content["settings"], "datamodule.image_size": size}}

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn import functional as F
 
-from conf.schema import ARCHITECTURES, NETWORKS, OWN_LOSS, WITH_ENCODER, check, group_options
+from conf.schema import ARCHITECTURES, DETECTORS, NETWORKS, OWN_LOSS, WITH_ENCODER, check, group_options
 from engine.checkpoints import load
 from engine.errors import ConfigError
 from engine.predictor import load as load_predictor
@@ -26,6 +26,7 @@ from models.comparators.unet_id import targets
 from models.comparators.yolo_loss import Found, assigned
 from models.cost import flops, megabytes
 from tests.conftest import settings_of
+from tests.test_export import run_export
 from tests.test_occlusion import segment_run, segmenter
 
 ADAM = {"name": "adam", "lr": 2e-3, "beta1": 0.9, "weight_decay": 0.0}
@@ -116,7 +117,7 @@ def test_weights_come_back_from_a_file_without_code(network: str, tmp_path: Path
         assert torch.equal(built(image), other(image))
 
 
-@pytest.mark.parametrize("network", [name for name in NETWORKS if name not in ("maskplus", "yolo")])
+@pytest.mark.parametrize("network", [name for name in NETWORKS if name not in DETECTORS])
 def test_pixel_by_pixel_networks_can_be_exported(network: str) -> None:
     built, (image, _) = module(network).model.eval(), faces(2)
     with torch.no_grad():
@@ -239,6 +240,9 @@ def test_a_run_of_each_kind_of_training_is_scored_and_predicts(network: str, mas
     assert status["parameters"] <= inferring
     picture = (255 * torch.rand(70, 50, 3)).byte().numpy()
     assert load_predictor(str(run.folder.path), faces="whole").predict(picture).label.shape == (70, 50)
+    if network in DETECTORS:
+        with pytest.raises(ConfigError, match="depends on how many masks"):
+            run_export(f"checkpoint={run.folder.path}", f"root={masked}", f"output_dir={tmp_path}")
 
 
 @pytest.mark.parametrize("scale", group_options("scale"))

@@ -26,6 +26,7 @@ from reports.page import write_report
 from reports.runs import read_runs
 from reports.tables import results
 from tests.conftest import TINY, settings_of
+from tests.test_export import run_export
 from tests.test_sweeps import jobs
 
 HYBRID = (*TINY, "datamodule.image_size=64", "label_fraction=0.1", "callbacks.activations=null")
@@ -156,6 +157,15 @@ def test_features_that_are_no_numbers_are_said(tree: list[Run], lapa: Path, tmp_
         command(lapa, tmp_path)
     (failed,) = (run for run in read_runs(tmp_path) if run.stage == "classify")
     assert failed.state == "failed"
+
+
+def test_it_can_be_exported(tree: list[Run], lapa: Path, tmp_path: Path) -> None:
+    checkpoint = f"checkpoint={tree[-1].folder.path}"
+    file = run_export(checkpoint, f"root={lapa}", f"output_dir={tmp_path}", "format=torchscript")
+    assert json.loads(file.with_name(f"{file.name}.json").read_text())["agreement"]["equal"] > 0.9999
+    image = np.random.default_rng(0).integers(0, 255, (80, 60, 3), np.uint8)
+    ours, theirs = (load_predictor(str(path), faces="whole").predict(image) for path in (tree[-1].folder.path, file))
+    assert (ours.label == theirs.label).mean() > 0.999
 
 
 @pytest.mark.usefixtures("after_finetuning")
