@@ -68,7 +68,7 @@ def export(config: DictConfig) -> Path:
     """Write what the configuration asks for; the file.
 
     Raises:
-        ConfigError: if a setting cannot be, or the checkpoint is of another stage.
+        ConfigError: if a setting cannot be, the checkpoint is of another stage, or its network detects.
         DataError: if data or the checkpoint is missing or broken.
         RunError: if the exported network does not answer as the trained one does; nothing is written then.
     """
