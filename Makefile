@@ -23,7 +23,7 @@ demo: setup ## draw faces, train MTL and its baseline on them, write outputs/rep
 	$(PYTHON) report.py
 
 test: setup ## every test, in two processes of one thread each
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup ## ruff and mypy over everything
 	$(PYTHON) -m ruff check .

@@ -29,6 +29,15 @@ if threading.current_thread() is threading.main_thread():
 
 ROOT = Path(__file__).parent.parent
 
+LONG = ("test_processes.py", "test_sweeps.py", "test_faults.py", "test_export.py", "test_evaluation.py")
+"""Files that go first, the longest of few tests: the last would keep one of two test processes busy alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; the others stay in their order."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 TINY = (
     "scale=demo",
     "logger=none",

@@ -134,6 +134,7 @@ def test_interrupted_in_two_processes_the_same_command_goes_on(odd: Path, tmp_pa
             files = list(output.glob("runs/*/status.json"))
             if files and json.loads(files[0].read_text()).get("epoch"):
                 process.kill()
+            time.sleep(0.05)
 
     watcher = threading.Thread(target=kill)
     watcher.start()
