@@ -9,6 +9,7 @@ a forward pass; untrained networks, spectral norms folded. A network that detect
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 
 import torch
 from rich.box import SIMPLE_HEAD
@@ -39,6 +40,8 @@ def main() -> None:
     for title in ("network", "parameters, million", "GFLOPs", "ms", "MB"):
         table.add_column(title, justify="left" if title == "network" else "right")
     for name in NETWORKS:
+        if name == "yolo_ultralytics" and find_spec("ultralytics") is None:
+            continue
         table.add_row(name, *_costs(build_network(name, chosen.width, 1, 3, 3, "all"), chosen))
     table.add_section()
     for architecture in ARCHITECTURES:

@@ -58,10 +58,10 @@ ARCHITECTURES = ("unetplusplus", "deeplabv3plus", "segformer", "linknet")
 """Networks that parse faces."""
 NETWORKS = (
     *("modified_unet", "base_unet", "map_module", "facial_mask_detector", "mask_then_classify"),
-    *("unet_id", "maskplus", "yolo", "ganmasker", "segformer"),
+    *("unet_id", "maskplus", "yolo", "yolo_ultralytics", "ganmasker", "segformer"),
 )
 """Networks that find what hides a face: the occlusion paper's Table 4, and SegFormer."""
-DETECTORS = ("maskplus", "yolo")
+DETECTORS = ("maskplus", "yolo", "yolo_ultralytics")
 """Those that look for masks as wholes, each in its box."""
 OWN_LOSS = ("map_module", *DETECTORS)
 """Those that are not trained pixel by pixel."""

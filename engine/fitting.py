@@ -24,6 +24,7 @@ from callbacks.curves import Curves
 from callbacks.quiet import Quiet, silence
 from callbacks.step_seed import StepSeed
 from callbacks.throughput import Throughput
+from conf.schema import DETECTORS
 from engine.building import build_datamodule, build_module
 from engine.checkpoints import EpochCheckpoint, WholeCheckpointIO, load
 from engine.circumstances import circumstances
@@ -35,7 +36,7 @@ from engine.stages import CLASSIFY, PRETRAIN, SEGMENT, UNETPP, Run, require_unch
 from engine.wandb_runs import described, log_classes, wandb_run
 from models.cost import flops, megabytes, milliseconds
 
-LOSSES = {"map_module": "adversarial", "maskplus": "detection", "yolo": "detection"}
+LOSSES = {"map_module": "adversarial", **dict.fromkeys(DETECTORS, "detection")}
 """Of segmenters that are not trained pixel by pixel."""
 
 

@@ -50,7 +50,7 @@ class AdversarialSegmentation(OcclusionSegmentation):
 
 
 class DetectionSegmentation(OcclusionSegmentation):
-    """MaskPlus and the YOLOv8-style segmenter, which say themselves what they owe; logs ``train/<loss>`` for each."""
+    """MaskPlus and the YOLOv8 segmenters, which say themselves what they owe; logs ``train/<loss>`` for each."""
 
     def training_loss(self, image: Tensor, label: Tensor) -> Tensor:
         terms: dict[str, Tensor] = self.model.losses(image, (label == HIDDEN).unsqueeze(1).float())  # type: ignore[operator]
@@ -58,7 +58,12 @@ class DetectionSegmentation(OcclusionSegmentation):
         return torch.stack(list(terms.values())).sum()
 
 
-LEARNS = {"map_module": AdversarialSegmentation, "maskplus": DetectionSegmentation, "yolo": DetectionSegmentation}
+LEARNS = {
+    "map_module": AdversarialSegmentation,
+    "maskplus": DetectionSegmentation,
+    "yolo": DetectionSegmentation,
+    "yolo_ultralytics": DetectionSegmentation,
+}
 """Networks that are not trained pixel by pixel -> what trains them."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ from models.comparators import COMPARATORS, published_encoder
 from models.comparators.instances import boxes_of, union
 from models.comparators.mask_then_classify import offsets
 from models.comparators.unet_id import targets
-from models.comparators.yolo_loss import Found, assigned
+from models.comparators.yolo_loss import Found, assigned, detection_losses
 from models.cost import flops, megabytes
 from tests.conftest import settings_of
 from tests.test_export import run_export
 from tests.test_occlusion import segment_run, segmenter
 
+INSTALLED = [name for name in NETWORKS if name != "yolo_ultralytics" or find_spec("ultralytics")]
 ADAM = {"name": "adam", "lr": 2e-3, "beta1": 0.9, "weight_decay": 0.0}
 
 
@@ -58,7 +60,7 @@ def test_the_names_in_the_schema_are_those_that_exist() -> None:
     assert set(group_options("model")) == set(NETWORKS) | set(ARCHITECTURES)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", INSTALLED)
 def test_any_multiple_of_32_and_no_dependence_on_the_batch(network: str) -> None:
     built = module(network).eval()
     for height, width in ((32, 32), (64, 96)):
@@ -70,12 +72,13 @@ def test_any_multiple_of_32_and_no_dependence_on_the_batch(network: str) -> None
         assert torch.allclose(together[1:2], alone, atol=1e-3)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", INSTALLED)
 def test_every_parameter_has_a_gradient_and_steps_lower_the_loss(network: str) -> None:
     built = module(network)
     optimizer = built.configure_optimizers()["optimizer"]
     image, label = faces()
-    trained = dict(built.named_parameters())
+    fixed = "dfl.conv.weight"  # of the package ultralytics: the numbers 0 to 15
+    trained = {name: value for name, value in built.named_parameters() if not name.endswith(fixed)}
     assert {id(p) for group in optimizer.param_groups for p in group["params"]} == {id(p) for p in trained.values()}
     moved, losses = set(), []
     for _ in range(5):
@@ -86,8 +89,8 @@ def test_every_parameter_has_a_gradient_and_steps_lower_the_loss(network: str) -
         optimizer.step()
         built.on_train_batch_end(None, None, 0)
         losses.append(loss.item())
-    for answering in range(3) if network == "yolo" else ():  # one level answers for a mask: that whose boxes fit best
-        for place, level in enumerate(built.model.box):
+    for answering in range(3) if "yolo" in network else ():  # one level answers for a mask: that whose boxes fit best
+        for place, level in enumerate(built.model.box if network == "yolo" else built.model.network.model[-1].cv2):
             wide = round(20 / 8 / 2**place) if place == answering else 0
             level[-1].bias.data.copy_(
                 20 * F.one_hot(torch.full((4,), max(wide, int(place == answering))), 16).flatten()
@@ -99,7 +102,7 @@ def test_every_parameter_has_a_gradient_and_steps_lower_the_loss(network: str) -
     assert min(losses[2:]) < losses[0]
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", INSTALLED)
 def test_a_batch_without_anything_hidden_can_be_trained_on(network: str) -> None:
     image, label = faces()
     loss = module(network).training_loss(image[-1:].repeat(2, 1, 1, 1), label[-1:].repeat(2, 1, 1))
@@ -107,7 +110,7 @@ def test_a_batch_without_anything_hidden_can_be_trained_on(network: str) -> None
     assert torch.isfinite(loss)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", INSTALLED)
 def test_weights_come_back_from_a_file_without_code(network: str, tmp_path: Path) -> None:
     built, other = module(network).eval(), module(network, initialization="he").eval()
     torch.save(built.state_dict(), tmp_path / "weights.pt")
@@ -117,7 +120,7 @@ def test_weights_come_back_from_a_file_without_code(network: str, tmp_path: Path
         assert torch.equal(built(image), other(image))
 
 
-@pytest.mark.parametrize("network", [name for name in NETWORKS if name not in DETECTORS])
+@pytest.mark.parametrize("network", [name for name in INSTALLED if name not in DETECTORS])
 def test_pixel_by_pixel_networks_can_be_exported(network: str) -> None:
     built, (image, _) = module(network).model.eval(), faces(2)
     with torch.no_grad():
@@ -125,14 +128,12 @@ def test_pixel_by_pixel_networks_can_be_exported(network: str) -> None:
         assert torch.allclose(program(image), built(image), atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "network", [name for name in NETWORKS if name not in ("modified_unet", "base_unet", "maskplus")]
-)
+@pytest.mark.parametrize("network", [name for name in INSTALLED if name not in ("modified_unet", "base_unet")])
 def test_one_overfitted_batch(network: str) -> None:
     built = module(network)
     optimizer = built.configure_optimizers()["optimizer"]
     image, label = faces(3)
-    for _ in range({"yolo": 120, "map_module": 60}.get(network, 40)):
+    for _ in range({"yolo": 120, "yolo_ultralytics": 400, "map_module": 60, "maskplus": 60}.get(network, 40)):
         optimizer.zero_grad()
         built.training_loss(image, label).backward()
         optimizer.step()
@@ -191,6 +192,17 @@ def test_boxes_offsets_borders_and_unions() -> None:
     two = torch.stack([torch.full((4, 4), -3.0), torch.full((4, 4), 2.0)])
     assert (union(two, (4, 4)) == 2).all()
     assert (union(two[:0], (4, 4)) < 0).all()
+
+
+def test_the_yolo_losses_are_those_of_its_authors() -> None:
+    pytest.importorskip("ultralytics", reason="ultralytics, which is under AGPL-3.0, is not installed")
+    theirs, (image, label) = module("yolo_ultralytics").eval().model, faces()
+    hidden = (label == 1).unsqueeze(1).float()
+    with torch.no_grad():
+        expected = theirs.losses(image, hidden)
+        found = detection_losses(theirs._found(image), hidden, boxes_of(hidden))
+    for name, their_name in (("box", "box_loss"), ("mask", "seg_loss"), ("score", "cls_loss"), ("sides", "dfl_loss")):
+        assert float(found[name]) == pytest.approx(float(expected[their_name]), rel=1e-4), name
 
 
 def test_positions_in_the_box_answer_for_it_the_best_aligned_most() -> None:
@@ -271,3 +283,9 @@ def test_the_table_has_one_budget_for_every_row(scale: str, masked: Path, tmp_pa
 def test_models_that_cannot_do_what_is_asked(words: tuple[str, ...], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         check(settings_of(*words))
+
+
+@pytest.mark.skipif(find_spec("ultralytics") is not None, reason="ultralytics is installed")
+def test_the_package_that_is_no_dependency_is_asked_for() -> None:
+    with pytest.raises(ConfigError, match=r"AGPL-3\.0(.|\n)*pip install ultralytics(.|\n)*model=yolo"):
+        module("yolo_ultralytics")

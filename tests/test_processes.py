@@ -123,9 +123,15 @@ def scores_of_one_process(run: Run) -> list[Any]:
 
 @pytest.mark.slow
 def test_interrupted_in_two_processes_the_same_command_goes_on(odd: Path, tmp_path: Path) -> None:
-    """A follower of a killed leader does not train on alone, and holds no lock."""
+    """A follower of a killed leader does not train on alone, and holds no lock; nor do others decide who trains with
+    whom: the run that nothing interrupts is that of a SLURM job of one task, where Lightning would train alone."""
     words = [*MTL, *TOGETHER, f"datamodule.root={odd}", "trainer.strategy=ddp", "experiment=baseline_lapa_10pct"]
-    finish(start([sys.executable], *words, f"output_dir={tmp_path / 'whole'}"))
+    slurm = {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "7", "SLURM_PROCID": "0"}
+    slurm |= {"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NTASKS_PER_NODE": "1"}
+    of_slurm = [*words, f"output_dir={tmp_path / 'whole'}"]
+    finish(start([sys.executable], *of_slurm, environment=slurm))
+    (run,) = plan(check(settings_of(*of_slurm)))
+    assert len(steps(run)) == 4, "batches of two processes, twice"
     output = tmp_path / "outputs"
     process = start([sys.executable], *words, f"output_dir={output}")
 
@@ -186,20 +192,6 @@ def test_terminated_in_two_processes_says_so_and_leaves_none_behind(odd: Path, t
     assert screen.count("Interrupted") == 1, screen
     (status,) = (json.loads(path.read_text()) for path in tmp_path.glob("runs/finetune-*/status.json"))
     assert status["state"] == "interrupted"
-
-
-@pytest.mark.slow
-def test_other_launchers_do_not_decide_who_trains_with_whom(odd: Path, tmp_path: Path) -> None:
-    """In a SLURM job of one task Lightning would train alone, whatever trainer.devices says."""
-    words = [*MTL, *TOGETHER, f"datamodule.root={odd}", f"output_dir={tmp_path}", "trainer.strategy=ddp"]
-    words += ["experiment=baseline_lapa_10pct", "finetune.epochs=1"]
-    slurm = {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "7", "SLURM_PROCID": "0"}
-    slurm |= {"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NTASKS_PER_NODE": "1"}
-    finish(start([sys.executable], *words, environment=slurm))
-    (status,) = (json.loads(path.read_text()) for path in tmp_path.glob("runs/*/status.json"))
-    assert status["state"] == "done"
-    (run,) = plan(check(settings_of(*words)))
-    assert len(steps(run)) == 2, "batches of two processes"
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from models.comparators.maskplus import MaskPlus, backbone_of
 from models.comparators.segformer import SegFormer, encoder_of
 from models.comparators.unet_id import UNetId
 from models.comparators.yolo import YOLOSegmenter
+from models.comparators.yolo_ultralytics import UltralyticsSegmenter
 
 __all__ = ["COMPARATORS", "PatchDiscriminator", "published_encoder"]
 
@@ -28,6 +29,7 @@ COMPARATORS: dict[str, type[nn.Module]] = {
     "unet_id": UNetId,
     "maskplus": MaskPlus,
     "yolo": YOLOSegmenter,
+    "yolo_ultralytics": UltralyticsSegmenter,
     "ganmasker": GANMasker,
     "segformer": SegFormer,
 }

@@ -11,6 +11,7 @@ Left out: mosaics and its own schedule, as all comparators share one; published 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -135,9 +136,8 @@ class YOLOSegmenter(nn.Module):
             )  # few positions have something
 
     def forward(self, image: Tensor) -> Tensor:
-        found = self._found(image)
-        shape = (image.shape[-2], image.shape[-1])
-        return torch.stack([self._decided(found, place, shape) for place in range(len(image))])
+        found, shape = self._found(image), (image.shape[-2], image.shape[-1])
+        return torch.stack([decided(found, place, shape) for place in range(len(image))])
 
     def losses(self, image: Tensor, hidden: Tensor) -> dict[str, Tensor]:
         """Those of scores, boxes and masks; hidden (N, 1, H, W), 0 or 1."""
@@ -149,20 +149,21 @@ class YOLOSegmenter(nn.Module):
             torch.cat([head(level).flatten(2) for head, level in zip(heads, maps, strict=True)], dim=2).transpose(1, 2)
             for heads in (self.score, self.box, self.coefficients)
         ]  # [N, A, 1], [N, A, 4 BINS], [N, A, PROTOTYPES]
-        places, strides = _places(maps, image.shape[-1])
+        places, strides = places_of(maps, image.shape[-1])
         sides = flat[1].unflatten(2, (4, BINS)).float()  # [N, A, 4, BINS]
         return Found(flat[0].squeeze(2).float(), sides, flat[2], self.prototypes(maps.fine), places, strides)
 
-    def _decided(self, found: Found, place: int, shape: tuple[int, int]) -> Tensor:
-        """Logits (1, H, W) of the picture at ``place``."""
-        score, boxes = found.score[place].sigmoid(), found.boxes()[place]
-        likely = (score > SCORE).nonzero()[:, 0]
-        likely = likely[nms(boxes[likely], score[likely], OVERLAP)[:DETECTIONS]]
-        masks = torch.einsum("kp,phw->khw", found.coefficients[place, likely], found.prototypes[place]).float()
-        if len(likely):
-            masks = F.interpolate(masks[None], size=shape, mode="bilinear", align_corners=False)[0]
-            masks = torch.where(inside(boxes[likely], shape), masks, -math.inf)
-        return union(masks, shape)
+
+def decided(found: Found, place: int, shape: tuple[int, int]) -> Tensor:
+    """Logits (1, H, W) of the picture at ``place``: the union of the masks, each inside its box, of what is likely."""
+    score, boxes = found.score[place].sigmoid(), found.boxes()[place]
+    likely = (score > SCORE).nonzero()[:, 0]
+    likely = likely[nms(boxes[likely], score[likely], OVERLAP)[:DETECTIONS]]
+    masks = torch.einsum("kp,phw->khw", found.coefficients[place, likely], found.prototypes[place]).float()
+    if len(likely):
+        masks = F.interpolate(masks[None], size=shape, mode="bilinear", align_corners=False)[0]
+        masks = torch.where(inside(boxes[likely], shape), masks, -math.inf)
+    return union(masks, shape)
 
 
 def inside(boxes: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -173,7 +174,7 @@ def inside(boxes: Tensor, shape: tuple[int, int]) -> Tensor:
     return (columns >= left) & (columns <= right) & (rows >= top) & (rows <= bottom)
 
 
-def _places(maps: Maps, side: int) -> tuple[Tensor, Tensor]:
+def places_of(maps: Iterable[Tensor], side: int) -> tuple[Tensor, Tensor]:
     """Centres (A, 2) of all positions, x and y in pixels, and their strides (A, 1)."""
     places, strides = [], []
     for level in maps:

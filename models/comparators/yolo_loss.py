@@ -91,8 +91,7 @@ def assigned(score: Tensor, boxes: Tensor, truth: Tensor, places: Tensor) -> tup
     alignment = score[within].sigmoid() ** SCORE_POWER * overlap**IOU_POWER
     best = alignment.topk(min(CHOSEN, len(within))).indices
     alignment, overlap = alignment[best], overlap[best]
-    highest = overlap.max() if len(best) else overlap.new_zeros(())
-    return within[best], alignment * highest / alignment.max().clamp(min=1e-9) if len(best) else alignment
+    return within[best], alignment * overlap.max() / (alignment.max() + 1e-9) if len(best) else alignment
 
 
 def distribution_loss(found: Found, place: int, chosen: Tensor, truth: Tensor) -> Tensor:
