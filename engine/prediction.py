@@ -65,6 +65,7 @@ def predict(config: DictConfig) -> None:
         settings["landmark_model"],
     )
     console, out = Console(highlight=False, stderr=True, soft_wrap=True), Path(settings["out"])
+    earlier = _lines_of(out / "predictions.jsonl")
     started = time.perf_counter()
     lines, failed = predict_pictures(predictor, pictures, out, settings, console) if pictures else ([], [])
     for name, source in clips.items():
@@ -74,7 +75,9 @@ def predict(config: DictConfig) -> None:
             failed.append(str(fault).splitlines()[0])
     if len(failed) == len(pictures) + len(clips):
         raise RunError(f"None of the {len(failed)} pictures or videos could be read, the first: {failed[0]}")
-    write_whole(out / "predictions.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    anew = {line["label"] for line in lines}, {line["picture"] for line in lines}
+    kept = [line for line in earlier if line["label"] not in anew[0] and line["picture"] not in anew[1]]
+    write_whole(out / "predictions.jsonl", "".join(json.dumps(line) + "\n" for line in kept + lines))
     seconds = time.perf_counter() - started
     without = sum(not line["faces"] for line in lines)
     console.print(
@@ -83,6 +86,18 @@ def predict(config: DictConfig) -> None:
     )
     for what in failed:
         console.print(f"Not read: {what}")
+
+
+def _lines_of(file: Path) -> list[dict[str, Any]]:
+    """What is in the folder already, of other pictures."""
+    try:
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+        return [line for line in lines if line["picture"] and line["label"]]
+    except (ValueError, KeyError, TypeError) as fault:
+        raise DataError(
+            f"{file} is no list of predictions ({fault}).\nExpected: a folder of predict.py, or a new one: "
+            "out=<folder>. Nothing was written."
+        ) from fault
 
 
 def _predict_clip(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,11 @@ def test_videos_get_masks_for_each_frame(
     masks = load(str(segmenter_run.folder.path), faces="whole")
     first = next(open_clip(folder / "two faces.mp4").frames)
     assert (np.asarray(Image.open(out / rows[1]["label"])) == 255 * masks.predict(first).label).all()
+    trained = f"checkpoint={segmenter_run.folder.path}"
+    shutil.copy(folder / "still.png", tmp_path / "another.png")
+    for again in ("still.png", "../another.png"):
+        run_predict(trained, f"input={folder / again}", f"out={out}", "faces=whole")
+    assert list(lines(out)) == ["two faces.mp4", "still.png", "another.png"], "one after another, none lost or doubled"
     with pytest.raises(RunError, match="torn"):
         run_predict(f"checkpoint={segmenter_run.folder.path}", f"input={folder / 'torn.mp4'}", f"out={out}")
     with pytest.raises(ConfigError, match="no camera"):
@@ -188,7 +194,7 @@ class Harmful:
 
 
 @pytest.mark.parametrize(
-    "fault", ["no input", "empty folder", "no face setting", "pickle", "pretraining", "all broken"]
+    "fault", ["no input", "empty folder", "no face setting", "pickle", "pretraining", "another list", "all broken"]
 )
 def test_what_is_wrong_is_said_once(parser: Run, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -213,6 +219,11 @@ def test_what_is_wrong_is_said_once(parser: Run, fault: str, tmp_path: Path, mon
         (pretrain,) = parser.folder.path.parent.glob("pretrain-*")
         with pytest.raises(ConfigError, match="which parses nothing"):
             run_predict(f"checkpoint={pretrain}", "input=face.png")
+    elif fault == "another list":
+        (tmp_path / "empty" / "predictions.jsonl").write_text("{}\n")
+        with pytest.raises(DataError, match="is no list of predictions"):
+            run_predict(good, "input=face.png", "out=empty")
+        assert [path.name for path in (tmp_path / "empty").iterdir()] == ["predictions.jsonl"]
     else:
         (tmp_path / "empty" / "a.jpg").write_text("no")
         with pytest.raises(RunError, match="None of the 1 pictures"):
