@@ -53,6 +53,7 @@ def enter(main: Callable[[], None], keys: Iterable[str] = KEYS) -> None:
         keys: settings of this door, for the nearest right one to a mistyped key.
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # wherever it was written
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to here instead of Hydra's own exit
     try:
         main()

@@ -94,7 +94,7 @@ def test_a_sweep_needs_no_m(lapa: Path, tmp_path: Path) -> None:
 def sweep(lapa: Path, output: Path, *words: str) -> tuple[int, str, dict[str, dict]]:
     """A sweep's exit code, what it showed, and what each job's file says, by the words that are its own."""
     common = ("experiment=mtl_lapa", *SHORT, f"datamodule.root={lapa}", f"output_dir={output}")
-    process = start_training("-m", *common, *words, cwd=ROOT, environment={"OMP_NUM_THREADS": "1", "COLUMNS": "300"})
+    process = start_training(*common, "-m", *words, cwd=ROOT, environment={"OMP_NUM_THREADS": "1", "COLUMNS": "300"})
     shown, _ = process.communicate(timeout=300)
     newest = max((output / "sweeps").iterdir())
     jobs = [json.loads(file.read_text()) for file in newest.glob("*/job.json")]
