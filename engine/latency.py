@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ from callbacks.throughput import peak_memory_mb
 from engine.checkpoints import load
 from engine.scoring import scored_module
 
+CPU = torch.device("cpu")
 BATCHES, THREADS = (1, 8), (1, 2)
 WARM_UP, BLOCK = 3, 10
-"""Answers that do not count, and that do, whenever a network takes its turn: the threads of the one before it go on
-looking for work for a while."""
+"""Answers that do not count, and that do, whenever a network takes its turn."""
 
 
 def latencies(trained: Path, exported: Path, rounds: int, console: Console) -> list[dict[str, Any]]:
@@ -37,53 +37,73 @@ def latencies(trained: Path, exported: Path, rounds: int, console: Console) -> l
 
     Returns:
         Rows of ``network``, ``batch``, ``threads``, ``median_ms``, ``p95_ms``, ``ratio`` to the trained one's median
-        and ``memory_mib`` that loading it and its first answer took.
+        and ``memory_mib`` that loading it and its answers took.
     """
-    cases = list(itertools.product((n for n in THREADS if n <= (os.cpu_count() or 1)), BATCHES))
+    cases = [threads for threads in THREADS if threads <= (os.cpu_count() or 1)]
     rows: list[dict[str, Any]] = []
-    context = multiprocessing.get_context("spawn")
-    for threads, batch in track(cases, "measuring", console=console, transient=True):
-        # A process for each: memory is not given back, and neither are threads.
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
-            rows += pool.submit(measure, (trained, exported), batch, threads, rounds).result()
+    for threads in track(cases, "measuring", console=console, transient=True):
+        rows += measure((trained, exported), threads, rounds)
     return rows
 
 
-def measure(paths: tuple[Path, ...], batch: int, threads: int, rounds: int) -> list[dict[str, Any]]:
-    """A row for each network; see :func:`latencies`."""
-    torch.set_num_threads(threads)
-    cpu = torch.device("cpu")
-    names = {path: "PyTorch, as trained" if path.suffix == ".ckpt" else path.name for path in paths}
-    networks: dict[str, nn.Module] = {}
-    memory: dict[str, float] = {}
-    times: dict[str, list[float]] = {name: [] for name in names.values()}
-    with torch.inference_mode():
-        for path in reversed(paths):  # a checkpoint leaves room behind, which would hide what the other takes
-            before = peak_memory_mb(cpu)
-            content = load(path)
-            network = scored_module(content, as_lapa=False, background="literature").model.eval()
-            size = int(content["settings"]["datamodule.image_size"])
-            pictures = torch.zeros(batch, 3, size, size)
-            network(pictures)
-            networks[names[path]] = network
-            memory[names[path]] = peak_memory_mb(cpu) - before
-        for start in range(0, rounds, BLOCK):
-            for name, taken in times.items():
-                for turn in range(WARM_UP + min(BLOCK, rounds - start)):
-                    started = time.perf_counter()
-                    networks[name](pictures)
-                    if turn >= WARM_UP:
-                        taken.append(1000 * (time.perf_counter() - started))
-    first = float(np.median(next(iter(times.values()))))
-    return [
-        {
-            "network": name,
-            "batch": batch,
-            "threads": threads,
-            "median_ms": round(float(np.median(taken)), 2),
-            "p95_ms": round(float(np.percentile(taken, 95)), 2),
-            "ratio": round(float(np.median(taken)) / first, 3),
-            "memory_mib": round(memory[name], 1),
+def measure(paths: tuple[Path, ...], threads: int, rounds: int) -> list[dict[str, Any]]:
+    """A row for each batch and network, each network in a process of its own: none waits for the threads of another,
+    which go on looking for work for a while, and none has the memory that another gave back. See :func:`latencies`."""
+    context, rows = multiprocessing.get_context("spawn"), []
+    with ExitStack() as stack:
+        processes = {
+            path: stack.enter_context(ProcessPoolExecutor(1, context, _start, (path, threads))) for path in paths
         }
-        for name, taken in times.items()
-    ]
+        for batch in BATCHES:
+            memory = {path: process.submit(_first, batch).result() for path, process in processes.items()}
+            times: dict[Path, list[float]] = {path: [] for path in paths}
+            for start in range(0, rounds, BLOCK):
+                for path, process in processes.items():
+                    times[path] += process.submit(_turn, batch, min(BLOCK, rounds - start)).result()
+            reference = float(np.median(times[paths[0]]))
+            rows += [
+                {
+                    "network": "PyTorch, as trained" if path.suffix == ".ckpt" else path.name,
+                    "batch": batch,
+                    "threads": threads,
+                    "median_ms": round(float(np.median(taken)), 2),
+                    "p95_ms": round(float(np.percentile(taken, 95)), 2),
+                    "ratio": round(float(np.median(taken)) / reference, 3),
+                    "memory_mib": round(memory[path], 1),
+                }
+                for path, taken in times.items()
+            ]
+    return rows
+
+
+class _Measured:
+    """The network of this process."""
+
+    network: nn.Module
+    size: int
+    before: float
+
+
+def _start(path: Path, threads: int) -> None:
+    torch.set_num_threads(threads)
+    _Measured.before = peak_memory_mb(CPU)
+    content = load(path)
+    _Measured.network = scored_module(content, as_lapa=False, background="literature").model.eval()
+    _Measured.size = int(content["settings"]["datamodule.image_size"])
+
+
+def _first(batch: int) -> float:
+    """Memory in MiB after the first answer."""
+    _turn(batch, 0)
+    return peak_memory_mb(CPU) - _Measured.before
+
+
+@torch.inference_mode()
+def _turn(batch: int, count: int) -> list[float]:
+    """Milliseconds of so many answers."""
+    pictures, times = torch.zeros(batch, 3, _Measured.size, _Measured.size), []
+    for _ in range(WARM_UP + count):
+        started = time.perf_counter()
+        _Measured.network(pictures)
+        times.append(1000 * (time.perf_counter() - started))
+    return times[WARM_UP:]
