@@ -24,7 +24,7 @@ from models.comparators import COMPARATORS, published_encoder
 from models.comparators.instances import boxes_of, union
 from models.comparators.mask_then_classify import offsets
 from models.comparators.unet_id import targets
-from models.comparators.yolo_loss import Found, assigned, detection_losses
+from models.comparators.yolo_loss import Found, assigned, detection_losses, mask_loss
 from models.cost import flops, megabytes
 from tests.conftest import settings_of
 from tests.test_export import run_export
@@ -196,13 +196,31 @@ def test_boxes_offsets_borders_and_unions() -> None:
 
 def test_the_yolo_losses_are_those_of_its_authors() -> None:
     pytest.importorskip("ultralytics", reason="ultralytics, which is under AGPL-3.0, is not installed")
-    theirs, (image, label) = module("yolo_ultralytics").eval().model, faces()
+    theirs, (image, label) = module("yolo_ultralytics").model, faces()
+    label[0, 42:58, 6:42] = 1  # halves of the cells of 4 px, too
     hidden = (label == 1).unsqueeze(1).float()
+    for layer in theirs.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 0.9
     with torch.no_grad():
+        for _ in range(5):
+            theirs(image)  # from statistics of noise no two positions would differ
+        theirs.eval()
         expected = theirs.losses(image, hidden)
         found = detection_losses(theirs._found(image), hidden, boxes_of(hidden))
     for name, their_name in (("box", "box_loss"), ("mask", "seg_loss"), ("score", "cls_loss"), ("sides", "dfl_loss")):
         assert float(found[name]) == pytest.approx(float(expected[their_name]), rel=1e-4), name
+    assert found["mask"] > 10, "masks that say something"
+
+
+def test_the_mask_loss_is_of_the_pixels_of_the_box() -> None:
+    hidden = torch.zeros(1, 64, 64)
+    hidden[0, 42:58, 6:42] = 1  # in cells of 4 px, edges at 1.5, 10.5, 10.5 and 14.5: what is half a cell counts
+    box = torch.tensor([6.0, 42, 42, 58])
+    truth = torch.zeros(16, 16)
+    truth[10:15, 1:11] = 1
+    for logits, expected in ((torch.zeros(2, 16, 16), 0.6931), ((40 * truth - 20).expand(2, 16, 16), 0.0)):
+        assert mask_loss(logits, hidden, box).tolist() == pytest.approx([expected] * 2, abs=1e-4)
 
 
 def test_positions_in_the_box_answer_for_it_the_best_aligned_most() -> None:

@@ -46,7 +46,7 @@ class Found(NamedTuple):
 
 
 def detection_losses(found: Found, hidden: Tensor, truth: Sequence[Tensor]) -> dict[str, Tensor]:
-    """The weighted losses of score, box, sides and mask, each divided by the sum of the scores owed.
+    """The weighted losses: of score, box and sides, divided by the sum of the scores owed, and the mean over masks.
 
     Args:
         found: of N pictures.
@@ -56,7 +56,7 @@ def detection_losses(found: Found, hidden: Tensor, truth: Sequence[Tensor]) -> d
     boxes = found.boxes()
     owed = torch.zeros_like(found.score)
     empty = 0 * (found.sides.sum() + found.coefficients.sum() + found.prototypes.sum())  # a gradient for all, always
-    sums = dict.fromkeys(("box", "sides", "mask"), empty)
+    sums, answering = dict.fromkeys(("box", "sides", "mask"), empty), 0
     for place, its in enumerate(truth):
         if len(its) == 0:
             continue
@@ -68,10 +68,13 @@ def detection_losses(found: Found, hidden: Tensor, truth: Sequence[Tensor]) -> d
         sides = distribution_loss(found, place, chosen, target)
         sums["sides"] = sums["sides"] + (sides * scores).sum()
         logits = torch.einsum("kp,phw->khw", found.coefficients[place, chosen], found.prototypes[place]).float()
-        sums["mask"] = sums["mask"] + (_mask_loss(logits, hidden[place], its[0]) * scores).sum()
+        sums["mask"] = sums["mask"] + mask_loss(logits, hidden[place], its[0]).sum()
+        answering += len(chosen)
     total = owed.sum().clamp(min=1)
     entropy = F.binary_cross_entropy_with_logits(found.score, owed, reduction="sum")
-    return {name: WEIGHTS[name] * value / total for name, value in {"score": entropy, **sums}.items()}
+    parts = {"score": entropy / total, "box": sums["box"] / total, "sides": sums["sides"] / total}
+    parts["mask"] = sums["mask"] / max(1, answering)
+    return {name: WEIGHTS[name] * value for name, value in parts.items()}
 
 
 def assigned(score: Tensor, boxes: Tensor, truth: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,13 +111,12 @@ def distribution_loss(found: Found, place: int, chosen: Tensor, truth: Tensor) -
     return (below * (1 - rest) + above * rest).mean(dim=1)
 
 
-def _mask_loss(logits: Tensor, hidden: Tensor, box: Tensor) -> Tensor:
-    """Binary cross-entropy (K,) of logits (K, h, w) with a mask (1, H, W), inside the mask's box."""
+def mask_loss(logits: Tensor, hidden: Tensor, box: Tensor) -> Tensor:
+    """Binary cross-entropy (K,) of logits (K, h, w) with a mask (1, H, W), inside the mask's box, a pixel of it."""
     height, width = logits.shape[-2:]
-    small = F.interpolate(hidden[None], size=(height, width), mode="area")[0].round()  # [1, h, w]
-    scale = width / hidden.shape[-1]
-    left, top = (box[:2] * scale).floor().long().tolist()
-    right, bottom = (box[2:] * scale).ceil().long().tolist()
+    small = (F.interpolate(hidden[None], size=(height, width), mode="area")[0] >= 0.5).float()  # [1, h, w]
+    edges = box * (width / hidden.shape[-1])
+    left, top, right, bottom = edges.ceil().long().tolist()
     part, truth = logits[:, top:bottom, left:right], small[:, top:bottom, left:right]
     entropy = F.binary_cross_entropy_with_logits(part, truth.expand_as(part), reduction="none")
-    return entropy.mean(dim=(1, 2))
+    return entropy.sum(dim=(1, 2)) / (edges[2:] - edges[:2]).prod()
