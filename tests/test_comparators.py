@@ -219,6 +219,7 @@ def test_the_mask_loss_is_of_the_pixels_of_the_box() -> None:
     box = torch.tensor([6.0, 42, 42, 58])
     truth = torch.zeros(16, 16)
     truth[10:15, 1:11] = 1
+    truth[[10, 10, 14, 14], [1, 10, 1, 10]] = 0  # corners are quarters of cells
     for logits, expected in ((torch.zeros(2, 16, 16), 0.6931), ((40 * truth - 20).expand(2, 16, 16), 0.0)):
         assert mask_loss(logits, hidden, box).tolist() == pytest.approx([expected] * 2, abs=1e-4)
 
