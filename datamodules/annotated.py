@@ -12,7 +12,7 @@ from datamodules.faces import FaceDataModule, Faces
 from datamodules.landmarks import square
 from datamodules.layouts import FMLD, MAFA, FolderPerClass
 from datamodules.layouts.sample import Box
-from datamodules.reading import read_image
+from datamodules.reading import read_image, shrunk
 from datamodules.sampling import Draw
 from datamodules.transforms import FaceTransform
 
@@ -38,8 +38,8 @@ class AnnotatedFaces(Faces):
             image, _ = self.transform(picture.pixels, None, epoch, position, picture.extent)
         else:
             left, top, side = _square_about(said.face)
-            cut = square(read_image(sample.image).pixels, left, top, side)
-            image, _ = self.transform(cut, None, epoch, position)
+            cut = shrunk(square(read_image(sample.image).pixels, left, top, side), self.transform.least_source)
+            image, _ = self.transform(cut.pixels, None, epoch, position, cut.extent)
             if said.occluder is not None:
                 occluder[:] = (np.array(said.occluder) - (left, top, left, top)) / side
         return {

@@ -127,6 +127,14 @@ def read_image(path: Path, least: int | None = None) -> Picture:
         return Picture(np.asarray(image), frame.size, frame.extent)
 
 
+def shrunk(pixels: np.ndarray, least: int) -> Picture:
+    """A picture (H, W, 3) uint8, or a part of one, by box averages as small as :func:`read_image` would make it."""
+    height, width = pixels.shape[:2]
+    factor = max(1, min(height, width) // least)
+    small = np.asarray(Image.fromarray(pixels).reduce(factor)) if factor > 1 else pixels
+    return Picture(small, (height, width), (height / factor, width / factor))
+
+
 def read_photograph(path: Path, grey: bool = False) -> np.ndarray:
     """A photograph from anywhere, of any mode: upright, whole, (H, W, 3) uint8 RGB; what is transparent is white.
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from datamodules.labels import CELEBAMASK_HQ, LAPA, OCCLUSION, LabelSet
 from datamodules.landmarks import FaceFinder, crop_box, square
+from datamodules.reading import shrunk
 from datamodules.transforms import FaceTransform
 from engine.checkpoints import load as load_checkpoint
 from engine.errors import ConfigError, DataError
@@ -133,10 +134,16 @@ class Predictor:
         """The label map (side, side) of each crop."""
         for start in range(0, len(crops), self.batch_size):
             some = crops[start : start + self.batch_size]
-            images = np.stack([self._transform(crop, None, 0, 0)[0] for crop in some])
+            images = np.stack([self._seen(crop) for crop in some])
             logits = self.module(torch.from_numpy(images).to(self.device)).float().cpu()
             for single, crop in zip(logits, some, strict=True):
                 yield _decided(single, len(crop))
+
+    def _seen(self, crop: np.ndarray) -> np.ndarray:
+        """A square as in training: what is far larger than the network's input is averaged first."""
+        picture = shrunk(crop, self._transform.least_source)
+        image, _ = self._transform(picture.pixels, None, 0, 0, picture.extent)
+        return image
 
     def _paste(self, label: np.ndarray, box: tuple[int, int, int], answer: np.ndarray) -> None:
         """Bring a face's label map into its picture; faces that came before, which are larger, stay."""
