@@ -18,4 +18,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    enter(main, EXPORT)
+    enter(main, EXPORT, again="begins anew")

@@ -18,4 +18,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    enter(main, PREDICTION)
+    enter(main, PREDICTION, again="begins anew; what is written stays")

@@ -81,8 +81,8 @@ def main() -> None:
             predictor = load(exported, faces="whole")
             name = f"predict.py, {Path(exported).name}"
             out = Path(place) / Path(exported).stem
-            ways[name] = lambda some, predictor=predictor, out=out: predict_pictures(  # type: ignore[misc]
-                predictor, some, out, settings, quiet
+            ways[name] = lambda some, predictor=predictor, out=out: list(  # type: ignore[misc]
+                predict_pictures(predictor, some, out, settings, quiet, [])
             )
         seconds = dict.fromkeys(ways, 0.0)
         names = list(files)

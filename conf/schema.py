@@ -65,6 +65,8 @@ DETECTORS = ("maskplus", "yolo", "yolo_ultralytics")
 """Those that look for masks as wholes, each in its box."""
 OWN_LOSS = ("map_module", *DETECTORS)
 """Those that are not trained pixel by pixel."""
+LEARNS_MORE = ("mask_then_classify", "unet_id", *DETECTORS)
+"""Those whose training is more than the loss of their answer."""
 WITH_ENCODER = ("facial_mask_detector", "maskplus", "segformer")
 """Those whose encoder has published weights."""
 
@@ -394,6 +396,16 @@ def _check_network(settings: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"The model chosen parses faces (model.architecture={architecture}), method=segment wants a segmenter "
                 f"of what hides them.\nExpected: model=<one of {', '.join(NETWORKS)}>."
+            )
+        if settings["trainer.compile"] and network in LEARNS_MORE:
+            raise ConfigError(
+                f"trainer.compile=true compiles what a network answers, and {network} learns otherwise.\n"
+                f"Expected: trainer.compile=false."
+            )
+        if (start := settings["segment.initialization"]) != "default" and network not in NETWORKS[:2]:
+            raise ConfigError(
+                f"segment.initialization={start}: {network} starts as its authors have it.\nExpected: default, or "
+                f"model=<one of {', '.join(NETWORKS[:2])}>."
             )
         if weights is not None and network not in WITH_ENCODER:
             raise ConfigError(

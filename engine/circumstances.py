@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import platform
 from importlib import metadata
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 
+from engine.errors import ConfigError
 from engine.runs import git_state
 
-LIBRARIES = ("pytorch-lightning", "segmentation-models-pytorch", "albumentations", "numpy")
+LIBRARIES = ("torchvision", "pytorch-lightning", "segmentation-models-pytorch", "albumentations", "numpy")
 """Those whose versions a result may depend on, beside torch."""
+OPTIONAL = ("ultralytics",)
+"""Likewise, where they are installed."""
 
 
 def circumstances(accelerator: str) -> dict[str, Any]:
@@ -26,6 +30,7 @@ def circumstances(accelerator: str) -> dict[str, Any]:
             "python": platform.python_version(),
             "torch": str(torch.__version__),
             **{name: metadata.version(name) for name in LIBRARIES},
+            **{name: metadata.version(name) for name in OPTIONAL if find_spec(name)},
         },
         "device": _device(accelerator),
     }
@@ -38,7 +43,15 @@ def _device(accelerator: str) -> str:
 
 
 def device_of(accelerator: str) -> str:
-    """The device of ``trainer.accelerator`` as torch names it."""
+    """The device of ``trainer.accelerator`` as torch names it.
+
+    Raises:
+        ConfigError: if this machine has none.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if accelerator == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return {"gpu": "cuda"}.get(accelerator, accelerator)
+        return "cuda" if there["cuda"] else "cpu"
+    name = {"gpu": "cuda"}.get(accelerator, accelerator)
+    if not there.get(name, True):
+        raise ConfigError(f"trainer.accelerator={accelerator}: there is no such device here.\nExpected: auto or cpu.")
+    return name

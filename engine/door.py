@@ -45,12 +45,15 @@ def answers(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     return guarded
 
 
-def enter(main: Callable[[], None], keys: Iterable[str] = KEYS) -> None:
+def enter(
+    main: Callable[[], None], keys: Iterable[str] = KEYS, again: str = "goes on with what is not finished"
+) -> None:
     """Run a ``@hydra.main`` function as a program.
 
     Args:
         main: the decorated function.
         keys: settings of this door, for the nearest right one to a mistyped key.
+        again: what the same command does after an interruption.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # wherever it was written
@@ -64,7 +67,7 @@ def enter(main: Callable[[], None], keys: Iterable[str] = KEYS) -> None:
         _leave(explanation or str(fault), 2)
     except KeyboardInterrupt:
         same = "The same command" + (" without force" if any(word.startswith("force=") for word in sys.argv) else "")
-        _leave(f"Interrupted. {same} goes on with what is not finished." if is_leader() else "", 130)
+        _leave(f"Interrupted. {same} {again}." if is_leader() else "", 130)
     finally:
         some_failed = end_of_sweep()
     if _failures:

@@ -8,7 +8,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from engine.checkpoints import load
 from engine.errors import ConfigError, RunError
 from engine.evaluation import Evaluation, find, plan_evaluation
 from engine.exported import METADATA, load_exported, metadata_of
-from engine.files import to_json, write_whole
+from engine.files import require_folder, to_json, write_whole
 from engine.latency import latencies
 from engine.predictor import LABELS
 from engine.scoring import scored_faces, scored_module
@@ -87,7 +86,7 @@ def export(config: DictConfig) -> Path:
             f"it finds, and no file holds that.\nExpected: a network that decides pixel by pixel, any but "
             f"{' and '.join(DETECTORS)}."
         )
-    network = scored_module(content, as_lapa=False, background="literature").model.eval()
+    network = scored_module(content, as_lapa=False, background="literature", path=trained.best).model.eval()
     size, precision = evaluation.settings["image_size"], settings["precision"]
     content = content | {"settings": {**content["settings"], "datamodule.image_size": size}}
     classes = OCCLUSION.classes if trained.stage == SEGMENT.name else LABELS[trained.dataset].classes
@@ -95,7 +94,11 @@ def export(config: DictConfig) -> Path:
 
     suffix = "onnx" if settings["format"] == "onnx" else "torchscript"
     out = Path(settings["out"] or Path(settings["output_dir"]) / "exports" / f"{trained.name}-{precision}.{suffix}")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix != f".{suffix}":
+        raise ConfigError(
+            f"out={out} cannot be of format={settings['format']}.\nExpected: a name that ends in .{suffix}."
+        )
+    require_folder(out.parent, "out")
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
         part = Path(folder) / f"network.{suffix}"
         console.print(f"Exporting {trained.name} as {suffix}, {precision}")
@@ -216,8 +219,12 @@ def _batches(evaluation: Evaluation, split: str, count: int) -> Iterator[dict[st
     """Batches with the first faces of a split, at the network's size."""
     datamodule = scored_faces(replace(evaluation, settings={**evaluation.settings, "split": split}))
     datamodule.setup("test")
-    size = evaluation.settings["batch_size"]
-    return islice(iter(datamodule.test_dataloader()), -(-count // size))
+    for batch in datamodule.test_dataloader():
+        kept = min(count, len(batch["image"]))
+        yield {name: values[:kept] for name, values in batch.items()}
+        count -= kept
+        if not count:
+            return
 
 
 def _as_pictures(image: Tensor) -> np.ndarray:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from engine.errors import ConfigError
+
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[BinaryIO]:
@@ -24,6 +26,20 @@ def whole(path: Path) -> Iterator[BinaryIO]:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def require_folder(path: Path, key: str) -> None:
+    """See that a folder is there, or make it.
+
+    Raises:
+        ConfigError: if it cannot be.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise ConfigError(
+            f"{key}={path} cannot be made: {fault.strerror}.\nExpected: a folder, or the name of a new one."
+        ) from fault
 
 
 def write_whole(path: Path, text: str, errors: str = "strict") -> None:

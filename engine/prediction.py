@@ -24,7 +24,7 @@ from datamodules.layouts.photographs import SUFFIXES
 from datamodules.reading import read_photograph
 from engine.circumstances import device_of
 from engine.errors import BrokenFileError, DataError, RunError
-from engine.files import whole, write_whole
+from engine.files import require_folder, whole, write_whole
 from engine.predictor import Masks, Predictor, load
 from engine.video import SUFFIXES as VIDEOS
 from engine.video import open_clip, predict_clip
@@ -50,7 +50,8 @@ def predict(config: DictConfig) -> None:
     assert isinstance(plain, dict)  # noqa: S101 (for the type checker: a composed configuration is a mapping)
     settings = check_prediction({str(name): value for name, value in plain.items()})
     camera = int(settings["input"]) if settings["input"].isdigit() else None
-    sources = {} if camera is not None else sources_of(settings["input"])
+    out = Path(settings["out"])
+    sources = {} if camera is not None else sources_of(settings["input"], out)
     clips: dict[str, Path | int] = {name: path for name, path in sources.items() if path.suffix.lower() in VIDEOS}
     pictures = {name: path for name, path in sources.items() if name not in clips}
     if camera is not None:
@@ -64,20 +65,27 @@ def predict(config: DictConfig) -> None:
         device_of(settings["trainer.accelerator"]),
         settings["landmark_model"],
     )
-    console, out = Console(highlight=False, stderr=True, soft_wrap=True), Path(settings["out"])
+    console = Console(highlight=False, stderr=True, soft_wrap=True)
+    require_folder(out, "out")
     earlier = _lines_of(out / "predictions.jsonl")
     started = time.perf_counter()
-    lines, failed = predict_pictures(predictor, pictures, out, settings, console) if pictures else ([], [])
-    for name, source in clips.items():
-        try:
-            lines += _predict_clip(predictor, name, source, out, settings, console)
-        except BrokenFileError as fault:
-            failed.append(str(fault).splitlines()[0])
+    lines: list[dict[str, Any]] = []
+    failed: list[str] = []
+    try:
+        for line in predict_pictures(predictor, pictures, out, settings, console, failed):
+            lines.append(line)
+        for name, source in clips.items():
+            try:
+                lines += _predict_clip(predictor, name, source, out, settings, console)
+            except BrokenFileError as fault:
+                failed.append(str(fault).splitlines()[0])
+    finally:  # what is done stays known if the rest is interrupted
+        anew = {line["label"] for line in lines}, {line["picture"] for line in lines}
+        kept = [line for line in earlier if line["label"] not in anew[0] and line["picture"] not in anew[1]]
+        if lines:
+            write_whole(out / "predictions.jsonl", "".join(json.dumps(line) + "\n" for line in kept + lines))
     if len(failed) == len(pictures) + len(clips):
         raise RunError(f"None of the {len(failed)} pictures or videos could be read, the first: {failed[0]}")
-    anew = {line["label"] for line in lines}, {line["picture"] for line in lines}
-    kept = [line for line in earlier if line["label"] not in anew[0] and line["picture"] not in anew[1]]
-    write_whole(out / "predictions.jsonl", "".join(json.dumps(line) + "\n" for line in kept + lines))
     seconds = time.perf_counter() - started
     without = sum(not line["faces"] for line in lines)
     console.print(
@@ -118,8 +126,10 @@ def _predict_clip(
     return predict_clip(predictor, open_clip(source), name, shown, keep, target, console)
 
 
-def sources_of(given: str) -> dict[str, Path]:
+def sources_of(given: str, out: Path) -> dict[str, Path]:
     """The pictures and videos that ``input=...`` names, by the names of what is written for them.
+
+    What was written to ``out`` is none of them, in whichever folder that lies.
 
     Raises:
         DataError: if there is none.
@@ -139,6 +149,10 @@ def sources_of(given: str) -> dict[str, Path]:
         # Named from where they part: nothing is ever written outside the folder that was asked for.
         above = Path(os.path.commonpath([file.resolve().parent for file in files])) if files else Path()
         named = {file.resolve().relative_to(above).as_posix(): file for file in files}
+    ours = [(out / kind).resolve() for kind in ("labels", "overlays", "parts")]
+    named = {
+        name: file for name, file in named.items() if not any(file.resolve().is_relative_to(folder) for folder in ours)
+    }
     if not named:
         raise DataError(
             f"input={given} names no picture.\nExpected: a picture, a video, a folder of such, a pattern in quotes, as "
@@ -153,11 +167,12 @@ def predict_pictures(
     out: Path,
     settings: Mapping[str, Any],
     console: Console,
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """A line for each picture that was read, and what is wrong with each that was not."""
-    lines: list[dict[str, Any]] = []
-    failed: list[str] = []
+    failed: list[str],
+) -> Iterator[dict[str, Any]]:
+    """A line for each picture that was read, once its files are written; what is wrong with the others is appended."""
     names = list(pictures)
+    if not names:
+        return
     for start in track(range(0, len(names), ALONGSIDE), "predicting masks", console=console):
         read: dict[str, np.ndarray] = {}
         for name in names[start : start + ALONGSIDE]:
@@ -169,8 +184,7 @@ def predict_pictures(
             for place, pixels, options in _files(name, picture, masks, settings):
                 _write_picture(out / place, pixels, **options)
             faces = [{"box": face.box, "found": face.found, "classes": face.shares} for face in masks.faces]
-            lines.append({"picture": str(pictures[name]), "label": f"labels/{name}.png", "faces": faces})
-    return lines, failed
+            yield {"picture": str(pictures[name]), "label": f"labels/{name}.png", "faces": faces}
 
 
 def _files(

@@ -20,7 +20,7 @@ from datamodules.landmarks import FaceFinder, crop_box, square
 from datamodules.reading import shrunk
 from datamodules.transforms import FaceTransform
 from engine.checkpoints import load as load_checkpoint
-from engine.errors import ConfigError, DataError
+from engine.errors import ConfigError
 from engine.evaluation import find
 from engine.scoring import scored_module
 from engine.stages import SEGMENT
@@ -190,12 +190,7 @@ def load(
         raise ConfigError(f"faces={faces} cannot be.\nExpected: one of {', '.join(FACES)}.")
     trained = find(checkpoint, Path(output_dir))
     content = load_checkpoint(trained.best)
-    try:
-        module = scored_module(content, as_lapa=False, background="literature")
-    except (KeyError, RuntimeError, TypeError) as fault:
-        raise DataError(
-            f"The checkpoint {trained.best} does not hold a parser or segmenter of this project."
-        ) from fault
+    module = scored_module(content, as_lapa=False, background="literature", path=trained.best)
     module.model = folded(module.model)  # equal outputs, an eighth faster
     size = image_size or trained.settings.get("datamodule.image_size")
     if size is None:

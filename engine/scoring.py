@@ -96,7 +96,7 @@ def score(evaluation: Evaluation, config: dict[str, Any]) -> None:
 
 
 def scored_module(
-    content: dict[str, Any], as_lapa: bool, background: str, groups: Sequence[str] = ()
+    content: dict[str, Any], as_lapa: bool, background: str, groups: Sequence[str] = (), path: Path | None = None
 ) -> FaceParsing | PixelClassification | OcclusionSegmentation:
     """The parser of a checkpoint, answering in its own classes or in LaPa's; or its segmenter.
 
@@ -105,7 +105,20 @@ def scored_module(
         as_lapa: bring its answer to LaPa's classes, if it is of CelebAMask-HQ.
         background: see :class:`lightning_modules.metrics.SegmentationScores`.
         groups: of the faces that a segmenter is scored on.
+        path: of the checkpoint, for messages.
+
+    Raises:
+        DataError: if it is none of this project.
     """
+    try:
+        return _built(content, as_lapa, background, groups)
+    except (KeyError, RuntimeError, TypeError) as fault:
+        raise DataError(f"The checkpoint {path or ''} does not hold a parser or segmenter of this project.") from fault
+
+
+def _built(
+    content: dict[str, Any], as_lapa: bool, background: str, groups: Sequence[str]
+) -> FaceParsing | PixelClassification | OcclusionSegmentation:
     if content["stage"] == SEGMENT.name:
         segmenter = segmentation(**(content["hyper_parameters"] | {"groups": list(groups)}))
         _fill(segmenter, content)
@@ -159,10 +172,7 @@ def _score(evaluation: Evaluation) -> dict[str, Any]:
     content = load(evaluation.trained.best)
     faces_scored = evaluation.layout.samples(settings["split"])
     groups = sorted({group for sample in faces_scored for group in sample.groups})
-    try:
-        module = scored_module(content, evaluation.as_lapa, settings["background"], groups)
-    except (KeyError, RuntimeError, TypeError) as fault:
-        raise DataError(f"The checkpoint {evaluation.trained.best} does not hold a parser of this project.") from fault
+    module = scored_module(content, evaluation.as_lapa, settings["background"], groups, evaluation.trained.best)
     if evaluation.trained.settings.get("trainer.channels_last"):  # to round as its own test did
         module = module.to(memory_format=torch.channels_last)
     datamodule = scored_faces(evaluation)
@@ -179,7 +189,7 @@ def _score(evaluation: Evaluation) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     return {
         "metrics": {name: float(value) for name, value in scores.items()},
-        "parameters": sum(parameter.numel() for parameter in module.get_submodule("model").parameters()),
+        "parameters": sum(parameter.numel() for parameter in module.get_submodule("model").parameters()) or None,
         "faces": faces,
         "seconds": round(seconds, 2),
         "images_per_second": round(faces / seconds, 2),

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from conf.schema import check
 from engine.errors import ConfigError
+from engine.files import require_folder
 from engine.processes import is_leader, is_sweep, require_one_group, tell, told
 from engine.runs import git_state
 from engine.stages import Run, plan
@@ -40,10 +41,7 @@ def train(config: DictConfig) -> list[dict[str, Any]]:
     composed = {str(name): value for name, value in plain.items()}
     settings = check(composed)
     require_one_group(settings)
-    try:
-        Path(settings["output_dir"]).mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise ConfigError(f"output_dir={settings['output_dir']} cannot be made: {fault.strerror}.") from fault
+    require_folder(Path(settings["output_dir"]), "output_dir")
     runs = plan(settings)
     if settings["dry_run"]:
         console.print(plan_table(_outlook(runs, settings["force"])))

@@ -78,7 +78,7 @@ def predict_clip(
     target: Path | None,
     console: Console,
 ) -> list[dict[str, Any]]:
-    """Predict every frame; Ctrl-C ends a clip early, with what there is of it kept whole.
+    """Predict every frame; Ctrl-C is the end of a camera; of a clip that it interrupts, no video of overlays stays.
 
     Args:
         predictor: finds the masks.
@@ -95,7 +95,7 @@ def predict_clip(
     said: list[dict[str, Any]] = []
     writer: cv2.VideoWriter | None = None
     part = None if target is None else target.with_name(f".{target.stem}.part{target.suffix}")
-    started = time.perf_counter()
+    started, ended = time.perf_counter(), False
     try:
         with Progress(console=console) as progress:
             task = progress.add_task(name, total=clip.count or None)
@@ -110,14 +110,15 @@ def predict_clip(
                             writer = _writer(part, clip.rate, shown)
                         writer.write(cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))
                 progress.update(task, completed=len(said))
+        ended = True
     except KeyboardInterrupt:
-        if clip.count:  # a camera has no other end
+        ended = not clip.count  # a camera has no other end
+        if not ended:
             raise
     finally:
-        if writer is not None:
+        if writer is not None and part is not None and target is not None:
             writer.release()
-            if part is not None and target is not None:
-                part.replace(target)
+            part.replace(target) if ended else part.unlink()
     console.print(f"{name}: {len(said)} frames, {len(said) / (time.perf_counter() - started):.1f} a second.")
     return said
 

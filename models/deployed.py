@@ -23,7 +23,7 @@ class Deployed(nn.Module):
         size: side of its input, in pixels.
         mean: of each colour, of pictures from 0 to 1.
         std: likewise.
-        half: keep weights and convolutions in float16; statistics and attention stay in float32.
+        half: keep weights and convolutions in float16; batch-instance normalisation and attention stay in float32.
 
     Shape: pictures (N, H, W, 3) uint8 RGB -> logits (N, C, size, size) float32.
     """
@@ -38,6 +38,9 @@ class Deployed(nn.Module):
         self.network = lean(network)
         if half:
             self.network.half()
+            for layer in self.network.modules():
+                if isinstance(layer, LeanBatchInstanceNorm2d):
+                    layer.float()
         self.size = size
         self.half_precision = half
         deviation = 255 * torch.tensor(std)
@@ -90,10 +93,8 @@ class LeanBatchInstanceNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         wide = x.float()
         # Not F.instance_norm, which refuses maps of one pixel; they are their own mean.
-        by_picture = torch.instance_norm(
-            wide, self.weight.float(), self.bias.float(), None, None, True, 0.0, self.eps, False
-        )
-        return (by_picture + wide * self.factor.float()).to(x.dtype)
+        by_picture = torch.instance_norm(wide, self.weight, self.bias, None, None, True, 0.0, self.eps, False)
+        return (by_picture + wide * self.factor).to(x.dtype)
 
 
 class LeanSelfAttention(nn.Module):
@@ -106,5 +107,5 @@ class LeanSelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         query = self.query(x).flatten(2).transpose(1, 2)  # [N, H W, C / 8]
         key, value = self.key(x).flatten(2), self.value(x).flatten(2).transpose(1, 2)  # [N, C / 8, H W], [N, H W, C]
-        attended = torch.softmax((query @ key).float(), dim=-1).to(x.dtype) @ value  # [N, H W, C]
+        attended = torch.softmax(query.float() @ key.float(), dim=-1).to(x.dtype) @ value  # [N, H W, C]
         return x + self.gamma * attended.transpose(1, 2).reshape(x.shape)

@@ -154,6 +154,14 @@ def test_published_weights_fit_their_encoders() -> None:
     assert published_encoder("facial_mask_detector", 8) is None
 
 
+def test_what_a_network_cannot_have_is_refused() -> None:
+    words = ("experiment=occlusion_celeba", "model=unet_id")
+    with pytest.raises(ConfigError, match="unet_id learns otherwise"):
+        check(settings_of(*words, "trainer.compile=true"))
+    with pytest.raises(ConfigError, match="starts as its authors have it"):
+        check(settings_of(*words, "segment.initialization=he"))
+
+
 def test_weights_of_vgg_at_another_width_are_refused(masked: Path, tmp_path: Path) -> None:
     words = ("model=facial_mask_detector", "segment.encoder_weights=imagenet", "segment.width=8")
     _, config = segment_run(masked, tmp_path, *words)
@@ -306,5 +314,5 @@ def test_models_that_cannot_do_what_is_asked(words: tuple[str, ...], said: str) 
 
 @pytest.mark.skipif(find_spec("ultralytics") is not None, reason="ultralytics is installed")
 def test_the_package_that_is_no_dependency_is_asked_for() -> None:
-    with pytest.raises(ConfigError, match=r"AGPL-3\.0(.|\n)*pip install ultralytics(.|\n)*model=yolo"):
+    with pytest.raises(ConfigError, match=r"AGPL-3\.0(.|\n)*pip install 'ultralytics(.|\n)*model=yolo"):
         module("yolo_ultralytics")

@@ -131,6 +131,8 @@ def test_an_export_that_answers_otherwise_is_refused(
     monkeypatch.setattr(Deployed, "forward", lambda self, image: -true(self, image))
     words = (f"checkpoint={segmenter_run.folder.path}", f"root={masked}", f"output_dir={tmp_path}")
     with pytest.raises(RunError, match="does not answer as the trained one"):
+        run_export(*words, f"out={tmp_path / 'wrong.torchscript'}", "format=torchscript")
+    with pytest.raises(ConfigError, match=r"ends in \.torchscript"):
         run_export(*words, f"out={tmp_path / 'wrong.onnx'}", "format=torchscript")
     assert list(tmp_path.glob("wrong*")) == []
 

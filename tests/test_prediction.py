@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
@@ -193,6 +194,10 @@ def test_videos_get_masks_for_each_frame(
     shutil.copy(folder / "still.png", tmp_path / "another.png")
     for again in ("still.png", "../another.png"):
         run_predict(trained, f"input={folder / again}", f"out={out}", "faces=whole")
+    within = f"out={folder / 'masks'}"
+    for _ in range(2):
+        run_predict(trained, f"input={folder}", within, "faces=whole")
+    assert len(list((folder / "masks").rglob("still*"))) == 2, "one label map, one overlay, and none of these"
     assert list(lines(out)) == ["two faces.mp4", "still.png", "another.png"], "one after another, none lost or doubled"
     with pytest.raises(RunError, match="torn"):
         run_predict(f"checkpoint={segmenter_run.folder.path}", f"input={folder / 'torn.mp4'}", f"out={out}")
@@ -206,7 +211,18 @@ class Harmful:
 
 
 @pytest.mark.parametrize(
-    "fault", ["no input", "empty folder", "no face setting", "pickle", "pretraining", "another list", "all broken"]
+    "fault",
+    [
+        "no input",
+        "empty folder",
+        "no face setting",
+        "pickle",
+        "pretraining",
+        "another list",
+        "a file",
+        "no GPU",
+        "all broken",
+    ],
 )
 def test_what_is_wrong_is_said_once(parser: Run, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -231,6 +247,13 @@ def test_what_is_wrong_is_said_once(parser: Run, fault: str, tmp_path: Path, mon
         (pretrain,) = parser.folder.path.parent.glob("pretrain-*")
         with pytest.raises(ConfigError, match="which parses nothing"):
             run_predict(f"checkpoint={pretrain}", "input=face.png")
+    elif fault == "a file":
+        with pytest.raises(ConfigError, match=r"out=face\.png/masks cannot be made"):
+            run_predict(good, "input=face.png", "out=face.png/masks")
+    elif fault == "no GPU":
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        with pytest.raises(ConfigError, match="no such device here"):
+            run_predict(good, "input=face.png", "trainer.accelerator=gpu")
     elif fault == "another list":
         (tmp_path / "empty" / "predictions.jsonl").write_text("{}\n")
         with pytest.raises(DataError, match="is no list of predictions"):

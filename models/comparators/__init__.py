@@ -3,7 +3,8 @@
 One contract for all: ``network(image)`` takes a normalised picture (N, 3, H, W), H and W multiples of 32, and gives the
 logits (N, 1, H, W) of "hidden", above 0 where it is. What a network learns beside its mask it says by itself:
 ``training_loss(image, hidden, mask_loss)`` where its loss is of pixels, ``losses(image, hidden)`` where it detects
-instances. None of the papers has code of its authors; each file says what is theirs, a choice, or left out.
+instances; ``hidden`` is 0 too where a label says nothing, as beyond a turned picture, which only losses of pixels leave
+out. None of the papers has code of its authors; each file says what is theirs, a choice, or left out.
 """
 
 from __future__ import annotations

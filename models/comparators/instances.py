@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-SCORE = 0.5
-"""A detection counts from this score on, as a pixel of the other comparators from this probability."""
 SEEN = -10.0
 """The logit of pixels in no detection."""
 

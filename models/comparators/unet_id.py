@@ -69,5 +69,5 @@ def _grown(mask: Tensor, pixels: int) -> Tensor:
 
 
 def _shrunk(mask: Tensor, pixels: int) -> Tensor:
-    """What lies beyond the picture belongs to whatever touches its edge."""
+    """What lies beyond the map belongs to whatever touches its edge."""
     return 1 - _grown(1 - mask, pixels)

@@ -136,8 +136,7 @@ class YOLOSegmenter(nn.Module):
             )  # few positions have something
 
     def forward(self, image: Tensor) -> Tensor:
-        found, shape = self._found(image), (image.shape[-2], image.shape[-1])
-        return torch.stack([decided(found, place, shape) for place in range(len(image))])
+        return decided(self._found(image), (image.shape[-2], image.shape[-1]))
 
     def losses(self, image: Tensor, hidden: Tensor) -> dict[str, Tensor]:
         """Those of scores, boxes and masks; hidden (N, 1, H, W), 0 or 1."""
@@ -154,12 +153,23 @@ class YOLOSegmenter(nn.Module):
         return Found(flat[0].squeeze(2).float(), sides, flat[2], self.prototypes(maps.fine), places, strides)
 
 
-def decided(found: Found, place: int, shape: tuple[int, int]) -> Tensor:
-    """Logits (1, H, W) of the picture at ``place``: the union of the masks, each inside its box, of what is likely."""
-    score, boxes = found.score[place].sigmoid(), found.boxes()[place]
+def decided(found: Found, shape: tuple[int, int]) -> Tensor:
+    """Logits (N, 1, H, W): the union of the masks, each inside its box, of what is likely in each picture."""
+    return torch.stack(
+        [
+            _union(score, boxes, coefficients, prototypes, shape)
+            for score, boxes, coefficients, prototypes in zip(
+                found.score.sigmoid(), found.boxes(), found.coefficients, found.prototypes, strict=True
+            )
+        ]
+    )
+
+
+def _union(score: Tensor, boxes: Tensor, coefficients: Tensor, prototypes: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Logits (1, H, W) of one picture; (A,), (A, 4), (A, P), (P, H/4, W/4)."""
     likely = (score > SCORE).nonzero()[:, 0]
     likely = likely[nms(boxes[likely], score[likely], OVERLAP)[:DETECTIONS]]
-    masks = torch.einsum("kp,phw->khw", found.coefficients[place, likely], found.prototypes[place]).float()
+    masks = torch.einsum("kp,phw->khw", coefficients[likely], prototypes).float()
     if len(likely):
         masks = F.interpolate(masks[None], size=shape, mode="bilinear", align_corners=False)[0]
         masks = torch.where(inside(boxes[likely], shape), masks, -math.inf)

@@ -12,6 +12,8 @@ Left out: mosaics, its own schedule and trainer, as all comparators share one; i
 from __future__ import annotations
 
 import os
+import tempfile
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -40,14 +42,18 @@ class UltralyticsSegmenter(nn.Module):
         super().__init__()
         os.environ.setdefault("YOLO_OFFLINE", "true")  # it would look for updates of itself, and tell that it is used
         os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+        os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.gettempdir())  # not the home folder
         try:
             from ultralytics.cfg import get_cfg
             from ultralytics.nn.tasks import SegmentationModel, yaml_model_load
+
+            if tuple(int(part) for part in version("ultralytics").split(".")[:2]) < (8, 4):
+                raise ImportError("8.4 or later")
         except ImportError as fault:
             raise ConfigError(
                 f"model=yolo_ultralytics wants the package ultralytics ({fault}).\nIt is under AGPL-3.0, a licence "
                 "that asks more of you than this project's own, and therefore none of its dependencies.\n"
-                "If that suits you: pip install ultralytics. If not: model=yolo, our own code in its manner."
+                "If that suits you: pip install 'ultralytics>=8.4'. If not: model=yolo, our own code in its manner."
             ) from fault
         scale = {"scales": {"own": [0.33, width / 64, 1024]}, "scale": "own"}  # depth, width, most channels
         described = yaml_model_load("yolov8s-seg.yaml") | scale | {"nc": 1}
@@ -55,8 +61,7 @@ class UltralyticsSegmenter(nn.Module):
         self.network.args = get_cfg()  # where its losses look up their weights
 
     def forward(self, image: Tensor) -> Tensor:
-        found, shape = self._found(image), (image.shape[-2], image.shape[-1])
-        return torch.stack([decided(found, place, shape) for place in range(len(image))])
+        return decided(self._found(image), (image.shape[-2], image.shape[-1]))
 
     def losses(self, image: Tensor, hidden: Tensor) -> dict[str, Tensor]:
         """Those of boxes, masks, scores and sides, by the package's own code; hidden (N, 1, H, W), 0 or 1."""
