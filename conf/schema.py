@@ -377,6 +377,17 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
             f"classify.machine=rbf with classify.max_pixels={settings['classify.max_pixels']} would take hours.\n"
             f"Expected: classify.max_pixels={MOST_EXACT} or less there; or classify.machine=nystroem."
         )
+    if "pretrain" in TRAINED.get(method, SECOND) and settings["pretrain.contrastive"] > 0:
+        if settings["pretrain.masking"] == "none":
+            raise ConfigError(
+                "pretrain.contrastive wants two views that differ, and with pretrain.masking=none they are the same.\n"
+                "Expected: pretrain.masking=central, random or adaptive; or pretrain.contrastive=0."
+            )
+        if settings["pretrain.batch_size"] < 2 * settings["trainer.devices"]:
+            raise ConfigError(
+                f"pretrain.contrastive compares the pictures of a batch, of which a device has less than two.\n"
+                f"Expected: pretrain.batch_size={2 * settings['trainer.devices']} at least; or pretrain.contrastive=0."
+            )
     last = TRAINED.get(method, SECOND)[-1]
     if settings[f"{last}.validate_every"] > settings[f"{last}.epochs"]:
         raise ConfigError(
@@ -417,10 +428,10 @@ def _check_network(settings: Mapping[str, Any]) -> None:
             f"The model chosen finds what hides a face (segment.network={network}), method={method} wants a parser.\n"
             f"Expected: model=<one of {', '.join(ARCHITECTURES)}>, or experiment=occlusion_celeba."
         )
-    elif method == "mtl" and architecture != ARCHITECTURES[0]:
+    elif method in ("mtl", "hybrid") and architecture != ARCHITECTURES[0]:
         raise ConfigError(
-            f"method=mtl cannot be with model.architecture={architecture}: masked pre-training hands over UNet++'s map "
-            f"at full resolution, which no other has.\n"
+            f"method={method} cannot be with model.architecture={architecture}: it wants UNet++'s map at full "
+            f"resolution, which no other has.\n"
             f"Expected: method=baseline, as in experiment=baseline_lapa_10pct; or model=unetplusplus."
         )
 

@@ -12,7 +12,7 @@ from datamodules.faces import FaceDataModule, Faces
 from datamodules.landmarks import square
 from datamodules.layouts import FMLD, MAFA, FolderPerClass
 from datamodules.layouts.sample import Box
-from datamodules.reading import read_image, shrunk
+from datamodules.reading import read_image, read_photograph, shrunk
 from datamodules.sampling import Draw
 from datamodules.transforms import FaceTransform
 
@@ -34,14 +34,15 @@ class AnnotatedFaces(Faces):
         assert said is not None  # noqa: S101 (for the type checker: these layouts annotate every face)
         occluder = np.full(4, np.nan, np.float32)
         if said.face is None:
-            picture = read_image(sample.image, self.transform.least_source)
+            picture = shrunk(read_photograph(sample.image), self.transform.least_source)
             image, _ = self.transform(picture.pixels, None, epoch, position, picture.extent)
         else:
             left, top, side = _square_about(said.face)
             cut = shrunk(square(read_image(sample.image).pixels, left, top, side), self.transform.least_source)
             image, _ = self.transform(cut.pixels, None, epoch, position, cut.extent)
             if said.occluder is not None:
-                occluder[:] = (np.array(said.occluder) - (left, top, left, top)) / side
+                seen = np.clip((np.array(said.occluder) - (left, top, left, top)) / side, 0, 1)
+                occluder[:] = seen if (seen[2:] > seen[:2]).all() else np.nan
         return {
             "image": torch.from_numpy(image),
             "occluder": torch.from_numpy(occluder),

@@ -1,4 +1,4 @@
-"""Are two data sets of one kind? Local binary patterns and the Kolmogorov-Smirnov test (section 4.2, Table 3).
+"""Are two data sets of one kind? Local binary patterns and the Kolmogorov-Smirnov test (section 4.3.1, Table 3).
 
 The paper's test takes every pixel for an independent draw. Neighbouring pixels are not, so its p falls with the number
 of pixels whatever the data: halves of one data set differ "significantly" once there are enough of them. It is given
@@ -121,8 +121,9 @@ def write_comparison(
         ConfigError: for a value that cannot be.
         DataError: if a folder holds no picture.
     """
-    for name, value, least in (("pictures", pictures, 2), ("pixels", values, 2), ("permutations", permutations, 1)):
-        require_whole_number(name, value, least)
+    least = {"pictures": (pictures, 2), "pixels": (values, 2), "permutations": (permutations, 1), "seed": (seed, 0)}
+    for name, (value, minimum) in least.items():
+        require_whole_number(name, value, minimum)
     unreadable: list[str] = []
     first, second = (_stack(root, split, pictures, seed, unreadable) for root, split in zip(roots, splits, strict=True))
     result = Comparison(**compare(first, second, values, permutations, seed), unreadable=tuple(unreadable))

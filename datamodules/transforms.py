@@ -16,6 +16,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the netwo
 import albumentations as A
 import cv2
 import numpy as np
+from PIL import Image
 
 from datamodules.labels import IGNORE, LabelSet
 
@@ -96,6 +97,11 @@ class WarpToSize(A.DualTransform):
         }
 
     def apply(self, img: np.ndarray, extent: tuple, **move: Any) -> np.ndarray:
+        # Reading leaves enough for the largest zoom; at this one, no pixel may be skipped either.
+        factor = int(min(extent) // (self.size * move["zoom"]))
+        if factor > 1:
+            img = np.asarray(Image.fromarray(img).reduce(factor))
+            extent = tuple(side / factor for side in extent)
         border = (*(round(255 * mean) for mean in MEAN), 0)
         # OpenCV warps four channels to the same values as three, in half the time.
         padded = cv2.cvtColor(img, cv2.COLOR_RGB2RGBA)

@@ -47,7 +47,7 @@ def classify(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[st
     trained = load(run.upstream.best)["state_dict"]
     data = build_datamodule(run)
     device = device_of(run.settings["trainer.accelerator"])
-    there = run.setting("head") == "conv" and run.upstream.stage == FINETUNE.name
+    there = _is_fine_tuned_conv(run)
     told: dict[str, Any] = {}
     head = None
     if not there:
@@ -93,6 +93,11 @@ def classify(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[st
     }
 
 
+def _is_fine_tuned_conv(run: Run) -> bool:
+    """Whether the head is the one that fine-tuning has trained."""
+    return run.setting("head") == "conv" and run.upstream is not None and run.upstream.stage == FINETUNE.name
+
+
 def described_head(run: Run) -> dict[str, Any]:
     """What tells a head from others, for a status."""
     conv = run.setting("head") == "conv"
@@ -100,7 +105,7 @@ def described_head(run: Run) -> dict[str, Any]:
         "after": None if run.upstream is None else run.upstream.stage,
         "head": run.setting("head"),
         "machine": None if conv else run.setting("machine"),
-        "features": run.setting("features"),
+        "features": "map" if _is_fine_tuned_conv(run) else run.setting("features"),
     }
 
 
@@ -126,6 +131,7 @@ def _pixels(run: Run, data: FaceDataModule, trained: dict[str, torch.Tensor], de
             weights.append(stands_for ** run.setting("prior"))
             place += 1
     X, y, weight = map(np.concatenate, (features, classes, weights))  # noqa: N806
+    X, y, weight = _at_most(run.setting("max_pixels"), run.setting("seed"), run.setting("prior"), X, y, weight)  # noqa: N806
     if not len(y):
         raise RunError(
             f"None of the {faces} labelled faces of {run.folder.name} has a pixel of any class.\n"
@@ -138,6 +144,22 @@ def _pixels(run: Run, data: FaceDataModule, trained: dict[str, torch.Tensor], de
             f"Its training has gone astray: see its metrics.csv, and train it again with a lower learning rate."
         )
     return X, y, weight / weight.mean()
+
+
+def _at_most(most: int, seed: int, prior: float, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> Pixels:  # noqa: N803
+    """No more pixels than that, of each class alike: where a pixel of every class and face is too much already."""
+    if len(y) <= most:
+        return X, y, weight
+    rng, kept = np.random.default_rng(seed), []
+    weight = weight.copy()
+    present = np.unique(y)
+    for index in present:
+        places = np.flatnonzero(y == index)
+        chosen = rng.permutation(places)[: max(1, most // len(present))]
+        weight[chosen] *= (len(places) / len(chosen)) ** prior  # a pixel stands for those that are left out
+        kept.append(chosen)
+    places = np.sort(np.concatenate(kept))
+    return X[places], y[places], weight[places]
 
 
 def _part(state: dict[str, torch.Tensor], prefix: str, target: str) -> dict[str, torch.Tensor]:

@@ -88,8 +88,11 @@ class RunFolder:
     @property
     def done(self) -> bool:
         """Whether the stage is finished and its result is there to be used."""
-        result = self.confusion if self.stage == EVALUATE else self.best
-        return self.status.get("state") == "done" and result.is_file()
+        if self.status.get("state") != "done":
+            return False
+        if self.stage == EVALUATE:  # where no pixel has a truth nothing is confused
+            return self.confusion.is_file() or bool(self.status.get("metrics"))
+        return self.best.is_file()
 
     @property
     def attempts(self) -> int:

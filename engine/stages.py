@@ -36,10 +36,10 @@ class Stage:
     labelled: bool
 
 
-PRETRAIN = Stage("pretrain", version=1, labelled=False)
-FINETUNE = Stage("finetune", version=1, labelled=True)
-SEGMENT = Stage("segment", version=1, labelled=True)
-CLASSIFY = Stage("classify", version=1, labelled=True)
+PRETRAIN = Stage("pretrain", version=2, labelled=False)
+FINETUNE = Stage("finetune", version=2, labelled=True)
+SEGMENT = Stage("segment", version=2, labelled=True)
+CLASSIFY = Stage("classify", version=2, labelled=True)
 UNETPP = "unetplusplus"
 """The parser's architecture where none was to be chosen, and the only one with a pre-training."""
 METHODS = {
@@ -141,6 +141,10 @@ def _start(settings: Mapping[str, Any], layout: Layout) -> RunFolder | None:
     if folder is None or not folder.done:
         state = "is no run folder" if folder is None or not folder.path.is_dir() else f"is {folder.state}"
         raise ConfigError(f"finetune.start_from={name}: {path if folder is None else folder.path} {state}.\n{expected}")
+    if folder.stage not in (PRETRAIN.name, FINETUNE.name):
+        raise ConfigError(
+            f"finetune.start_from={name} is of stage {folder.stage}.\nExpected: a pretrain or finetune run."
+        )
     identity = folder.status.get("identity", {})
     its = identity.get("settings", {})
     kept = ("model.encoder", "model.features") if settings["model.architecture"] == UNETPP else ("model.encoder",)

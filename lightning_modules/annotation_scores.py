@@ -12,6 +12,7 @@ CALLED = 0.05
 """A face is called hidden from this share of its picture on."""
 HIT = 0.5
 """IoU from which a box counts as found."""
+FINE = 10**9
 
 
 class AnnotationScores(Metric):
@@ -34,9 +35,10 @@ class AnnotationScores(Metric):
     def __init__(self, groups: Sequence[str] = ()) -> None:
         super().__init__()
         self.groups = tuple(dict.fromkeys((*groups, "kind/masked", "kind/bare")))
-        zeros = torch.zeros(len(self.groups), 3, dtype=torch.float64)
+        # Whole numbers, since some accelerators have no double: shares in billionths.
+        zeros = torch.zeros(len(self.groups), 3, dtype=torch.int64)
         self.add_state("counts", zeros, dist_reduce_fx="sum")  # faces, called hidden, sum of areas
-        self.add_state("boxes", torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")  # boxes, hits, sum of IoU
+        self.add_state("boxes", torch.zeros(3, dtype=torch.int64), dist_reduce_fx="sum")  # boxes, hits, sum of IoU
 
     def update(self, prediction: Tensor, occluders: Tensor, groups: Sequence[Sequence[str]]) -> None:
         """Count faces.
@@ -46,20 +48,21 @@ class AnnotationScores(Metric):
             occluders: (N, 4), left, top, right, bottom in sides of the picture; NaN where nobody says.
             groups: the groups that each face belongs to.
         """
-        areas = prediction.flatten(1).double().mean(dim=1).cpu()
-        for area, names in zip(areas, groups, strict=True):
-            row = torch.stack([torch.ones(()), (area >= CALLED).double(), area])
+        areas = prediction.cpu().flatten(1).double().mean(dim=1)
+        for area, names in zip(areas.tolist(), groups, strict=True):
+            row = torch.tensor([1, int(area >= CALLED), round(area * FINE)])
             for name in names:
                 if name in self.groups:
                     self.counts[self.groups.index(name)] += row.to(self.counts)
         known = ~occluders.isnan().any(dim=1)
-        ious = box_iou(mask_boxes(prediction[known]), occluders[known].double().cpu())
-        sums = [float(len(ious)), float((ious >= HIT).sum()), float(ious.sum())]
+        ious = box_iou(mask_boxes(prediction[known]), occluders[known].cpu().double())
+        sums = [len(ious), int((ious >= HIT).sum()), round(float(ious.sum()) * FINE)]
         self.boxes += torch.tensor(sums).to(self.boxes)
 
     def compute(self) -> dict[str, Tensor]:
-        counts, (boxes, hits, ious) = self.counts.cpu(), self.boxes.cpu().unbind()
-        faces, called, area = counts.unbind(dim=1)
+        unit = torch.tensor([1, 1, FINE])
+        faces, called, area = (self.counts.cpu().double() / unit).unbind(dim=1)
+        boxes, hits, ious = (self.boxes.cpu().double() / unit).unbind()
         share = dict(zip(self.groups, called / faces, strict=True))
         mean_area = dict(zip(self.groups, area / faces, strict=True))
         scores = {

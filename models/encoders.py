@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from huggingface_hub import constants as hub
 from torch import Tensor
@@ -31,7 +32,8 @@ def require_encoder(name: str, architecture: str = "unetplusplus") -> None:
     known = [encoder for encoder in smp.encoders.encoders if encoder.startswith("mit_b") == transformer]
     if architecture == "deeplabv3plus":
         known = [encoder for encoder in known if not encoder.startswith(UNDILATED)]
-    if name not in known and (transformer or not name.startswith("tu-")):
+    of_timm = name.startswith("tu-") and timm.is_model(name.removeprefix("tu-"))
+    if name not in known and (transformer or not of_timm):
         near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
         raise EncoderError(
             f"model.encoder={name} does not exist or does not fit {kind}.\n"

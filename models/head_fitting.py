@@ -166,11 +166,12 @@ def _assembled(
         weights = [coef @ mapped.normalization for coef in weights]
         arguments |= {"centres": len(centres), "gamma": mapped.gamma}
     elif machines and isinstance(machines[0], KernelMachine):
-        centres = np.concatenate([machine.vectors for machine in machines])
+        vectors = np.concatenate([machine.vectors for machine in machines])
+        centres, place = np.unique(vectors, axis=0, return_inverse=True)  # machines share most of their vectors
         edges = np.cumsum([0, *map(len, weights)])
         spread = np.zeros((len(machines), len(centres)))
         for row, coef, start in zip(spread, weights, edges, strict=False):
-            row[start : start + len(coef)] = coef
+            np.add.at(row, place.ravel()[start : start + len(coef)], coef)
         weights = list(spread)
         arguments |= {"centres": len(centres), "gamma": machines[0].gamma}
     module = MachinesHead(**arguments, classes=classes, features=scaler.n_features_in_)

@@ -14,6 +14,8 @@ from models.parser import Trunk
 from models.svm.tree import ClassTree
 
 ABSENT = -1e4
+KERNELS = 2**26
+"""How many kernels are held at once: a quarter of a gibibyte."""
 """Logit of a class that a head does not know; finite, as logits are interpolated."""
 
 
@@ -141,10 +143,13 @@ class MachinesHead(nn.Module):
             weight = self.weight / self.scale
             return F.conv2d(features, weight[:, :, None, None], self.bias - weight @ self.mean)
         scores = []
-        for single in features:  # kernels take room
+        for single in features:
             pixels = (single.flatten(1).T - self.mean) / self.scale  # [HW, F]
-            kernels = torch.exp(-self.gamma * torch.cdist(pixels, self.centres).square())  # [HW, S]
-            scores.append((kernels @ self.weight.T + self.bias).T.unflatten(1, single.shape[-2:]))
+            parts = []
+            for some in pixels.split(max(1, KERNELS // len(self.centres))):  # kernels take room
+                kernels = torch.exp(-self.gamma * torch.cdist(some, self.centres).square())  # [some of HW, S]
+                parts.append(kernels @ self.weight.T)
+            scores.append((torch.cat(parts) + self.bias).T.unflatten(1, single.shape[-2:]))
         return torch.stack(scores)
 
 

@@ -16,6 +16,8 @@ from reports.runs import Run
 SHARED = ("dataset", "data_digest", "scale", "recipe", "label_fraction")
 """What runs must share to be averaged; a pair shares its subset and its seed as well."""
 
+DIGESTS = ("digest", "trained on")
+"""What tells sets apart by their content, and says nothing to a reader."""
 VARIANT = ("ablation", "masking", "loss", "network", "after", "head", "machine", "features")
 """What may differ between runs of one method that belong in one figure."""
 
@@ -103,6 +105,10 @@ class Done:
         for upstream in run.status.get("upstream") or ():
             before = self._by_id.get(str(upstream))
             settings |= {"upstream": str(upstream)} if before is None else self.given(before)
+            if run.stage == "evaluate" and before is not None:
+                settings["trained on"] = before.text("data_digest")
+        if run.stage == "evaluate":
+            settings["file"] = _form(run.text("checkpoint"))
         return settings | {
             "stage": run.stage,
             "data": run.data,
@@ -119,9 +125,14 @@ class Done:
             alike = [self.given(other[0]) for place, other in enumerate(groups) if names[place] == name]
             differing = {key for given in alike for key in given if len({other.get(key) for other in alike}) > 1}
             own = self.given(group[0])
-            apart = ", ".join(f"{key}={own[key]}" for key in sorted(differing) if key in own and key != "digest")
+            apart = ", ".join(f"{key}={own[key]}" for key in sorted(differing) if key in own and key not in DIGESTS)
             found.append(Repeats(", ".join(filter(None, (name, apart))), apart, group))
         return found
+
+
+def _form(checkpoint: str) -> str:
+    """In which form a network was scored: "" as it was trained, or as "int8.onnx" of an exported file."""
+    return "" if checkpoint.endswith(".ckpt") else checkpoint.rpartition("-")[2]
 
 
 def _name(run: Run) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -77,4 +78,7 @@ class Dashboard:
 
     def _write(self, output_dir: Path, every: float) -> None:
         while not self._closed.wait(every):
-            write_report(output_dir)
+            try:
+                write_report(output_dir)
+            except Exception as fault:  # a folder that is moved meanwhile, a full disk: the next may do
+                print(f"The report could not be written: {fault}", file=sys.stderr)

@@ -46,6 +46,10 @@ def report(config: DictConfig) -> None:
         print(f"Workspace: {save_workspace(read_runs(output_dir), config.entity, config.project)}")
         return
     if config.view == "dashboard":
+        if not (isinstance(config.port, int) and 0 <= config.port < 2**16):
+            raise ConfigError(f"port={config.port} cannot be.\nExpected: a whole number from 0 to 65535.")
+        if not (isinstance(config.every, int | float) and config.every >= 1):
+            raise ConfigError(f"every={config.every} cannot be.\nExpected: seconds, at least 1.")
         dashboard = Dashboard(output_dir, config.port, config.every)
         print(f"The report, written anew every {config.every} s: {dashboard.address}  (Ctrl-C ends it)", flush=True)
         dashboard.serve()

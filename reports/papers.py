@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from reports.comparisons import Done, Pair, pairs, signed
+from reports.comparisons import Done, Pair, grouped, pairs, signed
 from reports.runs import Run
 from reports.tables import Column, Table
 
@@ -54,10 +55,12 @@ def _table(table: Mapping[str, Any], done: Done) -> Table:
     rows = [
         (name, *map(_printed, [*values, *[None] * (width - len(values))]), "") for name, values in table["rows"].items()
     ]
-    for repeats in done.repeats(ours):
+    shares = {run.text("label_fraction") for run in ours}
+    for repeats in itertools.chain(*map(done.repeats, grouped(ours, lambda run: run.text("label_fraction")))):
+        fraction = f", {repeats.runs[0].fraction} of the labels" if len(shares) > 1 and repeats.runs[0].fraction else ""
         means = (_mean([100 * run.metric(metric) for run in repeats.runs]) for metric in metrics)
         spent = (_mean([cost["times"] * run.number(cost["of"]) for run in repeats.runs]) for cost in costs.values())
-        rows.append((f"here: {repeats.name}", *means, *spent, _ids(repeats.runs)))
+        rows.append((f"here: {repeats.name}{fraction}", *means, *spent, _ids(repeats.runs)))
     return _beside(table, rows, measured=bool(ours))
 
 

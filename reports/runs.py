@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from engine.runs import RunFolder
+
 STAGES = ("pretrain", "finetune", "classify", "segment", "evaluate")
 METHODS = {"baseline": "baseline", "mtl": "MTL", "transfer": "transfer", "segment": "segmenter", "hybrid": "hybrid"}
 """How each method is written, in the order in which methods are listed."""
@@ -53,7 +55,8 @@ class Run:
 
     @property
     def state(self) -> str:
-        """running, done, failed, interrupted, unreadable, or whatever else the status says."""
+        """running, done, failed, interrupted, unreadable, or whatever else the status says; interrupted too if it says
+        running and no process holds the run."""
         return self.text("state") or "unknown"
 
     @property
@@ -172,7 +175,8 @@ def _status(folder: Path) -> dict[str, Any]:
         return {"state": "unreadable", "error": f"status.json cannot be read: {error}"}
     if not isinstance(status, dict):
         return {"state": "unreadable", "error": "status.json holds no JSON object"}
-    return status
+    held = RunFolder.at(folder)
+    return status | {"state": held.state} if status.get("state") == "running" and held is not None else status
 
 
 def _place(run: Run) -> tuple[object, ...]:

@@ -11,7 +11,6 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from engine.runs import RunFolder
 from reports.comparisons import VARIANT
 from reports.runs import Run
 
@@ -23,7 +22,7 @@ FEW = 12
 def status_table(runs: Sequence[Run], now: float | None = None) -> Table:
     """A row a run, those under way first: its state, how far it is, its times, or why it failed."""
     now = time.time() if now is None else now
-    states = {run.path: _state(run) for run in runs}
+    states = {run.path: run.state for run in runs}
     ranked = sorted(runs, key=lambda run: (_rank(states[run.path]), -_changed(run)))
     done = [run for run in ranked if states[run.path] == "done"]
     shown = [run for run in ranked if states[run.path] != "done"] + done[:FEW]
@@ -42,12 +41,6 @@ def status_table(runs: Sequence[Run], now: float | None = None) -> Table:
         table.caption += f"; of the done ones the newest {FEW} are shown"
     table.caption_justify = "left"
     return table
-
-
-def _state(run: Run) -> str:
-    """The state that the status says, unless it says running and no process holds the run."""
-    folder = RunFolder.at(run.path)
-    return folder.state if run.state == "running" and folder is not None else run.state
 
 
 def _rank(state: str) -> int:

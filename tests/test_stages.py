@@ -352,7 +352,7 @@ def test_a_stages_version_is_in_its_id(
 
 
 def test_the_documents_table_is_the_schemas() -> None:
-    assert DOCUMENT.read_text().endswith(f"\n{table()}\n"), "make docs"
+    assert DOCUMENT.read_text().endswith(f".\n\n{table()}\n"), "make docs"
 
 
 def test_pretraining_is_shared_and_baseline_stands_alone(lapa: Path, tmp_path: Path, reference: dict[str, str]) -> None:

@@ -399,7 +399,7 @@ def test_running_with_a_free_lock_means_interrupted(lapa: Path, tmp_path: Path) 
             "pretrain.fill=mean",
         ),
         ("pretrain.masking=adaptive", "pretrain.patches=16", "finetune.trained=decoder"),
-        ("pretrain.masking=none", "pretrain.contrastive=0.5", "finetune.trained=head"),
+        ("pretrain.masking=random", "pretrain.contrastive=0.5", "finetune.trained=head"),
         ("pretrain.contrastive=0.1", "finetune.trunk_lr=0.1", "finetune.optimizer.name=sgd"),
         ("pretrain.steps_per_epoch=null", "pretrain.batch_size=6", "pretrain.reduction=sum", "pretrain.epochs=1"),
     ],

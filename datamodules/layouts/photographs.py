@@ -128,7 +128,9 @@ def _celeba(root: Path) -> Iterator[Photograph]:
 
 
 def _any(root: Path) -> Iterator[Photograph]:
-    files = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    masked = (root / "images").is_dir() and (root / "masks").is_dir()  # of pictures with masks, the pictures
+    folder = root / "images" if masked else root
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     for image in sorted(files, key=lambda path: path.relative_to(root).as_posix()):
         name = image.relative_to(root)
         if image.is_file() and not any(part.startswith(".") for part in name.parts):
