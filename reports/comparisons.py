@@ -117,9 +117,12 @@ class Done:
         }
 
     def repeats(self, runs: Iterable[Run]) -> list[Repeats]:
-        """Runs that only repeat one another together, under a name that tells them from the others."""
-        groups = grouped(runs, lambda run: (_name(run), *sorted(self.given(run).items())))
-        names = [_name(group[0]) for group in groups]
+        """Runs that only repeat one another together, under a name that tells them from the others.
+
+        A run that several ablations share, as D is the components' reference, has the label of whichever trained it.
+        """
+        groups = grouped(runs, lambda run: (_name([run], labelled=False), *sorted(self.given(run).items())))
+        names = [_name(group) for group in groups]
         found = []
         for name, group in zip(names, groups, strict=True):
             alike = [self.given(other[0]) for place, other in enumerate(groups) if names[place] == name]
@@ -135,8 +138,10 @@ def _form(checkpoint: str) -> str:
     return "" if checkpoint.endswith(".ckpt") else checkpoint.rpartition("-")[2]
 
 
-def _name(run: Run) -> str:
-    variant = " ".join(filter(None, (run.method, *map(run.text, VARIANT))))
+def _name(group: Sequence[Run], labelled: bool = True) -> str:
+    run = group[0]
+    ablations = " = ".join(sorted({run.text("ablation") for run in group} - {""})) if labelled else ""
+    variant = " ".join(filter(None, (run.method, ablations, *(run.text(key) for key in VARIANT if key != "ablation"))))
     about = (variant.replace("_", " "), run.data, f"scale {run.text('scale')}", f"recipe {run.text('recipe')}")
     return ", ".join(about)
 

@@ -225,6 +225,9 @@ def test_a_segmenter_is_scored_on_faces_without_pixel_truth(folder: Path, mafa: 
     run, config = segment_run(folder, tmp_path, experiment="occlusion_mfsd")
     train(OmegaConf.create(config))
     place = scored(f"checkpoint={run.folder.name}", "dataset=mafa", f"root={mafa}", f"output_dir={tmp_path}")
+    written = (place.path / "status.json").stat().st_mtime_ns
+    scored(f"checkpoint={run.folder.name}", "dataset=mafa", f"root={mafa}", f"output_dir={tmp_path}")
+    assert (place.path / "status.json").stat().st_mtime_ns == written, "done already"
     metrics = place.status["metrics"]
     assert {"test/box_iou", "test/false_area", "test/cleaned/box_iou", "test/called/kind/masked"} <= set(metrics)
     assert "test/miou" not in metrics
