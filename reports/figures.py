@@ -101,18 +101,26 @@ def _finetuning(runs: list[Run]) -> Chart:
 
 
 def _segmentation(runs: list[Run]) -> Chart:
-    """Loss and accuracy against epochs (Figures 7 and 8), modified and base UNet in one picture."""
+    """Loss by step and validation accuracy by epoch (Figures 8 and 7), all networks in one picture.
+
+    Training accuracy, which Figure 7 shows too, is not logged.
+    """
     figure = Figure(figsize=(12, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
+    networks = list(dict.fromkeys(run.text("network") for run in runs))
     for run, line in _lines(runs):
+        if len(networks) > 1:
+            line |= {"color": f"C{networks.index(run.text('network')) % 10}"}  # Matplotlib's ten
         _steps_and_average(left, run, line)
+        left.plot(*run.curve("step", "val/loss"), "o", ms=4, color=line["color"])
         epochs, accuracy = run.curve("epoch", "val/accuracy")
         right.plot(epochs, 100 * accuracy, marker="o", ms=4, **line)
     _finish(left, "optimiser step", "training loss")
     _finish(right, "epoch", "validation accuracy (%)")
     last = ", ".join(f"run {run.id} ends at {100 * _last(run, 'val/accuracy'):.2f} %" for run in runs)
     title = f"Segmentation of hidden faces on {runs[0].data}"
-    return _chart(figure, title, f"Training loss by step, validation accuracy by epoch; {last}.", _AVERAGED, runs)
+    note = f"{_AVERAGED} Dots on the left: validation loss."
+    return _chart(figure, title, f"Loss by step, validation accuracy by epoch; {last}.", note, runs)
 
 
 def _fractions(runs: list[Run]) -> Chart:

@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -43,11 +44,11 @@ def write_report(output_dir: Path) -> Path:
     shown = _shown(runs)
     listed = [shown["results"], shown["across"], shown["hidden_faces"]]
     listed += [*shown["grid_searches"], *shown["papers"], *shown["class_ious"]]
-    for table in listed:
-        if table.rows:
-            write_whole(page.parent / "tables" / f"{_slug(table.title)}.csv", table.csv(), "replace")
-    for chart in shown["charts"]:
-        write_whole(page.parent / "figures" / f"{_slug(chart.title)}.svg", chart.light, "replace")
+    tables, charts = [table for table in listed if table.rows], shown["charts"]
+    for name, table in zip(_files(table.title for table in tables), tables, strict=True):
+        write_whole(page.parent / "tables" / f"{name}.csv", table.csv(), "replace")
+    for name, chart in zip(_files(chart.title for chart in charts), charts, strict=True):
+        write_whole(page.parent / "figures" / f"{name}.svg", chart.light, "replace")
     name = output_dir.resolve().name
     templates = _templates()
     write_run_pages(runs, page.parent / "runs", templates, name=name, colours=figures.COLOURS)
@@ -68,9 +69,13 @@ def require_runs(runs: list[Run], output_dir: Path) -> None:
         )
 
 
-def _slug(title: str) -> str:
-    """A title as the name of a file."""
-    return re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
+def _files(titles: Iterable[str]) -> Iterator[str]:
+    """Titles as names of files; those that are equal are numbered from the second on."""
+    seen: Counter[str] = Counter()
+    for title in titles:
+        name = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
+        seen[name] += 1
+        yield name if seen[name] == 1 else f"{name}_{seen[name]}"
 
 
 def _shown(runs: list[Run]) -> dict[str, Any]:

@@ -239,7 +239,8 @@ def _grid_search(runs: list[Run]) -> Table:
         "mIoU on the fold that was not trained on, of the best epoch, in per cent: mean and standard deviation over "
         "folds, the best cell first. A cell whose folds are not all there cannot be compared."
     )
-    title = f"Grid search, {firsts[0].data}, scale {firsts[0].text('scale')}"
+    first = firsts[0]
+    title = f"Grid search of {first.text('network').replace('_', ' ')}, {first.data}, scale {first.text('scale')}"
     return Table(title, columns, rows, tuple(firsts), note)
 
 
