@@ -28,6 +28,8 @@ COLOURS = {
 """Role -> its colour on light and on dark paper; all but the grid stand out from it by 4.5 : 1 or more."""
 
 DASHES = ("-", "--", "-.", ":")
+CROWDED = 6
+"""More lines than this have their legend beside them."""
 DRAWN_STEPS = 600
 """At most so many points of a raw curve are drawn: more than a page has pixels only makes it heavy."""
 
@@ -115,6 +117,8 @@ def _segmentation(runs: list[Run]) -> Chart:
         left.plot(*run.curve("step", "val/loss"), "o", ms=4, color=line["color"])
         epochs, accuracy = run.curve("epoch", "val/accuracy")
         right.plot(epochs, 100 * accuracy, marker="o", ms=4, **line)
+    if len({run.text("loss") for run in runs}) > 1:
+        left.set_yscale("log")  # losses of several kinds
     _finish(left, "optimiser step", "training loss")
     _finish(right, "epoch", "validation accuracy (%)")
     last = ", ".join(f"run {run.id} ends at {100 * _last(run, 'val/accuracy'):.2f} %" for run in runs)
@@ -240,7 +244,11 @@ def _steps_and_average(axes: Axes, run: Run, line: dict[str, Any]) -> None:
 def _finish(axes: Axes, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    if axes.get_legend_handles_labels()[0]:
+    lines = len(axes.get_legend_handles_labels()[0])
+    if lines > CROWDED:  # beside the right one, for both
+        if "loss" not in y:
+            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    elif lines:
         axes.legend(loc="upper right" if "loss" in y else "lower right")
 
 
