@@ -126,7 +126,7 @@ class MaskedPretraining(LightningModule):
         error = (prediction - image).float().square().mean(dim=1, keepdim=True)
         times = mask.sum(dim=0)[0]
         error = (error * mask).sum(dim=0)[0] / times.clamp(min=1)
-        self.hardness.copy_(torch.where(times > 0, self.hardness.lerp(error, 0.02), self.hardness))
+        self.hardness.copy_(torch.where(times > 0, self.hardness.lerp(error.to(self.hardness), 0.02), self.hardness))
 
     def validation_step(self, batch: dict[str, Any], _: int) -> None:
         mask, masked = self.mask(batch)

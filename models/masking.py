@@ -49,15 +49,16 @@ def harder_patches(patches: Tensor, hardness: Tensor, count: int, seeds: Tensor)
     Returns:
         (N, count, 3).
     """
-    total = F.pad(hardness.double().cumsum(0).cumsum(1), (1, 0, 1, 0))
-    top, left, side = patches.unbind(dim=2)  # each [N, P]
+    # On the CPU: some accelerators have no double, and on CUDA sums along a dimension are not the same twice.
+    total = F.pad(hardness.cpu().double().cumsum(0).cumsum(1), (1, 0, 1, 0))
+    top, left, side = patches.cpu().unbind(dim=2)  # each [N, P]
     low, right = top + side, left + side
     weight = (total[low, right] - total[top, right] - total[low, left] + total[top, left]) / side.square()
     uniform = torch.stack(
         [torch.rand(patches.shape[1], generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
     )
     keys = uniform.to(weight).clamp(min=1e-12).log() / weight.clamp(min=1e-12)
-    chosen = keys.topk(count, dim=1).indices
+    chosen = keys.topk(count, dim=1).indices.to(patches.device)
     return patches.gather(1, chosen.unsqueeze(2).expand(-1, -1, 3))
 
 
