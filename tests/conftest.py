@@ -15,6 +15,7 @@ from typing import Any
 os.environ.setdefault("WANDB_MODE", "offline")
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -52,6 +53,12 @@ TINY = (
     "finetune.batch_size=4",
 )
 """Overrides with which every stage trains in a second or two."""
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """No test depends on what others drew before it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
