@@ -131,7 +131,10 @@ def _pixels(run: Run, data: FaceDataModule, trained: dict[str, torch.Tensor], de
             weights.append(stands_for ** run.setting("prior"))
             place += 1
     X, y, weight = map(np.concatenate, (features, classes, weights))  # noqa: N806
-    X, y, weight = _at_most(run.setting("max_pixels"), run.setting("seed"), run.setting("prior"), X, y, weight)  # noqa: N806
+    if len(y) > run.setting("max_pixels"):  # one of each class and face is too much already
+        share = max(1, run.setting("max_pixels") // len(np.unique(y)))
+        chosen, stands_for = draw_pixels(y, share, np.random.default_rng(run.setting("seed")))
+        X, y, weight = X[chosen], y[chosen], weight[chosen] * stands_for ** run.setting("prior")  # noqa: N806
     if not len(y):
         raise RunError(
             f"None of the {faces} labelled faces of {run.folder.name} has a pixel of any class.\n"
@@ -144,22 +147,6 @@ def _pixels(run: Run, data: FaceDataModule, trained: dict[str, torch.Tensor], de
             f"Its training has gone astray: see its metrics.csv, and train it again with a lower learning rate."
         )
     return X, y, weight / weight.mean()
-
-
-def _at_most(most: int, seed: int, prior: float, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> Pixels:  # noqa: N803
-    """No more pixels than that, of each class alike: where a pixel of every class and face is too much already."""
-    if len(y) <= most:
-        return X, y, weight
-    rng, kept = np.random.default_rng(seed), []
-    weight = weight.copy()
-    present = np.unique(y)
-    for index in present:
-        places = np.flatnonzero(y == index)
-        chosen = rng.permutation(places)[: max(1, most // len(present))]
-        weight[chosen] *= (len(places) / len(chosen)) ** prior  # a pixel stands for those that are left out
-        kept.append(chosen)
-    places = np.sort(np.concatenate(kept))
-    return X[places], y[places], weight[places]
 
 
 def _part(state: dict[str, torch.Tensor], prefix: str, target: str) -> dict[str, torch.Tensor]:

@@ -304,6 +304,7 @@ def test_the_table_has_one_budget_for_every_row(scale: str, masked: Path, tmp_pa
         (("experiment=occlusion_celeba", "model=unetplusplus"), "method=segment wants a segmenter"),
         (("experiment=mtl_lapa", "model=ganmasker"), "method=mtl wants a parser"),
         (("experiment=mtl_lapa", "model=deeplabv3plus"), "method=mtl cannot be with model.architecture=deeplabv3plus"),
+        (("experiment=svm_lapa", "model=linknet"), "method=hybrid cannot be with model.architecture=linknet"),
         (("experiment=occlusion_celeba", "segment.encoder_weights=imagenet"), "modified_unet has no encoder"),
     ],
 )

@@ -142,6 +142,14 @@ def test_no_photograph_and_no_person_is_in_two_splits(celeba: Path, tmp_path: Pa
     assert {row["split"] for row in rows} == {"train", "val", "test"}
 
 
+def test_masks_beside_pictures_are_no_photographs(celeba: Path, tmp_path: Path) -> None:
+    picture = next(photo.image for photo in photographs(celeba))
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(picture, tmp_path / folder / "face.jpg")
+    assert [photo.id for photo in photographs(tmp_path)] == ["images/face.jpg"]
+
+
 @pytest.mark.parametrize("form", ["txt", "csv"])
 def test_the_source_s_own_partition(celeba: Path, tmp_path: Path, form: str) -> None:
     source = Path(shutil.copytree(celeba, tmp_path / "CelebA"))

@@ -494,6 +494,31 @@ def test_runs_of_a_sweep_that_differ_are_not_averaged(tmp_path: Path) -> None:
     assert all("Nothing comparable" in table.note for title, table in beside.items() if "Table 1" in title)
 
 
+def test_an_ablation_s_label_does_not_split_repeats(tmp_path: Path) -> None:
+    about = {"dataset": "celebamask_hq", "origin": "real", "merging": "official"}
+    for place, (fraction, label, miou) in enumerate(((0.1, None, 0.4), (0.1, "D", 0.5), (0.1, "D", 0.6))):
+        changes = {"ablation": label, "label_fraction": fraction, "seed": place}
+        write_run(tmp_path, "finetune", f"run{place}", miou=miou, identity={"settings": {}}, **changes, **about)
+    tables = {table.title: table for table in papers.beside_the_papers(read_runs(tmp_path))}
+    (table,) = (table for title, table in tables.items() if "Table 3" in title)
+    (ours,) = (row for row in table.rows if row[0].startswith("here"))
+    assert ours[1] == "50.00 ± 10.00"
+    assert "MTL D " in ours[0]
+
+
+def test_networks_trained_on_other_data_are_no_repeats_where_they_are_scored(tmp_path: Path) -> None:
+    common = {"method": "segment", "network": "modified_unet", "identity": {"settings": {}}}
+    for place, digest in enumerate(("d1", "d2")):
+        trained = {"dataset": "augmented_celeba", "data_digest": digest, "upstream": [], "seed": place, "metrics": {}}
+        write_run(tmp_path, "segment", f"net{place}", **common | trained)
+        scores = {"metrics": {"test/accuracy": 0.5 + 0.2 * place}, "seed": place, "upstream": [f"net{place}"]}
+        mfsd = {"dataset": "image_mask_folder", "data_digest": "m", "checkpoint": "best.ckpt"}
+        write_run(tmp_path, "evaluate", f"eval{place}", **common | mfsd | scores)
+    tables = {table.title: table for table in papers.beside_the_papers(read_runs(tmp_path))}
+    (table,) = (table for title, table in tables.items() if "occlusion" in title.lower() and "Table 2" in title)
+    assert sorted(row[1] for row in table.rows if row[0].startswith("here")) == ["50.00", "70.00"]
+
+
 def test_every_printed_row_has_a_number_for_each_column() -> None:
     for table in papers.published()["tables"]:
         scores, costs = len(table["columns"]), len(table.get("costs", {}))
