@@ -18,7 +18,7 @@ from datamodules.layouts import CelebAMaskHQ, LaPa, Layout, Sample
 from datamodules.patches import Masking, draw_patches
 from datamodules.reading import LabelFiles, Picture, PictureFiles, require_size
 from datamodules.sampling import Draw, EpochSampler, scoring_batches
-from datamodules.subsets import folds
+from datamodules.subsets import of_fold
 from datamodules.transforms import Augmentation, FaceTransform
 from engine.errors import ConfigError
 
@@ -233,7 +233,10 @@ class FaceDataModule(LightningDataModule):
             DataError: if files are absent or broken.
         """
         if split not in self._labelled:
-            samples = self._of_fold(split) if self.fold and split != "test" else self._of_split(split)
+            if self.fold and split != "test":
+                samples = of_fold(self.layout.samples("train"), split, *self.fold)
+            else:
+                samples = self._of_split(split)
             if split == "train" and self.train_ids is not None:
                 chosen = set(self.train_ids)
                 samples = [sample for sample in samples if sample.id in chosen]
@@ -242,13 +245,6 @@ class FaceDataModule(LightningDataModule):
 
     def _of_split(self, split: str) -> list[Sample]:
         return self.layout.samples(self.tested if split == "test" else split)
-
-    def _of_fold(self, split: str) -> list[Sample]:
-        assert self.fold is not None  # noqa: S101 (for the type checker)
-        chosen, count = self.fold
-        samples = self.layout.samples("train")
-        fold_of = folds([sample.source or sample.id for sample in samples], count)
-        return [sample for sample in samples if (fold_of[sample.source or sample.id] == chosen) == (split == "val")]
 
     def train_dataloader(self) -> DataLoader:
         dataset = self._dataset(

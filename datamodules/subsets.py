@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from datamodules.layouts import Sample
 from engine.errors import DataError
 
 
@@ -78,18 +79,22 @@ def manifest(folder: Path, dataset: str, ids: list[str], fraction: float, subset
     return Manifest(path, tuple(chosen))
 
 
-def folds(sources: Iterable[str], count: int) -> dict[str, int]:
-    """The fold, 0 .. count - 1, of each photograph: by lot, of equal size, the same on any machine.
+def of_fold(samples: Sequence[Sample], split: str, fold: int, count: int) -> list[Sample]:
+    """The training faces that a fold trains on, or those that it validates on: by lot, the same on any machine.
 
     Args:
-        sources: the photographs; faces made of one are in one fold, or a mask would be judged on a face it was learnt
-            on.
+        samples: the training faces. Those made of one photograph are in one fold, or a mask would be judged on a face
+            that it was learnt on; folds are of equally many photographs.
+        split: ``train`` or ``val``.
+        fold: 0 .. count - 1.
         count: number of folds.
 
     Raises:
         DataError: if there are fewer photographs than folds.
     """
-    lots = sorted(set(sources), key=lambda source: hashlib.sha256(source.encode()).hexdigest())
+    source = {sample.id: sample.source or sample.id for sample in samples}
+    lots = sorted(set(source.values()), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
     if len(lots) < count:
         raise DataError(f"The training set is of {len(lots)} photographs, too few for {count} folds.")
-    return {source: place % count for place, source in enumerate(lots)}
+    validated = set(lots[fold::count])
+    return [sample for sample in samples if (source[sample.id] in validated) == (split == "val")]

@@ -17,6 +17,7 @@ from datamodules.layouts import SPLITS
 from datamodules.merging import Merging
 from datamodules.patches import Masking
 from datamodules.sampling import batches_in_epoch
+from datamodules.subsets import of_fold
 from datamodules.transforms import STD, Augmentation
 from engine.checkpoints import load
 from engine.errors import ConfigError
@@ -65,7 +66,7 @@ def build_datamodule(run: Run) -> FaceDataModule:
         seed=run.setting("seed"),
         masking=masking,
         train_ids=None if run.manifest is None else run.manifest.ids,
-        fold=(run.setting("fold"), run.setting("folds")) if run.stage is SEGMENT and run.setting("folds") else None,
+        fold=_fold(run),
         eval_batch_size=run.settings["datamodule.eval_batch_size"],
         full_labels=run.stage.labelled and run.setting("score_at") == "label",
         workers=run.settings["datamodule.workers"],
@@ -77,6 +78,10 @@ def build_datamodule(run: Run) -> FaceDataModule:
         for split in SPLITS:  # now, so that a broken mask of a test face is not met after hours of training
             data.labelled(split)
     return data
+
+
+def _fold(run: Run) -> tuple[int, int] | None:
+    return (run.setting("fold"), run.setting("folds")) if run.stage is SEGMENT and run.setting("folds") else None
 
 
 def _merging(run: Run) -> Merging | None:
@@ -167,7 +172,10 @@ def _encoder_state(run: Run, key: str, encoder: str) -> dict[str, Tensor] | None
 
 def _steps(run: Run) -> int:
     """Optimiser steps of the whole run."""
-    faces = len(run.layout.samples("train", labelled=False) if run.manifest is None else run.manifest.ids)
+    samples, fold = run.layout.samples("train", labelled=False), _fold(run)
+    if fold is not None:
+        samples = of_fold(samples, "train", *fold)
+    faces = len(samples if run.manifest is None else {sample.id for sample in samples} & set(run.manifest.ids))
     steps, batch_size = run.setting("steps_per_epoch"), run.setting("batch_size")
     draws = None if steps is None else steps * batch_size
     return run.setting("epochs") * batches_in_epoch(faces, draws, batch_size, run.settings["trainer.devices"])

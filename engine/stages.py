@@ -38,7 +38,7 @@ class Stage:
 
 PRETRAIN = Stage("pretrain", version=2, labelled=False)
 FINETUNE = Stage("finetune", version=2, labelled=True)
-SEGMENT = Stage("segment", version=2, labelled=True)
+SEGMENT = Stage("segment", version=3, labelled=True)
 CLASSIFY = Stage("classify", version=2, labelled=True)
 UNETPP = "unetplusplus"
 """The parser's architecture where none was to be chosen, and the only one with a pre-training."""

@@ -22,6 +22,8 @@ from models.unet import BaseUNet, Count, ModifiedUNet
 
 HIDDEN = 1
 """The label of what hides a face."""
+POWER_ITERATIONS = 15
+"""As many as torch does for the weights that it draws itself."""
 INITIALIZATIONS = ("default", "xavier", "he", "normal")
 
 
@@ -220,3 +222,6 @@ def initialize(model: nn.Module, kind: str) -> None:
             draw[kind](layer.weight if parametrized is None else parametrized.weight.original)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+            if parametrized is not None:
+                for _ in range(POWER_ITERATIONS):  # its singular vectors are still those of torch's weights
+                    layer.weight  # noqa: B018 (in training, to look at it is a step of power iteration)

@@ -229,6 +229,13 @@ def test_folds_part_the_photographs(masked: Path) -> None:
     assert max(sizes) - min(sizes) <= 1
 
 
+def test_the_schedule_is_as_long_as_the_epochs_of_a_fold(masked: Path, tmp_path: Path) -> None:
+    words = ("segment.folds=2", "segment.fold=1", "segment.steps_per_epoch=null", "segment.batch_size=2")
+    run, _ = segment_run(masked, tmp_path, *words)
+    batches = len(build_datamodule(run).train_dataloader())
+    assert build_module(run).hparams["steps"] == run.setting("epochs") * batches
+
+
 def test_folds_beyond_what_is_there_are_refused(masked: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"segment\.fold=3 cannot be with segment\.folds=3"):
         segment_run(masked, tmp_path, "segment.folds=3", "segment.fold=3")

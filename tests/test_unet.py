@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.occlusion import initialize
 from models.layers import BatchInstanceNorm2d, ConvBlock, SelfAttention, clamp_rho, folded
 from models.unet import BaseUNet, ModifiedUNet
 
@@ -113,6 +114,14 @@ def test_a_convolution_has_spectral_norm_1_and_keeps_the_size(kernel: int) -> No
     weight = folded(block).get_parameter("0.weight")
     norm = torch.linalg.matrix_norm(weight.flatten(1), ord=2)
     assert norm.item() == pytest.approx(1, abs=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["xavier", "he", "normal"])
+def test_spectral_norm_is_of_the_weights_drawn_anew(kind: str) -> None:
+    block = ConvBlock(4, 6)
+    initialize(block, kind)
+    norm = torch.linalg.matrix_norm(folded(block).get_parameter("0.weight").flatten(1), ord=2)
+    assert norm.item() == pytest.approx(1, abs=0.05)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
