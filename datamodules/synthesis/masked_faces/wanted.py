@@ -12,7 +12,7 @@ from datamodules.synthesis.building import require_whole_number
 from datamodules.synthesis.masks import MaskChoices
 from engine.errors import ConfigError
 
-VERSION = 2
+VERSION = 3
 """Raised by hand whenever the same seed would give other bytes, in this package or in `masks`."""
 
 
