@@ -6,7 +6,6 @@ their training size allows, so samples are the same bit for bit with and without
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import shutil
@@ -19,11 +18,12 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 import PIL
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from datamodules.labels import LabelSet
 from datamodules.reading import Frame, LabelFiles, Picture, PictureFiles
 from engine.errors import BrokenFileError, RunError
+from engine.locks import held
 
 VERSION = 1
 """Of the packs' format; raised by hand when it changes, or when reading comes to return other pixels."""
@@ -189,7 +189,7 @@ class Cache:
             pack = kind.open(path, places)
             if pack is None:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                with held(FileLock(self.folder / "build.lock")):  # one process builds, others wait for it
+                with held(FileLock(self.folder / "build.lock"), f"fills {self.folder}"):
                     pack = kind.open(path, places)
                     if pack is None:
                         for draft in self.folder.glob("*.draft"):  # of killed builds: nobody else has the lock
@@ -204,20 +204,6 @@ class Cache:
         if pack is None:
             raise RunError(f"The pack {path} vanished as it was written.\ndatamodule.cache=none does without.")
         return pack
-
-
-@contextlib.contextmanager
-def held(lock: FileLock) -> Iterator[None]:
-    """The lock, held; said where another process makes this one wait."""
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"Waiting for the process that fills {Path(lock.lock_file).parent}", flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _pack_in_memory(kind: type[AnyPack], sources: Files, places: np.ndarray) -> AnyPack:

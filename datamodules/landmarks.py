@@ -22,8 +22,8 @@ PADDING = 0.25
 """Of a picture's longer side, on every side of it."""
 
 SHRUNK = 0.56
-"""What aligned pictures are searched at: their faces are 110 px wide. In the middle of 700 photographs the detector finds
-682 faces so, in a tenth of the time, and 685 in the whole pictures at their own size."""
+"""What aligned pictures are searched at: their faces are 110 px wide. In the middle of 700 photographs the detector
+finds 682 faces so, in a tenth of the time, and 685 in the whole pictures at their own size."""
 
 LEAST = 20
 """Smallest side of a picture that is searched, in pixels."""

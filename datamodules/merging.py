@@ -17,13 +17,14 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image
 
-from datamodules.cache import held, in_threads
+from datamodules.cache import in_threads
 from datamodules.digests import DigestCache
 from datamodules.labels import PAINTING_ORDERS, LabelSet
 from datamodules.layouts import Sample
 from datamodules.reading import read_part
 from engine.errors import BrokenFileError, RunError
 from engine.files import whole
+from engine.locks import held
 
 VERSION = 1
 """Of what is kept; raised by hand when merging comes to give other label maps."""
@@ -61,7 +62,7 @@ class Merging:
                 return merged
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                with held(FileLock(folder / "build.lock")):  # one process merges, others wait for it
+                with held(FileLock(folder / "build.lock"), f"fills {folder}"):
                     for draft in folder.glob(".*.tmp"):  # of killed processes: nobody else has the lock
                         draft.unlink()
                     pending = _absent(merged)

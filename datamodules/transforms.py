@@ -120,11 +120,19 @@ class WarpToSize(A.DualTransform):
         return cv2.warpAffine(array, matrix, size, flags=flag, borderMode=cv2.BORDER_CONSTANT, borderValue=border)
 
 
+CENTRED = {"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR}
+"""Nearest neighbours, Albumentations' choice, move a picture by up to three pixels, and its label map stays."""
+
+
 def degradations(strength: float) -> list[A.BasicTransform]:
     """What cameras and the web do to pictures, each now and then: blur, coarse resolution, grain, JPEG artefacts."""
     return [
         A.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 0.3 + 1.7 * strength), p=0.3 * strength),
-        A.Downscale(scale_range=(1 - 0.75 * strength, 1.0 - 0.25 * strength), p=0.3 * strength),
+        A.Downscale(
+            scale_range=(1 - 0.75 * strength, 1.0 - 0.25 * strength),
+            interpolation_pair=CENTRED,
+            p=0.3 * strength,
+        ),
         A.GaussNoise(std_range=(0.0, 0.08 * strength), p=0.3 * strength),
         A.ImageCompression(quality_range=(round(95 - 70 * strength), 95), p=0.4 * strength),
         A.ToGray(p=0.05 * strength),

@@ -156,3 +156,16 @@ def test_flip_table_only_exchanges_pairs() -> None:
     assert [int(table[i]) for i in range(11)] == [0, 1, 3, 2, 5, 4, 6, 7, 8, 9, 10]
     assert table[IGNORE] == IGNORE
     assert np.array_equal(table[table], np.arange(256))
+
+
+def test_a_degraded_picture_stays_where_its_label_is() -> None:
+    rows, columns = np.mgrid[:64, :64] - 31.5
+    blob = (255 * np.exp(-(rows**2 + columns**2) / 128))[..., None].repeat(3, 2).astype(np.uint8)
+    transform = FaceTransform(64, Augmentation(degrade=1.0), LAPA, seed=0)
+    centres = []
+    for draw in range(200):
+        seen = denormalize(transform(blob, None, 0, draw)[0]).mean(axis=2)
+        weights = np.where(seen > 80, seen, 0)
+        centres.append([(weights * place).sum() / weights.sum() for place in (rows, columns)])
+    assert np.abs(np.mean(centres, axis=0)).max() < 0.05
+    assert np.abs(centres).max() < 1

@@ -13,10 +13,12 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from filelock import FileLock
 from rich.console import Console
 from rich.progress import track
 
 from engine.errors import ConfigError, DataError
+from engine.locks import held
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,9 +39,16 @@ class Build:
         out: folder of the data set; must not exist, or be empty, or hold a data set of the same parameters.
         parameters: all that decides what is built; among them `origin`, which marks what was built here.
         what: the data set, in words.
+
+    Raises:
+        ConfigError: if `out` names no folder of its own.
     """
 
     def __init__(self, out: Path, parameters: dict[str, Any], what: str) -> None:
+        if not out.name:
+            raise ConfigError(
+                f"out={out} cannot be.\nExpected: a folder of its own for the data set, as out=data/faces."
+            )
         self.out, self.parameters, self.what = out, parameters, what
         self.partial = out.with_name(out.name + ".partial")
         self.console = Console(stderr=True)
@@ -65,6 +74,24 @@ class Build:
             f"{self.out} holds {what}; asked for: {_in_words(self.parameters, beside=found or {})}. "
             "Nothing was written: choose another folder (out=...) or move that one away"
         )
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[bool]:
+        """Whether it is to be built, by this process alone: another with the same `out` waits, and finds it there.
+
+        Raises:
+            DataError: see :meth:`is_there`.
+        """
+        if self.is_there():
+            yield False
+            return
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        file = self.out.with_name(self.out.name + ".partial.lock")
+        with held(FileLock(file), f"builds {self.out}"):
+            try:
+                yield not self.is_there()
+            finally:
+                file.unlink(missing_ok=True)
 
     def open(self, folders: Sequence[Path]) -> None:
         """Makes the folder in which to build; what an earlier call left there stays if it was building the same.

@@ -49,16 +49,17 @@ def write_drawn_faces(out: Path | None, *, layout: str, count: int, size: int, s
     parameters = {"origin": "drawn", "layout": layout, "count": count, "size": size, "seed": seed}
     parameters["generator_version"] = GENERATOR_VERSION
     build = Build(out, parameters, what="drawn faces")
-    if build.is_there():
-        build.say(f"{count} drawn faces are there already")
-        return
-    to = LAYOUTS[layout](build.partial, count, seed)
-    build.open(to.folders())
-    missing = [index for index in range(count) if not to.last_file(index).exists()]
-    for _ in build.each(_write_face, [_Job(to, index, size) for index in missing], workers, "drawing faces"):
-        pass
-    to.finish()
-    build.finish()
+    with build.claimed() as lacking:
+        if not lacking:
+            build.say(f"{count} drawn faces are there already")
+            return
+        to = LAYOUTS[layout](build.partial, count, seed)
+        build.open(to.folders())
+        missing = [index for index in range(count) if not to.last_file(index).exists()]
+        for _ in build.each(_write_face, [_Job(to, index, size) for index in missing], workers, "drawing faces"):
+            pass
+        to.finish()
+        build.finish()
 
 
 def _check_arguments(layout: str, count: int, size: int, seed: int, workers: int) -> None:

@@ -41,9 +41,14 @@ def write_masked_faces(out: Path, wanted: MaskedFaces, workers: int) -> None:
     """
     require_whole_number("workers", workers, 1)
     build = Build(out, wanted.parameters(), what="masked faces")
-    if build.is_there():
-        build.say(f"{wanted.count} masked faces are there already")
-        return
+    with build.claimed() as lacking:
+        if lacking:
+            _write(build, wanted, workers)
+        else:
+            build.say(f"{wanted.count} masked faces are there already")
+
+
+def _write(build: Build, wanted: MaskedFaces, workers: int) -> None:
     landmark_model(wanted.landmark_model)
     pictures = photographs(wanted.source)
     splits = orders(wanted, pictures)
@@ -68,4 +73,4 @@ def write_masked_faces(out: Path, wanted: MaskedFaces, workers: int) -> None:
     write_whole(build.partial / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
     shutil.rmtree(build.partial / "found")
     build.finish()
-    build.console.print(table(out, summary))
+    build.console.print(table(build.out, summary))
