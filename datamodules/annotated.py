@@ -38,7 +38,8 @@ class AnnotatedFaces(Faces):
             image, _ = self.transform(picture.pixels, None, epoch, position, picture.extent)
         else:
             left, top, side = _square_about(said.face)
-            cut = shrunk(square(read_image(sample.image).pixels, left, top, side), self.transform.least_source)
+            stored = read_image(sample.image, upright=False).pixels
+            cut = shrunk(square(stored, left, top, side), self.transform.least_source)
             image, _ = self.transform(cut.pixels, None, epoch, position, cut.extent)
             if said.occluder is not None:
                 seen = np.clip((np.array(said.occluder) - (left, top, left, top)) / side, 0, 1)

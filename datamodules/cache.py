@@ -25,7 +25,7 @@ from datamodules.reading import Frame, LabelFiles, Picture, PictureFiles
 from engine.errors import BrokenFileError, RunError
 from engine.locks import held
 
-VERSION = 1
+VERSION = 2
 """Of the packs' format; raised by hand when it changes, or when reading comes to return other pixels."""
 
 HEADER = np.dtype([("format", "S16"), ("channels", "<i8"), ("count", "<i8"), ("bytes", "<i8")])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from datamodules.labels import IGNORE, LabelSet
 from datamodules.layouts import Sample
@@ -17,6 +17,9 @@ from engine.errors import BrokenFileError
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for a file that it cannot decode."""
 
+SIDEWAYS = (5, 6, 7, 8)
+"""Orientations of EXIF that exchange width and height."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -24,7 +27,7 @@ class Picture:
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
-        size: (H, W) stored in the file.
+        size: (H, W) of the file's picture.
         extent: (height, width) of the file's whole picture in the decoded pixels: where it is shrunk by a factor that
             does not divide its size, the last row and column reach a fraction of a pixel beyond it.
     """
@@ -40,15 +43,17 @@ class Frame:
 
     Args:
         shape: (H, W) of the pixels that reading returns.
-        size: (H, W) stored in the file.
+        size: (H, W) of the file's picture.
         extent: see :class:`Picture`.
-        factor: whole factor by which the decoder's pixels are still to be averaged.
+        factors: whole factors, across and down, by which the decoder's pixels are still to be averaged.
+        orientation: of EXIF: 1 is upright as it is stored.
     """
 
     shape: tuple[int, int]
     size: tuple[int, int]
     extent: tuple[float, float]
-    factor: int = 1
+    factors: tuple[int, int] = (1, 1)
+    orientation: int = 1
 
 
 @dataclass(frozen=True)
@@ -105,34 +110,36 @@ class LabelFiles:
             return Frame(size, size, size)
 
 
-def read_image(path: Path, least: int | None = None) -> Picture:
-    """A picture as RGB, decoded no larger than needed.
+def read_image(path: Path, least: int | None = None, upright: bool = True) -> Picture:
+    """A picture as RGB, decoded no larger than needed; what is transparent is white.
 
-    Large photographs are shrunk by a whole factor as they are decoded (in the JPEG decoder where it can, by box
+    Large photographs are shrunk by whole factors as they are decoded (in the JPEG decoder where it can, by box
     averages otherwise), so that the one interpolation that follows never skips pixels.
 
     Args:
         path: the picture.
         least: both sides stay at least this many pixels where the file has them; None decodes in full.
+        upright: turn it as its EXIF says; False leaves it as stored, which the boxes of some annotations are of.
 
     Raises:
         BrokenFileError: if the file cannot be read.
     """
     with _opened_image(path) as file:
-        frame = _draft(file, least)
-        file.load()
-        image = file if file.mode == "RGB" else file.convert("RGB")
-        if frame.factor > 1:
-            image = image.reduce(frame.factor)
+        frame = _draft(file, least, upright)
+        if frame.orientation != 1:
+            ImageOps.exif_transpose(file, in_place=True)
+        image = _plain(file, "RGB")
+        if frame.factors != (1, 1):
+            image = image.reduce(frame.factors)
         return Picture(np.asarray(image), frame.size, frame.extent)
 
 
 def shrunk(pixels: np.ndarray, least: int) -> Picture:
     """A picture (H, W, 3) uint8, or a part of one, by box averages as small as :func:`read_image` would make it."""
     height, width = pixels.shape[:2]
-    factor = max(1, min(height, width) // least)
-    small = np.asarray(Image.fromarray(pixels).reduce(factor)) if factor > 1 else pixels
-    return Picture(small, (height, width), (height / factor, width / factor))
+    across, down = _factors(width, height, least)
+    small = np.asarray(Image.fromarray(pixels).reduce((across, down))) if max(across, down) > 1 else pixels
+    return Picture(small, (height, width), (height / down, width / across))
 
 
 def read_photograph(path: Path, grey: bool = False) -> np.ndarray:
@@ -149,28 +156,45 @@ def read_photograph(path: Path, grey: bool = False) -> np.ndarray:
         mode = "L" if grey else "RGB"
         file.draft(mode, file.size)
         ImageOps.exif_transpose(file, in_place=True)
-        upright: Image.Image = file
-        if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-            clear = upright.convert("RGBA")
-            upright = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
-        if upright.mode.startswith("I;16"):  # converting would cut everything above 255 off
-            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-        return np.asarray(upright if upright.mode == mode else upright.convert(mode))
+        return np.asarray(_plain(file, mode))
 
 
-def _draft(file: Image.Image, least: int | None) -> Frame:
+def _plain(image: Image.Image, mode: str) -> Image.Image:
+    """A picture of any mode in ``RGB`` or ``L``."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        clear = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
+    image = _in_bytes(image)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _in_bytes(image: Image.Image) -> Image.Image:
+    """A picture of 16 bits in 8; to convert it would cut everything above 255 off."""
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+
+
+def _draft(file: Image.Image, least: int | None, upright: bool = True) -> Frame:
     """Have the JPEG decoder shrink by 2, 4 or 8 where that leaves enough; other formats heed no draft."""
-    width, height = file.size
-    across: float = width
-    down: float = height
-    if least is not None and min(file.size) // least > 1:
-        factor = min(file.size) // least
+    orientation = file.getexif().get(ExifTags.Base.Orientation, 1) if upright else 1
+    width, height = file.size[::-1] if orientation in SIDEWAYS else file.size
+    across, down = float(width), float(height)
+    stored = (width, height)
+    if least is not None and min(stored) // least > 1 and orientation == 1:
+        factor = min(stored) // least
         drafted = file.draft("RGB", (-(-width // factor), -(-height // factor)))
         if drafted:
             across, down = drafted[1][2:]
-    factor = 1 if least is None else max(1, min(file.size) // least)
-    shape = (-(-file.height // factor), -(-file.width // factor))
-    return Frame(shape, (height, width), (down / factor, across / factor), factor)
+            stored = file.size
+    factors = (1, 1) if least is None else _factors(*stored, least)
+    shape = (-(-stored[1] // factors[1]), -(-stored[0] // factors[0]))
+    return Frame(shape, (height, width), (down / factors[1], across / factors[0]), factors, orientation)
+
+
+def _factors(width: int, height: int, least: int) -> tuple[int, int]:
+    """Whole factors, across and down, that leave at least so many pixels."""
+    return max(1, width // least), max(1, height // least)
 
 
 @contextlib.contextmanager
@@ -252,7 +276,7 @@ def read_mask(path: Path) -> np.ndarray:
         BrokenFileError: if the file cannot be read.
     """
     with _opened_mask(path) as file:
-        brightness = np.asarray(file.convert("L"))
+        brightness = np.asarray(_in_bytes(file).convert("L"))
         stored = np.asarray(file) if file.mode in ("L", "P") else brightness
     if stored.max(initial=0) == 1 and brightness.max() <= 127:  # no palette makes the 1 white
         return stored == 1

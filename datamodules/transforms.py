@@ -98,10 +98,10 @@ class WarpToSize(A.DualTransform):
 
     def apply(self, img: np.ndarray, extent: tuple, **move: Any) -> np.ndarray:
         # Reading leaves enough for the largest zoom; at this one, no pixel may be skipped either.
-        factor = int(min(extent) // (self.size * move["zoom"]))
-        if factor > 1:
-            img = np.asarray(Image.fromarray(img).reduce(factor))
-            extent = tuple(side / factor for side in extent)
+        down, across = (max(1, int(side // (self.size * move["zoom"]))) for side in extent)
+        if max(down, across) > 1:
+            img = np.asarray(Image.fromarray(img).reduce((across, down)))
+            extent = (extent[0] / down, extent[1] / across)
         border = (*(round(255 * mean) for mean in MEAN), 0)
         # OpenCV warps four channels to the same values as three, in half the time.
         padded = cv2.cvtColor(img, cv2.COLOR_RGB2RGBA)

@@ -36,10 +36,10 @@ class Stage:
     labelled: bool
 
 
-PRETRAIN = Stage("pretrain", version=2, labelled=False)
-FINETUNE = Stage("finetune", version=2, labelled=True)
-SEGMENT = Stage("segment", version=3, labelled=True)
-CLASSIFY = Stage("classify", version=2, labelled=True)
+PRETRAIN = Stage("pretrain", version=3, labelled=False)
+FINETUNE = Stage("finetune", version=3, labelled=True)
+SEGMENT = Stage("segment", version=4, labelled=True)
+CLASSIFY = Stage("classify", version=3, labelled=True)
 UNETPP = "unetplusplus"
 """The parser's architecture where none was to be chosen, and the only one with a pre-training."""
 METHODS = {

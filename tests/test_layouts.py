@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from datamodules.labels import LAPA
 from datamodules.layouts import Sample, open_layout
-from datamodules.reading import read_image, read_label, require_size
-from datamodules.transforms import MEAN, STD, FaceTransform
+from datamodules.reading import PictureFiles, read_image, read_label, read_mask, read_photograph, require_size, shrunk
+from datamodules.transforms import MEAN, STD, FaceTransform, denormalize
 from engine.errors import ConfigError, DataError
 
 
@@ -112,6 +112,47 @@ def test_shrinking_averages_instead_of_skipping(tmp_path: Path) -> None:
     Image.fromarray(stripes).save(tmp_path / "stripes.png")
     picture = read_image(tmp_path / "stripes.png", least=64)
     assert abs(picture.pixels.astype(float) - 127.5).max() < 2
+
+
+def test_every_column_of_a_wide_picture_is_seen(tmp_path: Path) -> None:
+    transform = FaceTransform(64, None, LAPA, 0)
+    seen = []
+    for column in range(230):
+        pixels = np.zeros((70, 230, 3), dtype=np.uint8)
+        pixels[:, column] = 255
+        Image.fromarray(pixels).save(tmp_path / "wide.png", compress_level=0)
+        picture = read_image(tmp_path / "wide.png", least=64)
+        warped, _ = transform(picture.pixels, None, 0, 0, picture.extent)
+        seen.append(denormalize(warped).astype(float).sum())
+    assert min(seen) > 0.4 * max(seen) > 0
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_upright_as_exif_says(tmp_path: Path, orientation: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 4, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels).resize((400, 480), Image.Resampling.BILINEAR)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    image.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    whole = read_photograph(tmp_path / "turned.jpg")
+    assert whole.shape[:2] == ((400, 480) if orientation > 4 else (480, 400))
+    assert np.array_equal(read_image(tmp_path / "turned.jpg").pixels, whole)
+    small = read_image(tmp_path / "turned.jpg", least=100)
+    assert small.size == whole.shape[:2]
+    assert np.abs(small.pixels.astype(float) - shrunk(whole, 100).pixels).max() < 12
+    frame = PictureFiles((tmp_path / "turned.jpg",), 100).frame(0)
+    assert (frame.shape, frame.size, frame.extent) == (small.pixels.shape[:2], small.size, small.extent)
+    assert read_image(tmp_path / "turned.jpg", upright=False).size == (480, 400)
+
+
+def test_pictures_of_16_bits_and_transparent_ones_are_read_as_one_sees_them(tmp_path: Path) -> None:
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(ramp.astype(np.uint16) << 8).save(tmp_path / "deep.png")
+    assert np.array_equal(read_image(tmp_path / "deep.png").pixels, ramp[..., None].repeat(3, 2))
+    assert np.array_equal(read_mask(tmp_path / "deep.png"), ramp > 127)
+    clear = np.dstack([ramp, ramp, ramp, np.where(ramp < 128, 0, 255).astype(np.uint8)])
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    assert np.array_equal(read_image(tmp_path / "clear.png").pixels[..., 0], np.where(ramp < 128, 255, ramp))
 
 
 @pytest.mark.parametrize("width", [512, 1023, 1423])
