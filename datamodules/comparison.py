@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 from scipy.stats import ks_2samp
@@ -30,7 +31,7 @@ from datamodules.layouts.photographs import photographs
 from datamodules.reading import read_photograph
 from datamodules.synthesis.building import require_whole_number
 from engine.errors import BrokenFileError, ConfigError, DataError
-from engine.files import write_whole
+from engine.files import require_folder, write_whole
 
 POINTS, RADIUS = 24, 8
 PATTERNS = POINTS + 2  # uniform ones by their number of bright points, and all others
@@ -118,31 +119,34 @@ def write_comparison(
         seed: of all that is drawn.
 
     Raises:
-        ConfigError: for a value that cannot be.
+        ConfigError: for a value that cannot be, or if `out` cannot be made.
         DataError: if a folder holds no picture.
     """
     least = {"pictures": (pictures, 2), "pixels": (values, 2), "permutations": (permutations, 1), "seed": (seed, 0)}
     for name, (value, minimum) in least.items():
         require_whole_number(name, value, minimum)
     unreadable: list[str] = []
-    first, second = (_stack(root, split, pictures, seed, unreadable) for root, split in zip(roots, splits, strict=True))
+    require_folder(out, "out")
+    first, second = (
+        _stack(key, root, split, pictures, seed, unreadable)
+        for key, root, split in zip(("a", "b"), roots, splits, strict=True)
+    )
     result = Comparison(**compare(first, second, values, permutations, seed), unreadable=tuple(unreadable))
     names = [f"{root} ({split})" for root, split in zip(roots, splits, strict=True)]
     content = {"a": names[0], "b": names[1], "seed": seed, "permutations": permutations, **asdict(result)}
-    out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "comparison.json", json.dumps(content, indent=2) + "\n")
     Console(highlight=False).print(_table(names, result, out))
     return result
 
 
-def _stack(root: Path, split: str, pictures: int, seed: int, unreadable: list[str]) -> np.ndarray:
+def _stack(key: str, root: Path, split: str, pictures: int, seed: int, unreadable: list[str]) -> np.ndarray:
     """Patterns (N, H, W) of a folder's pictures; those that cannot be read are added to the list."""
     if split not in (ALL, *SPLITS):
-        raise ConfigError(f"{split} is no split.\nExpected: one of {', '.join((ALL, *SPLITS))}.")
+        raise ConfigError(f"{key}_split={split} is no split.\nExpected: one of {', '.join((ALL, *SPLITS))}.")
     if (root / MANIFEST).is_file():
         files = [sample.image for sample in AugmentedCelebA(root).samples(split)]
     else:
-        files = [picture.image for picture in photographs(root) if split in (ALL, picture.split)]
+        files = [picture.image for picture in photographs(root, key) if split in (ALL, picture.split)]
     if len(files) < 2:
         raise DataError(f"{root} holds {len(files)} picture(s) of the split {split}.\nExpected: two at least.")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(files))[:pictures])
@@ -160,7 +164,11 @@ def _stack(root: Path, split: str, pictures: int, seed: int, unreadable: list[st
 def _table(names: Sequence[str], result: Comparison, out: Path) -> Table:
     pictures = f"{result.pictures[0]} and {result.pictures[1]} pictures"
     left_out = f"; {len(result.unreadable)} unreadable files left out" if result.unreadable else ""
-    table = Table(box=SIMPLE_HEAD, title=f"{names[0]} and {names[1]}", caption=f"{out / 'comparison.json'}{left_out}")
+    table = Table(
+        box=SIMPLE_HEAD,
+        title=escape(f"{names[0]} and {names[1]}"),
+        caption=f"{escape(str(out / 'comparison.json'))}{left_out}",
+    )
     for column in ("test", "draws", "D", "p"):
         table.add_column(column, justify="right" if column in ("D", "p") else "left")
     table.add_row("the paper's", f"{result.values} pixels a side", f"{result.statistic:.4f}", f"{result.p:.3g}")

@@ -30,7 +30,7 @@ def _synthetic_faces(config: DictConfig) -> None:
     from datamodules.synthesis.dataset import write_drawn_faces
 
     write_drawn_faces(
-        Path(config.out) if config.out else None,
+        Path(str(config.out)) if config.out else None,
         layout=config.layout,
         count=2000 if config.count is None else config.count,
         size=256 if config.size is None else config.size,
@@ -47,13 +47,13 @@ def _masked_faces(config: DictConfig) -> None:
     if not config.source:
         raise ConfigError("source is missing.\nExpected: source=<CelebA's folder, or any folder of photographs>.")
     choices = MaskChoices(
-        types=_names(config, "types") or MASK_TYPES,
-        textures=_names(config, "textures") or TEXTURES,
+        types=MASK_TYPES if config.types is None else _names(config, "types") or (),
+        textures=TEXTURES if config.textures is None else _names(config, "textures") or (),
         styles=MOSTLY_PROPER if config.styles is None else _shares(config, "styles"),
         bare=config.bare,
         distractors=config.distractors,
         occluders=config.occluders,
-        templates=Path(config.templates) if config.templates else None,
+        templates=Path(str(config.templates)) if config.templates else None,
     )
     wanted = MaskedFaces(
         source=Path(str(config.source)),
@@ -64,11 +64,11 @@ def _masked_faces(config: DictConfig) -> None:
         size=config.size,
         crop=config.crop,
         fallbacks=_names(config, "fallbacks"),
-        landmark_model=config.landmark_model,
+        landmark_model=None if config.landmark_model is None else str(config.landmark_model),
         form=config.format,
         photographs=config.photographs,
     )
-    write_masked_faces(Path(config.out or "data/AugmentedCelebA"), wanted, _workers(config))
+    write_masked_faces(Path(str(config.out or "data/AugmentedCelebA")), wanted, _workers(config))
 
 
 def _audit(config: DictConfig) -> None:
@@ -122,6 +122,8 @@ def _names(config: DictConfig, name: str) -> tuple[str, ...] | None:
     value = config[name]
     if value is None:
         return None
+    if not (isinstance(value, str) or OmegaConf.is_list(value)):
+        raise ConfigError(f"{name}={value} cannot be.\nExpected: a name, or several, as {name}=[one,other].")
     return (value,) if isinstance(value, str) else tuple(str(part) for part in value)
 
 

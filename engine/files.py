@@ -42,6 +42,16 @@ def require_folder(path: Path, key: str) -> None:
         ) from fault
 
 
+def require_outside(path: Path, root: Path) -> None:
+    """See that a folder to write to does not lie in one that is only read.
+
+    Raises:
+        ConfigError: if it does.
+    """
+    if path.resolve().is_relative_to(root.resolve()):
+        raise ConfigError(f"out={path} lies in the data set's folder {root}, which is only read.\nChoose another.")
+
+
 def write_whole(path: Path, text: str, errors: str = "strict") -> None:
     """Write a text file in UTF-8, see :func:`whole`; ``errors="replace"`` where names of files may stand in it."""
     with whole(path) as file:

@@ -271,7 +271,16 @@ def test_whatever_lies_in_a_folder_is_counted_and_nothing_is_fatal(odd: Path, tm
         (("source={celeba}", "landmark_model=none.dat"), "landmark_model=none.dat is no file"),
         (("source={celeba}", "templates=none"), "masks.cfg does not exist"),
         (("source={photos}", "split=partition"), "split=partition, but no list_eval_partition"),
-        (("source={blank}",), "No face was found in the 1 photographs"),
+        (("source={blank}",), "No face was found in the 8 photographs"),
+        (("source={photos}",), "holds 1 photographs, too few to part by lot"),
+        (("source={celeba}", "occluders=no"), "occluders=no cannot be"),
+        (("source={celeba}", "photographs=off"), "photographs=off cannot be"),
+        (("source={celeba}", "types=5"), "types=5 cannot be"),
+        (("source={celeba}", "types=[]"), "types is empty"),
+        (("source={celeba}", "format=gif"), "format=gif cannot be"),
+        (("source={celeba}", "size=1000000"), "at most 8192"),
+        (("source={celeba}", "out={photos}/1.jpg/x"), "cannot be made"),
+        (("source={celeba}", "out={celeba}/out"), "which is only read"),
         (("source={celeba}", "distractors=many"), "distractors=many cannot be"),
         (("sorce=x",), "Did you mean source"),
         (("source={celeba}", "styles={{propper:1}}"), "styles: propper does not exist"),
@@ -282,7 +291,8 @@ def test_mistakes_are_one_message(celeba: Path, tmp_path: Path, words: tuple[str
     for name in ("empty", "photos", "blank"):
         places[name].mkdir()
     shutil.copy(photographs(celeba)[0].image, places["photos"] / "1.jpg")
-    Image.new("RGB", (90, 90)).save(places["blank"] / "1.png")
+    for number in range(12):
+        Image.new("RGB", (90, 90)).save(places["blank"] / f"{number}.png")
     command = [word.format(**places) for word in words]
     result = subprocess.run(
         [sys.executable, str(ROOT / "prepare.py"), "task=masked_faces", f"out={tmp_path / 'out'}", *command],

@@ -13,8 +13,8 @@ from datamodules.audit.sheet import contact_sheet
 from datamodules.audit.tally import Tally
 from datamodules.cache import in_threads
 from datamodules.layouts import Layout, Sample
-from engine.errors import ConfigError, DataError, RunError
-from engine.files import to_json, whole, write_whole
+from engine.errors import DataError, RunError
+from engine.files import require_outside, to_json, whole, write_whole
 
 REPORT, SHEET = "audit.json", "worst.png"
 
@@ -32,10 +32,7 @@ def write_audit(layout: Layout, out: Path, order: str) -> Tally:
         DataError: if there is no picture at all.
         RunError: if ``out`` cannot be written to.
     """
-    if out.resolve().is_relative_to(layout.root.resolve()):
-        raise ConfigError(
-            f"out={out} lies in the data set's folder {layout.root}, which is only read.\nChoose another."
-        )
+    require_outside(out, layout.root)
     tally, samples = audit(layout, order)
     console = get_console()
     for table in tables(tally, f"{layout.title} in {layout.root}"):

@@ -60,8 +60,9 @@ class FMLD(AnnotatedLayout):
             tree = ElementTree.parse(file).getroot()  # noqa: S314 (expat since 2.6 refuses what grows as it is read)
             name = Path(_text(tree, "filename").replace("\\", "/")).name
             found = [
-                (_text(face, "name"), _text(face, "difficult", "0"), _text(face, "pose", ""), _box(face))
-                for face in tree.iter("object")
+                (number, what, _text(face, "pose", ""), _box(face))
+                for number, face in enumerate(tree.iter("object"))
+                if (what := _text(face, "name")) in KINDS and _text(face, "difficult", "0") != "1"
             ]
         except (ElementTree.ParseError, ValueError) as fault:
             raise DataError(f"{file} is no annotation in Pascal VOC's XML ({fault}).\nTake it as published.") from fault
@@ -70,11 +71,10 @@ class FMLD(AnnotatedLayout):
                 f"{file} is of the picture {name}, which is nowhere below {self.root}.\n"
                 f"Expected: the pictures of MAFA and WIDER FACE there."
             )
-        for number, (what, difficult, pose, box) in enumerate(found):
-            if what in KINDS and difficult != "1":
-                groups = [f"kind/{KINDS[what]}"] + ([f"pose/{POSES[pose]}"] if pose in POSES else [])
-                said = Annotation(file, box)
-                yield Sample(f"{file.stem}_{number}", self._pictures[name], annotation=said, groups=tuple(groups))
+        for number, what, pose, box in found:
+            groups = [f"kind/{KINDS[what]}"] + ([f"pose/{POSES[pose]}"] if pose in POSES else [])
+            said = Annotation(file, box)
+            yield Sample(f"{file.stem}_{number}", self._pictures[name], annotation=said, groups=tuple(groups))
 
 
 def _text(element: ElementTree.Element, path: str, otherwise: str | None = None) -> str:

@@ -56,10 +56,11 @@ class Layout(abc.ABC):
     @property
     def origin(self) -> str:
         """``drawn`` if this project's generator made the pictures, else ``real``."""
-        marker = self.root / "dataset.json"
-        if marker.is_file() and json.loads(marker.read_text()).get("origin") == "drawn":
-            return "drawn"
-        return "real"
+        try:
+            about = json.loads((self.root / "dataset.json").read_text())
+        except (OSError, ValueError):  # not there, or somebody else's
+            return "real"
+        return "drawn" if isinstance(about, dict) and about.get("origin") == "drawn" else "real"
 
     @abc.abstractmethod
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:

@@ -8,6 +8,7 @@ orientation, box of glasses; a test face 18: box, kind of face, box of the occlu
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -72,6 +73,7 @@ class MAFA(AnnotatedLayout):
             ValueError,
             TypeError,
             AttributeError,
+            zlib.error,
         ) as fault:
             raise DataError(
                 f"{table} is no table of MAFA ({type(fault).__name__}: {fault}).\n"

@@ -1,16 +1,20 @@
 """Photographs to draw on: CelebA as published (Liu et al., ICCV 2015), pictures of LaPa and CelebAMask-HQ, any folder.
 
 CelebA:
-``img_align_celeba/`` (178x218) or ``img_celeba/`` (in the wild), also one deeper as Kaggle packs it; beside them, where
-they are there, ``list_eval_partition``, ``identity_CelebA``, ``list_bbox_celeba`` (which fits the wild pictures alone)
-as ``.txt``, parted by blanks, or ``.csv``; and ``landmarks_68/``, which drawn faces have. Files are counted, never
-assumed: a part of the data set is a data set. Of LaPa and CelebAMask-HQ the pictures are taken, their splits, and
-LaPa's landmarks. Of any other folder everything that is a picture by its name is one, at any depth.
+``img_align_celeba/`` (178x218) or ``img_celeba/`` (in the wild), also one deeper as Kaggle packs it, or in ``Img/`` as
+its authors do; beside them, or in their ``Eval/`` and ``Anno/``, ``list_eval_partition``, ``identity_CelebA``,
+``list_bbox_celeba`` (which fits the wild pictures alone) as ``.txt``, parted by blanks, or ``.csv``; and
+``landmarks_68/``, which drawn faces have. Files are counted, never assumed: a part of the data set is a data set. Of
+LaPa and CelebAMask-HQ the pictures are taken, their splits, and LaPa's landmarks. Of any other folder everything that
+is a picture by its name is one, at any depth, unless it was drawn on there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,19 +48,23 @@ class Photograph:
     landmarks: Path | None = None
 
 
-def photographs(root: Path) -> list[Photograph]:
+def photographs(root: Path, key: str = "source") -> list[Photograph]:
     """The pictures of a folder, in CelebA's layout or in none, sorted by id; none of them is opened.
+
+    Args:
+        root: the folder.
+        key: the setting that names it, for messages.
 
     Raises:
         DataError: if there is no picture, or a list of CelebA has a row that is none.
     """
     root = Path(root)
     if not root.is_dir():
-        raise DataError(f"source={root} is no folder.\nExpected: CelebA's folder, or any folder of photographs.")
+        raise DataError(f"{key}={root} is no folder.\nExpected: CelebA's folder, or any folder of photographs.")
     found = list(_found(root))
     if not found:
         raise DataError(
-            f"source={root} holds no pictures.\nExpected: *.jpg, *.png or *.webp, at any depth; or CelebA as published "
+            f"{key}={root} holds no pictures.\nExpected: *.jpg, *.png or *.webp, at any depth; or CelebA as published "
             f"({' or '.join(PICTURES)}, list_eval_partition.txt)."
         )
     return found
@@ -75,14 +83,14 @@ def _found(root: Path) -> Iterator[Photograph]:
 def _of_layout(layout: Layout) -> Iterator[Photograph]:
     """The pictures of a labelled data set, with their splits if all of these are there."""
     try:
-        splits = {sample.id: split for split in SPLITS for sample in layout.samples(split, labelled=False)}
+        splits = {sample.image: split for split in SPLITS for sample in layout.samples(split, labelled=False)}
     except DataError:
         splits = {}
     for sample in layout.samples(ALL, labelled=False):
         places = (sample.image.parent.parent / name / f"{sample.id}.txt" for name in ("landmarks_68", "landmarks"))
         landmarks = next((place for place in places if place.is_file()), None)
         name = sample.image.relative_to(layout.root).as_posix()
-        yield Photograph(name, sample.image, splits.get(sample.id), landmarks=landmarks)
+        yield Photograph(name, sample.image, splits.get(sample.image), landmarks=landmarks)
 
 
 def is_aligned(root: Path) -> bool:
@@ -93,7 +101,7 @@ def is_aligned(root: Path) -> bool:
 
 def _picture_folder(root: Path) -> Path | None:
     for name in PICTURES:
-        for folder in (root / name / name, root / name):
+        for folder in (root / name / name, root / name, root / "Img" / name):
             if any(Path(file).suffix.lower() in SUFFIXES for file in names_in(folder)):
                 return folder
     return None
@@ -129,17 +137,40 @@ def _celeba(root: Path) -> Iterator[Photograph]:
 
 def _any(root: Path) -> Iterator[Photograph]:
     masked = (root / "images").is_dir() and (root / "masks").is_dir()  # of pictures with masks, the pictures
-    folder = root / "images" if masked else root
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    for image in sorted(files, key=lambda path: path.relative_to(root).as_posix()):
-        name = image.relative_to(root)
-        if image.is_file() and not any(part.startswith(".") for part in name.parts):
-            yield Photograph(name.as_posix(), image)
+    images: list[Path] = []
+    for place, folders, names in os.walk(root / "images" if masked else root):
+        folder = Path(place)
+        # What was drawn on photographs of this folder is none of them.
+        folders[:] = [name for name in folders if not (name.startswith(".") or _is_augmented(folder / name))]
+        images += [folder / name for name in names if Path(name).suffix.lower() in SUFFIXES and name[0] != "."]
+    for image in sorted(images, key=lambda path: path.relative_to(root).as_posix()):
+        if image.is_file():
+            yield Photograph(image.relative_to(root).as_posix(), image)
+
+
+def _is_augmented(folder: Path) -> bool:
+    """Whether faces with drawn masks were built in a folder."""
+    try:
+        about = json.loads((folder / "dataset.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(about, dict) and about.get("origin") == "augmented"
+
+
+def digest(pictures: Sequence[Photograph]) -> str:
+    """Changes with the pictures, their files' sizes and times, and what lists say of them."""
+    lines = (
+        (picture.id, picture.split, picture.identity, picture.box, status.st_size, status.st_mtime_ns)
+        for picture in pictures
+        for status in [picture.image.stat()]
+    )
+    return hashlib.sha256("\n".join(map(repr, lines)).encode(errors="surrogateescape")).hexdigest()
 
 
 def _rows(root: Path, name: str, columns: int) -> Iterator[list[str]]:
     """The rows of one of CelebA's lists, ``.txt`` or ``.csv``; its head (a count, names of columns) is left out."""
-    file = next((root / f"{name}{suffix}" for suffix in (".txt", ".csv") if (root / f"{name}{suffix}").is_file()), None)
+    places = (root / folder / f"{name}{suffix}" for folder in ("", "Eval", "Anno") for suffix in (".txt", ".csv"))
+    file = next((place for place in places if place.is_file()), None)
     if file is None:
         return
     for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):

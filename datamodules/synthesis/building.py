@@ -18,12 +18,17 @@ from rich.console import Console
 from rich.progress import track
 
 from engine.errors import ConfigError, DataError
+from engine.files import require_folder
 from engine.locks import held
 
 if TYPE_CHECKING:
     import numpy as np
 
 PARAMETERS_FILE = "dataset.json"
+SOURCES_FILE = "sources.sha256"
+
+LARGEST = 8192
+"""Of sides of pictures that are written, in pixels: larger ones do not fit into memory."""
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -54,7 +59,7 @@ class Build:
         self.console = Console(stderr=True)
 
     def say(self, words: str) -> None:
-        self.console.print(f"{self.out}: {words}", soft_wrap=True, highlight=False)
+        self.console.print(f"{self.out}: {words}", soft_wrap=True, highlight=False, markup=False)
 
     def is_there(self) -> bool:
         """Whether `out` already holds what is asked for.
@@ -85,7 +90,7 @@ class Build:
         if self.is_there():
             yield False
             return
-        self.out.parent.mkdir(parents=True, exist_ok=True)
+        require_folder(self.out.parent, "out")
         file = self.out.with_name(self.out.name + ".partial.lock")
         with held(FileLock(file), f"builds {self.out}"):
             try:
@@ -93,13 +98,19 @@ class Build:
             finally:
                 file.unlink(missing_ok=True)
 
-    def open(self, folders: Sequence[Path]) -> None:
+    def open(self, folders: Sequence[Path], sources: str = "") -> None:
         """Makes the folder in which to build; what an earlier call left there stays if it was building the same.
+
+        Args:
+            folders: folders to make in it.
+            sources: says what it is built of: where that has changed since, the build begins anew.
 
         Raises:
             DataError: if something that was not built here is in the way.
         """
-        if _parameters_in(self.partial) != self.parameters:
+        note = self.partial / SOURCES_FILE
+        changed = note.is_file() and note.read_text() != sources
+        if _parameters_in(self.partial) != self.parameters or changed:
             # Only what says that it was built here is ours to delete.
             ours = (_parameters_in(self.partial) or {}).get("origin") == self.parameters["origin"]
             if self.partial.exists() and any(self.partial.iterdir()) and not ours:
@@ -107,6 +118,8 @@ class Build:
             shutil.rmtree(self.partial, ignore_errors=True)
         self.partial.mkdir(parents=True, exist_ok=True)
         write_whole(self.partial / PARAMETERS_FILE, (json.dumps(self.parameters, indent=2) + "\n").encode())
+        if sources:
+            write_whole(note, sources.encode())
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -133,19 +146,32 @@ class Build:
 
     def finish(self) -> None:
         """Gives the folder its name, now that all of it is there."""
+        (self.partial / SOURCES_FILE).unlink(missing_ok=True)
         if self.out.exists():  # an empty folder: not every system lets a rename take its place
             self.out.rmdir()
         self.partial.replace(self.out)
 
 
-def require_whole_number(name: str, value: Any, least: int) -> None:
-    """See that a setting is a whole number that is large enough.
+def require_whole_number(name: str, value: Any, least: int, most: int | None = None) -> None:
+    """See that a setting is a whole number that is large enough, and not too large.
 
     Raises:
         ConfigError: if it is not.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"{name}={value} cannot be.\nExpected: a whole number of at least {least}.")
+    if most is not None and value > most:
+        raise ConfigError(f"{name}={value} cannot be.\nExpected: a whole number of at most {most}.")
+
+
+def require_flag(name: str, value: Any) -> None:
+    """See that a setting is true or false: a word such as "no" would count as true.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name}={value} cannot be.\nExpected: true or false.")
 
 
 def _parameters_in(folder: Path) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.synthesis.building import Build, require_whole_number, settle
+from datamodules.synthesis.building import LARGEST, Build, require_whole_number, settle
 from datamodules.synthesis.published import LAYOUTS, Layout
 from engine.errors import ConfigError
 
@@ -66,7 +66,7 @@ def _check_arguments(layout: str, count: int, size: int, seed: int, workers: int
     if layout not in LAYOUTS:
         raise ConfigError(f"layout={layout}: no such layout of drawn faces; there is: {', '.join(LAYOUTS)}")
     for name, value, least in (("count", count, 10), ("size", size, 32), ("seed", seed, 0), ("workers", workers, 1)):
-        require_whole_number(name, value, least)
+        require_whole_number(name, value, least, LARGEST if name == "size" else None)
 
 
 def _write_face(job: _Job) -> None:

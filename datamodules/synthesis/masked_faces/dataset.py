@@ -12,13 +12,14 @@ import shutil
 from pathlib import Path
 
 from datamodules.landmarks import landmark_model
-from datamodules.layouts.photographs import photographs
+from datamodules.layouts.photographs import digest, photographs
 from datamodules.synthesis.building import Build, require_whole_number, write_whole
 from datamodules.synthesis.masked_faces.finding import find
 from datamodules.synthesis.masked_faces.samples import Drawing, Sample, draw
 from datamodules.synthesis.masked_faces.splits import orders
 from datamodules.synthesis.masked_faces.summary import SUMMARY, summary_of, table
 from datamodules.synthesis.masked_faces.wanted import MaskedFaces
+from engine.files import require_outside
 
 MANIFEST = "manifest.jsonl"
 
@@ -40,6 +41,7 @@ def write_masked_faces(out: Path, wanted: MaskedFaces, workers: int) -> None:
             holds something else.
     """
     require_whole_number("workers", workers, 1)
+    require_outside(out, wanted.source)
     build = Build(out, wanted.parameters(), what="masked faces")
     with build.claimed() as lacking:
         if lacking:
@@ -52,12 +54,8 @@ def _write(build: Build, wanted: MaskedFaces, workers: int) -> None:
     landmark_model(wanted.landmark_model)
     pictures = photographs(wanted.source)
     splits = orders(wanted, pictures)
-    build.open(
-        [
-            build.partial / name
-            for name in ("images", "masks", "found", *(("photographs",) if wanted.photographs else ()))
-        ]
-    )
+    names = ("images", "masks", "found", *(("photographs",) if wanted.photographs else ()))
+    build.open([build.partial / name for name in names], digest(pictures))
     seen = {split: find(build, wanted, split, order, count, workers) for split, (order, count) in splits.items()}
     samples: list[Sample] = []
     for split, (_, count) in splits.items():

@@ -28,6 +28,12 @@ def orders(wanted: MaskedFaces, pictures: Sequence[Photograph]) -> dict[str, tup
         shares = {split: len(members) / total for split, members in splits.items()}
     else:
         splits, shares = _by_lot(rng, pictures), PAPER_SHARES
+        if not all(splits.values()):
+            raise DataError(
+                f"{wanted.source} holds {len(pictures)} photographs, too few to part by lot: "
+                f"one of the splits has none.\n"
+                f"Expected: ten at least, of several persons; or split=partition, which keeps the source's own."
+            )
     counts = {split: round(wanted.count * shares[split]) if splits[split] else 0 for split in ("val", "test")}
     counts["train"] = wanted.count - sum(counts.values())
     if not splits["train"] and counts["train"]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from datamodules.layouts.photographs import Photograph
@@ -48,7 +49,7 @@ def summary_of(
 
 
 def table(out: Path, summary: Mapping[str, Any]) -> Table:
-    table = Table(title=f"{out}: {summary['samples']} masked faces", box=SIMPLE_HEAD, title_justify="left")
+    table = Table(title=f"{escape(str(out))}: {summary['samples']} masked faces", box=SIMPLE_HEAD, title_justify="left")
     table.add_column("what")
     table.add_column("how many")
     seen = summary["photographs"]
@@ -58,7 +59,9 @@ def table(out: Path, summary: Mapping[str, Any]) -> Table:
     table.add_row("unreadable", f"{len(summary['unreadable'])}{_first(summary['unreadable'])}")
     table.add_row("several faces", f"{summary['several_faces']} photographs")
     for name in ("split", "found", "type", "style", "tilt", "distractor"):
-        table.add_row(name, ", ".join(f"{key} {count}" for key, count in summary[name].items()))
+        table.add_row(
+            name, ", ".join(f"{'none' if key is None else key} {count}" for key, count in summary[name].items())
+        )
     table.caption = f"all lists: {SUMMARY}"
     return table
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from datamodules.synthesis.building import require_whole_number
+from datamodules.synthesis.building import LARGEST, require_flag, require_whole_number
 from datamodules.synthesis.masks import MaskChoices
 from engine.errors import ConfigError
 
@@ -51,13 +51,18 @@ class MaskedFaces:
     photographs: bool = False
 
     def __post_init__(self) -> None:
-        for name, allowed in (("split", ("paper", "partition")), ("crop", ("paper", "none")), ("form", ("jpg", "png"))):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name}={getattr(self, name)} cannot be.\nExpected: {' or '.join(allowed)}.")
+        for name, value, allowed in (
+            ("split", self.split, ("paper", "partition")),
+            ("crop", self.crop, ("paper", "none")),
+            ("format", self.form, ("jpg", "png")),
+        ):
+            if value not in allowed:
+                raise ConfigError(f"{name}={value} cannot be.\nExpected: {' or '.join(allowed)}.")
+        require_flag("photographs", self.photographs)
         require_whole_number("count", self.count, 10)
         require_whole_number("seed", self.seed, 0)
         if self.size is not None:
-            require_whole_number("size", self.size, 32)
+            require_whole_number("size", self.size, 32, LARGEST)
 
     def parameters(self) -> dict[str, Any]:
         """All that decides what is built, as plain data."""

@@ -84,20 +84,33 @@ def _points(file: Path, section: configparser.SectionProxy) -> np.ndarray:
     return array
 
 
-@functools.lru_cache(maxsize=64)
-def template_pixels(file: Path) -> np.ndarray:
-    """A template's RGBA pixels, uint8 (H, W, 4); kept, since decoding one takes longer than drawing it.
+@functools.lru_cache(maxsize=128)
+def opaque_pixels(file: Path, factor: int) -> tuple[np.ndarray, np.ndarray]:
+    """A template, averaged to a whole part of its size; kept, since decoding one takes longer than drawing it.
+
+    Args:
+        file: of RGBA pixels.
+        factor: by which height and width shrink.
+
+    Returns:
+        Colours weighed by alpha, or what is beneath it would bleed into the edges, and alpha, float32 (H, W, 4) in
+        0..255; and the sides' ratio to the file's, (2,), across and down.
 
     Raises:
         BrokenFileError: if the file cannot be read.
     """
     try:
         with Image.open(file) as picture:
-            return np.asarray(picture.convert("RGBA"))
+            pixels = np.asarray(picture.convert("RGBA")).astype(np.float32)
     except (OSError, SyntaxError, ValueError) as fault:
         raise BrokenFileError(
             f"The template {file} cannot be read: {fault}.\nReplace it by MaskTheFace's own."
         ) from fault
+    pixels[..., :3] *= pixels[..., 3:] / 255
+    height, width = pixels.shape[:2]
+    across, down = (max(1, round(side / factor)) for side in (width, height))
+    small = cv2.resize(pixels, (across, down), interpolation=cv2.INTER_AREA) if factor > 1 else pixels
+    return small, np.array([across / width, down / height])
 
 
 def six_points(landmarks: np.ndarray) -> np.ndarray:
@@ -143,13 +156,14 @@ def laid_on(template: Template, landmarks: np.ndarray, size: tuple[int, int]) ->
         landmarks: (68, 2), in pixels of the picture.
         size: (H, W) of the picture.
     """
-    pixels = template_pixels(template.file)
-    way, _ = cv2.findHomography(template.points, six_points(landmarks))
+    target = six_points(landmarks)
+    # Warping skips pixels where a template is twice as large as the face or larger.
+    factor = max(1, int((np.ptp(template.points, axis=0) / np.maximum(np.ptp(target, axis=0), 1)).min()))
+    opaque, ratio = opaque_pixels(template.file, factor)
+    way, _ = cv2.findHomography((template.points + 0.5) * ratio - 0.5, target)
     height, width = size
     if way is None:  # six points on one line
         return np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.float32)
-    opaque = pixels.astype(np.float32)
-    opaque[..., :3] *= opaque[..., 3:] / 255  # colours weighed by alpha, or what is beneath it bleeds into the edges
-    warped = cv2.warpPerspective(opaque, way, (width, height), flags=cv2.INTER_AREA)
+    warped = cv2.warpPerspective(opaque, way, (width, height), flags=cv2.INTER_LINEAR)
     alpha = warped[..., 3] / 255
     return warped[..., :3] / np.maximum(alpha, 1e-3)[..., None], alpha
