@@ -112,7 +112,7 @@ class LabelledFaces(Faces):
         sample = self.samples[index]
         picture = self.pictures(index)
         full_label = self.labels(index) if self.table is None else self.table[self.labels(index)]
-        require_size(sample, full_label, picture.size)
+        require_size(sample, full_label.shape, picture.size)
         image, label = self.transform(picture.pixels, full_label, epoch, position, picture.extent)
         item = {"image": torch.from_numpy(image), "label": torch.from_numpy(label).long(), "id": sample.id}
         if self.full:
@@ -242,6 +242,19 @@ class FaceDataModule(LightningDataModule):
                 samples = [sample for sample in samples if sample.id in chosen]
             self._labelled[split] = samples if self.merging is None else self.merging(samples)
         return self._labelled[split]
+
+    def require_scored_faces(self) -> None:
+        """See that the heads of the files of all faces that are scored fit together, before hours of training.
+
+        Raises:
+            DataError: if files are absent or broken, or a label map is of another size than its picture.
+        """
+        for split in ("val", "test"):
+            samples = [sample for sample in self.labelled(split) if sample.label is not None]
+            pictures = PictureFiles(tuple(sample.image for sample in samples))
+            labels = LabelFiles(tuple(sample.label for sample in samples if sample.label), self.layout.labels)
+            for index, sample in enumerate(samples):
+                require_size(sample, labels.frame(index).shape, pictures.frame(index).size)
 
     def _of_split(self, split: str) -> list[Sample]:
         return self.layout.samples(self.tested if split == "test" else split)

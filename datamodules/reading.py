@@ -337,20 +337,20 @@ def require_whole(path: Path) -> None:
         raise BrokenFileError(f"{path} is damaged: {fault}.\nReplace the file or remove the face.") from fault
 
 
-def require_size(sample: Sample, label: np.ndarray, size: tuple[int, int]) -> None:
+def require_size(sample: Sample, shape: tuple[int, ...], size: tuple[int, int]) -> None:
     """See that a label map covers its picture: it has the picture's size, or, merged of parts, its aspect ratio.
 
     Args:
         sample: the face.
-        label: (H, W) of ids.
-        size: (H, W) stored in the picture's file.
+        shape: (H, W) of its label map.
+        size: (H, W) of its picture's file.
 
     Raises:
         BrokenFileError: if it does not.
     """
-    if label.shape == size:
+    if shape == size:
         return
-    height, width = label.shape
+    height, width = shape
     measures = f"{width}x{height} pixels, its picture {size[1]}x{size[0]}"
     if sample.parts is None:
         raise BrokenFileError(
@@ -358,7 +358,7 @@ def require_size(sample: Sample, label: np.ndarray, size: tuple[int, int]) -> No
             f"Expected the same size; replace one of the two or remove the face."
         )
     # Half a pixel of rounding at each side of the one that was made from the other.
-    if abs(height * size[1] - width * size[0]) > max(sum(label.shape), sum(size)) / 2:
+    if abs(height * size[1] - width * size[0]) > max(sum(shape), sum(size)) / 2:
         raise BrokenFileError(
             f"The part masks of the picture {sample.image} are {measures}.\n"
             f"Expected the same ratio of width to height; replace one of the two or remove the face."

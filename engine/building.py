@@ -77,6 +77,8 @@ def build_datamodule(run: Run) -> FaceDataModule:
     if data.merging is not None:
         for split in SPLITS:  # now, so that a broken mask of a test face is not met after hours of training
             data.labelled(split)
+    if run.stage.labelled:
+        data.require_scored_faces()
     return data
 
 

@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from callbacks.curves import Curves
 from callbacks.throughput import Throughput
-from engine.errors import DataError
+from engine.errors import DataError, RunError
 from engine.exported import SUFFIXES, load_exported
 from engine.files import whole
 from engine.runs import RunFolder
@@ -35,9 +35,14 @@ def load(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as fault:
+        run = RunFolder.at(path.parent.parent)
         raise DataError(
             f"The checkpoint {path} cannot be read ({type(fault).__name__}).\n"
-            f"Train its run again with force=true, or move the folder {path.parent.parent} away."
+            + (
+                "Expected: a run's checkpoints/best.ckpt, or a file of export.py."
+                if run is None
+                else f"Train its run again with force=true, or move the folder {run.path} away."
+            )
         ) from fault
 
 
@@ -84,6 +89,12 @@ class EpochCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
+        for name in ("train/loss", "val/loss"):
+            if not trainer.callback_metrics.get(name, torch.zeros(())).isfinite():
+                raise RunError(
+                    f"{name} is {float(trainer.callback_metrics[name])} after epoch {epoch}: the training diverged.\n"
+                    f"Do one of: a smaller {self.folder.stage}.optimizer.lr; trainer.precision=32-true."
+                )
         if self._is_best(trainer) and trainer.is_global_zero:
             values = {name: float(value) for name, value in trainer.callback_metrics.items()}
             content = {

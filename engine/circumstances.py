@@ -42,6 +42,16 @@ def _device(accelerator: str) -> str:
     return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
 
 
+def require_precision(precision: Any, accelerator: str) -> None:
+    """See that the device can compute so: Lightning would take another precision and only warn.
+
+    Raises:
+        ConfigError: if it cannot, or is not there.
+    """
+    if precision == "16-mixed" and device_of(accelerator) == "cpu":
+        raise ConfigError("trainer.precision=16-mixed is not for the CPU.\nExpected: 32-true or bf16-mixed there.")
+
+
 def device_of(accelerator: str) -> str:
     """The device of ``trainer.accelerator`` as torch names it.
 

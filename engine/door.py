@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -22,6 +22,19 @@ from conf.schema import KEYS, explain_overrides
 from engine.errors import UserError, explained
 from engine.processes import is_leader
 from engine.sweeps import end_of_sweep
+
+FLAGS = (
+    "--help",
+    "--cfg",
+    "--package",
+    "--resolve",
+    "--info",
+    "--multirun",
+    "--config-dir",
+    "--hydra-help",
+    "--version",
+)
+"""Options of Hydra's that make sense here; it would take a setting written with dashes for the nearest of its own."""
 
 _failures: list[UserError] = []
 
@@ -56,15 +69,37 @@ def enter(
         again: what the same command does after an interruption.
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    for word in sys.argv[1:]:
+        if word.startswith("--") and word.partition("=")[0] not in FLAGS:
+            _leave(
+                f"{word} is no option.\nExpected: settings without dashes, as in label_fraction=0.01; or one of "
+                f"{', '.join(FLAGS)}.",
+                2,
+            )
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # wherever it was written
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to here instead of Hydra's own exit
     try:
         main()
     except UserError as mistake:
         _failures.append(mistake)
+    except BrokenPipeError:  # whoever read what is printed is gone, as head is after its lines
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OverrideParseException as fault:
+        name, _, value = fault.override.partition("=")
+        _leave(
+            explain_overrides([fault.override], keys)
+            or f"{fault.override!r} cannot be read: {fault}\n"
+            f"Expected: key=value, with quotes around a value that has = , : ( ) [ or {{ in it: '{name}=\"{value}\"'.",
+            2,
+        )
     except (HydraException, OmegaConfBaseException) as fault:
         explanation = explain_overrides((word for word in sys.argv[1:] if not word.startswith("-")), keys)
         _leave(explanation or str(fault), 2)
+    except ValueError as fault:
+        if "Config group override" not in str(fault):  # Hydra's word for a number or null where a file's name belongs
+            raise
+        _leave(explain_overrides(sys.argv[1:], keys) or str(fault), 2)
     except KeyboardInterrupt:
         same = "The same command" + (" without force" if any(word.startswith("force=") for word in sys.argv) else "")
         _leave(f"Interrupted. {same} {again}." if is_leader() else "", 130)

@@ -72,6 +72,11 @@ def explained(fault: BaseException) -> BaseException:
             f"{worker.strip()}\nMost often memory ran out: set datamodule.workers or batch_size lower.\n"
             f"The same command goes on from the last checkpoint."
         )
+    if isinstance(fault, MemoryError) or "Failed to allocate" in text:  # NumPy's and OpenCV's words
+        return RunError(
+            f"Memory ran out: {text.strip().splitlines()[-1] if text.strip() else 'no more is there'}\n"
+            f"Do one of: smaller pictures; a smaller batch_size; fewer workers."
+        )
     if type(fault).__name__ == "OutOfMemoryError" or "OutOfMemoryError" in text:
         return RunError(
             f"The GPU's memory ran out: {text.strip().splitlines()[-1]}\n"

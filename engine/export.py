@@ -16,6 +16,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
@@ -98,6 +99,8 @@ def export(config: DictConfig) -> Path:
         raise ConfigError(
             f"out={out} cannot be of format={settings['format']}.\nExpected: a name that ends in .{suffix}."
         )
+    if out.is_dir():
+        raise ConfigError(f"out={out} is a folder.\nExpected: the name of a file.")
     require_folder(out.parent, "out")
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
         part = Path(folder) / f"network.{suffix}"
@@ -278,9 +281,9 @@ def _report(
     stated = {"file": out.name, "megabytes": round(size, 2), "agreement": vars(found), "latency": rows}
     write_whole(out.with_suffix(out.suffix + ".json"), to_json({**about, **stated}))
     console.print(
-        f"{out}: {size:.1f} MiB. On {found.faces} faces {100 * found.equal:.3f} % of the pixels are as PyTorch has "
-        f"them; mean IoU {100 * found.miou:.2f} against {100 * found.trained_miou:.2f}; largest difference of logits "
-        f"{found.difference:.2g}."
+        f"{escape(str(out))}: {size:.1f} MiB. On {found.faces} faces {100 * found.equal:.3f} % of the pixels are as "
+        f"PyTorch has them; mean IoU {100 * found.miou:.2f} against {100 * found.trained_miou:.2f}; largest difference "
+        f"of logits {found.difference:.2g}."
     )
     if not rows:
         return

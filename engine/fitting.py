@@ -27,7 +27,7 @@ from callbacks.throughput import Throughput
 from conf.schema import DETECTORS
 from engine.building import build_datamodule, build_module
 from engine.checkpoints import EpochCheckpoint, WholeCheckpointIO, load
-from engine.circumstances import circumstances
+from engine.circumstances import circumstances, require_precision
 from engine.classification import classify, described_head
 from engine.errors import ConfigError, RunError, UserError, causes, explained
 from engine.files import write_whole
@@ -261,6 +261,7 @@ def _trainer(run: Run, loggers: list[Logger], callbacks: list[Callback]) -> pl.T
     Raises:
         ConfigError: if this machine is not what the settings ask for.
     """
+    require_precision(run.settings["trainer.precision"], run.settings["trainer.accelerator"])
     same = ("accelerator", "strategy", "precision", "sync_batchnorm", "deterministic")
     # Lightning would take other launchers, as SLURM's srun, at their word about who trains with whom.
     environment = [] if by_torchrun() else [LightningEnvironment()]

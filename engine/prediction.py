@@ -23,7 +23,7 @@ from datamodules.labels import OCCLUSION, LabelSet
 from datamodules.layouts.photographs import SUFFIXES
 from datamodules.reading import read_photograph
 from engine.circumstances import device_of
-from engine.errors import BrokenFileError, DataError, RunError
+from engine.errors import BrokenFileError, ConfigError, DataError, RunError
 from engine.files import require_folder, whole, write_whole
 from engine.predictor import Masks, Predictor, load
 from engine.video import SUFFIXES as VIDEOS
@@ -65,9 +65,11 @@ def predict(config: DictConfig) -> None:
         device_of(settings["trainer.accelerator"]),
         settings["landmark_model"],
     )
-    console = Console(highlight=False, stderr=True, soft_wrap=True)
+    console = Console(highlight=False, stderr=True, soft_wrap=True, markup=False)
     require_folder(out, "out")
     earlier = _lines_of(out / "predictions.jsonl")
+    require_folder(out / "labels", "out")
+    write_whole(out / "predictions.jsonl", "".join(json.dumps(line) + "\n" for line in earlier))  # marks it as ours
     started = time.perf_counter()
     lines: list[dict[str, Any]] = []
     failed: list[str] = []
@@ -97,11 +99,21 @@ def predict(config: DictConfig) -> None:
 
 
 def _lines_of(file: Path) -> list[dict[str, Any]]:
-    """What is in the folder already, of other pictures."""
+    """What is in the folder already, of other pictures.
+
+    Raises:
+        ConfigError: if label maps are there that are none of predict.py's.
+        DataError: if the list is none.
+    """
+    if not file.exists() and any((file.parent / "labels").glob("*")):
+        raise ConfigError(
+            f"out={file.parent} holds labels/ that predict.py did not write.\n"
+            f"Expected: a folder of its own, or a new one."
+        )
     try:
         lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
         return [line for line in lines if line["picture"] and line["label"]]
-    except (ValueError, KeyError, TypeError) as fault:
+    except (OSError, ValueError, KeyError, TypeError) as fault:
         raise DataError(
             f"{file} is no list of predictions ({fault}).\nExpected: a folder of predict.py, or a new one: "
             "out=<folder>. Nothing was written."

@@ -30,7 +30,7 @@ from datamodules.labels import CELEBAMASK_HQ, LAPA, lapa_table
 from datamodules.merging import Merging
 from datamodules.transforms import Augmentation
 from engine.checkpoints import load
-from engine.circumstances import circumstances
+from engine.circumstances import circumstances, require_precision
 from engine.errors import ConfigError, DataError, UserError, causes, explained
 from engine.evaluation import Evaluation, require_same
 from engine.files import write_whole
@@ -205,6 +205,7 @@ def scoring_trainer(
     Raises:
         ConfigError: if this machine is not what the settings ask for.
     """
+    require_precision(precision, accelerator)
     try:
         trainer = pl.Trainer(
             accelerator=accelerator,

@@ -15,6 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from engine.errors import explained
@@ -69,9 +70,10 @@ def jobs_table(jobs: Sequence[Mapping[str, Any]], folder: Path) -> Table:
         counts[state] = counts.get(state, 0) + 1
         runs = " ".join(run["name"] for run in job["runs"])
         own = " ".join(word for word in job["overrides"] if word not in shared)
-        table.add_row(str(job["number"]), own, state, job["error"].splitlines()[0] if "error" in job else runs)
+        why = job["error"].splitlines()[0] if "error" in job else runs
+        table.add_row(str(job["number"]), escape(own), state, escape(why))
     summary = ", ".join(f"{count} {state}" for state, count in counts.items())
     again = " The same command again trains what is missing." if "failed" in counts else ""
-    table.caption = f"{summary}.{again} {folder}"
+    table.caption = f"{summary}.{again} {escape(str(folder))}"
     table.caption_justify = "left"
     return table

@@ -24,7 +24,7 @@ def report(config: DictConfig) -> None:
         ConfigError: for a view that does not exist.
         DataError: if there is no run folder.
     """
-    output_dir = Path(config.output_dir)
+    output_dir = Path(str(config.output_dir))
     if config.view not in VIEWS:
         raise ConfigError(f"view={config.view} does not exist.\nExpected: one of {', '.join(VIEWS)}.")
     if config.view == "status":
@@ -35,7 +35,7 @@ def report(config: DictConfig) -> None:
     if config.view == "wandb_sync":
         from reports.wandb_sync import write_wandb_runs  # W&B, a second
 
-        console = Console(highlight=False, soft_wrap=True)
+        console = Console(highlight=False, soft_wrap=True, markup=False)
         folders = write_wandb_runs(read_runs(output_dir), output_dir, console)
         console.print(f"{len(folders)} whole runs, offline. To upload them, once logged in (wandb login):")
         console.print(f"  wandb sync {output_dir / 'wandb'}/*/wandb/offline-run-*")
@@ -46,9 +46,9 @@ def report(config: DictConfig) -> None:
         print(f"Workspace: {save_workspace(read_runs(output_dir), config.entity, config.project)}")
         return
     if config.view == "dashboard":
-        if not (isinstance(config.port, int) and 0 <= config.port < 2**16):
+        if isinstance(config.port, bool) or not (isinstance(config.port, int) and 0 <= config.port < 2**16):
             raise ConfigError(f"port={config.port} cannot be.\nExpected: a whole number from 0 to 65535.")
-        if not (isinstance(config.every, int | float) and config.every >= 1):
+        if isinstance(config.every, bool) or not (isinstance(config.every, int | float) and config.every >= 1):
             raise ConfigError(f"every={config.every} cannot be.\nExpected: seconds, at least 1.")
         dashboard = Dashboard(output_dir, config.port, config.every)
         print(f"The report, written anew every {config.every} s: {dashboard.address}  (Ctrl-C ends it)", flush=True)

@@ -108,6 +108,8 @@ def _beside(table: Mapping[str, Any], rows: Sequence[tuple[str, ...]], measured:
 
 
 def _fits(run: Run, beside: Mapping[str, Any]) -> bool:
+    if run.text("split") in ("train", "val"):  # the papers' figures are of test faces
+        return False
     return all(
         run.of_masks
         if key == "of_masks"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE
+from rich.markup import escape
 from rich.table import Table
 
 from reports.runs import read_run
@@ -25,7 +26,7 @@ def plan_table(rows: Iterable[Sequence[str]]) -> Table:
     for column in ("run folder", "state", "would"):
         table.add_column(column)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     return table
 
 
@@ -35,7 +36,7 @@ def results_table(folders: Iterable[Path]) -> Table:
         box=SIMPLE,
         pad_edge=False,
         caption="mIoU, mean F1 (of masks: Dice), accuracy of pixels (without pixel truth: of faces, balanced): "
-        "test set, %. PSNR: validation set, dB.",
+        "test set (of evaluate.py: what it was asked for), %. PSNR: validation set, dB.",
     )
     runs = [read_run(folder) for folder in folders]
     heads = any(run.text("head") for run in runs)
@@ -57,7 +58,7 @@ def results_table(folders: Iterable[Path]) -> Table:
             0.0 if math.isnan(run.number(key)) else run.number(key) for key in ("images_per_second", "seconds")
         )
         table.add_row(
-            run.path.name,
+            escape(run.path.name),
             *([run.text("head")] if heads else []),
             run.text("labelled") if run.number("labelled") else "none",
             *(_shown(_first(run.metric(name) for name in names), 100) for names in SCORES),

@@ -27,7 +27,10 @@ def door(name: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["experiment=mtl_lapa_1pct", "scale=huge"], ["scale=huge", "demo, paper, small, study"]),
         (["experiment=mtl_lapa_2pct"], ["mtl_lapa_2pct", "Did you mean mtl_lapa_1pct"]),
         ([], ["experiment", "mtl_lapa_1pct"]),
-        (["experiment=mtl_lapa_1pct", "seed=[1"], ["[1"]),
+        (["experiment=mtl_lapa_1pct", "seed=[1"], ["seed=[1", "quotes"]),
+        (["experiment=mtl_lapa_1pct", "datamodule.root=a=b"], ['datamodule.root="a=b"']),
+        (["experiment=mtl_lapa_1pct", "finetune=null"], ["finetune=null does not exist"]),
+        (["--experiment", "mtl_lapa_1pct"], ["--experiment is no option", "without dashes"]),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(words: list[str], expected: list[str], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import torch
 from PIL import Image
@@ -185,6 +186,12 @@ def with_id_11(root: Path) -> Path:
     return victim
 
 
+def empty_test_label(root: Path) -> Path:
+    victim = sorted((root / "test" / "labels").iterdir())[-1]
+    victim.write_bytes(b"")
+    return victim
+
+
 def without_label(root: Path) -> Path:
     victim = sorted((root / "train" / "labels").iterdir())[0]
     victim.unlink()
@@ -205,6 +212,7 @@ def empty_split(root: Path) -> Path:
         (truncated, "Cannot read the picture", 1, "disk"),
         (of_another_size, "60x64 pixels, its picture 64x64", 1, "none"),
         (with_id_11, "holds class id 11", 1, "ram"),
+        (empty_test_label, "Cannot read the label map", 1, "none"),
         (without_label, "have no label map", 2, "none"),
         (empty_split, "is empty", 2, "none"),
     ],
@@ -227,6 +235,15 @@ def test_bad_data_is_one_message_with_the_files_name(
         assert victim.name in status(tmp_path / "outputs")["error"]
 
 
+def test_a_training_that_diverges_has_failed(lapa: Path, tmp_path: Path) -> None:
+    found, screen = run(lapa, tmp_path, "finetune.optimizer.lr=1e30")
+    assert found == 1, screen
+    assert "the training diverged" in screen
+    assert "finetune.optimizer.lr" in screen
+    assert "Traceback" not in screen
+    assert status(tmp_path)["state"] == "failed"
+
+
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
@@ -235,6 +252,14 @@ def test_bad_data_is_one_message_with_the_files_name(
         (RuntimeError("\n\n-- Process 1 ...\nRuntimeError: DataLoader worker (pid 7) is killed by signal"), "pid 7"),
         (RuntimeError("could not unlink </torch_12>: No space left on device"), "shm-size"),
         (RuntimeError("unable to allocate shared memory(shm) for /dev/shm/x: No space left"), "datamodule.workers=0"),
+        (MemoryError("Unable to allocate 3 TiB"), "Memory ran out: Unable"),
+        (
+            cv2.error(
+                "OpenCV(5.0.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 3 bytes in function "
+                "'OutOfMemoryError'"
+            ),
+            "smaller pictures",
+        ),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "batch_size"),
     ],
 )

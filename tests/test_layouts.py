@@ -189,7 +189,7 @@ def test_broken_files_are_named(lapa: Path, tmp_path: Path, fault: str) -> None:
             label[3, 3] = 11
             Image.fromarray(label).save(bad)
     with pytest.raises(DataError, match=r"bad\.png"):
-        require_size(Sample("bad", sample.image, bad), read_label(bad, layout.labels), label.shape)
+        require_size(Sample("bad", sample.image, bad), read_label(bad, layout.labels).shape, label.shape)
 
 
 def test_truncated_jpeg_is_named(lapa: Path, tmp_path: Path) -> None:

@@ -38,6 +38,23 @@ def build(out: Path, source: Path, workers: int = 1, **changes: Any) -> Path:
     return out
 
 
+def interrupted(out: Path, source: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """A build that ends after nine masks."""
+    drawn: list[int] = []
+
+    def breaks(job: Any) -> None:
+        if len(drawn) == 9:
+            raise KeyboardInterrupt
+        drawn.append(job.sample.index)
+        original(job)
+
+    original = dataset.draw
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset, "draw", breaks)
+        with pytest.raises(KeyboardInterrupt):
+            build(out, source, **changes)
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -78,22 +95,46 @@ def test_workers_and_interruptions_change_no_byte(
     celeba: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     whole = files(build(tmp_path / "a", celeba))
-    drawn: list[int] = []
-
-    def breaks(job: Any) -> None:
-        if len(drawn) == 9:
-            raise KeyboardInterrupt
-        drawn.append(job.sample.index)
-        original(job)
-
-    original = dataset.draw
-    with monkeypatch.context() as patch:
-        patch.setattr(dataset, "draw", breaks)
-        with pytest.raises(KeyboardInterrupt):
-            build(tmp_path / "b", celeba)
+    interrupted(tmp_path / "b", celeba, monkeypatch)
     assert not (tmp_path / "b").exists()
     assert len(list((tmp_path / "b.partial" / "masks").iterdir())) == 9
     assert files(build(tmp_path / "b", celeba, workers)) == whole
+
+
+def test_a_build_whose_photographs_have_changed_begins_anew(
+    celeba: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Path(shutil.copytree(celeba, tmp_path / "source"))
+    removed = photographs(source)[0].image
+    removed.rename(tmp_path / removed.name)
+    interrupted(tmp_path / "a", source, monkeypatch)
+    (tmp_path / removed.name).rename(removed)
+    parameters = {"dataset.json", "sources.sha256"}
+    assert parameters < {path.name for path in (tmp_path / "a.partial").iterdir()}
+    whole = files(build(tmp_path / "b", source))
+    assert files(build(tmp_path / "a", source)) == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "source"], "no lock, no part stays"
+
+
+def test_what_was_drawn_is_no_photograph_to_draw_on(celeba: Path, tmp_path: Path) -> None:
+    source = tmp_path / "photos"
+    source.mkdir()
+    for picture in photographs(celeba):
+        shutil.copy(picture.image, source)
+    before = photographs(source)
+    shutil.copytree(build(tmp_path / "set", celeba), source / "set")
+    assert photographs(source) == before
+    assert len(photographs(source / "set")) == 24, "asked for itself, it is one"
+
+
+def test_celeba_is_known_as_its_authors_pack_it(celeba: Path, tmp_path: Path) -> None:
+    for name, folder in (("img_align_celeba", "Img"), ("img_celeba", "Img"), ("list_eval_partition.txt", "Eval")):
+        if (celeba / name).exists():
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / name).symlink_to(celeba / name)
+    flat, packed = photographs(celeba), photographs(tmp_path)
+    assert [picture.split for picture in packed] == [picture.split for picture in flat]
+    assert {picture.split for picture in packed} == {"train", "val", "test"}
 
 
 def test_killed_it_goes_on_to_the_same_bytes(celeba: Path, tmp_path: Path) -> None:

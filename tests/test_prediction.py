@@ -219,7 +219,9 @@ class Harmful:
         "pickle",
         "pretraining",
         "another list",
+        "true labels",
         "a file",
+        "a file for labels",
         "no GPU",
         "all broken",
     ],
@@ -250,6 +252,15 @@ def test_what_is_wrong_is_said_once(parser: Run, fault: str, tmp_path: Path, mon
     elif fault == "a file":
         with pytest.raises(ConfigError, match=r"out=face\.png/masks cannot be made"):
             run_predict(good, "input=face.png", "out=face.png/masks")
+    elif fault == "a file for labels":
+        (tmp_path / "empty" / "labels").touch()
+        with pytest.raises(ConfigError, match=r"out=empty/labels cannot be made"):
+            run_predict(good, "input=face.png", "out=empty")
+    elif fault == "true labels":
+        (tmp_path / "empty" / "labels").mkdir()
+        (tmp_path / "empty" / "labels" / "face.png").touch()
+        with pytest.raises(ConfigError, match=r"labels/ that predict.py did not write"):
+            run_predict(good, "input=face.png", "out=empty")
     elif fault == "no GPU":
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         with pytest.raises(ConfigError, match="no such device here"):

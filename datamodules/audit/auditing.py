@@ -52,7 +52,7 @@ def write_audit(layout: Layout, out: Path, order: str) -> Tally:
             f"Cannot write to {out}: {fault.strerror or fault}.\nExpected: a folder that can be written to, as out=..."
         ) from fault
     written = [str(out / REPORT)] + ([] if sheet is None else [str(out / SHEET)])
-    console.print(f"Written: {', '.join(written)}", soft_wrap=True, highlight=False)
+    console.print(f"Written: {', '.join(written)}", soft_wrap=True, highlight=False, markup=False)
     return tally
 
 

@@ -70,7 +70,7 @@ class Inspection:
         face.pixels = np.bincount(label.ravel(), minlength=256)[: len(self.labels)]
         if face.size is not None:
             try:
-                require_size(sample, label, face.size)
+                require_size(sample, label.shape, face.size)
             except BrokenFileError as fault:
                 face.add("wrong_size", fault)
         return face
