@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from conf.schema import check
 from engine.building import build_module
-from engine.errors import ConfigError, DataError, RunError
+from engine.errors import BrokenFileError, ConfigError, DataError, RunError
 from engine.stages import Run, plan
 from engine.training import train
 from lightning_modules.parsing import FaceParsing
@@ -473,3 +473,20 @@ def test_the_trunk_can_learn_slower_than_the_head(finished: list[Run]) -> None:
     rates = {len(group["params"]): group["initial_lr"] for group in groups}
     assert rates[2] == pytest.approx(10 * rates[max(rates)])
     assert sum(rates) == len(list(module.parameters()))
+
+
+def test_a_training_that_diverges_has_failed(lapa: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"is nan after epoch 1: the training diverged\.\n.*finetune\.optimizer\.lr"):
+        command(lapa, tmp_path, "finetune.optimizer.lr=1e30", experiment="baseline_lapa_10pct")
+    (file,) = tmp_path.glob("runs/*/status.json")
+    assert json.loads(file.read_text())["state"] == "failed"
+    assert not list(tmp_path.glob("runs/*/checkpoints/best.ckpt"))
+
+
+def test_a_broken_label_map_of_a_test_face_is_met_before_training(lapa: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(lapa, tmp_path / "LaPa"))
+    victim = sorted((copy / "test" / "labels").iterdir())[-1]
+    victim.write_bytes(b"")
+    with pytest.raises(BrokenFileError, match=victim.name):
+        command(copy, tmp_path / "outputs", experiment="baseline_lapa_10pct")
+    assert not list(tmp_path.glob("outputs/runs/*/checkpoints/last.ckpt"))
