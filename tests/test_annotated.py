@@ -93,7 +93,7 @@ def test_mafa_is_read_as_published(mafa: Path) -> None:
     assert len(layout.samples("all")) == 5, "the invalid face is left out"
 
 
-@pytest.mark.parametrize("fault", ["no table", "no picture", "other key", "short", "text"])
+@pytest.mark.parametrize("fault", ["no table", "no picture", "other key", "short", "damaged", "text"])
 def test_what_is_wrong_with_mafa_is_said(mafa: Path, fault: str) -> None:
     labels = mafa / "MAFA-Label-Test" / "LabelTestAll.mat"
     expected = "Expected"
@@ -109,6 +109,12 @@ def test_what_is_wrong_with_mafa_is_said(mafa: Path, fault: str) -> None:
     elif fault == "short":
         table(labels, "LabelTest", [("test_00000001.jpg", np.array([[1, 2, 3, 4]], np.int16))])
         expected = "has 4 numbers"
+    elif fault == "damaged":
+        savemat(labels, {"LabelTest": np.arange(5000)}, do_compression=True)
+        content = bytearray(labels.read_bytes())
+        content[200:260] = bytes(60)
+        labels.write_bytes(content)
+        expected = "no table of MAFA"
     else:
         labels.write_text("not a table")
         expected = "no table of MAFA"
@@ -129,7 +135,13 @@ def voc(path: Path, filename: str, *faces: tuple[str, str, tuple[int, int, int, 
 def test_fmld_is_read_as_published(tmp_path: Path) -> None:
     notes = tmp_path / "FMLD_annotations" / "test"
     box = (10, 20, 50, 70)
-    voc(notes / "a.xml", "a.jpg", ("masked_face", "0", box), ("invalid_face", "0", box), ("unmasked_face", "1", box))
+    voc(
+        notes / "a.xml",
+        "a.jpg",
+        ("masked_face", "0", box),
+        ("invalid_face", "0", (3, 3, 3, 5)),
+        ("unmasked_face", "1", box),
+    )
     voc(notes / "b.xml", "b.jpg", ("incorrectly_masked_face", "0", box), ("unmasked_face", "0", box))
     picture(tmp_path / "MAFA" / "images" / "a.jpg")
     picture(tmp_path / "WIDER_val" / "images" / "0--Parade" / "b.jpg")

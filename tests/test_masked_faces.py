@@ -228,6 +228,15 @@ def test_pictures_of_labelled_data_sets(name: str, request: pytest.FixtureReques
         assert row["faces"][0]["found"] == "layout", "drawn faces have landmarks"
 
 
+def test_names_that_come_again_in_other_splits_keep_their_own(lapa: Path, tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        for kind in ("images", "labels"):
+            (tmp_path / split / kind).mkdir(parents=True)
+            for place, file in enumerate(sorted((lapa / split / kind).iterdir())[:2]):
+                shutil.copy(file, tmp_path / split / kind / f"{place}{file.suffix}")
+    assert all(picture.split == Path(picture.id).parts[0] for picture in photographs(tmp_path))
+
+
 def test_without_its_own_68_lapas_106_landmarks_do(lapa: Path, tmp_path: Path) -> None:
     source = Path(shutil.copytree(lapa, tmp_path / "LaPa", ignore=shutil.ignore_patterns("landmarks_68")))
     for row in lines(build(tmp_path / "set", source, count=12)):

@@ -24,6 +24,7 @@ from datamodules.synthesis.masks import (
     tilt_of,
 )
 from datamodules.synthesis.masks.choices import WORN
+from datamodules.synthesis.masks.templates import laid_on, read_templates
 from datamodules.synthesis.masks.textures import PLAIN, tile
 from engine.errors import BrokenFileError, ConfigError
 
@@ -257,6 +258,23 @@ def test_templates_of_masktheface_are_drawn_without_bright_edges(face: DrawnFace
     assert image[changed & (truth == 0)].max() <= face.image.max(), "blended, not added"
     with pytest.raises(BrokenFileError, match=r"section red(.|\n)*mask_a"):
         MaskChoices(templates=templates(tmp_path / "broken", points="10"))
+
+
+def test_large_templates_are_averaged_onto_small_faces(face: DrawnFace, tmp_path: Path) -> None:
+    def laid(enlarged: int) -> tuple[np.ndarray, np.ndarray]:
+        folder = templates(tmp_path / str(enlarged))
+        file = folder / "templates" / "red.png"
+        picture = Image.open(file).resize((100 * enlarged, 80 * enlarged), Image.Resampling.NEAREST)
+        picture.save(file)
+        template = read_templates(folder)["red"]["front"]
+        points = (template.points + 0.5) * enlarged - 0.5
+        return laid_on(dataclasses.replace(template, points=points.astype(np.float32)), face.landmarks_68 / 4, (64, 64))
+
+    (small, alpha), (large, averaged) = laid(1), laid(16)
+    assert 0.05 < (alpha > 0.5).mean() < 0.6
+    assert np.abs(alpha - averaged).mean() < 0.01
+    assert ((averaged > 0.05) & (averaged < 0.95)).sum() > 40, "edges are soft"
+    assert np.abs(small - large)[alpha > 0.99].max() < 3
 
 
 def test_the_templates_of_masktheface_themselves(face_data: Path, face: DrawnFace) -> None:
