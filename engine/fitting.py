@@ -31,7 +31,7 @@ from engine.circumstances import circumstances
 from engine.classification import classify, described_head
 from engine.errors import ConfigError, RunError, UserError, causes, explained
 from engine.files import write_whole
-from engine.processes import by_torchrun, devices, end_followers, is_leader, says_peer_is_gone, unwatch
+from engine.processes import by_torchrun, devices, end_followers, is_leader, leave_group, says_peer_is_gone, unwatch
 from engine.stages import CLASSIFY, PRETRAIN, SEGMENT, UNETPP, Run, require_unchanged
 from engine.wandb_runs import described, log_classes, wandb_run
 from models.cost import flops, megabytes, milliseconds
@@ -59,8 +59,10 @@ def fit(run: Run, config: dict[str, Any]) -> None:
     hears_interrupts = signal.getsignal(signal.SIGINT)
     silence()
     try:
+        if run.stage is CLASSIFY:
+            leave_group()  # one process classifies alone: its scores are to ask no other, which may have ended
         if not is_leader():
-            if run.stage is not CLASSIFY:  # which one process does alone
+            if run.stage is not CLASSIFY:
                 _fit(run, config, [])
             return
         attempt = folder.attempts + 1
