@@ -329,6 +329,23 @@ def test_figures_cite_their_runs_and_fractions_need_two(output_dir: Path) -> Non
     assert figures.COLOURS["mtl"][0] not in chart.dark
 
 
+def test_runs_that_are_no_repeats_are_lines_of_their_own(tmp_path: Path) -> None:
+    rows = ((0.01, 0.1, 0, 0.4), (0.01, 0.1, 1, 0.5), (0.01, 0.2, 0, 0.6), (0.1, 0.1, 0, 0.7))
+    for place, (fraction, rate, seed, miou) in enumerate(rows):
+        identity = {"settings": {"finetune.optimizer.lr": rate}}
+        about = {"label_fraction": fraction, "seed": seed, "identity": identity}
+        write_run(tmp_path, "finetune", f"mtl{place}", miou=miou, **about)
+        write_run(tmp_path, "finetune", f"base{place}", miou=0.3, method="baseline", **about)
+    chart = figures.charts(read_runs(tmp_path))[-1]
+    named = "MTL (finetune.optimizer.lr={})"
+    assert chart.alt.startswith("baseline (finetune.optimizer.lr=0.1) 30.00 % at 1 %")
+    for said in (f"{named.format(0.1)} 45.00 % at 1 %", f"{named.format(0.1)} 70.00 % at 10 %"):
+        assert said in chart.alt
+    assert f"{named.format(0.2)} 60.00 % at 1 %" in chart.alt
+    assert f"gain of {named.format(0.1)} +15.00 points at 1 %" in chart.alt
+    assert f"gain of {named.format(0.2)} +30.00 points at 1 %" in chart.alt
+
+
 def test_panels_pair_runs_on_shared_samples(output_dir: Path) -> None:
     (output_dir / "runs/finetune-mtl1/panels/test/face_02.prediction.png").unlink()
     (panel,) = panels.predictions(read_runs(output_dir))
