@@ -29,7 +29,9 @@ from reports.dashboard import Dashboard
 from reports.page import write_report
 from reports.runs import Run, read_runs
 from reports.status import status_table
+from reports.wandb_sync import write_wandb_runs
 from reports.wandb_workspace import save_workspace, workspace
+from tests.conftest import wandb_records
 
 SAMPLES = ("face_01", "face_02")
 
@@ -626,6 +628,18 @@ def test_screen_table_folds_what_all_rows_share(output_dir: Path, tmp_path: Path
     assert "data: lapa (drawn)" in " ".join(shown.split())
     tables.print_results([Run(tmp_path, {})], console)
     assert "No fine-tuning run is done yet." in console.export_text()
+
+
+def test_a_run_that_was_cut_short_within_a_step_is_written_for_wandb(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "finetune", "cut1", state="interrupted")
+    (run / "metrics.csv").write_text("epoch,step,train/loss,train/lr\n0,0,0.5,0.1\n,1,,0.2\n")
+    (folder,) = write_wandb_runs(read_runs(tmp_path), tmp_path, Console(file=io.StringIO()))
+    (kept,) = folder.glob("wandb/offline-run-*")
+    rows = [record["history"]["item"] for record in wandb_records(kept) if record["type"] == "history"]
+    assert [{name: value for name, value in row.items() if name[0] != "_"} for row in rows] == [
+        {"epoch": 0, "trainer/global_step": 0, "train/loss": 0.5, "train/lr": 0.1},
+        {"trainer/global_step": 1, "train/lr": 0.2},
+    ]
 
 
 def test_a_workspace_shows_what_the_runs_have(output_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
