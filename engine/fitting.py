@@ -197,7 +197,6 @@ def _description(run: Run, attempt: int) -> dict[str, Any]:
     origin = circumstances(settings["trainer.accelerator"])
     architecture = settings["model.architecture"]
     labelled = run.manifest is not None
-    pretrained = run.stage in (PRETRAIN, CLASSIFY) or (run.upstream is not None and run.upstream.stage == PRETRAIN.name)
     return {
         "stage": run.stage.name,
         "id": run.id,
@@ -207,7 +206,7 @@ def _description(run: Run, attempt: int) -> dict[str, Any]:
         "method": settings["method"],
         "ablation": settings["ablation"],
         "sweep": settings["sweep_name"],
-        "masking": settings["pretrain.masking"] if pretrained else None,
+        "masking": _masking(run),
         "loss": LOSSES.get(run.setting("network"), "bce")
         if run.stage is SEGMENT
         else run.settings.get(f"{run.stage.name}.loss"),
@@ -231,6 +230,14 @@ def _description(run: Run, attempt: int) -> dict[str, Any]:
         "metrics": {},
         "wandb_ids": run.folder.status.get("wandb_ids", []),
     }
+
+
+def _masking(run: Run) -> str | None:
+    """How the pre-training that a run is, or starts from, hid faces; None without one."""
+    own = run.settings["pretrain.masking"]
+    if run.upstream is not None and run.upstream.stage == PRETRAIN.name:  # with method=transfer that of another command
+        return run.upstream.status.get("identity", {}).get("settings", {}).get("pretrain.masking", own)
+    return own if run.stage in (PRETRAIN, CLASSIFY) else None
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from conf.schema import check
 from engine.building import build_module
 from engine.errors import ConfigError, DataError, RunError
+from engine.fitting import _description
 from engine.stages import Run, plan
 from engine.training import train
 from lightning_modules.parsing import FaceParsing
@@ -152,6 +153,18 @@ def test_a_run_can_start_from_another(finished: list[Run], lapa: Path, tmp_path:
                 assert not torch.equal(value, trained[name]), name
     (by_name,) = transfer_plan(lapa, finetune.folder.output_dir, f"finetune.start_from={finetune.folder.name}")
     assert by_name.id == parts["trunk"][0].id
+
+
+def test_a_run_is_labelled_with_the_masking_of_the_pretraining_that_it_starts_from(
+    finished: list[Run], lapa: Path, tmp_path: Path
+) -> None:
+    pretrain, finetune = finished
+    for start, masking in ((pretrain, "central"), (finetune, None)):
+        words = (f"finetune.start_from={start.folder.path}", "pretrain.masking=random")
+        (run,) = transfer_plan(lapa, tmp_path, *words)
+        assert _description(run, attempt=1)["masking"] == masking
+    for run in plan(check(settings_of("experiment=mtl_lapa", f"datamodule.root={lapa}", f"output_dir={tmp_path}"))):
+        assert _description(run, attempt=1)["masking"] == "central", "not trained yet"
 
 
 @pytest.mark.parametrize(
