@@ -8,6 +8,7 @@ import itertools
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -17,7 +18,7 @@ from rich.console import Console
 from conf.schema import CONF, check, group_options
 from engine.stages import plan
 from engine.training import train
-from engine.wandb_runs import described
+from engine.wandb_runs import described, log_classes
 from reports.runs import read_runs
 from reports.wandb_sync import write_wandb_runs
 from tests.conftest import ROOT, TINY, settings_of, start_training, wandb_records
@@ -69,6 +70,22 @@ def test_runs_of_a_sweep_are_a_group_of_their_own(name: str) -> None:
     about = dict.fromkeys(("stage", "method", "dataset", "scale"), "") | {"experiment": "mtl_celebamask"}
     assert described(about | {"sweep": settings["sweep_name"]}, None, ())["group"] == f"{name} mtl_celebamask"
     assert described(about | {"sweep": None}, None, ())["group"] == "mtl_celebamask"
+
+
+def test_the_table_of_classes_has_a_row_for_each_class_and_group() -> None:
+    names = (
+        "test/miou",
+        "test/iou/type/n95",
+        "test/dice/type/n95",
+        "test/iou/hair",
+        "test/cleaned/miou",
+        "val/iou/hair",
+    )
+    run = SimpleNamespace(summary={})
+    log_classes(run, {name: float(place) for place, name in enumerate(names)})
+    table = run.summary["test/classes"]
+    assert table.columns == ["class", "dice", "iou"]
+    assert table.data == [["type/n95", 2.0, 1.0], ["hair", None, 3.0]]
 
 
 @pytest.mark.parametrize("ablation", COMPONENTS)
