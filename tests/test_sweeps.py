@@ -31,6 +31,8 @@ SHORT = (
     "callbacks.panels=null",
     "callbacks.activations=null",
 )
+WAITED = "finetune.epochs=3"
+"""One epoch more than ablation=frozen_start has the trunk wait."""
 COMPONENTS = [name for name in group_options("ablation") if name != "encoder_imagenet"]  # which wants the network
 
 
@@ -58,7 +60,7 @@ def jobs(sweep: str) -> list[list[str]]:
 def test_a_sweep_shares_what_its_jobs_have_in_common(
     sweep: str, pretrainings: int, finetunings: int, celebamask: Path, tmp_path: Path
 ) -> None:
-    common = ("experiment=mtl_celebamask", *SHORT, f"datamodule.root={celebamask}", f"output_dir={tmp_path}")
+    common = ("experiment=mtl_celebamask", *SHORT, f"datamodule.root={celebamask}", f"output_dir={tmp_path}", WAITED)
     planned = [plan(check(settings_of(*common, f"sweep={sweep}", *job))) for job in jobs(sweep)]
     for stage, count in (("pretrain", pretrainings), ("finetune", finetunings)):
         assert len({run.id for runs in planned for run in runs if run.stage.name == stage}) == count
@@ -91,7 +93,12 @@ def test_the_table_of_classes_has_a_row_for_each_class_and_group() -> None:
 @pytest.mark.parametrize("ablation", COMPONENTS)
 def test_every_ablation_trains(ablation: str, celebamask: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     output = tmp_path_factory.getbasetemp() / "ablations"  # one place: those that share a pre-training share it
-    words = ("experiment=mtl_celebamask_10pct", f"ablation={ablation}", *SHORT)
+    words = (
+        "experiment=mtl_celebamask_10pct",
+        f"ablation={ablation}",
+        *SHORT,
+        *[WAITED] * (ablation == "frozen_start"),
+    )
     config = settings_of(*words, f"datamodule.root={celebamask}", f"output_dir={output}")
     train(OmegaConf.create(config))
     *_, finetune = plan(check(config))
