@@ -388,6 +388,12 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
                 f"pretrain.contrastive compares the pictures of a batch, of which a device has less than two.\n"
                 f"Expected: pretrain.batch_size={2 * settings['trainer.devices']} at least; or pretrain.contrastive=0."
             )
+    frozen, epochs = settings["finetune.frozen_epochs"], settings["finetune.epochs"]
+    if "finetune" in TRAINED.get(method, SECOND) and settings["finetune.trained"] != "head" and frozen >= epochs:
+        raise ConfigError(
+            f"finetune.frozen_epochs={frozen} cannot be with finetune.epochs={epochs}: the trunk would wait for ever.\n"
+            f"Expected: less than the number of epochs; or finetune.trained=head."
+        )
     last = TRAINED.get(method, SECOND)[-1]
     if settings[f"{last}.validate_every"] > settings[f"{last}.epochs"]:
         raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import tempfile
@@ -135,13 +136,27 @@ def _evaluation(settings: Mapping[str, Any]) -> Evaluation:
     return plan_evaluation({**asked, **rest, "dataset": dataset})
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters tell their own story at a level that is meant for news."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", None)]  # None: the root
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@_quiet()
 def write_onnx(graph: Deployed, path: Path) -> None:
     """Write a graph as ONNX, with any number of pictures of any height and width."""
     example = torch.zeros(2, graph.size, graph.size, 3, dtype=torch.uint8)
     batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # the exporter's talk of its own insides
-        _quieten()
         torch.onnx.export(
             graph,
             (example,),
@@ -165,6 +180,7 @@ def write_torchscript(graph: Deployed, path: Path, about: Mapping[str, Any]) -> 
         torch.jit.save(traced, str(path), _extra_files={f"{METADATA}.json": json.dumps(about).encode()})
 
 
+@_quiet()
 def quantize(path: Path, pictures: Iterator[np.ndarray]) -> None:
     """Convolutions in int8 (weights by channel, maps uint8), their ranges seen on pictures (N, S, S, 3) uint8.
 
@@ -178,7 +194,6 @@ def quantize(path: Path, pictures: Iterator[np.ndarray]) -> None:
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(({"image": batch} for batch in pictures), None)
 
-    _quieten()
     merged = path.with_suffix(".merged.onnx")
     quant_pre_process(str(path), str(merged), skip_symbolic_shape=True)  # batch normalisation into convolutions
     convolutions = [node for node in load_model(merged).graph.node if node.op_type == "Conv"]
@@ -194,12 +209,6 @@ def quantize(path: Path, pictures: Iterator[np.ndarray]) -> None:
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
     )
-
-
-def _quieten() -> None:
-    """Exporters tell their own story at a level that is meant for news."""
-    for name in ("torch.onnx", "onnxscript", "onnx_ir", "root"):
-        logging.getLogger(None if name == "root" else name).setLevel(logging.ERROR)
 
 
 def _describe(path: Path, about: Mapping[str, Any]) -> None:

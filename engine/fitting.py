@@ -31,7 +31,7 @@ from engine.circumstances import circumstances, require_precision
 from engine.classification import classify, described_head
 from engine.errors import ConfigError, RunError, UserError, causes, explained
 from engine.files import write_whole
-from engine.processes import by_torchrun, devices, end_followers, is_leader, says_peer_is_gone, unwatch
+from engine.processes import by_torchrun, devices, end_followers, is_leader, leave_group, says_peer_is_gone, unwatch
 from engine.stages import CLASSIFY, PRETRAIN, SEGMENT, UNETPP, Run, require_unchanged
 from engine.wandb_runs import described, log_classes, wandb_run
 from models.cost import flops, megabytes, milliseconds
@@ -59,8 +59,10 @@ def fit(run: Run, config: dict[str, Any]) -> None:
     hears_interrupts = signal.getsignal(signal.SIGINT)
     silence()
     try:
+        if run.stage is CLASSIFY:
+            leave_group()  # one process classifies alone: its scores are to ask no other, which may have ended
         if not is_leader():
-            if run.stage is not CLASSIFY:  # which one process does alone
+            if run.stage is not CLASSIFY:
                 _fit(run, config, [])
             return
         attempt = folder.attempts + 1
@@ -195,7 +197,6 @@ def _description(run: Run, attempt: int) -> dict[str, Any]:
     origin = circumstances(settings["trainer.accelerator"])
     architecture = settings["model.architecture"]
     labelled = run.manifest is not None
-    pretrained = run.stage in (PRETRAIN, CLASSIFY) or (run.upstream is not None and run.upstream.stage == PRETRAIN.name)
     return {
         "stage": run.stage.name,
         "id": run.id,
@@ -205,7 +206,7 @@ def _description(run: Run, attempt: int) -> dict[str, Any]:
         "method": settings["method"],
         "ablation": settings["ablation"],
         "sweep": settings["sweep_name"],
-        "masking": settings["pretrain.masking"] if pretrained else None,
+        "masking": _masking(run),
         "loss": LOSSES.get(run.setting("network"), "bce")
         if run.stage is SEGMENT
         else run.settings.get(f"{run.stage.name}.loss"),
@@ -229,6 +230,14 @@ def _description(run: Run, attempt: int) -> dict[str, Any]:
         "metrics": {},
         "wandb_ids": run.folder.status.get("wandb_ids", []),
     }
+
+
+def _masking(run: Run) -> str | None:
+    """How the pre-training that a run is, or starts from, hid faces; None without one."""
+    own = run.settings["pretrain.masking"]
+    if run.upstream is not None and run.upstream.stage == PRETRAIN.name:  # with method=transfer that of another command
+        return run.upstream.status.get("identity", {}).get("settings", {}).get("pretrain.masking", own)
+    return own if run.stage in (PRETRAIN, CLASSIFY) else None
 
 
 @contextlib.contextmanager

@@ -82,6 +82,14 @@ def end_followers(spawned: bool) -> None:
     _followers.clear()
 
 
+def leave_group() -> None:
+    """Leave the group of processes that trained together, as each of them does before the leader goes on alone."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 def devices(total: int) -> dict[str, Any]:
     """Lightning's words for a number of devices: all of this machine, or torchrun's share of each of its machines."""
     if not by_torchrun():

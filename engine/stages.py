@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from conf.schema import KEYS, OWN_LOSS
 from datamodules import subsets
 from datamodules.digests import DigestCache
-from datamodules.layouts import SPLITS, Layout, open_layout
+from datamodules.layouts import SPLITS, AugmentedCelebA, Layout, open_layout
+from datamodules.layouts.augmented_celeba import MANIFEST
 from engine.errors import ConfigError, RunError
 from engine.runs import RunFolder
 
@@ -111,7 +112,7 @@ def plan(settings: Mapping[str, Any]) -> list[Run]:
             identity = {
                 "stage": stage.name,
                 "version": stage.version,
-                "data": data_digest(layout, splits_read(stage), stage.labelled, digests),
+                "data": _data(stage, own, layout, digests),
                 "labels": None if manifest is None else manifest.digest,
                 "upstream": None if upstream is None else upstream.id,
                 "settings": _entering(own, stage, upstream is not None, digests),
@@ -173,7 +174,7 @@ def require_unchanged(run: Run) -> None:
         RunError: if it is not.
     """
     with DigestCache(digest_cache(run.folder.output_dir)) as digests:
-        if data_digest(run.layout, splits_read(run.stage), run.stage.labelled, digests) != run.identity["data"]:
+        if _data(run.stage, run.settings, run.layout, digests) != run.identity["data"]:
             raise RunError(
                 f"Files in {run.layout.root} changed while {run.folder.name} trained: its result is of neither state.\n"
                 f"The same command now trains on the data as they are, as another run."
@@ -282,6 +283,30 @@ def _idle_of_heads(settings: Mapping[str, Any]) -> Iterator[str]:
 def splits_read(stage: Stage) -> Sequence[str]:
     """The splits whose files a stage may read."""
     return SPLITS if stage.labelled else SPLITS[:2]
+
+
+def _data(stage: Stage, settings: Mapping[str, Any], layout: Layout, digests: DigestCache) -> str:
+    """Digest of all data that a stage reads."""
+    digest = data_digest(layout, splits_read(stage), stage.labelled, digests)
+    if stage is not SEGMENT or not settings["segment.on_the_fly"]:
+        return digest
+    assert isinstance(layout, AugmentedCelebA)  # noqa: S101 (for the type checker: on_the_fly is refused elsewhere)
+    return hashlib.sha256(f"{digest} {_masks_drawn(layout, digests)}".encode()).hexdigest()[:16]
+
+
+def _masks_drawn(layout: AugmentedCelebA, digests: DigestCache) -> str:
+    """What decides the masks that are drawn as one trains, as one text: landmarks, templates, and what may be worn."""
+    from datamodules.synthesis.masked_faces.wanted import choices_of  # image libraries
+    from datamodules.synthesis.masks.templates import read_templates
+
+    choices = choices_of(layout.parameters())
+    files = [(MANIFEST, layout.root / MANIFEST)]
+    if choices.templates is not None:
+        files.append(("masks.cfg", choices.templates / "masks.cfg"))
+        for name, tilts in read_templates(choices.templates).items():
+            files += [(f"template/{name}/{tilt}", template.file) for tilt, template in tilts.items()]
+    worn = asdict(choices) | {"templates": None}  # what they hold, not where they lie
+    return f"{digests.of_files(files)} {json.dumps(worn, sort_keys=True)}"
 
 
 def data_digest(layout: Layout, splits: Iterable[str], labelled: bool, digests: DigestCache) -> str:

@@ -74,12 +74,13 @@ def log_classes(run: Any, metrics: Mapping[str, float]) -> None:
 
     Args:
         run: an open W&B run.
-        metrics: all metrics, flat: ``test/<score>/<class>``; without any, nothing is logged.
+        metrics: all metrics, flat: ``test/<score>/<class or group of faces>``; without any, nothing is logged.
     """
     import wandb
 
-    cells = {tuple(name.split("/")[1:]): value for name, value in metrics.items() if name.startswith("test/")}
-    by_class = {key: value for key, value in cells.items() if len(key) == 2}
+    cells = {tuple(name.split("/", 2)[1:]): value for name, value in metrics.items() if name.startswith("test/")}
+    # Of a group, as type/surgical, the name goes on; what was cleaned has scores of its own and no class.
+    by_class = {key: value for key, value in cells.items() if len(key) == 2 and key[0] != "cleaned"}
     kinds = sorted({kind for kind, _ in by_class})
     rows = [[name, *(by_class.get((kind, name)) for kind in kinds)] for name in dict.fromkeys(n for _, n in by_class)]
     if rows:

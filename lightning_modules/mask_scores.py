@@ -23,7 +23,8 @@ class MaskScores(Metric):
     ``miou``, the mean of the IoU of hidden and of seen pixels; ``iou`` and ``dice`` of the hidden ones; ``ssim``, of
     truth and prediction as pictures of 0 and 1, the mean over faces; ``false_area``, the share of pixels that are taken
     for hidden on faces whose truth is empty, if there are such faces; ``iou/<group>`` and ``dice/<group>`` for groups
-    that were met. What is 0/0 is not there.
+    that were met. What is 0/0 is not there. ``counted`` is the confusion matrix [truth, prediction] of ``seen`` and
+    ``hidden``, (2, 2) long, of what was last computed; None if nothing was counted.
     """
 
     full_state_update = False
@@ -35,6 +36,7 @@ class MaskScores(Metric):
     def __init__(self, groups: Sequence[str] = ()) -> None:
         super().__init__()
         self.groups = tuple(groups)
+        self.counted: Tensor | None = None
         self.add_state("counts", torch.zeros(1 + len(self.groups), 4, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("bare", torch.zeros(2, dtype=torch.long), dist_reduce_fx="sum")  # found pixels, pixels
         self.add_state("ssim", torch.zeros(2, dtype=torch.float32), dist_reduce_fx="sum")  # sum over faces, faces
@@ -62,15 +64,8 @@ class MaskScores(Metric):
         assert isinstance(alike, Tensor)  # noqa: S101 (for the type checker: no full image is asked for)
         self.ssim += torch.stack([alike.sum(), alike.new_tensor(float(len(prediction)))])
 
-    @property
-    def counted(self) -> Tensor | None:
-        """The confusion matrix [truth, prediction] of ``seen`` and ``hidden``, (2, 2) long; None if nothing was."""
-        if not self.counts[0].any():
-            return None
-        hit, false, missed, rest = self.counts[0].cpu()
-        return torch.stack([torch.stack([rest, false]), torch.stack([missed, hit])])
-
     def compute(self) -> dict[str, Tensor]:
+        self.counted = _confusion(self.counts[0].cpu())  # here, where those of all processes are added up
         counts = self.counts.cpu().double()  # some accelerators have no double
         hit, false, missed, rest = counts.unbind(dim=1)
         iou, dice = hit / (hit + false + missed), 2 * hit / (2 * hit + false + missed)
@@ -85,3 +80,10 @@ class MaskScores(Metric):
         for index, group in enumerate(self.groups, start=1):
             scores |= {f"iou/{group}": iou[index], f"dice/{group}": dice[index]}
         return {name: value.float() for name, value in scores.items() if not value.isnan()}
+
+
+def _confusion(counts: Tensor) -> Tensor | None:
+    if not counts.any():
+        return None
+    hit, false, missed, rest = counts
+    return torch.stack([torch.stack([rest, false]), torch.stack([missed, hit])])

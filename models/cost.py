@@ -44,5 +44,6 @@ def milliseconds(network: nn.Module, size: int, rounds: int = 10) -> float:
 
 
 def _picture(network: nn.Module, size: int) -> torch.Tensor:
-    """One black picture where the network is; ``forward``, as its callers take it, is the network uncompiled."""
-    return torch.zeros(1, 3, size, size, device=next(network.parameters()).device)
+    """One black picture as the network has its numbers, in kind and place; its callers take ``forward``, uncompiled."""
+    weight = next(weight for weight in network.parameters() if weight.is_floating_point())
+    return torch.zeros(1, 3, size, size, dtype=weight.dtype, device=weight.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,8 +16,10 @@ from reports.runs import Run
 SHARED = ("dataset", "data_digest", "scale", "recipe", "label_fraction")
 """What runs must share to be averaged; a pair shares its subset and its seed as well."""
 
-DIGESTS = ("digest", "trained on")
+DIGEST = "digest"
 """What tells sets apart by their content, and says nothing to a reader."""
+UPSTREAM = "upstream "
+"""Before the name of what a run was given and the one that it starts from was given too."""
 VARIANT = ("ablation", "masking", "loss", "network", "after", "head", "machine", "features")
 """What may differ between runs of one method that belong in one figure."""
 
@@ -101,20 +103,25 @@ class Done:
 
     def given(self, run: Run) -> dict[str, str]:
         """All that decided a run, as text, but for draws of labels and seeds."""
-        settings = {name: str(value) for name, value in run.setting.items() if not name.endswith(".seed")}
-        for upstream in run.status.get("upstream") or ():
-            before = self._by_id.get(str(upstream))
-            settings |= {"upstream": str(upstream)} if before is None else self.given(before)
-            if run.stage == "evaluate" and before is not None:
-                settings["trained on"] = before.text("data_digest")
+        given = {name: str(value) for name, value in run.setting.items() if not name.endswith(".seed")}
+        given |= {"stage": run.stage, "data": run.data, DIGEST: run.text("data_digest"), "method": run.method}
         if run.stage == "evaluate":
-            settings["file"] = _form(run.text("checkpoint"))
-        return settings | {
-            "stage": run.stage,
-            "data": run.data,
-            "digest": run.text("data_digest"),
-            "method": run.method,
+            given["file"] = _form(run.text("checkpoint"))
+        before: dict[str, str] = {}
+        for upstream in run.status.get("upstream") or ():
+            found = self._by_id.get(str(upstream))
+            before |= {"upstream": str(upstream)} if found is None else self._handed_on(found, run)
+        own = ("label_fraction", *given)
+        return given | {
+            f"{UPSTREAM}{name}" if name in own or name.startswith(UPSTREAM) else name: value
+            for name, value in before.items()
         }
+
+    def _handed_on(self, before: Run, run: Run) -> dict[str, str]:
+        """What decided a run that another one starts from; methods may share it."""
+        given = {name: value for name, value in self.given(before).items() if name != "method"}
+        # Where both are fine-tunings, each has labels of its own; else those of the whole command.
+        return given | ({"label_fraction": before.text("label_fraction")} if before.stage == run.stage else {})
 
     def repeats(self, runs: Iterable[Run]) -> list[Repeats]:
         """Runs that only repeat one another together, under a name that tells them from the others.
@@ -126,11 +133,23 @@ class Done:
         found = []
         for name, group in zip(names, groups, strict=True):
             alike = [self.given(other[0]) for place, other in enumerate(groups) if names[place] == name]
-            differing = {key for given in alike for key in given if len({other.get(key) for other in alike}) > 1}
             own = self.given(group[0])
-            apart = ", ".join(f"{key}={own[key]}" for key in sorted(differing) if key in own and key not in DIGESTS)
+            apart = ", ".join(f"{key}={own[key]}" for key in sorted(own) if _tells(key, alike))
             found.append(Repeats(", ".join(filter(None, (name, apart))), apart, group))
         return found
+
+
+def _tells(name: str, alike: Sequence[Mapping[str, str]]) -> bool:
+    """Whether something tells apart what runs were given, and a reader what he would not know without it."""
+    if not name.endswith("stage"):  # which says already that others start from nothing there
+        stage = f"{UPSTREAM * name.count(UPSTREAM)}stage"
+        alike = [given for given in alike if stage in given]
+    if len({given.get(name) for given in alike}) == 1 or name.endswith(DIGEST):
+        return False
+    # A whole command has one size of pictures, say, and to name it once is enough.
+    return not name.startswith(UPSTREAM) or any(
+        given.get(name) != given.get(name.removeprefix(UPSTREAM)) for given in alike
+    )
 
 
 def _form(checkpoint: str) -> str:

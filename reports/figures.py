@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterable
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -13,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.comparisons import VARIANT, confidence, grouped, pairs, setting, signed, variants
+from reports.comparisons import Done, confidence, grouped, pairs, setting, signed, variants
 from reports.papers import published_gains
 from reports.runs import Run
 
@@ -30,6 +32,8 @@ COLOURS = {
 DASHES = ("-", "--", "-.", ":")
 CROWDED = 6
 """More lines than this have their legend beside them."""
+LEGEND_WIDTH = 44
+"""Letters of a line in a legend: what tells runs apart may be long."""
 DRAWN_STEPS = 600
 """At most so many points of a raw curve are drawn: more than a page has pixels only makes it heavy."""
 
@@ -57,7 +61,9 @@ class Chart:
 
 def charts(runs: Iterable[Run]) -> list[Chart]:
     """All figures that the runs have numbers for: pre-training, fine-tuning, and scores against label fraction."""
-    drawn = [run for run in runs if run.state in ("done", "running", "interrupted")]
+    every = list(runs)
+    done = Done(every)
+    drawn = [run for run in every if run.state in ("done", "running", "interrupted")]
     pretrainings = grouped((run for run in drawn if run.stage == "pretrain" and run.curves), _study)
     finetunings = grouped((run for run in drawn if run.stage == "finetune" and run.curves), _fraction_of_study)
     segmentations = grouped(
@@ -70,7 +76,7 @@ def charts(runs: Iterable[Run]) -> list[Chart]:
             *(_pretraining(group) for group in pretrainings),
             *(_finetuning(group) for group in finetunings),
             *(_segmentation(group) for group in segmentations),
-            *(_fractions(group) for group in studies if len({run.text("label_fraction") for run in group}) > 1),
+            *(_fractions(group, done) for group in studies if len({run.text("label_fraction") for run in group}) > 1),
         ]
 
 
@@ -127,22 +133,30 @@ def _segmentation(runs: list[Run]) -> Chart:
     return _chart(figure, title, f"Loss by step, validation accuracy by epoch; {last}.", note, runs)
 
 
-def _fractions(runs: list[Run]) -> Chart:
+def _fractions(runs: list[Run], done: Done) -> Chart:
     """Label efficiency (Figures 8 to 11): scores by label fraction, and what masked pre-training gains."""
     figure = Figure(figsize=(12, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    lines = {run.path: line for run, line in _lines(runs)}
+    repeated, names = done.repeats(runs), variants(runs)
+    labels = {
+        run.path: ", ".join(filter(None, (names[repeats.runs[0].path], repeats.apart)))
+        for repeats in repeated
+        for run in repeats.runs
+    }
+    lines = {run.path: line for run, line in _lines(runs, labels)}
+    paired = {pair.mtl.path: pair for pair in pairs(runs)}
     said = []
-    for group in grouped(runs, lambda run: (run.method, *map(run.text, VARIANT))):
-        scores = [100 * run.metric("test/miou") for run in group]
-        line = lines[group[0].path]
-        means = _by_fraction(left, group, scores, lambda values: float(np.std(values, ddof=1)), line)
+    for repeats in repeated:
+        scores = [100 * run.metric("test/miou") for run in repeats.runs]
+        line = lines[repeats.runs[0].path]
+        means = _by_fraction(left, repeats.runs, scores, lambda values: float(np.std(values, ddof=1)), line)
         said += [f"{line['label']} {mean:.2f} % at {share:g} %" for share, mean in means.items()]
-    paired = pairs(runs)
-    for pairs_of_one in grouped(paired, lambda pair: tuple(map(pair.mtl.text, VARIANT))):
-        mtl = [pair.mtl for pair in pairs_of_one]
+    for repeats in repeated:
+        mtl = [run for run in repeats.runs if run.path in paired]
+        if not mtl:
+            continue
         line = lines[mtl[0].path]
-        gains = _by_fraction(right, mtl, [pair.gain for pair in pairs_of_one], confidence, line)
+        gains = _by_fraction(right, mtl, [paired[run.path].gain for run in mtl], confidence, line)
         said += [f"gain of {line['label']} {signed(gain)} points at {share:g} %" for share, gain in gains.items()]
     ticks = sorted({100 * run.number("label_fraction") for run in runs})
     printed = published_gains(runs[0].text("dataset"))
@@ -207,9 +221,14 @@ def _fraction_of_study(run: Run) -> tuple[str, ...] | None:
     return setting(run, repeat=False)
 
 
-def _lines(runs: list[Run]) -> list[tuple[Run, dict[str, Any]]]:
-    """How each run is drawn: the colour is its method's, the dashes its variant's; one legend entry for each."""
-    names = variants(runs)
+def _lines(runs: list[Run], labels: Mapping[Path, str] | None = None) -> list[tuple[Run, dict[str, Any]]]:
+    """How each run is drawn: the colour is its method's, the dashes its variant's; one legend entry for each.
+
+    Args:
+        runs: all of one figure.
+        labels: what tells each from others of its method; by default its variant.
+    """
+    names = variants(runs) if labels is None else labels
     dashes: dict[str, list[str]] = {}
     lines, labelled = [], set()
     for run in runs:
@@ -247,9 +266,14 @@ def _finish(axes: Axes, x: str, y: str) -> None:
     lines = len(axes.get_legend_handles_labels()[0])
     if lines > CROWDED:  # beside the right one, for both
         if "loss" not in y:
-            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+            _legend(axes, loc="center left", bbox_to_anchor=(1, 0.5))
     elif lines:
-        axes.legend(loc="upper right" if "loss" in y else "lower right")
+        _legend(axes, loc="upper right" if "loss" in y else "lower right")
+
+
+def _legend(axes: Axes, **place: Any) -> None:
+    for text in axes.legend(**place).get_texts():
+        text.set_text(textwrap.fill(text.get_text(), LEGEND_WIDTH))
 
 
 def _last(run: Run, column: str) -> float:

@@ -22,6 +22,8 @@ from reports.runs import Run
 
 OFFLINE: dict[str, Any] = {"project": "halfmask", "mode": "offline", "group": None, "tags": []}
 """How a run is written that was trained with logger=none."""
+PLACES = {"epoch": "epoch", "step": "trainer/global_step"}
+"""Columns of whole numbers, and what W&B calls them."""
 
 
 def write_wandb_runs(runs: Sequence[Run], output_dir: Path, console: Console) -> list[Path]:
@@ -60,12 +62,11 @@ def _write(run: Run, folder: Path) -> None:
     about = {key: run.status.get(key) for key in said} | {"stage": run.stage}
     settled = config | {"logger": {"wandb": how}, "run_id": run.id}
     with wandb_run(folder, settled, id=run.path.name, **described(about, how["group"], how["tags"])) as opened:
-        names = [name for name in run.curves if name not in ("epoch", "step")]
-        for row in range(len(run.curves["step"])):
-            values = {name: float(run.curves[name][row]) for name in names}
-            point = {name: value for name, value in values.items() if np.isfinite(value)}
-            place = {"epoch": int(run.curves["epoch"][row]), "trainer/global_step": int(run.curves["step"][row])}
-            opened.log(point | place)
+        for row in zip(*run.curves.values(), strict=True):
+            # Of a step that Ctrl-C cut short there is a learning rate and no epoch.
+            values = {name: float(value) for name, value in zip(run.curves, row, strict=True) if np.isfinite(value)}
+            place = {told: int(values.pop(name)) for name, told in PLACES.items() if name in values}
+            opened.log(values | place)
         grids = sorted((run.path / "panels").glob("epoch_*.png"))
         if grids:
             opened.log({"panels": [wandb.Image(str(path), caption=path.stem) for path in grids]})

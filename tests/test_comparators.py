@@ -25,7 +25,7 @@ from models.comparators.instances import boxes_of, union
 from models.comparators.mask_then_classify import offsets
 from models.comparators.unet_id import targets
 from models.comparators.yolo_loss import Found, assigned, detection_losses, mask_loss
-from models.cost import flops, megabytes
+from models.cost import flops, megabytes, milliseconds
 from tests.conftest import settings_of
 from tests.test_export import run_export
 from tests.test_occlusion import segment_run, segmenter
@@ -263,6 +263,13 @@ def test_costs_are_those_by_hand() -> None:
     network = torch.nn.Conv2d(3, 4, 3, padding=1)
     assert flops(network, 32) == 2 * 3 * 4 * 9 * 32 * 32
     assert megabytes(network) == pytest.approx(4 * (3 * 4 * 9 + 4) / 1e6)
+
+
+def test_a_network_of_doubles_costs_what_one_of_floats_does() -> None:
+    network = torch.nn.Conv2d(3, 4, 3, padding=1)
+    single = flops(network, 32)
+    assert flops(network.double(), 32) == single
+    assert milliseconds(network, 32, rounds=1) > 0
 
 
 @pytest.mark.parametrize("network", ["map_module", "yolo", "mask_then_classify"])

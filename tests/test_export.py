@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 from pathlib import Path
 
@@ -86,7 +87,9 @@ def test_a_segmenter_is_exported_and_taken_back(
     monkeypatch.setitem(LOSS, precision, 1.0)  # two steps of training decide nothing
     monkeypatch.setitem(EQUAL, precision, 0.9)
     trained = f"checkpoint={segmenter_run.folder.path}"
+    loud = logging.getLogger().level
     file = run_export(trained, f"format={form}", f"precision={precision}", f"root={masked}", f"output_dir={tmp_path}")
+    assert logging.getLogger().level == loud, "exporters are silenced for as long as they work"
     stated = json.loads(file.with_name(f"{file.name}.json").read_text())
     assert stated["classes"] == list(OCCLUSION.classes)
     assert stated["agreement"]["equal"] > 0.9

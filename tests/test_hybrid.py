@@ -179,7 +179,10 @@ def test_evaluate_predict_and_report_read_it(tree: list[Run], lapa: Path, celeba
     again = json.loads(status.read_text())["metrics"]["test/miou"]
     assert again == pytest.approx(own["test/miou"], abs=1e-6)
     status = output / "runs" / scored(*common, "dataset=celebamask_hq", f"root={celebamask}") / "status.json"
-    assert json.loads(status.read_text())["classes"] == "lapa"
+    evaluated = json.loads(status.read_text())
+    assert evaluated["classes"] == "lapa"
+    told = ("after", "head", "machine", "features")
+    assert [evaluated[name] for name in told] == [bdt.folder.status[name] for name in told]
 
     picture = np.asarray(Image.open(next((lapa / "test" / "images").iterdir())).convert("RGB"))
     masks = load_predictor(bdt.folder.name, output, faces="whole").predict(picture)

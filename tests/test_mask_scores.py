@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from skimage.metrics import structural_similarity
-from sklearn.metrics import accuracy_score, f1_score, jaccard_score
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, jaccard_score
 from torch import Tensor
 
 from lightning_modules.mask_scores import MaskScores
@@ -62,6 +62,19 @@ def test_groups_are_scored_by_themselves_and_bare_faces_by_their_false_area() ->
     assert got["dice/style/chin"] == pytest.approx(f1_score(hidden[1].flatten(), found[1].flatten()), abs=1e-6)
     assert "iou/type/scarf" not in got
     assert got["false_area"] == pytest.approx(found[3].float().mean().item(), abs=1e-6)
+
+
+def test_the_confusion_is_of_the_pixels_of_all_processes() -> None:
+    found, hidden = blobs(0), blobs(1)
+    scores = MaskScores()
+    assert scores.counted is None
+    scores.update(found, hidden)
+    scores.distributed_available_fn = lambda: True
+    scores.dist_sync_fn = lambda state, group: [state, state]  # noqa: ARG005 (two processes that met the same faces)
+    scores.compute()
+    assert scores.counted is not None
+    expected = confusion_matrix(hidden.flatten(), found.flatten())
+    assert np.array_equal(scores.counted.numpy(), 2 * expected)
 
 
 def test_a_perfect_answer_scores_1() -> None:

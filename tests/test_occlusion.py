@@ -37,6 +37,7 @@ from lightning_modules.occlusion import OcclusionSegmentation
 from models.layers import BatchInstanceNorm2d
 from tests.conftest import TINY, settings_of
 from tests.test_evaluation import config_of, scored
+from tests.test_masks import templates
 
 SHORT = ("datamodule.image_size=32", "segment.epochs=2", "segment.steps_per_epoch=2", "segment.batch_size=4")
 
@@ -210,6 +211,32 @@ def test_training_on_the_fly(with_photographs: Path, masked: Path, folder: Path,
         train(OmegaConf.create(config))
     with pytest.raises(ConfigError, match="whose masks are none of ours"):
         segment_run(folder, tmp_path, "segment.on_the_fly=true", experiment="occlusion_mfsd")
+
+
+def test_what_masks_are_drawn_from_is_in_the_id_of_training_on_the_fly(with_photographs: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(with_photographs, tmp_path / "copy"))
+    about, manifest = json.loads((copy / "dataset.json").read_text()), (copy / "manifest.jsonl").read_text()
+
+    both = [check(segment_run(copy, tmp_path, f"segment.on_the_fly={fly}")[1]) for fly in ("true", "false")]
+
+    def planned(rows: str = manifest, **changes: Any) -> list[str]:
+        """Ids of training on the fly and of training on masks as they were built."""
+        (copy / "dataset.json").write_text(json.dumps(about | changes))
+        (copy / "manifest.jsonl").write_text(rows)
+        return [run.id for settings in both for run in plan(settings)]
+
+    before = planned()
+    assert planned(source="elsewhere") == before == planned()
+    worn = templates(tmp_path)
+    drawn = [planned(textures=["white"]), planned(rows=manifest.replace(".5", ".6"))]
+    drawn.append(planned(templates=str(worn), types=["red"]))
+    for file in (worn / "templates" / "red.png", worn / "masks.cfg"):
+        file.write_bytes(file.read_bytes() + b"\n")
+        drawn.append(planned(templates=str(worn), types=["red"]))
+    assert {built for _, built in drawn} == {before[1]}
+    assert len({before[0], *(fly for fly, _ in drawn)}) == 6
+    moved = Path(shutil.copytree(worn, tmp_path / "moved" / "masks"))
+    assert planned(templates=str(moved), types=["red"]) == drawn[-1]
 
 
 def test_folds_part_the_photographs(masked: Path) -> None:

@@ -195,6 +195,18 @@ def test_terminated_in_two_processes_says_so_and_leaves_none_behind(odd: Path, t
 
 
 @pytest.mark.slow
+def test_of_two_processes_that_trained_one_goes_on_to_classify(lapa: Path, tmp_path: Path) -> None:
+    """The other one has ended when the head is scored."""
+    words = ["experiment=svm_lapa", *TINY, "label_fraction=0.1", "classify.head=conv", f"datamodule.root={lapa}"]
+    words += ["trainer.devices=2", "trainer.strategy=ddp", "pretrain.epochs=1", f"output_dir={tmp_path}"]
+    finish(start([sys.executable], *words, "callbacks.panels=null", "callbacks.activations=null"))
+    pretrain, conv = plan(check(settings_of(*words)))
+    assert pretrain.folder.done
+    assert conv.folder.done
+    assert 0 < conv.folder.status["metrics"]["test/miou"] < 1
+
+
+@pytest.mark.slow
 def test_fewer_faces_than_devices_is_said(odd: Path, tmp_path: Path) -> None:
     for folder in ("images", "labels"):
         for path in sorted((odd / "val" / folder).iterdir())[1:]:

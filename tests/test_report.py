@@ -29,7 +29,9 @@ from reports.dashboard import Dashboard
 from reports.page import write_report
 from reports.runs import Run, read_runs
 from reports.status import status_table
+from reports.wandb_sync import write_wandb_runs
 from reports.wandb_workspace import save_workspace, workspace
+from tests.conftest import wandb_records
 
 SAMPLES = ("face_01", "face_02")
 
@@ -329,6 +331,23 @@ def test_figures_cite_their_runs_and_fractions_need_two(output_dir: Path) -> Non
     assert figures.COLOURS["mtl"][0] not in chart.dark
 
 
+def test_runs_that_are_no_repeats_are_lines_of_their_own(tmp_path: Path) -> None:
+    rows = ((0.01, 0.1, 0, 0.4), (0.01, 0.1, 1, 0.5), (0.01, 0.2, 0, 0.6), (0.1, 0.1, 0, 0.7))
+    for place, (fraction, rate, seed, miou) in enumerate(rows):
+        identity = {"settings": {"finetune.optimizer.lr": rate}}
+        about = {"label_fraction": fraction, "seed": seed, "identity": identity}
+        write_run(tmp_path, "finetune", f"mtl{place}", miou=miou, **about)
+        write_run(tmp_path, "finetune", f"base{place}", miou=0.3, method="baseline", **about)
+    chart = figures.charts(read_runs(tmp_path))[-1]
+    named = "MTL (finetune.optimizer.lr={})"
+    assert chart.alt.startswith("baseline (finetune.optimizer.lr=0.1) 30.00 % at 1 %")
+    for said in (f"{named.format(0.1)} 45.00 % at 1 %", f"{named.format(0.1)} 70.00 % at 10 %"):
+        assert said in chart.alt
+    assert f"{named.format(0.2)} 60.00 % at 1 %" in chart.alt
+    assert f"gain of {named.format(0.1)} +15.00 points at 1 %" in chart.alt
+    assert f"gain of {named.format(0.2)} +30.00 points at 1 %" in chart.alt
+
+
 def test_panels_pair_runs_on_shared_samples(output_dir: Path) -> None:
     (output_dir / "runs/finetune-mtl1/panels/test/face_02.prediction.png").unlink()
     (panel,) = panels.predictions(read_runs(output_dir))
@@ -494,6 +513,57 @@ def test_runs_of_a_sweep_that_differ_are_not_averaged(tmp_path: Path) -> None:
     assert all("Nothing comparable" in table.note for title, table in beside.items() if "Table 1" in title)
 
 
+def named(output_dir: Path, stage: str) -> dict[str, str]:
+    """What tells each repeated run of a stage from the others, by the ids of the runs."""
+    runs = read_runs(output_dir)
+    repeats = comparisons.Done(runs).repeats(run for run in runs if run.stage == stage)
+    return {" ".join(run.id for run in one.runs): one.apart for one in repeats}
+
+
+def test_what_a_run_starts_from_does_not_hide_what_it_was_given_itself(tmp_path: Path) -> None:
+    def start(run_id: str, rate: float, **changes: Any) -> None:
+        settings = {"finetune.optimizer.lr": rate, "trainer.precision": "32-true"}
+        write_run(tmp_path, "finetune", run_id, identity={"settings": settings}, **{"method": "baseline"} | changes)
+
+    def transfer(run_id: str, rate: float, upstream: str, seed: int) -> None:
+        start(run_id, rate, method="transfer", masking=None, upstream=[upstream], seed=seed)
+
+    start("start1", 0.1)
+    start("start2", 0.2)
+    start("start3", 0.1, label_fraction=1.0)
+    for seed, (rate, upstream) in enumerate(((0.3, "start1"), (0.3, "start1"), (0.4, "start1"), (0.3, "start2"))):
+        transfer(f"run{seed}", rate, upstream, seed)
+    own, started = "finetune.optimizer.lr", "upstream finetune.optimizer.lr"
+    assert {ids: apart for ids, apart in named(tmp_path, "finetune").items() if "run" in ids} == {
+        "run0 run1": f"{own}=0.3, {started}=0.1",
+        "run2": f"{own}=0.4, {started}=0.1",
+        "run3": f"{own}=0.3, {started}=0.2",
+    }
+    assert not any("label_fraction" in apart for apart in named(tmp_path, "finetune").values())
+    transfer("run4", 0.3, "start3", 4)
+    assert "upstream label_fraction=1" in named(tmp_path, "finetune")["run4"]
+    transfer("again1", 0.3, "run2", 0)
+    transfer("again2", 0.3, "run3", 0)
+    again = f"{own}=0.3, {started}=0.3, upstream label_fraction=0.01, upstream {started}=0.2"
+    assert named(tmp_path, "finetune")["again2"] == f"{again}, upstream upstream stage=finetune"
+    for seed, precision in enumerate(("32-true", "bf16-mixed")):
+        identity = {"settings": {"trainer.precision": precision}}
+        about = {"method": "baseline", "upstream": ["start1"], "checkpoint": "best.ckpt", "seed": seed}
+        write_run(tmp_path, "evaluate", f"eval{seed}", identity=identity, **about)
+    assert named(tmp_path, "evaluate") == {
+        "eval0": "trainer.precision=32-true",
+        "eval1": "trainer.precision=bf16-mixed",
+    }
+
+
+def test_what_both_stages_of_a_command_share_is_named_once(tmp_path: Path) -> None:
+    for seed, size in enumerate((64, 96)):
+        identity = {"settings": {"datamodule.image_size": size}}
+        write_run(tmp_path, "pretrain", f"start{seed}", identity=identity, method=("mtl", "hybrid")[seed])
+        write_run(tmp_path, "finetune", f"run{seed}", identity=identity, upstream=[f"start{seed}"], seed=seed)
+    assert named(tmp_path, "finetune") == {f"run{n}": f"datamodule.image_size={size}" for n, size in ((0, 64), (1, 96))}
+
+
 def test_an_ablation_s_label_does_not_split_repeats(tmp_path: Path) -> None:
     about = {"dataset": "celebamask_hq", "origin": "real", "merging": "official"}
     for place, (fraction, label, miou) in enumerate(((0.1, None, 0.4), (0.1, "D", 0.5), (0.1, "D", 0.6))):
@@ -558,6 +628,18 @@ def test_screen_table_folds_what_all_rows_share(output_dir: Path, tmp_path: Path
     assert "data: lapa (drawn)" in " ".join(shown.split())
     tables.print_results([Run(tmp_path, {})], console)
     assert "No fine-tuning run is done yet." in console.export_text()
+
+
+def test_a_run_that_was_cut_short_within_a_step_is_written_for_wandb(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "finetune", "cut1", state="interrupted")
+    (run / "metrics.csv").write_text("epoch,step,train/loss,train/lr\n0,0,0.5,0.1\n,1,,0.2\n")
+    (folder,) = write_wandb_runs(read_runs(tmp_path), tmp_path, Console(file=io.StringIO()))
+    (kept,) = folder.glob("wandb/offline-run-*")
+    rows = [record["history"]["item"] for record in wandb_records(kept) if record["type"] == "history"]
+    assert [{name: value for name, value in row.items() if name[0] != "_"} for row in rows] == [
+        {"epoch": 0, "trainer/global_step": 0, "train/loss": 0.5, "train/lr": 0.1},
+        {"trainer/global_step": 1, "train/lr": 0.2},
+    ]
 
 
 def test_a_workspace_shows_what_the_runs_have(output_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

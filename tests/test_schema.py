@@ -93,6 +93,7 @@ def test_the_schema_knows_every_composed_key_and_no_other() -> None:
         ("finetune.seed=99999999999", "at most 4294967295"),
         ("logger.wandb.mode=ofline", "Did you mean offline"),
         ("finetune.validate_every=501", "beyond"),
+        ("finetune.frozen_epochs=500", r"frozen_epochs=500 cannot be with finetune\.epochs=500.*\n.*trained=head"),
         ("classify.head=svm_dbt", "Did you mean svm_bdt"),
         ("method=hybrid classify.machine=rbf", "would take hours.*\n.*max_pixels=20000"),
         ("method=hybrid finetune.transfer=all", "not for method=hybrid"),
@@ -108,6 +109,11 @@ def test_the_schema_knows_every_composed_key_and_no_other() -> None:
 def test_what_cannot_be_is_said(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check(settings_of(ONE, *override.split()))
+
+
+def test_a_trunk_that_is_not_trained_may_wait_for_ever() -> None:
+    assert check(settings_of(ONE, "finetune.trained=head", "finetune.frozen_epochs=500"))
+    assert check(settings_of(ONE, "finetune.frozen_epochs=499"))
 
 
 def test_integers_are_numbers() -> None:

@@ -196,7 +196,7 @@ WITHIN: list[tuple[tuple[str, ...], str, set[str]]] = [
     (("pretrain.masking=none",), "pretrain.patches=1", NEITHER),
     (("finetune.trained=head",), "finetune.trunk_lr=2", NEITHER),
     (("finetune.trained=head",), "finetune.frozen_epochs=2", NEITHER),
-    (("finetune.trained=decoder",), "finetune.frozen_epochs=2", SECOND),
+    (("finetune.trained=decoder",), "finetune.frozen_epochs=1", SECOND),
     (("finetune.trained=decoder",), "finetune.statistics=keep", SECOND),
     (("pretrain.seed=1",), "seed=7", SECOND),
     (("pretrain.seed=1", "finetune.seed=1"), "seed=7", NEITHER),

@@ -113,6 +113,8 @@ def test_centres_are_compared_in_kernel_space() -> None:
     y = np.repeat([0, 1, 2], 300)
     assert BinaryDecisionTreeSVC("rbf", gamma=0.5).fit(X, y).tree_.groups[0] == ((0,), (1, 2))
     assert BinaryDecisionTreeSVC("rbf", kernel="linear", gamma=0.5).fit(X, y).tree_.groups[0] == ((0, 1), (2,))
+    flat = BinaryDecisionTreeSVC("nystroem", kernel="linear", gamma=0.5, random_state=0).fit(X, y)
+    assert flat.tree_.groups[0] == ((0, 1), (2,))
     near = BinaryDecisionTreeSVC("nystroem", gamma=0.5, random_state=0).fit(X, y)
     assert near.tree_.groups[0] == ((0,), (1, 2))
     assert near.feature_map_ is not None
@@ -233,6 +235,16 @@ def test_a_saved_tree_answers_as_before(tree: Any, machine: str, texts: bool, tm
     np.testing.assert_array_equal(again.predict(held), fitted.predict(held))
     assert again.get_params() == fitted.get_params()
     assert again.tree_.groups == fitted.tree_.groups
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_a_tree_with_parameters_of_numpy_is_saved(tree: Any, tmp_path: Path) -> None:
+    X, held, y, _ = known("iris")  # noqa: N806
+    fitted = tree("rbf", C=np.float32(2), gamma=np.float64(0.5), random_state=np.int64(0)).fit(X, y)
+    save(fitted, tmp_path / "tree.npz")
+    again = load(tmp_path / "tree.npz")
+    np.testing.assert_array_equal(again.predict(held), fitted.predict(held))
+    assert again.get_params() == fitted.get_params()
 
 
 def test_what_cannot_be_saved_or_loaded_is_said(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import itertools
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -17,7 +18,7 @@ from rich.console import Console
 from conf.schema import CONF, check, group_options
 from engine.stages import plan
 from engine.training import train
-from engine.wandb_runs import described
+from engine.wandb_runs import described, log_classes
 from reports.runs import read_runs
 from reports.wandb_sync import write_wandb_runs
 from tests.conftest import ROOT, TINY, settings_of, start_training, wandb_records
@@ -30,6 +31,8 @@ SHORT = (
     "callbacks.panels=null",
     "callbacks.activations=null",
 )
+WAITED = "finetune.epochs=3"
+"""One epoch more than ablation=frozen_start has the trunk wait."""
 COMPONENTS = [name for name in group_options("ablation") if name != "encoder_imagenet"]  # which wants the network
 
 
@@ -57,7 +60,7 @@ def jobs(sweep: str) -> list[list[str]]:
 def test_a_sweep_shares_what_its_jobs_have_in_common(
     sweep: str, pretrainings: int, finetunings: int, celebamask: Path, tmp_path: Path
 ) -> None:
-    common = ("experiment=mtl_celebamask", *SHORT, f"datamodule.root={celebamask}", f"output_dir={tmp_path}")
+    common = ("experiment=mtl_celebamask", *SHORT, f"datamodule.root={celebamask}", f"output_dir={tmp_path}", WAITED)
     planned = [plan(check(settings_of(*common, f"sweep={sweep}", *job))) for job in jobs(sweep)]
     for stage, count in (("pretrain", pretrainings), ("finetune", finetunings)):
         assert len({run.id for runs in planned for run in runs if run.stage.name == stage}) == count
@@ -71,10 +74,31 @@ def test_runs_of_a_sweep_are_a_group_of_their_own(name: str) -> None:
     assert described(about | {"sweep": None}, None, ())["group"] == "mtl_celebamask"
 
 
+def test_the_table_of_classes_has_a_row_for_each_class_and_group() -> None:
+    names = (
+        "test/miou",
+        "test/iou/type/n95",
+        "test/dice/type/n95",
+        "test/iou/hair",
+        "test/cleaned/miou",
+        "val/iou/hair",
+    )
+    run = SimpleNamespace(summary={})
+    log_classes(run, {name: float(place) for place, name in enumerate(names)})
+    table = run.summary["test/classes"]
+    assert table.columns == ["class", "dice", "iou"]
+    assert table.data == [["type/n95", 2.0, 1.0], ["hair", None, 3.0]]
+
+
 @pytest.mark.parametrize("ablation", COMPONENTS)
 def test_every_ablation_trains(ablation: str, celebamask: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     output = tmp_path_factory.getbasetemp() / "ablations"  # one place: those that share a pre-training share it
-    words = ("experiment=mtl_celebamask_10pct", f"ablation={ablation}", *SHORT)
+    words = (
+        "experiment=mtl_celebamask_10pct",
+        f"ablation={ablation}",
+        *SHORT,
+        *[WAITED] * (ablation == "frozen_start"),
+    )
     config = settings_of(*words, f"datamodule.root={celebamask}", f"output_dir={output}")
     train(OmegaConf.create(config))
     *_, finetune = plan(check(config))

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from conf.schema import check
 from engine.building import build_module
 from engine.errors import BrokenFileError, ConfigError, DataError, RunError
+from engine.fitting import _description
 from engine.stages import Run, plan
 from engine.training import train
 from lightning_modules.parsing import FaceParsing
@@ -152,6 +153,18 @@ def test_a_run_can_start_from_another(finished: list[Run], lapa: Path, tmp_path:
                 assert not torch.equal(value, trained[name]), name
     (by_name,) = transfer_plan(lapa, finetune.folder.output_dir, f"finetune.start_from={finetune.folder.name}")
     assert by_name.id == parts["trunk"][0].id
+
+
+def test_a_run_is_labelled_with_the_masking_of_the_pretraining_that_it_starts_from(
+    finished: list[Run], lapa: Path, tmp_path: Path
+) -> None:
+    pretrain, finetune = finished
+    for start, masking in ((pretrain, "central"), (finetune, None)):
+        words = (f"finetune.start_from={start.folder.path}", "pretrain.masking=random")
+        (run,) = transfer_plan(lapa, tmp_path, *words)
+        assert _description(run, attempt=1)["masking"] == masking
+    for run in plan(check(settings_of("experiment=mtl_lapa", f"datamodule.root={lapa}", f"output_dir={tmp_path}"))):
+        assert _description(run, attempt=1)["masking"] == "central", "not trained yet"
 
 
 @pytest.mark.parametrize(
@@ -448,7 +461,8 @@ def test_what_is_not_trained_stays_to_the_bit(
 @pytest.mark.parametrize(
     ("words", "still"),
     [
-        (("finetune.frozen_epochs=2", "finetune.epochs=2", "finetune.validate_every=2"), {"running_mean", "weight"}),
+        # Validated once, after the second epoch: what is kept is what the trunk was then.
+        (("finetune.frozen_epochs=2", "finetune.epochs=3", "finetune.validate_every=2"), {"running_mean", "weight"}),
         (("finetune.frozen_epochs=1", "finetune.epochs=2", "finetune.validate_every=2"), set()),
         (("finetune.statistics=keep",), {"running_mean"}),
     ],

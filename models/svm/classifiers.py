@@ -36,8 +36,8 @@ class _TreeSVC(ClassifierMixin, BaseEstimator):
     random_state: Any
 
     @abstractmethod
-    def _grow(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> ClassTree:  # noqa: N803
-        """Samples, mapped if there is a map, indices of their classes and their weights -> the tree."""
+    def _grow(self, X: np.ndarray, plain: np.ndarray, y: np.ndarray, weight: np.ndarray) -> ClassTree:  # noqa: N803
+        """Samples, mapped if there is a map, and plain ones, indices of their classes, their weights -> the tree."""
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
         """Grow the tree and fit its machines; a single class needs none.
@@ -59,12 +59,12 @@ class _TreeSVC(ClassifierMixin, BaseEstimator):
             X, y, weight = X[weight > 0], y[weight > 0], weight[weight > 0]  # noqa: N806
         self.classes_, index = np.unique(y, return_inverse=True)
         self.gamma_ = resolved_gamma(self.gamma, X, weight)
-        self.feature_map_ = None
+        self.feature_map_, plain = None, X
         if self.estimator == "nystroem":
             seed = check_random_state(self.random_state)
             self.feature_map_ = NystroemMap.fit(X, self.gamma_, self.landmarks, seed)
             X = np.concatenate([self.feature_map_.transform(rows) for rows in blocks(X)])  # noqa: N806
-        self.tree_ = self._grow(X, index, weight)
+        self.tree_ = self._grow(X, plain, index, weight)
         self._weighted = sample_weight is not None
         self.estimators_ = [self._machine(X, index, weight, *sides) for sides in self.tree_.groups]
         return self
@@ -141,8 +141,9 @@ class ReducedHyperplaneSVC(_TreeSVC):
 
     Args:
         estimator: the binary machine: ``linear`` (squared hinge loss), ``rbf`` (exact; up to some 20,000 samples),
-            ``nystroem`` (linear on features that approximate the RBF kernel, the same for all machines), or any
-            scikit-learn classifier.
+            ``nystroem`` (linear on features that approximate the RBF kernel, the same for all machines), or a
+            scikit-learn classifier. Its ``fit`` has to take ``sample_weight`` where samples have weights, which
+            ``separability`` gives them.
         order: which class is split off first: ``separability`` (the one with the least balanced error against those
             that remain, judged on ``order_samples`` of each class; the paper says no more than "to minimize
             classification error"), ``frequency`` (the most frequent first, which makes for the fewest tests), or the
@@ -175,7 +176,7 @@ class ReducedHyperplaneSVC(_TreeSVC):
         self.order_samples = order_samples
         self.random_state = random_state
 
-    def _grow(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> ClassTree:  # noqa: N803
+    def _grow(self, X: np.ndarray, plain: np.ndarray, y: np.ndarray, weight: np.ndarray) -> ClassTree:  # noqa: ARG002, N803
         if isinstance(self.order, str) and self.order not in ("separability", "frequency"):
             raise ValueError(f"order={self.order!r}: expected separability, frequency, or classes in a sequence")
         frequent = [int(index) for index in np.argsort(-np.bincount(y, weight), kind="stable")]
@@ -249,11 +250,13 @@ class BinaryDecisionTreeSVC(_TreeSVC):
         self.centre_samples = centre_samples
         self.random_state = random_state
 
-    def _grow(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> ClassTree:  # noqa: N803
+    def _grow(self, X: np.ndarray, plain: np.ndarray, y: np.ndarray, weight: np.ndarray) -> ClassTree:  # noqa: N803
         if self.kernel not in (None, "linear", "rbf"):
             raise ValueError(f"kernel={self.kernel!r}: expected linear, rbf or None")
         counts = np.bincount(y, weight)
         kernel = self.kernel or ("rbf" if self.estimator == "rbf" else "linear")
+        if self.kernel == "linear":
+            X = plain  # noqa: N806
         if kernel == "linear" or self.feature_map_ is not None:  # which approximates the RBF kernel's space
             sums = np.stack([weight[y == index] @ X[y == index] for index in range(len(counts))]).astype(np.float64)
             centres = sums / counts[:, None]

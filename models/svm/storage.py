@@ -53,6 +53,7 @@ def to_arrays(classifier: TreeSVC) -> dict[str, np.ndarray]:
     if classifier.classes_.dtype.hasobject:
         raise TypeError("classes that are objects cannot be saved: expected numbers or texts")
     params = classifier.get_params(deep=False)
+    params = {name: value.item() if isinstance(value, np.generic) else value for name, value in params.items()}
     if isinstance(params["random_state"], np.random.RandomState):
         params["random_state"] = None  # has done its work
     if "order" in params and not isinstance(params["order"], str):
