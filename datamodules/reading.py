@@ -177,7 +177,7 @@ def _in_bytes(image: Image.Image) -> Image.Image:
 
 def _draft(file: Image.Image, least: int | None, upright: bool = True) -> Frame:
     """Have the JPEG decoder shrink by 2, 4 or 8 where that leaves enough; other formats heed no draft."""
-    orientation = file.getexif().get(ExifTags.Base.Orientation, 1) if upright else 1
+    orientation = _orientation(file) if upright else 1
     width, height = file.size[::-1] if orientation in SIDEWAYS else file.size
     across, down = float(width), float(height)
     stored = (width, height)
@@ -190,6 +190,12 @@ def _draft(file: Image.Image, least: int | None, upright: bool = True) -> Frame:
     factors = (1, 1) if least is None else _factors(*stored, least)
     shape = (-(-stored[1] // factors[1]), -(-stored[0] // factors[0]))
     return Frame(shape, (height, width), (down / factors[1], across / factors[0]), factors, orientation)
+
+
+def _orientation(file: Image.Image) -> int:
+    if file.format == "PNG" and "exif" not in file.info:  # Pillow would decode it to look behind its pixels
+        return 1
+    return int(file.getexif().get(ExifTags.Base.Orientation, 1))
 
 
 def _factors(width: int, height: int, least: int) -> tuple[int, int]:
