@@ -32,6 +32,7 @@ from datamodules.reading import read_photograph
 from datamodules.synthesis.building import settle
 from datamodules.synthesis.dataset import write_drawn_faces
 from datamodules.synthesis.masked_faces import MaskedFaces, write_masked_faces
+from datamodules.synthesis.masked_faces.finding import CHUNK
 from datamodules.synthesis.masks import (
     DISTRACTORS,
     MASK_TYPES,
@@ -91,7 +92,12 @@ def stages(files: list[Path], seed: int) -> Table:
         Image.fromarray(truth).save(io.BytesIO(), format="PNG", compress_level=1)
 
     def both_passes() -> None:
-        seen = [finder(read_photograph(file, grey=True)) for file in files]
+        parts = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
+        seen = [
+            faces
+            for part in parts
+            for faces in finder.of_all([read_photograph(file, grey=True) for file in part], [None] * len(part))
+        ]
         for index, (file, faces_of) in enumerate(zip(files, seen, strict=True)):
             for one in faces_of:
                 mask = choose_mask(np.random.default_rng(index), one.landmarks, choices)

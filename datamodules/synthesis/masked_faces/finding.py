@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datamodules.landmarks import FaceFinder, read_landmarks
+import numpy as np
+
+from datamodules.landmarks import Box, FaceFinder, read_landmarks
 from datamodules.layouts.photographs import Photograph, is_aligned
 from datamodules.reading import read_photograph
 from datamodules.synthesis.building import Build, write_whole
@@ -66,21 +69,31 @@ class _Find:
 def _find_faces(job: _Find) -> list[dict[str, Any]]:
     if not job.file.is_file():
         finder = FaceFinder(job.model, job.fallbacks, job.aligned)
-        rows = [_faces_of(picture, finder) for picture in job.pictures]
+        at_once = CHUNK if job.aligned else 1  # aligned pictures are small
+        parts = [job.pictures[start : start + at_once] for start in range(0, len(job.pictures), at_once)]
+        rows = [row for part in parts for row in _faces_of(part, finder)]
         write_whole(job.file, json.dumps(rows).encode())
     return json.loads(job.file.read_text())
 
 
-def _faces_of(picture: Photograph, finder: FaceFinder) -> dict[str, Any]:
-    about: dict[str, Any] = {"source": picture.id, "image": str(picture.image), "faces": []}
-    try:
-        image = read_photograph(picture.image, grey=True)
-        if picture.landmarks is not None:
-            found = [(read_landmarks(picture.landmarks), "layout")]
+def _faces_of(pictures: Sequence[Photograph], finder: FaceFinder) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    searched: list[tuple[dict[str, Any], np.ndarray, Box | None]] = []
+    for picture in pictures:
+        row: dict[str, Any] = {"source": picture.id, "image": str(picture.image), "faces": []}
+        rows.append(row)
+        try:
+            image = read_photograph(picture.image, grey=True)
+            landmarks = None if picture.landmarks is None else read_landmarks(picture.landmarks)
+        except BrokenFileError as fault:
+            row["error"] = str(fault).splitlines()[0]
+            continue
+        row["size"] = [image.shape[1], image.shape[0]]
+        if landmarks is None:
+            searched.append((row, image, picture.box))
         else:
-            found = [(face.landmarks, face.found) for face in finder(image, picture.box)]
-    except BrokenFileError as fault:
-        return about | {"error": str(fault).splitlines()[0]}
-    about["size"] = [image.shape[1], image.shape[0]]
-    about["faces"] = [{"landmarks": points.tolist(), "found": how} for points, how in found]
-    return about
+            row["faces"] = [{"landmarks": landmarks.tolist(), "found": "layout"}]
+    found = finder.of_all([image for _, image, _ in searched], [box for _, _, box in searched])
+    for (row, _, _), faces in zip(searched, found, strict=True):
+        row["faces"] = [{"landmarks": face.landmarks.tolist(), "found": face.found} for face in faces]
+    return rows
