@@ -39,7 +39,7 @@ def summary_of(
         "several_faces": sum(len(row["faces"]) > 1 for row in rows),
         "split": dict(Counter(line["split"] for line in lines)),
         **{
-            name: dict(sorted(Counter(str(face[name]) for face in faces).items()))
+            name: dict(sorted(Counter(face[name] or "none" for face in faces).items()))
             for name in ("found", "type", "texture", "style", "tilt", "distractor")
         },
         "unreadable": sorted(unreadable),
@@ -59,9 +59,7 @@ def table(out: Path, summary: Mapping[str, Any]) -> Table:
     table.add_row("unreadable", f"{len(summary['unreadable'])}{_first(summary['unreadable'])}")
     table.add_row("several faces", f"{summary['several_faces']} photographs")
     for name in ("split", "found", "type", "style", "tilt", "distractor"):
-        table.add_row(
-            name, ", ".join(f"{'none' if key is None else key} {count}" for key, count in summary[name].items())
-        )
+        table.add_row(name, ", ".join(f"{key} {count}" for key, count in summary[name].items()))
     table.caption = f"all lists: {SUMMARY}"
     return table
 

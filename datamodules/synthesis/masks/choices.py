@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datamodules.synthesis.building import require_flag
 from datamodules.synthesis.masks.templates import read_templates
 from datamodules.synthesis.masks.textures import PLAIN, TEXTURES
 from engine.errors import ConfigError
@@ -74,8 +75,7 @@ class MaskChoices:
             for value in values:
                 if value not in allowed:
                     raise ConfigError(f"{name}: {value} does not exist.\nExpected: some of {', '.join(allowed)}.")
-        if not isinstance(self.occluders, bool):
-            raise ConfigError(f"occluders={self.occluders} cannot be.\nExpected: true or false.")
+        require_flag("occluders", self.occluders)
         for name, share in (("bare", self.bare), ("distractors", self.distractors)):
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
                 raise ConfigError(f"{name}={share} cannot be.\nExpected: a share of the faces, 0 to 1.")
