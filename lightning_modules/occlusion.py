@@ -48,7 +48,8 @@ class OcclusionSegmentation(LightningModule):
         encoder_state: weights that the network's encoder starts from, where it has one of a published kind.
 
     Batches hold ``image`` and ``label``, 0 where the face is seen and 1 where it is hidden; see
-    :mod:`datamodules.occlusion`. Logs ``train/loss``, ``val/loss`` and the scores of
+    :mod:`datamodules.occlusion`. Logs ``train/loss``, by epoch ``train/accuracy`` (of networks that are trained by
+    their mask alone), ``val/loss`` and the scores of
     :class:`lightning_modules.mask_scores.MaskScores`, of predictions as they are (``val/miou``) and after noise
     processing (``val/cleaned/miou``); in the test those of groups too. Batches without ``label`` hold ``occluder`` and
     ``groups``, see :mod:`datamodules.annotated`, and are scored by
@@ -98,9 +99,17 @@ class OcclusionSegmentation(LightningModule):
         """What a step minimises: :meth:`loss`, and what the network learns beside its mask."""
         own = getattr(self.model, "training_loss", None)
         if own is None:
-            return self.loss(self(image), label)
+            logits = self(image)
+            self._log_accuracy(logits.detach(), label)
+            return self.loss(logits, label)
         hidden, valid = (label == HIDDEN).unsqueeze(1).float(), (label != IGNORE).unsqueeze(1)
         return own(image, hidden, lambda logits, mask: occlusion_loss(logits, mask, self.hparams["lambda_dice"], valid))
+
+    def _log_accuracy(self, logits: Tensor, label: Tensor) -> None:
+        """Share of pixels that a step took for what they are, as Figure 7 shows it beside the validation's."""
+        valid = label != IGNORE
+        right = (((logits.squeeze(1) > 0) == (label == HIDDEN)) & valid).sum() / valid.sum()
+        self.log("train/accuracy", right, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(label))
 
     def clean(self, hidden: Tensor) -> Tensor:
         """Noise processing (section 3.2) of masks (N, H, W), bool."""

@@ -109,10 +109,7 @@ def _finetuning(runs: list[Run]) -> Chart:
 
 
 def _segmentation(runs: list[Run]) -> Chart:
-    """Loss by step and validation accuracy by epoch (Figures 8 and 7), all networks in one picture.
-
-    Training accuracy, which Figure 7 shows too, is not logged.
-    """
+    """Loss by step and accuracy by epoch (Figures 8 and 7), all networks in one picture."""
     figure = Figure(figsize=(12, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     networks = list(dict.fromkeys(run.text("network") for run in runs))
@@ -121,16 +118,18 @@ def _segmentation(runs: list[Run]) -> Chart:
             line |= {"color": f"C{networks.index(run.text('network')) % 10}"}  # Matplotlib's ten
         _steps_and_average(left, run, line)
         left.plot(*run.curve("step", "val/loss"), "o", ms=4, color=line["color"])
+        epochs, accuracy = run.curve("epoch", "train/accuracy")
+        right.plot(epochs, 100 * accuracy, color=line["color"], alpha=0.4, linewidth=0.8)
         epochs, accuracy = run.curve("epoch", "val/accuracy")
         right.plot(epochs, 100 * accuracy, marker="o", ms=4, **line)
     if len({run.text("loss") for run in runs}) > 1:
         left.set_yscale("log")  # losses of several kinds
     _finish(left, "optimiser step", "training loss")
-    _finish(right, "epoch", "validation accuracy (%)")
+    _finish(right, "epoch", "accuracy (%)")
     last = ", ".join(f"run {run.id} ends at {100 * _last(run, 'val/accuracy'):.2f} %" for run in runs)
     title = f"Segmentation of hidden faces on {runs[0].data}"
-    note = f"{_AVERAGED} Dots on the left: validation loss."
-    return _chart(figure, title, f"Loss by step, validation accuracy by epoch; {last}.", note, runs)
+    note = f"{_AVERAGED} Dots: validation. Pale on the right: training."
+    return _chart(figure, title, f"Loss by step, accuracy by epoch; {last}.", note, runs)
 
 
 def _fractions(runs: list[Run], done: Done) -> Chart:

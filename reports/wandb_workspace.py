@@ -11,6 +11,7 @@ from reports.runs import Run
 SECTIONS = (
     ("Fine-tuning: validation", "epoch", ("val/miou", "val/mean_f1", "val/miou_small", "val/pixel_accuracy")),
     ("Hidden faces: validation", "epoch", ("val/iou", "val/dice", "val/accuracy", "val/ssim")),
+    ("Hidden faces: training", "epoch", ("train/accuracy",)),
     ("Pre-training: validation", "epoch", ("val/psnr",)),
     ("Optimisation", "trainer/global_step", ("train/loss", "val/loss", "train/lr")),
 )

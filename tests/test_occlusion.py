@@ -35,6 +35,7 @@ from engine.stages import Run, plan
 from engine.training import train
 from lightning_modules.occlusion import OcclusionSegmentation
 from models.layers import BatchInstanceNorm2d
+from reports.runs import read_run
 from tests.conftest import TINY, settings_of
 from tests.test_evaluation import config_of, scored
 from tests.test_masks import templates
@@ -342,6 +343,9 @@ def test_a_run_leaves_scores_raw_cleaned_and_by_group(finished: Run) -> None:
         assert 0 <= metrics[f"test/{name}"] <= 1, name
     assert {name.split("/")[2] for name in metrics if name.startswith("test/iou/")} >= {"type", "style", "yaw"}
     assert "val/iou/type/cloth" not in metrics
+    epochs, accuracies = read_run(finished.folder.path).curve("epoch", "train/accuracy")
+    assert epochs.tolist() == list(range(finished.settings["segment.epochs"]))
+    assert all(0 <= accuracy <= 1 for accuracy in accuracies)
     with finished.folder.confusion.open() as file:
         table = list(csv.reader(file))
     assert table[0] == ["truth", "seen", "hidden"]
