@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from conf.schema import CONF
 from datamodules.labels import PAINTING_ORDERS
 from datamodules.layouts import PARSED
 from engine.errors import ConfigError
@@ -17,12 +20,27 @@ def prepare(config: DictConfig) -> None:
     """Run the task that the configuration names.
 
     Raises:
-        ConfigError: for a task or a value that cannot be.
+        ConfigError: for a task, a value or a setting of another task, that cannot be.
     """
     if OmegaConf.is_missing(config, "task") or config.task not in TASKS:
         said = "" if OmegaConf.is_missing(config, "task") else f"task={config.task} does not exist.\n"
         raise ConfigError(f"{said}Expected: task=<one of {', '.join(TASKS)}>. See python prepare.py --help.")
-    TASKS[config.task](config)
+    _require_own_settings(config)
+    TASKS[config.task].run(config)
+
+
+def _require_own_settings(config: DictConfig) -> None:
+    """See that nothing was set that the task would not heed."""
+    defaults: Any = OmegaConf.to_container(OmegaConf.load(CONF / "prepare.yaml"))
+    own = {"task", "out", *TASKS[config.task].settings}
+    for name in map(str, config):
+        if name in own or config[name] == defaults[name]:
+            continue
+        others = " and ".join(f"task={task}" for task, what in TASKS.items() if name in what.settings)
+        raise ConfigError(
+            f"{name}={config[name]} would not be heeded: it is a setting of {others}.\n"
+            f"Expected: settings of task={config.task}: out, {', '.join(TASKS[config.task].settings)}."
+        )
 
 
 def _synthetic_faces(config: DictConfig) -> None:
@@ -105,11 +123,24 @@ def _compare_datasets(config: DictConfig) -> None:
     )
 
 
-TASKS: dict[str, Callable[[DictConfig], None]] = {
-    "synthetic_faces": _synthetic_faces,
-    "masked_faces": _masked_faces,
-    "audit": _audit,
-    "compare_datasets": _compare_datasets,
+@dataclass(frozen=True)
+class Task:
+    """One thing that ``prepare.py`` does, and the settings that it heeds beside ``out``."""
+
+    run: Callable[[DictConfig], None]
+    settings: tuple[str, ...]
+
+
+DRAWING = ("count", "size", "seed", "workers")
+WORN = ("types", "textures", "styles", "bare", "distractors", "occluders", "templates")
+PHOTOGRAPHS = ("source", "split", "crop", "format", "photographs", "fallbacks", "landmark_model")
+TASKS = {
+    "synthetic_faces": Task(_synthetic_faces, ("layout", *DRAWING)),
+    "masked_faces": Task(_masked_faces, (*PHOTOGRAPHS, *WORN, *DRAWING)),
+    "audit": Task(_audit, ("dataset", "root", "merging")),
+    "compare_datasets": Task(
+        _compare_datasets, ("a", "b", "a_split", "b_split", "pictures", "pixels", "permutations", "seed")
+    ),
 }
 
 

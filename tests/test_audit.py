@@ -460,6 +460,10 @@ def test_the_door(lapa: Path, tmp_path: Path) -> None:
         ([], ["dataset=<one of celebamask_hq, lapa>"]),
         (["dataset=lapa", "root=nowhere"], ["nowhere does not exist", "labels/*.png", "root="]),
         (["dataset=lapa"], ["data/LaPa does not exist"]),
+        (
+            ["dataset=lapa", "bare=0.2"],
+            ["bare=0.2 would not be heeded", "task=masked_faces", "out, dataset, root, merging"],
+        ),
         (["dataset=celebamask_hq", "merging=mine"], ["merging=mine", "farl, official, zllrunning"]),
     ],
 )

@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from conf.schema import CONF
+from datamodules.preparation import TASKS
 from tests.conftest import ROOT, TINY
 
 
@@ -134,6 +137,11 @@ def test_prepare_says_what_cannot_be(words: list[str], tmp_path: Path) -> None:
     assert answer.returncode == 2
     assert "Traceback" not in answer.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_each_setting_of_prepare_is_heeded_by_a_task() -> None:
+    heeded = {name for task in TASKS.values() for name in task.settings}
+    assert {*OmegaConf.load(CONF / "prepare.yaml")} - {"defaults", "hydra"} == heeded | {"task", "out"}
 
 
 def test_report_without_runs(tmp_path: Path) -> None:
