@@ -11,15 +11,28 @@ from datamodules.synthesis.canvas import recorded_noise
 from datamodules.synthesis.masks.choices import FaceMask, MaskChoices
 from datamodules.synthesis.masks.cloth import FOLDS, SIDE, relief
 from datamodules.synthesis.masks.lighting import Lighting
-from datamodules.synthesis.masks.shapes import COLUMNS, CUTS, ROWS, Face, hanging_grid, laid_grid
+from datamodules.synthesis.masks.shapes import (
+    COLUMNS,
+    CUTS,
+    ONE_PIECE,
+    ROWS,
+    Face,
+    ear_loop,
+    hanging_grid,
+    laid_grid,
+    tailored,
+)
 from datamodules.synthesis.masks.templates import Template, laid_on, read_templates
+from datamodules.synthesis.masks.textures import PLAIN, tile
 from datamodules.synthesis.masks.textures import SIDE as TILE
-from datamodules.synthesis.masks.textures import tile
 from datamodules.synthesis.masks.things import Thing, things_of
 from datamodules.synthesis.masks.window import Window
 
 STRAPS = {"ears": 0.007, "head": 0.012, "none": 0.0}
 """Width of straps, in widths of the face."""
+
+IN_ONE_PIECE = 0.6
+"""Share of plain cloth masks that are cut in one piece with the loops around the ears."""
 
 ELASTIC = np.array([(226, 228, 228), (40, 40, 44)], np.float32)
 RUBBER = np.array([(58, 62, 70), (96, 100, 106), (150, 156, 158)], np.float32)
@@ -85,15 +98,19 @@ def _lay_cloth(
     assert mask.type is not None  # noqa: S101 (for the type checker)
     assert mask.style is not None  # noqa: S101
     side = 1 if (face.yaw < 0) ^ (abs(face.yaw) < 0.15 and rng.random() < 0.5) else -1  # the one that is seen better
-    cut = CUTS[mask.type]
+    one_piece = mask.type == "cloth" and mask.texture in PLAIN and rng.random() < IN_ONE_PIECE
+    cut = tailored(ONE_PIECE if one_piece else CUTS[mask.type], rng)
+    loops: list[np.ndarray] = []
     if mask.style == "one_ear":
         grid = hanging_grid(face, side, float(rng.uniform(-0.15, 0.25) * side))
         corners = [(grid[0, 1], face.ear(side)), (grid[0, -2], face.ear(side))]
     else:
         grid = laid_grid(face, cut, mask.style, side if rng.random() < 0.5 else -side)
         corners = list(_strap_ends(grid, face, cut.straps))
+        if one_piece:
+            loops = [loop for ear in _ears(face) if (loop := ear_loop(grid, face, ear)) is not None]
     straps = [np.array(ends) for ends in corners]
-    window = Window.around(picture, np.concatenate([grid.reshape(-1, 2), *straps]), face.width)
+    window = Window.around(picture, np.concatenate([grid.reshape(-1, 2), *straps, *loops]), face.width)
     if window is None:
         return
     blur = float(np.clip(face.width / 420, 0.45, 1.3))
@@ -107,6 +124,9 @@ def _lay_cloth(
     lit = window.light(lighting, face.width)
     lit += np.float32(0.012 * lighting.grain) * recorded_noise(rng, *lit.shape)
     shade, colours = _cloth(*window.over(grid), grid, mask, hue, rng)
+    if loops:
+        cloth = np.array(cv2.mean(colours, (covered > 0.5).astype(np.uint8))[:3], np.float32)
+        window.lay(window.filled(loops, blur), _tinted(lit, 0.85 * lighting.gain * cloth))
     window.lay(covered, cv2.multiply(colours, _tinted(shade * lit, lighting.gain)))
     for part, colour in _fittings(mask.type, grid, hue, face, rng):
         bulge = window.filled([part], blur)
@@ -120,12 +140,15 @@ def _tinted(light: np.ndarray, colour: np.ndarray) -> np.ndarray:
     return cv2.merge([light * np.float32(part) for part in colour])
 
 
+def _ears(face: Face) -> list[int]:
+    """Sides (-1 left, 1 right) whose ear is not behind the head."""
+    return [side for side in (-1, 1) if side * face.yaw <= 0.42]
+
+
 def _strap_ends(grid: np.ndarray, face: Face, kind: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Corner of the mask and where its strap ends, for each strap that is seen."""
-    for side, column in ((-1, 0), (1, -1)):
-        hidden = side * face.yaw > 0.42  # the ear is behind the head
-        if kind == "none" or hidden:
-            continue
+    for side in _ears(face) if kind != "none" else ():
+        column = 0 if side < 0 else -1
         upper, lower = grid[1, column], grid[-2, column]
         if kind == "ears":
             yield upper, face.ear(side)

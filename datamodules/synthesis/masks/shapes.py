@@ -62,6 +62,10 @@ CUTS = {
 }
 
 
+ONE_PIECE = Cut(0.5, 3.2, (2.2, 4.6), 54, sag=0.01, margin=0.045, stand_off=0.05)
+"""A cloth mask of which the loops around the ears are a part: narrower, since cloth goes on to the ear."""
+
+
 @dataclass(frozen=True)
 class Face:
     """A face in the picture, as its landmarks tell it.
@@ -125,6 +129,21 @@ class Face:
         return self.jaw(0.6, side) + self.width * (0.012 * side * self.across + down * self.down)
 
 
+def tailored(cut: Cut, rng: np.random.Generator) -> Cut:
+    """The cut in another size, as masks are too wide, too short or too loose for a face."""
+    top, bottom, upper, lower, reach, sag, margin, loose = rng.uniform(-1, 1, 8).tolist()
+    return replace(
+        cut,
+        top=cut.top + 0.04 + 0.14 * top,
+        bottom=cut.bottom + 0.12 * bottom,
+        sides=(cut.sides[0] + 0.5 * upper, cut.sides[1] + 0.5 * lower),
+        reach=cut.reach + 5 + 9 * reach,
+        sag=cut.sag + 0.02 * sag,
+        margin=cut.margin + 0.015 + 0.02 * margin,
+        stand_off=cut.stand_off * (1 + 0.4 * loose),
+    )
+
+
 def style_cut(cut: Cut, style: str) -> Cut:
     """The cut as it lies when it is worn in another way; a mask that hangs from an ear has no such cut."""
     if style == "below_nose":
@@ -180,6 +199,24 @@ def laid_grid(face: Face, cut: Cut, style: str, side: int) -> np.ndarray:
         quarter[1:] += np.array([0.15, 0.5, 1.0])[:, None] * (under - quarter[3])
         control[:, column], control[:, 1 if direction < 0 else 3] = edge, quarter
     return np.einsum("rk,klc,sl->rsc", _DOWN, control, _ACROSS)
+
+
+def ear_loop(grid: np.ndarray, face: Face, side: int) -> np.ndarray | None:
+    """Of a mask in one piece: the cloth from its side edge to the ear of a side, and around the ear's hole.
+
+    Returns:
+        Outline (N, 2) in pixels, outer edge and hole in one; None where the mask itself reaches the ear.
+    """
+    edge = grid[:, 0 if side < 0 else -1]
+    out, down = 0.02 * side * face.width * face.across, face.width * face.down
+    ear = np.array([face.ear(side) + out - 0.04 * down, face.ear(side, 0.2) + out])
+    long = ear.mean(axis=0) - edge.mean(axis=0)
+    if float(long @ face.across) * side < 0.05 * face.width:
+        return None
+    high = (ear[1] - ear[0] + edge[-1] - edge[0]) / 2
+    turn = np.linspace(0, 2 * np.pi, 21)[:, None]
+    hole = edge.mean(axis=0) + (0.6 + 0.3 * np.cos(turn)) * long + 0.27 * np.sin(turn) * high
+    return np.concatenate([edge, ear[::-1], edge[:1], hole])
 
 
 def hanging_grid(face: Face, side: int, sway: float) -> np.ndarray:
