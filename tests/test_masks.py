@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -83,6 +84,28 @@ def test_each_way_of_wearing(face: DrawnFace, style: str, kind: str) -> None:
         assert hidden(truth, points[60:68]) == 0
     assert hidden(truth, points[BROWS]) == 0
     assert (image[truth == 0] != face.image[truth == 0]).mean() < 0.2, "shadows and soft edges alone"
+
+
+def test_masks_of_a_type_differ_in_size(face: DrawnFace) -> None:
+    areas = [(drawn(face, worn("n95", seed=seed))[1] > 0).sum() for seed in range(8)]
+    assert np.std(areas) / np.mean(areas) > 0.03
+
+
+def test_some_plain_cloth_masks_are_in_one_piece_around_the_ears_hole() -> None:
+    face = face_turned(25.0)
+
+    def holes(texture: str) -> list[float]:
+        """Area of the largest hole of each mask, in pixels."""
+        found = []
+        for seed in range(12):
+            _, truth = drawn(face, worn("cloth", texture=texture, seed=seed))
+            contours, levels = cv2.findContours(truth, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+            inner = [cv2.contourArea(one) for one, level in zip(contours, levels[0], strict=True) if level[3] >= 0]
+            found.append(max(inner, default=0.0))
+        return found
+
+    assert 3 <= sum(area > 20 for area in holes("black")) <= 11
+    assert max(holes("camouflage_green")) < 10, "printed cloth has straps"
 
 
 def test_the_truth_is_where_the_mask_is_at_least_half_opaque(face: DrawnFace) -> None:

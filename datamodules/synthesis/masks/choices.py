@@ -104,7 +104,7 @@ class FaceMask:
         style: way of wearing; None for no mask.
         tilt: where the face is turned to, of :data:`TILTS`, see :func:`tilt_of`.
         distractor: of :data:`DISTRACTORS`, or None.
-        seed: of everything else: folds, shades, which ear, which object.
+        seed: of everything else: size and folds of the mask, shades, which ear, which object.
     """
 
     type: str | None
