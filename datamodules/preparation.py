@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from conf.schema import CONF
+from conf.schema import CONF, unknown_key
 from datamodules.labels import PAINTING_ORDERS
 from datamodules.layouts import PARSED
 from engine.errors import ConfigError
@@ -34,6 +34,8 @@ def _require_own_settings(config: DictConfig) -> None:
     defaults: Any = OmegaConf.to_container(OmegaConf.load(CONF / "prepare.yaml"))
     own = {"task", "out", *TASKS[config.task].settings}
     for name in map(str, config):
+        if name not in defaults:
+            raise ConfigError(unknown_key(name, defaults))
         if name in own or config[name] == defaults[name]:
             continue
         others = " and ".join(f"task={task}" for task, what in TASKS.items() if name in what.settings)

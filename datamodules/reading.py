@@ -161,10 +161,10 @@ def read_photograph(path: Path, grey: bool = False) -> np.ndarray:
 
 def _plain(image: Image.Image, mode: str) -> Image.Image:
     """A picture of any mode in ``RGB`` or ``L``."""
+    image = _in_bytes(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         clear = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
-    image = _in_bytes(image)
     return image if image.mode == mode else image.convert(mode)
 
 
@@ -195,7 +195,8 @@ def _draft(file: Image.Image, least: int | None, upright: bool = True) -> Frame:
 def _orientation(file: Image.Image) -> int:
     if file.format == "PNG" and "exif" not in file.info:  # Pillow would decode it to look behind its pixels
         return 1
-    return int(file.getexif().get(ExifTags.Base.Orientation, 1))
+    orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
+    return orientation if orientation in range(1, 9) else 1
 
 
 def _factors(width: int, height: int, least: int) -> tuple[int, int]:
@@ -282,7 +283,11 @@ def read_mask(path: Path) -> np.ndarray:
         BrokenFileError: if the file cannot be read.
     """
     with _opened_mask(path) as file:
-        brightness = np.asarray(_in_bytes(file).convert("L"))
+        if file.mode.startswith("I;16"):  # of 16 bits, or of 8 or 1 that are stored in so many
+            wide = np.asarray(file)
+            most = int(wide.max(initial=0))
+            return wide > (0 if most == 1 else 127 if most <= 255 else 32767)
+        brightness = np.asarray(file.convert("L"))
         stored = np.asarray(file) if file.mode in ("L", "P") else brightness
     if stored.max(initial=0) == 1 and brightness.max() <= 127:  # no palette makes the 1 white
         return stored == 1

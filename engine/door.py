@@ -94,12 +94,11 @@ def enter(
             2,
         )
     except (HydraException, OmegaConfBaseException) as fault:
-        explanation = explain_overrides((word for word in sys.argv[1:] if not word.startswith("-")), keys)
-        _leave(explanation or str(fault), 2)
+        _leave(explain_overrides(_overrides(), keys) or str(fault), 2)
     except ValueError as fault:
         if "Config group override" not in str(fault):  # Hydra's word for a number or null where a file's name belongs
             raise
-        _leave(explain_overrides(sys.argv[1:], keys) or str(fault), 2)
+        _leave(explain_overrides(_overrides(), keys) or str(fault), 2)
     except KeyboardInterrupt:
         same = "The same command" + (" without force" if any(word.startswith("force=") for word in sys.argv) else "")
         _leave(f"Interrupted. {same} {again}." if is_leader() else "", 130)
@@ -107,6 +106,10 @@ def enter(
         some_failed = end_of_sweep()
     if _failures:
         _leave(str(_failures[0]), 1 if some_failed else _failures[0].exit_code)
+
+
+def _overrides() -> list[str]:
+    return [word for word in sys.argv[1:] if not word.startswith("-")]
 
 
 def _interrupt(*_: object) -> None:

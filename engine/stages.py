@@ -296,7 +296,7 @@ def _data(stage: Stage, settings: Mapping[str, Any], layout: Layout, digests: Di
 
 def _masks_drawn(layout: AugmentedCelebA, digests: DigestCache) -> str:
     """What decides the masks that are drawn as one trains, as one text: landmarks, templates, and what may be worn."""
-    from datamodules.synthesis.masked_faces.wanted import choices_of  # image libraries
+    from datamodules.synthesis.masked_faces.wanted import VERSION, choices_of  # image libraries
     from datamodules.synthesis.masks.templates import read_templates
 
     choices = choices_of(layout.parameters())
@@ -306,7 +306,7 @@ def _masks_drawn(layout: AugmentedCelebA, digests: DigestCache) -> str:
         for name, tilts in read_templates(choices.templates).items():
             files += [(f"template/{name}/{tilt}", template.file) for tilt, template in tilts.items()]
     worn = asdict(choices) | {"templates": None}  # what they hold, not where they lie
-    return f"{digests.of_files(files)} {json.dumps(worn, sort_keys=True)}"
+    return f"{VERSION} {digests.of_files(files)} {json.dumps(worn, sort_keys=True)}"
 
 
 def data_digest(layout: Layout, splits: Iterable[str], labelled: bool, digests: DigestCache) -> str:

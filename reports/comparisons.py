@@ -70,7 +70,7 @@ def setting(run: Run, repeat: bool = True) -> tuple[str, ...] | None:
     keys = (*SHARED, "subset", "seed") if repeat else SHARED
     values = tuple(run.text(key) for key in keys)
     # Label maps of one data set that are merged differently are other labels; most data sets have none to merge.
-    return (*values, run.text("merging")) if all(values) else None
+    return (*values, run.text("merging"), run.version) if all(values) else None
 
 
 Item = TypeVar("Item")
@@ -104,7 +104,13 @@ class Done:
     def given(self, run: Run) -> dict[str, str]:
         """All that decided a run, as text, but for draws of labels and seeds."""
         given = {name: str(value) for name, value in run.setting.items() if not name.endswith(".seed")}
-        given |= {"stage": run.stage, "data": run.data, DIGEST: run.text("data_digest"), "method": run.method}
+        given |= {
+            "stage": run.stage,
+            "version": run.version,
+            "data": run.data,
+            DIGEST: run.text("data_digest"),
+            "method": run.method,
+        }
         if run.stage == "evaluate":
             given["file"] = _form(run.text("checkpoint"))
         before: dict[str, str] = {}

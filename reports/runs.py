@@ -122,6 +122,12 @@ class Run:
         return settings if isinstance(settings, Mapping) else {}
 
     @property
+    def version(self) -> str:
+        """Of the stage's code that trained or scored: results of another one are not comparable."""
+        identity = self.status.get("identity")
+        return str(identity.get("version", "")) if isinstance(identity, Mapping) else ""
+
+    @property
     def in_a_fold(self) -> bool:
         """Whether it was trained for a grid search, on a part of the training faces."""
         return self.setting.get("segment.folds") is not None

@@ -211,7 +211,7 @@ def _beside_the_cell(run: Run) -> tuple[str, ...]:
     """All that entered a run's id but the cell and its fold, which share a search."""
     apart = {*CELL.values(), "segment.fold"}
     settings = (f"{name}={value}" for name, value in sorted(run.setting.items()) if name not in apart)
-    return (run.text("data_digest"), *settings)
+    return (run.version, run.text("data_digest"), *settings)
 
 
 def _grid_search(runs: list[Run]) -> Table:

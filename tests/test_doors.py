@@ -130,7 +130,14 @@ def test_prepare_draws_a_data_set_and_finds_it_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["task=synthetic_face"], [], ["task=synthetic_faces", "count=ten"], ["task=synthetic_faces", "cuont=10"]]
+    "words",
+    [
+        ["task=synthetic_face"],
+        [],
+        ["task=synthetic_faces", "count=ten"],
+        ["task=synthetic_faces", "cuont=10"],
+        ["task=audit", "+foo=1"],
+    ],
 )
 def test_prepare_says_what_cannot_be(words: list[str], tmp_path: Path) -> None:
     answer = door("prepare.py", *words, cwd=tmp_path)

@@ -150,6 +150,11 @@ def test_pictures_of_16_bits_and_transparent_ones_are_read_as_one_sees_them(tmp_
     Image.fromarray(ramp.astype(np.uint16) << 8).save(tmp_path / "deep.png")
     assert np.array_equal(read_image(tmp_path / "deep.png").pixels, ramp[..., None].repeat(3, 2))
     assert np.array_equal(read_mask(tmp_path / "deep.png"), ramp > 127)
+    Image.fromarray(ramp.astype(np.uint16) << 8).save(tmp_path / "keyed.png", transparency=0)
+    assert np.array_equal(read_image(tmp_path / "keyed.png").pixels[..., 0], ramp)
+    for white in (1, 255, 65535):
+        Image.fromarray(np.where(ramp > 99, white, 0).astype(np.uint16)).save(tmp_path / "wide.png")
+        assert np.array_equal(read_mask(tmp_path / "wide.png"), ramp > 99), white
     clear = np.dstack([ramp, ramp, ramp, np.where(ramp < 128, 0, 255).astype(np.uint8)])
     Image.fromarray(clear).save(tmp_path / "clear.png")
     assert np.array_equal(read_image(tmp_path / "clear.png").pixels[..., 0], np.where(ramp < 128, 255, ramp))

@@ -27,6 +27,7 @@ from datamodules.synthesis.masks import (
 from datamodules.synthesis.masks.choices import WORN
 from datamodules.synthesis.masks.templates import laid_on, read_templates
 from datamodules.synthesis.masks.textures import PLAIN, tile
+from datamodules.synthesis.masks.window import Window
 from engine.errors import BrokenFileError, ConfigError
 
 CHOICES = MaskChoices()
@@ -106,6 +107,18 @@ def test_some_plain_cloth_masks_are_in_one_piece_around_the_ears_hole() -> None:
 
     assert 3 <= sum(area > 20 for area in holes("black")) <= 11
     assert max(holes("camouflage_green")) < 10, "printed cloth has straps"
+
+
+def test_a_mask_on_one_ear_hangs_from_a_strap(face: DrawnFace, monkeypatch: pytest.MonkeyPatch) -> None:
+    widths: list[float] = []
+    lines = Window.lines
+    monkeypatch.setattr(
+        Window, "lines", lambda self, curves, width, blur: widths.append(width) or lines(self, curves, width, blur)
+    )
+    for seed in range(12):
+        drawn(face, worn("cloth", "one_ear", seed=seed, texture="black"))
+    assert len(widths) == 12
+    assert min(widths) > 0
 
 
 def test_the_truth_is_where_the_mask_is_at_least_half_opaque(face: DrawnFace) -> None:

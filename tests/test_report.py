@@ -279,6 +279,15 @@ def test_no_gain_where_two_baselines_fit(tmp_path: Path) -> None:
     assert row(tables.results(read_runs(tmp_path)), "mtl1")["gain"] == "not paired"
 
 
+def test_runs_of_other_versions_of_a_stage_are_neither_averaged_nor_paired(tmp_path: Path) -> None:
+    for version, miou in ((2, 0.3), (3, 0.4)):
+        about = {"method": "baseline", "miou": miou, "seed": version, "identity": {"version": version, "settings": {}}}
+        write_run(tmp_path, "finetune", f"base{version}", **about)
+    old, new = read_runs(tmp_path)
+    assert [len(repeats.runs) for repeats in comparisons.Done([old, new]).repeats([old, new])] == [1, 1]
+    assert comparisons.setting(old, repeat=False) != comparisons.setting(new, repeat=False)
+
+
 def test_of_two_baselines_the_one_with_the_same_loss_counts(tmp_path: Path) -> None:
     write_run(tmp_path, "finetune", "base1", method="baseline", miou=0.4)
     write_run(tmp_path, "finetune", "mtl1", loss="ce")

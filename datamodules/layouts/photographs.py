@@ -160,11 +160,18 @@ def _is_augmented(folder: Path) -> bool:
 def digest(pictures: Sequence[Photograph]) -> str:
     """Changes with the pictures, their files' sizes and times, and what lists say of them."""
     lines = (
-        (picture.id, picture.split, picture.identity, picture.box, status.st_size, status.st_mtime_ns)
+        (picture.id, picture.split, picture.identity, picture.box, *_size_and_time(picture.image))
         for picture in pictures
-        for status in [picture.image.stat()]
     )
     return hashlib.sha256("\n".join(map(repr, lines)).encode(errors="surrogateescape")).hexdigest()
+
+
+def _size_and_time(file: Path) -> tuple[int, int]:
+    try:
+        status = file.stat()
+    except OSError:  # a link to nowhere: counted among those that cannot be read
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
 
 
 def _rows(root: Path, name: str, columns: int) -> Iterator[list[str]]:

@@ -25,7 +25,9 @@ def find(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Photographs of a split with faces, as many as there are samples if there are so many; and all looked through."""
     aligned = is_aligned(wanted.source)
-    fallbacks = wanted.fallbacks or ("padded", "upsampled", "image" if aligned else "box")  # what suits the source
+    fallbacks = wanted.fallbacks
+    if fallbacks is None:  # what suits the source
+        fallbacks = ("padded", "upsampled", "image" if aligned else "box")
     chunks = [order[start : start + CHUNK] for start in range(0, len(order), CHUNK)]
     rows: list[dict[str, Any]] = []
     done = 0

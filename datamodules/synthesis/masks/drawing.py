@@ -98,17 +98,18 @@ def _lay_cloth(
     assert mask.type is not None  # noqa: S101 (for the type checker)
     assert mask.style is not None  # noqa: S101
     side = 1 if (face.yaw < 0) ^ (abs(face.yaw) < 0.15 and rng.random() < 0.5) else -1  # the one that is seen better
-    one_piece = mask.type == "cloth" and mask.texture in PLAIN and rng.random() < IN_ONE_PIECE
+    worn_on_both = mask.style != "one_ear"
+    one_piece = worn_on_both and mask.type == "cloth" and mask.texture in PLAIN and rng.random() < IN_ONE_PIECE
     cut = tailored(ONE_PIECE if one_piece else CUTS[mask.type], rng)
     loops: list[np.ndarray] = []
-    if mask.style == "one_ear":
-        grid = hanging_grid(face, side, float(rng.uniform(-0.15, 0.25) * side))
-        corners = [(grid[0, 1], face.ear(side)), (grid[0, -2], face.ear(side))]
-    else:
+    if worn_on_both:
         grid = laid_grid(face, cut, mask.style, side if rng.random() < 0.5 else -side)
         corners = list(_strap_ends(grid, face, cut.straps))
         if one_piece:
             loops = [loop for ear in _ears(face) if (loop := ear_loop(grid, face, ear)) is not None]
+    else:
+        grid = hanging_grid(face, side, float(rng.uniform(-0.15, 0.25) * side))
+        corners = [(grid[0, 1], face.ear(side)), (grid[0, -2], face.ear(side))]
     straps = [np.array(ends) for ends in corners]
     window = Window.around(picture, np.concatenate([grid.reshape(-1, 2), *straps, *loops]), face.width)
     if window is None:
