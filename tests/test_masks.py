@@ -112,9 +112,12 @@ def test_some_plain_cloth_masks_are_in_one_piece_around_the_ears_hole() -> None:
 def test_a_mask_on_one_ear_hangs_from_a_strap(face: DrawnFace, monkeypatch: pytest.MonkeyPatch) -> None:
     widths: list[float] = []
     lines = Window.lines
-    monkeypatch.setattr(
-        Window, "lines", lambda self, curves, width, blur: widths.append(width) or lines(self, curves, width, blur)
-    )
+
+    def noted(window: Window, curves: list[np.ndarray], width: float, blur: float) -> np.ndarray:
+        widths.append(width)
+        return lines(window, curves, width, blur)
+
+    monkeypatch.setattr(Window, "lines", noted)
     for seed in range(12):
         drawn(face, worn("cloth", "one_ear", seed=seed, texture="black"))
     assert len(widths) == 12
