@@ -12,7 +12,6 @@ Speeds are medians of interleaved rounds; look at the ratios, absolute figures a
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import re
 import statistics
@@ -31,7 +30,7 @@ from rich.table import Table
 
 from datamodules.labels import LAPA
 from datamodules.landmarks import landmark_model
-from datamodules.synthesis.dataset import settle
+from datamodules.synthesis.building import processes, settle
 from datamodules.synthesis.faces import DrawnFace, FaceScene, draw_face, render, sample_scene
 
 ROUNDS = 9
@@ -60,12 +59,6 @@ def table(title: str, *columns: str) -> Table:
     for index, column in enumerate(columns):
         result.add_column(column, justify="right" if index else "left")
     return result
-
-
-def pool(workers: int) -> ProcessPoolExecutor:
-    """Fresh processes that keep to one thread each."""
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=settle)
 
 
 def draw_one(seed: tuple[int, int]) -> None:
@@ -107,7 +100,7 @@ def speed(workers: int, seed: int) -> list[Table]:
 
         return draw
 
-    with pool(1) as one, pool(workers) as many:
+    with processes(1) as one, processes(workers) as many:
         ways = {
             "1": (PER_PROCESS, in_processes(one, PER_PROCESS)),
             f"{workers} (all)": (workers * PER_PROCESS, in_processes(many, workers * PER_PROCESS)),
@@ -142,7 +135,7 @@ def memory(faces: int, seed: int) -> list[Table]:
     """How much a process of its own grows over many faces."""
     title = f"Memory in MiB over {faces} faces at {MEMORY_SIZE} px"
     result = table(title, "resident", f"after {WARM_UP}", f"after {faces} more", "growth")
-    with pool(1) as one:
+    with processes(1) as one:
         before, after = one.submit(draw_many, faces, seed).result()
     for name in before:
         growth = f"{after[name] - before[name]:+.1f}"

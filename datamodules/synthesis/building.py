@@ -195,15 +195,15 @@ def processes(count: int) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("spawn")
     # glibc reads this once, when a process starts. A face's landmarks are read from all over 60 MB, for which pages of
     # 4 kB are too small: a quarter of the predictor's time.
-    tuned = os.environ.get(TUNABLES)
-    os.environ[TUNABLES] = tuned or "glibc.malloc.hugetlb=1"
+    ours = TUNABLES not in os.environ
+    if ours:
+        os.environ[TUNABLES] = "glibc.malloc.hugetlb=1"
     try:
         with ProcessPoolExecutor(count, mp_context=context, initializer=settle) as pool:
             yield pool
     finally:
-        os.environ.pop(TUNABLES)
-        if tuned is not None:
-            os.environ[TUNABLES] = tuned
+        if ours:
+            del os.environ[TUNABLES]
 
 
 TUNABLES = "GLIBC_TUNABLES"

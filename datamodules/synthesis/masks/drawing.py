@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -96,22 +97,9 @@ def _lay_cloth(
     picture: np.ndarray, truth: np.ndarray, face: Face, mask: FaceMask, lighting: Lighting, rng: np.random.Generator
 ) -> None:
     assert mask.type is not None  # noqa: S101 (for the type checker)
-    assert mask.style is not None  # noqa: S101
-    side = 1 if (face.yaw < 0) ^ (abs(face.yaw) < 0.15 and rng.random() < 0.5) else -1  # the one that is seen better
-    worn_on_both = mask.style != "one_ear"
-    one_piece = worn_on_both and mask.type == "cloth" and mask.texture in PLAIN and rng.random() < IN_ONE_PIECE
-    cut = tailored(ONE_PIECE if one_piece else CUTS[mask.type], rng)
-    loops: list[np.ndarray] = []
-    if worn_on_both:
-        grid = laid_grid(face, cut, mask.style, side if rng.random() < 0.5 else -side)
-        corners = list(_strap_ends(grid, face, cut.straps))
-        if one_piece:
-            loops = [loop for ear in _ears(face) if (loop := ear_loop(grid, face, ear)) is not None]
-    else:
-        grid = hanging_grid(face, side, float(rng.uniform(-0.15, 0.25) * side))
-        corners = [(grid[0, 1], face.ear(side)), (grid[0, -2], face.ear(side))]
-    straps = [np.array(ends) for ends in corners]
-    window = Window.around(picture, np.concatenate([grid.reshape(-1, 2), *straps, *loops]), face.width)
+    laid = _laid(face, mask, rng)
+    grid = laid.grid
+    window = Window.around(picture, np.concatenate([grid.reshape(-1, 2), *laid.straps, *laid.loops]), face.width)
     if window is None:
         return
     blur = float(np.clip(face.width / 420, 0.45, 1.3))
@@ -119,21 +107,51 @@ def _lay_cloth(
     covered = window.filled([outline], blur)
     window.shadow(outline + 0.012 * face.width * face.down, 0.03 * face.width, covered)
     elastic = ELASTIC[int(rng.random() < (0.7 if mask.texture in ("black", "navy") else 0.12))]
-    if straps:
-        window.lay(window.lines(straps, STRAPS[cut.straps] * face.width, blur), lighting.gain * elastic * 0.92)
+    if laid.straps:
+        window.lay(window.lines(laid.straps, laid.strap * face.width, blur), lighting.gain * elastic * 0.92)
     hue = RUBBER[rng.integers(3)] if mask.type == "respirator" and rng.random() < 0.75 else None
     lit = window.light(lighting, face.width)
     lit += np.float32(0.012 * lighting.grain) * recorded_noise(rng, *lit.shape)
     shade, colours = _cloth(*window.over(grid), grid, mask, hue, rng)
-    if loops:
+    if laid.loops:
         cloth = np.array(cv2.mean(colours, (covered > 0.5).astype(np.uint8))[:3], np.float32)
-        window.lay(window.filled(loops, blur), _tinted(lit, 0.85 * lighting.gain * cloth))
+        window.lay(window.filled(laid.loops, blur), _tinted(lit, 0.85 * lighting.gain * cloth))
     window.lay(covered, cv2.multiply(colours, _tinted(shade * lit, lighting.gain)))
     for part, colour in _fittings(mask.type, grid, hue, face, rng):
         bulge = window.filled([part], blur)
         round_light = cv2.GaussianBlur(bulge, (0, 0), 0.035 * face.width) * np.float32(0.75) + np.float32(0.4)
         window.lay(bulge, _tinted(lit * round_light, lighting.gain * colour))
     window.put(truth)
+
+
+@dataclass(frozen=True)
+class _Laid:
+    """Where a mask lies: points of its cloth (ROWS, COLUMNS, 2), straps (2, 2), and loops (N, 2) that are cloth too.
+
+    ``strap`` is the straps' width, in widths of the face.
+    """
+
+    grid: np.ndarray
+    straps: list[np.ndarray]
+    strap: float
+    loops: list[np.ndarray]
+
+
+def _laid(face: Face, mask: FaceMask, rng: np.random.Generator) -> _Laid:
+    assert mask.type is not None  # noqa: S101 (for the type checker)
+    assert mask.style is not None  # noqa: S101
+    side = 1 if (face.yaw < 0) ^ (abs(face.yaw) < 0.15 and rng.random() < 0.5) else -1  # the one that is seen better
+    cut = CUTS[mask.type]
+    if mask.style == "one_ear":
+        grid = hanging_grid(face, side, float(rng.uniform(-0.15, 0.25) * side))
+        ear = face.ear(side)
+        return _Laid(grid, [np.array([grid[0, 1], ear]), np.array([grid[0, -2], ear])], STRAPS[cut.straps], [])
+    one_piece = mask.type == "cloth" and mask.texture in PLAIN and rng.random() < IN_ONE_PIECE
+    cut = tailored(ONE_PIECE if one_piece else cut, rng)
+    grid = laid_grid(face, cut, mask.style, side if rng.random() < 0.5 else -side)
+    straps = [np.array(ends) for ends in _strap_ends(grid, face, cut.straps)]
+    loops = [ear_loop(grid, face, ear) for ear in _ears(face)] if one_piece else []
+    return _Laid(grid, straps, STRAPS[cut.straps], [loop for loop in loops if loop is not None])
 
 
 def _tinted(light: np.ndarray, colour: np.ndarray) -> np.ndarray:
