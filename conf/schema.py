@@ -160,6 +160,8 @@ KEYS: dict[str, Key] = {
     **_optimization("segment"),
     "segment.augmentation.shift": Key(*number(0, 0.5), SEGMENT),
     "segment.augmentation.degrade": Key(*number(0, 1), SEGMENT),
+    "segment.augmentation.crop": Key(*number(0, 1), SEGMENT),
+    "segment.augmentation.dye": Key(*number(0, 1), SEGMENT),
     "segment.optimizer.beta1": Key(*number(0, 0.9999), SEGMENT, "only with adam and adamw"),
     "segment.validate_every": Key(*integer(1), SEGMENT),
     "segment.on_the_fly": Key(*FLAG, SEGMENT, "only with augmented_celeba"),

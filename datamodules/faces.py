@@ -113,7 +113,7 @@ class LabelledFaces(Faces):
         picture = self.pictures(index)
         full_label = self.labels(index) if self.table is None else self.table[self.labels(index)]
         require_size(sample, full_label.shape, picture.size)
-        image, label = self.transform(picture.pixels, full_label, epoch, position, picture.extent)
+        image, label = self.transform(picture.pixels, full_label, epoch, position, picture.extent, sample.face)
         item = {"image": torch.from_numpy(image), "label": torch.from_numpy(label).long(), "id": sample.id}
         if self.full:
             item["full_label"] = torch.tensor(full_label)  # a copy: what a source returns is read-only

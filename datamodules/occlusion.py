@@ -58,12 +58,9 @@ class MasksDrawnAnew(Faces):
         for landmarks in self.landmarks[index]:
             image, hidden = draw_mask(image, landmarks, choose_mask(rng, landmarks, self.choices), self.choices)
             truth |= hidden
-        pixels, label = self.transform(image, truth // 255, epoch, position)
-        return {
-            "image": torch.from_numpy(pixels),
-            "label": torch.from_numpy(label).long(),
-            "id": self.samples[index].id,
-        }
+        sample = self.samples[index]
+        pixels, label = self.transform(image, truth // 255, epoch, position, face=sample.face)
+        return {"image": torch.from_numpy(pixels), "label": torch.from_numpy(label).long(), "id": sample.id}
 
 
 class AugmentedCelebADataModule(FaceDataModule):

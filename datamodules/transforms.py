@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from datamodules.labels import IGNORE, LabelSet
+from datamodules.labels import IGNORE, OCCLUSION, LabelSet
+from datamodules.layouts.sample import Box
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -42,6 +43,10 @@ class Augmentation:
         color: strength of brightness, contrast and saturation changes, 0..1 (0 in the paper).
         shift: largest move to either side, as a fraction of the picture's side.
         degrade: strength of blur, coarse resolution, grain and JPEG artefacts, 0..1.
+        crop: probability of a close crop in place of zoom and move: the box of the face's landmarks with margins drawn
+            for each side (:data:`MARGINS`), stretched to the output, as detectors cut faces out. Only where a data set
+            knows the landmarks.
+        dye: probability of other colours for what hides a face, see :class:`Dye`.
     """
 
     rotation: float = 0.0
@@ -50,25 +55,45 @@ class Augmentation:
     color: float = 0.0
     shift: float = 0.0
     degrade: float = 0.0
+    crop: float = 0.0
+    dye: float = 0.0
+
+
+MARGINS = (-0.05, 0.4)
+"""Least and largest margin at a side of a close crop, as a fraction of the box of the face's landmarks: that of the
+paper's crop is 0.25, detectors of whole faces have tighter boxes."""
+
+CLOSEST = 2.5
+"""By how much a close crop magnifies a picture of a face with its surroundings, about: how finely one is read."""
+
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 
 def affine_matrix(
-    source: tuple[float, float], size: int, angle: float, zoom: float, mirror: bool, shift: tuple[float, float] = (0, 0)
+    source: tuple[float, float],
+    size: int,
+    angle: float,
+    zoom: float,
+    mirror: bool,
+    shift: tuple[float, float] = (0, 0),
+    window: Box = WHOLE,
 ) -> np.ndarray:
     """The 2x3 matrix that takes pixel centres of a picture of (H, W) pixels to those of a ``size`` x ``size`` one.
 
-    The whole picture fills the output; angle (degrees, counter-clockwise) and zoom turn about its centre, which then
-    moves by ``shift`` (right, down) of the output's side. At angle 0
-    and zoom 1 this is exactly the resize that ``interpolate(align_corners=False)`` undoes.
+    The picture's ``window`` (left, top, right, bottom, as fractions of its sides) fills the output; angle (degrees,
+    counter-clockwise) and zoom turn about its centre, which then moves by ``shift`` (right, down) of the output's side.
+    At angle 0, zoom 1 and the whole picture this is exactly the resize that ``interpolate(align_corners=False)``
+    undoes.
     """
-    height, width = source
+    left, top, right, bottom = np.array(window) * (source[1], source[0], source[1], source[0])
+    width, height = right - left, bottom - top
     radians = np.deg2rad(angle)
     cosine, sine = zoom * np.cos(radians), zoom * np.sin(radians)
     turn = np.array([[cosine, sine], [-sine, cosine]])  # y points down
     if mirror:
         turn = turn @ np.diag([-1.0, 1.0])
     linear = turn @ np.diag([size / width, size / height])
-    offset = size / 2 + size * np.array(shift) - linear @ (width / 2, height / 2)
+    offset = size / 2 + size * np.array(shift) - linear @ (left + width / 2, top + height / 2)
     centres = offset + linear @ (0.5, 0.5) - 0.5  # from pixel edges to pixel centres
     return np.column_stack([linear, centres])
 
@@ -84,21 +109,30 @@ class WarpToSize(A.DualTransform):
 
     @property
     def targets_as_params(self) -> list[str]:
-        return ["extent"]
+        return ["extent", "face"]
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         move = self.augmentation
-        return {
+        moves = {
             "extent": data["extent"],
             "angle": self.py_random.uniform(-move.rotation, move.rotation),
             "zoom": self.py_random.uniform(*move.scale),
             "mirror": self.py_random.random() < move.flip,
             "shift": tuple(self.py_random.uniform(-move.shift, move.shift) for _ in range(2)) if move.shift else (0, 0),
+            "window": WHOLE,
         }
+        if move.crop and data["face"] is not None and self.py_random.random() < move.crop:
+            left, top, right, bottom = data["face"]
+            sides = np.array([left - right, top - bottom, right - left, bottom - top])
+            margins = np.array([self.py_random.uniform(*MARGINS) for _ in sides])
+            moves |= {"zoom": 1.0, "shift": (0, 0), "window": tuple(np.array(data["face"]) + margins * sides)}
+        return moves
 
     def apply(self, img: np.ndarray, extent: tuple, **move: Any) -> np.ndarray:
         # Reading leaves enough for the largest zoom; at this one, no pixel may be skipped either.
-        down, across = (max(1, int(side // (self.size * move["zoom"]))) for side in extent)
+        left, top, right, bottom = move["window"]
+        seen = (extent[0] * (bottom - top), extent[1] * (right - left))
+        down, across = (max(1, int(side // (self.size * move["zoom"]))) for side in seen)
         if max(down, across) > 1:
             img = np.asarray(Image.fromarray(img).reduce((across, down)))
             extent = (extent[0] / down, extent[1] / across)
@@ -114,10 +148,52 @@ class WarpToSize(A.DualTransform):
         return label
 
     def _warp(self, array: np.ndarray, extent: tuple, move: dict[str, Any], flag: int, border: tuple) -> np.ndarray:
-        chosen = {name: move[name] for name in ("angle", "zoom", "mirror", "shift")}
+        chosen = {name: move[name] for name in ("angle", "zoom", "mirror", "shift", "window")}
         matrix = affine_matrix(extent, self.size, **chosen)
         size = (self.size, self.size)
         return cv2.warpAffine(array, matrix, size, flags=flag, borderMode=cv2.BORDER_CONSTANT, borderValue=border)
+
+
+class Dye(A.ImageOnlyTransform):
+    """What hides a face in other colours, plain or printed; its folds and shadows stay.
+
+    Real cloth is of more colours than any list of textures, and a network that knows a list takes the rest for skin or
+    dress.
+
+    Args:
+        p: probability.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__(p=p)
+
+    @property
+    def targets_as_params(self) -> list[str]:
+        return ["mask"]
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        cloth = printed_cloth(self.random_generator, data["mask"].shape)
+        return {"hidden": data["mask"] == OCCLUSION.classes.index("hidden"), "cloth": cloth}
+
+    def apply(self, img: np.ndarray, hidden: np.ndarray, cloth: np.ndarray, **params: Any) -> np.ndarray:  # noqa: ARG002
+        if not hidden.any():
+            return img
+        grey = cv2.cvtColor(img, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        light = np.clip(grey / max(grey[hidden].mean(), 1), 0.3, 1.7)[..., None]
+        share = cv2.GaussianBlur(hidden.astype(np.float32), (0, 0), 0.7)[..., None]  # edges are mixed, as they were
+        return (img + share * (np.clip(cloth * light, 0, 255) - img)).round().astype(np.uint8)
+
+
+def printed_cloth(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Up to five colours in patches, bands or blots of any size; one is plain: (H, W, 3) float32, 0..255."""
+    height, width = shape
+    colours = rng.uniform(0, 255, (int(rng.integers(1, 6)), 3)).astype(np.float32)
+    grid = rng.integers(1, 12, 2)
+    smooth = cv2.INTER_CUBIC if rng.random() < 0.5 else cv2.INTER_NEAREST
+    strength = [
+        cv2.resize(rng.standard_normal(grid).astype(np.float32), (width, height), interpolation=smooth) for _ in colours
+    ]
+    return colours[np.argmax(strength, axis=0)]
 
 
 CENTRED = {"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR}
@@ -156,6 +232,8 @@ class FaceTransform:
         move = augmentation or Augmentation()
         self.warp = WarpToSize(size, move, labels)
         steps: list[A.BasicTransform] = [self.warp]
+        if move.dye > 0:
+            steps.append(Dye(move.dye))
         if move.color > 0:
             change = 0.4 * move.color
             steps.append(A.ColorJitter(change, change, change, hue=0.05 * move.color, p=0.8))
@@ -167,7 +245,8 @@ class FaceTransform:
     @property
     def least_source(self) -> int:
         """Side, in pixels, below which a picture would be magnified at the largest zoom."""
-        return round(self.size * (self.warp.augmentation.scale[1]))
+        move = self.warp.augmentation
+        return round(self.size * max(move.scale[1], CLOSEST if move.crop else 0))
 
     def __call__(
         self,
@@ -176,17 +255,18 @@ class FaceTransform:
         epoch: int,
         position: int,
         extent: tuple[float, float] | None = None,
+        face: Box | None = None,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Picture (H, W, 3) uint8 -> (3, size, size) float32; label map (h, w) -> (size, size) uint8.
 
         ``extent`` is the picture's height and width where they are not whole pixels, see
-        :class:`datamodules.reading.Picture`.
+        :class:`datamodules.reading.Picture`; ``face`` is the box of the landmarks, as fractions of the picture's sides.
         """
         self.compose.set_random_state(
             np.random.default_rng([self.seed, epoch, position]),
             random.Random(f"{self.seed}/{epoch}/{position}"),  # noqa: S311
         )
-        data: dict[str, Any] = {"image": image, "extent": extent or image.shape[:2]}
+        data: dict[str, Any] = {"image": image, "extent": extent or image.shape[:2], "face": face}
         if label is not None:
             data["mask"] = label
         moved = self.compose(**data)

@@ -193,7 +193,7 @@ def find(checkpoint: str, output_dir: Path) -> Trained:
         state = f"is {folder.state}" if folder is not None and status else "is no run that was trained"
         if folder is not None and folder.done:
             state = "is done, but its checkpoints/best.ckpt is gone"
-        runs = [run.name for run in (output_dir / "runs").iterdir()] if (output_dir / "runs").is_dir() else []
+        runs = [] if path.exists() else [run.name for run in (output_dir / "runs").glob("*")]
         near = nearest(path.name, runs)
         raise ConfigError(
             f"checkpoint={checkpoint}: {path} {state if path.exists() else 'does not exist'}.\n"

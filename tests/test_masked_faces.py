@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from datamodules.landmarks import FaceFinder
+from datamodules.layouts import AugmentedCelebA
 from datamodules.layouts.photographs import photographs
 from datamodules.synthesis.dataset import write_drawn_faces
 from datamodules.synthesis.masked_faces import MaskedFaces, dataset, write_masked_faces
@@ -215,6 +216,9 @@ def test_cropped_and_scaled_landmarks_go_along(celeba: Path, tmp_path: Path) -> 
         assert np.abs((points - (left, top) + 0.5) * 96 / side - 0.5 - there).max() < 0.02
         assert np.asarray(Image.open(tmp_path / "set" / row["image"])).shape == (96, 96, 3)
         assert 0 <= there.min() <= there.max() < 96
+    for sample, row in zip(AugmentedCelebA(tmp_path / "set").samples("all"), rows, strict=True):
+        edges = np.array(row["faces"][0]["landmarks"]) + 0.5
+        assert np.allclose(96 * np.array(sample.face), (*edges.min(axis=0), *edges.max(axis=0)))
 
 
 @pytest.mark.parametrize("name", ["lapa", "celebamask"])

@@ -25,7 +25,7 @@ from datamodules.pose import pose, pose_groups
 from datamodules.reading import read_label
 from datamodules.synthesis.masked_faces import MaskedFaces, write_masked_faces
 from datamodules.synthesis.masks import MaskChoices
-from datamodules.transforms import Augmentation, FaceTransform
+from datamodules.transforms import Augmentation, FaceTransform, denormalize
 from engine.building import build_datamodule, build_module
 from engine.checkpoints import load
 from engine.errors import BrokenFileError, ConfigError, DataError
@@ -171,6 +171,31 @@ def test_shift_and_degradation_are_functions_of_seed_epoch_and_position() -> Non
     plain = FaceTransform(64, Augmentation(), OCCLUSION, seed=1)
     unlike = [not np.array_equal(degraded(image, None, 0, n)[0], plain(image, None, 0, n)[0]) for n in range(40)]
     assert 10 < sum(unlike) < 40
+
+
+def test_what_hides_a_face_is_dyed_and_nothing_else() -> None:
+    image = np.full((64, 64, 3), 128, np.uint8)
+    image[:, ::4] = 100  # folds
+    label = np.zeros((64, 64), np.uint8)
+    label[20:44, 20:44] = 1
+    dyed = FaceTransform(64, Augmentation(dye=1.0), OCCLUSION, seed=1)
+    inside, outside = np.s_[24:40, 24:40], np.ones((64, 64), bool)
+    outside[16:48, 16:48] = False  # the edge is mixed
+    colours, folds = [], []
+    for position in range(30):
+        moved, kept = dyed(image, label, 0, position)
+        np.testing.assert_array_equal(moved, dyed(image, label, 0, position)[0])
+        np.testing.assert_array_equal(kept, label)
+        seen = denormalize(moved).astype(int)
+        assert (seen[outside] == image[outside]).all()
+        cloth = seen[inside]
+        colours.append(cloth.mean(axis=(0, 1)))
+        darker, lighter = cloth[:, ::4].mean(), cloth[:, 1::4].mean()
+        folds.append(darker / lighter)
+    assert np.std(colours, axis=0).min() > 25, "of all colours"
+    assert np.median(folds) == pytest.approx(100 / 128, abs=0.08)
+    bare, _ = dyed(image, np.zeros_like(label), 0, 0)
+    np.testing.assert_array_equal(denormalize(bare), image)
 
 
 @pytest.fixture(scope="module")

@@ -140,6 +140,8 @@ SEGMENT: dict[str, tuple[object, bool]] = {
     "segment.augmentation.flip": (0.25, True),
     "segment.augmentation.color": (0.25, True),
     "segment.augmentation.degrade": (0.25, True),
+    "segment.augmentation.crop": (0.25, True),
+    "segment.augmentation.dye": (0.25, True),
     "segment.optimizer.name": ("adam", True),
     "segment.optimizer.lr": (1, True),
     "segment.optimizer.beta1": (0.25, True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -22,6 +23,12 @@ MOVES = Augmentation(rotation=30, scale=(0.75, 1.25), flip=0.5, color=0.5)
 def picture(height: int = 90, width: int = 70) -> np.ndarray:
     smooth = np.random.default_rng(0).integers(0, 255, (9, 7, 3), dtype=np.uint8)
     return cv2.resize(smooth, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def test_a_window_fills_the_output() -> None:
+    matrix = affine_matrix((100, 200), 50, 0, 1, False, window=(0.25, 0.2, 0.75, 0.7))
+    edges = [matrix @ (x - 0.5, y - 0.5, 1) + 0.5 for x, y in ((50, 20), (150, 70))]  # centres of pixels, and edges
+    assert np.allclose(edges, [(0, 0), (50, 50)])
 
 
 @pytest.mark.parametrize("source", [(64, 64), (128, 128), (90, 70), (33, 47)])
@@ -105,6 +112,41 @@ def test_picture_and_label_move_together() -> None:
         inside = moved_label != IGNORE
         agree = np.abs(brightness - moved_label)[inside] < 0.6
         assert agree.mean() > 0.93  # the rest are mixed pixels on the seams
+
+
+def test_a_close_crop_holds_the_face_in_picture_and_label() -> None:
+    image, label, face = picture(200, 160), np.zeros((200, 160), np.uint8), (0.3, 0.4, 0.7, 0.8)
+    label[80:160, 48:112] = 1  # the face
+    close = FaceTransform(64, Augmentation(crop=1.0, scale=(0.5, 3.0), shift=0.5), LAPA, 0)
+    windows = []
+    for position in range(40):
+        moved, seen = close(image, label, 0, position, face=face)
+        assert seen is not None
+        move = close.warp.params
+        assert (move["zoom"], move["shift"]) == (1.0, (0, 0)), "margins are what zooms and moves"
+        window = np.array(move["window"])
+        windows.append((window - face) / (-0.4, -0.4, 0.4, 0.4))  # margins, of the face's sides
+        left, top, right, bottom = np.round(window * (160, 200, 160, 200)).astype(int)
+        if min(left, top) >= 0 and right <= 160 and bottom <= 200:
+            share = (label[top:bottom, left:right] == 1).mean()
+            assert abs((seen == 1).mean() - share) < 0.03, "the label is cut as the picture is"
+            resized = cv2.resize(image[top:bottom, left:right], (64, 64), interpolation=cv2.INTER_LINEAR)
+            assert np.abs(denormalize(moved).astype(int) - resized).mean() < 6
+    margins = np.array(windows)
+    assert margins.min() >= -0.05 - 1e-9
+    assert margins.max() <= 0.4 + 1e-9
+    assert (margins.max(0) - margins.min(0) > 0.3).all(), "each side has a margin of its own"
+
+
+def test_a_face_whose_place_is_not_known_is_moved_as_without_crops() -> None:
+    image = picture(120, 100)
+    move = Augmentation(rotation=20, scale=(0.8, 1.4), flip=0.5, shift=0.1)
+    cropped, plain = (FaceTransform(64, replace(move, crop=crop), LAPA, 0) for crop in (1.0, 0.0))
+    for position in range(4):
+        assert np.array_equal(cropped(image, None, 0, position)[0], plain(image, None, 0, position)[0])
+        assert not np.array_equal(
+            cropped(image, None, 0, position, face=(0.2, 0.2, 0.5, 0.6))[0], plain(image, None, 0, position)[0]
+        )
 
 
 def test_angles_and_zooms_cover_the_papers_ranges_and_no_more() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from datamodules.labels import OCCLUSION
 from datamodules.layouts.layout import ALL, Layout, Met, names_in
-from datamodules.layouts.sample import Sample
+from datamodules.layouts.sample import Box, Sample
 from datamodules.pose import pose_groups
 from engine.errors import DataError
 
@@ -65,7 +65,15 @@ class AugmentedCelebA(Layout):
         image = self.root / row["image"]
         photograph = self.root / PHOTOGRAPHS / image.name if image.name in kept else None
         mask = self.root / row["mask"]
-        return Sample(row["id"], image, mask, photograph=photograph, source=row["source"], groups=groups(row))
+        return Sample(
+            row["id"],
+            image,
+            mask,
+            photograph=photograph,
+            source=row["source"],
+            face=face_box(row),
+            groups=groups(row),
+        )
 
     def landmarks(self) -> dict[str, list[Points]]:
         """The 68 landmarks of each face of each sample, in pixels, by the sample's id."""
@@ -96,9 +104,16 @@ class AugmentedCelebA(Layout):
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
-                yield {key: row[key] for key in ("id", "image", "mask", "split", "source", "faces")}
+                yield {key: row[key] for key in ("id", "image", "mask", "split", "source", "size", "faces")}
             except (ValueError, KeyError, TypeError) as fault:
                 raise DataError(f"{manifest}, line {number} is damaged ({fault}).\nBuild the set anew.") from fault
+
+
+def face_box(row: Mapping[str, Any]) -> Box:
+    """The box of a sample's largest face's landmarks, as fractions of the picture's width and height."""
+    (width, height), landmarks = row["size"], row["faces"][0]["landmarks"]
+    across, down = ([(point[axis] + 0.5) / side for point in landmarks] for axis, side in enumerate((width, height)))
+    return min(across), min(down), max(across), max(down)
 
 
 def groups(row: Mapping[str, Any]) -> tuple[str, ...]:
