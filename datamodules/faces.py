@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,7 @@ class FaceDataModule(LightningDataModule):
         self.image_size = image_size
         self.batch_size = batch_size
         self.seed = seed
-        self.augmentation = augmentation
+        self.augmentation = augmentation if self.layout.knows_faces else replace(augmentation, crop=0.0)
         self.masking = masking
         self.train_ids = train_ids
         self.fold = fold

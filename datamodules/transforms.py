@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from datamodules.labels import IGNORE, OCCLUSION, LabelSet
-from datamodules.layouts.sample import Box
+from datamodules.layouts.sample import RelativeBox
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -66,7 +66,7 @@ paper's crop is 0.25, detectors of whole faces have tighter boxes."""
 CLOSEST = 2.5
 """By how much a close crop magnifies a picture of a face with its surroundings, about: how finely one is read."""
 
-WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+WHOLE: RelativeBox = (0.0, 0.0, 1.0, 1.0)
 
 
 def affine_matrix(
@@ -76,14 +76,13 @@ def affine_matrix(
     zoom: float,
     mirror: bool,
     shift: tuple[float, float] = (0, 0),
-    window: Box = WHOLE,
+    window: RelativeBox = WHOLE,
 ) -> np.ndarray:
     """The 2x3 matrix that takes pixel centres of a picture of (H, W) pixels to those of a ``size`` x ``size`` one.
 
-    The picture's ``window`` (left, top, right, bottom, as fractions of its sides) fills the output; angle (degrees,
-    counter-clockwise) and zoom turn about its centre, which then moves by ``shift`` (right, down) of the output's side.
-    At angle 0, zoom 1 and the whole picture this is exactly the resize that ``interpolate(align_corners=False)``
-    undoes.
+    The picture's ``window`` fills the output; angle (degrees, counter-clockwise) and zoom turn about its centre, which
+    then moves by ``shift`` (right, down) of the output's side. At angle 0, zoom 1 and the whole picture this is exactly
+    the resize that ``interpolate(align_corners=False)`` undoes.
     """
     left, top, right, bottom = np.array(window) * (source[1], source[0], source[1], source[0])
     width, height = right - left, bottom - top
@@ -255,12 +254,12 @@ class FaceTransform:
         epoch: int,
         position: int,
         extent: tuple[float, float] | None = None,
-        face: Box | None = None,
+        face: RelativeBox | None = None,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Picture (H, W, 3) uint8 -> (3, size, size) float32; label map (h, w) -> (size, size) uint8.
 
         ``extent`` is the picture's height and width where they are not whole pixels, see
-        :class:`datamodules.reading.Picture`; ``face`` is the box of the landmarks, as fractions of the picture's sides.
+        :class:`datamodules.reading.Picture`; ``face`` is the box of its landmarks.
         """
         self.compose.set_random_state(
             np.random.default_rng([self.seed, epoch, position]),

@@ -16,7 +16,7 @@ from typing import Any
 from conf.schema import KEYS, OWN_LOSS
 from datamodules import subsets
 from datamodules.digests import DigestCache
-from datamodules.layouts import SPLITS, AugmentedCelebA, Layout, open_layout
+from datamodules.layouts import LAYOUTS, SPLITS, AugmentedCelebA, Layout, open_layout
 from datamodules.layouts.augmented_celeba import MANIFEST
 from engine.errors import ConfigError, RunError
 from engine.runs import RunFolder
@@ -233,6 +233,10 @@ def _idle(settings: Mapping[str, Any], stage: Stage) -> Iterator[str]:
             yield from ("segment.folds", "segment.fold")
         if not settings["segment.on_the_fly"]:
             yield "segment.on_the_fly"
+        if settings["segment.augmentation.crop"] == 0 or not LAYOUTS[settings["datamodule.dataset"]].knows_faces:
+            yield "segment.augmentation.crop"
+        if settings["segment.augmentation.dye"] == 0:
+            yield "segment.augmentation.dye"
         if settings["segment.optimizer.name"] == "sgd":
             yield "segment.optimizer.beta1"
         if settings["segment.encoder_weights"] is None:

@@ -20,7 +20,7 @@ from conf.schema import check, check_evaluation
 from datamodules.datasets import DATAMODULES
 from datamodules.labels import OCCLUSION
 from datamodules.layouts import AugmentedCelebA, ImageMaskFolder
-from datamodules.occlusion import AugmentedCelebADataModule
+from datamodules.occlusion import AugmentedCelebADataModule, ImageMaskFolderDataModule
 from datamodules.pose import pose, pose_groups
 from datamodules.reading import read_label
 from datamodules.synthesis.masked_faces import MaskedFaces, write_masked_faces
@@ -171,6 +171,16 @@ def test_shift_and_degradation_are_functions_of_seed_epoch_and_position() -> Non
     plain = FaceTransform(64, Augmentation(), OCCLUSION, seed=1)
     unlike = [not np.array_equal(degraded(image, None, 0, n)[0], plain(image, None, 0, n)[0]) for n in range(40)]
     assert 10 < sum(unlike) < 40
+
+
+def test_where_no_face_is_known_nothing_is_cut_or_read_as_if(with_photographs: Path) -> None:
+    close = Augmentation(scale=(0.9, 1.8), crop=1.0)
+    modules = (AugmentedCelebADataModule, ImageMaskFolderDataModule)
+    known, unknown = (module(with_photographs, 64, 2, 7, close, workers=0) for module in modules)
+    assert known.augmentation == close
+    assert unknown.augmentation == Augmentation(scale=(0.9, 1.8))
+    face = unknown.train_dataloader().dataset[(0, 0, 0)]
+    assert face["image"].shape == (3, 64, 64)
 
 
 def test_what_hides_a_face_is_dyed_and_nothing_else() -> None:

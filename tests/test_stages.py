@@ -317,6 +317,16 @@ def test_what_the_base_unet_has_not_leaves_its_id(masked: Path, tmp_path: Path) 
     assert len(found) == 1
 
 
+def test_a_close_crop_where_no_face_is_known_leaves_the_id(masked: Path, tmp_path: Path) -> None:
+    def ids_of(experiment: str) -> set[str]:
+        words = (f"experiment={experiment}", f"datamodule.root={masked}", f"output_dir={tmp_path}")
+        crops = ("segment.augmentation.crop=0", "segment.augmentation.crop=0.7")
+        return {run.id for crop in crops for run in plan(check(settings_of(*words, crop)))}
+
+    assert len(ids_of("occlusion_mfsd")) == 1, "the same pictures and masks without their manifest"
+    assert len(ids_of("occlusion_celeba")) == 2
+
+
 @pytest.mark.parametrize(("others", "change", "expected"), WITHIN)
 def test_settings_whose_effect_depends_on_others(
     others: tuple[str, ...], change: str, expected: set[str], lapa: Path, tmp_path: Path

@@ -8,7 +8,7 @@ from typing import Any
 
 from datamodules.labels import OCCLUSION
 from datamodules.layouts.layout import ALL, Layout, Met, names_in
-from datamodules.layouts.sample import Box, Sample
+from datamodules.layouts.sample import RelativeBox, Sample
 from datamodules.pose import pose_groups
 from engine.errors import DataError
 
@@ -27,6 +27,7 @@ class AugmentedCelebA(Layout):
     name = "augmented_celeba"
     labels = OCCLUSION
     title = "AugmentedCelebA"
+    knows_faces = True
     published = (
         "manifest.jsonl, images/, masks/, as they are built by\n"
         "  python prepare.py task=masked_faces source=/path/to/CelebA out=data/AugmentedCelebA\n"
@@ -109,7 +110,7 @@ class AugmentedCelebA(Layout):
                 raise DataError(f"{manifest}, line {number} is damaged ({fault}).\nBuild the set anew.") from fault
 
 
-def face_box(row: Mapping[str, Any]) -> Box:
+def face_box(row: Mapping[str, Any]) -> RelativeBox:
     """The box of a sample's largest face's landmarks, as fractions of the picture's width and height."""
     (width, height), landmarks = row["size"], row["faces"][0]["landmarks"]
     across, down = ([(point[axis] + 0.5) / side for point in landmarks] for axis, side in enumerate((width, height)))

@@ -41,6 +41,8 @@ class Layout(abc.ABC):
     """The data set's name as it is written."""
     published: ClassVar[str]
     """What belongs into the folder, and where it is to be had: lines of a message, the root left open."""
+    knows_faces: ClassVar[bool] = False
+    """Whether its samples say where in the picture their face is."""
 
     @property
     def drawn_instead(self) -> str:

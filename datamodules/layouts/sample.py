@@ -27,7 +27,9 @@ class Parts:
 
 
 Box = tuple[float, float, float, float]
-"""Left, top, right, bottom, in pixels or as fractions of a picture's sides."""
+"""Left, top, right, bottom, in pixels."""
+RelativeBox = tuple[float, float, float, float]
+"""Left, top, right, bottom, as fractions of a picture's width and height."""
 
 KINDS = ("masked", "incorrect", "bare")
 """What is known of a face without pixel truth: a mask over nose and mouth, one that leaves them free, none."""
@@ -39,8 +41,8 @@ class Annotation:
 
     Args:
         file: the file that says so; None where a folder's name does.
-        face: where it is, in pixels; None where the whole picture is one face.
-        occluder: where what hides it is, in pixels; None where nobody says.
+        face: where it is; None where the whole picture is one face.
+        occluder: where what hides it is; None where nobody says.
     """
 
     file: Path | None = None
@@ -61,7 +63,7 @@ class Sample:
         annotation: what is known of it instead of labels, where the data set has no pixel truth.
         photograph: the same picture without what was drawn over it, where the data set keeps it.
         source: the photograph it was made of, where several were made of one.
-        face: the box of its landmarks, as fractions of the picture's sides, where a manifest tells it.
+        face: the box of its landmarks, where the data set tells it.
         groups: what it belongs to and is scored with, as ``type/surgical``, where the data set says so.
     """
 
@@ -73,7 +75,7 @@ class Sample:
     annotation: Annotation | None = None
     photograph: Path | None = None
     source: str | None = None
-    face: Box | None = None
+    face: RelativeBox | None = None
     groups: tuple[str, ...] = ()
 
     @property
