@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 import numpy as np
 import PIL
 from filelock import FileLock
+from joblib import cpu_count
 
 from datamodules.labels import LabelSet
 from datamodules.reading import Frame, LabelFiles, Picture, PictureFiles
@@ -287,7 +288,7 @@ def in_threads(work: Callable[[int], Result], count: int, doing: str) -> Iterato
         count: number of indices.
         doing: what is done in words, shown beside how far it is.
     """
-    threads = min(8, os.cpu_count() or 1)
+    threads = min(8, cpu_count())
     ahead: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for index in _progress(count, doing):

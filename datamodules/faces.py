@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from joblib import cpu_count
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, default_collate
 
@@ -218,7 +218,7 @@ class FaceDataModule(LightningDataModule):
         self.steps_per_epoch = steps_per_epoch
         self.eval_batch_size = eval_batch_size
         self.full_labels = full_labels
-        self.workers = min(8, os.cpu_count() or 1) if workers is None else workers
+        self.workers = min(8, cpu_count()) if workers is None else workers
         self.cache = cache
         self.merging = merging
         self.tested = tested

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from joblib import cpu_count
 from omegaconf import DictConfig, OmegaConf
 
 from conf.schema import CONF, unknown_key
@@ -147,7 +147,7 @@ TASKS = {
 
 
 def _workers(config: DictConfig) -> int:
-    return (os.cpu_count() or 1) if config.workers is None else config.workers
+    return cpu_count() if config.workers is None else config.workers
 
 
 def _names(config: DictConfig, name: str) -> tuple[str, ...] | None:

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from conf.schema import KEYS, explain_overrides
+from engine.clusters import explained_refusal
 from engine.errors import UserError, explained
 from engine.processes import is_leader
 from engine.sweeps import end_of_sweep
@@ -99,6 +100,11 @@ def enter(
         if "Config group override" not in str(fault):  # Hydra's word for a number or null where a file's name belongs
             raise
         _leave(explain_overrides(_overrides(), keys) or str(fault), 2)
+    except RuntimeError as error:
+        refusal = explained_refusal(error)
+        if refusal is None:
+            raise
+        _leave(str(refusal), refusal.exit_code)
     except KeyboardInterrupt:
         same = "The same command" + (" without force" if any(word.startswith("force=") for word in sys.argv) else "")
         _leave(f"Interrupted. {same} {again}." if is_leader() else "", 130)

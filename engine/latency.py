@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from joblib import cpu_count
 from rich.console import Console
 from rich.progress import track
 from torch import nn
@@ -39,7 +39,7 @@ def latencies(trained: Path, exported: Path, rounds: int, console: Console) -> l
         Rows of ``network``, ``batch``, ``threads``, ``median_ms``, ``p95_ms``, ``ratio`` to the trained one's median
         and ``memory_mib`` that loading it and its answers took.
     """
-    cases = [threads for threads in THREADS if threads <= (os.cpu_count() or 1)]
+    cases = [threads for threads in THREADS if threads <= cpu_count()]
     rows: list[dict[str, Any]] = []
     for threads in track(cases, "measuring", console=console, transient=True):
         rows += measure((trained, exported), threads, rounds)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from engine.clusters import prepare_jobs
 from engine.errors import explained
 from engine.files import to_json, write_whole
 
@@ -31,6 +32,7 @@ class SweepJobs(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         _running[:] = [Path(config.hydra.sweep.dir).absolute()]
+        prepare_jobs(config)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         if config.hydra.mode is None or config.hydra.mode.name != "MULTIRUN":
