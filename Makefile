@@ -3,10 +3,10 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 DRAWN := data/drawn/LaPa
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format dashboard docs bench clean
+.PHONY: help setup demo test test-fast coverage lint format dashboard docs bench clean
 
 help: ## what each target does
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 11
 
 setup: .venv/installed ## virtual environment with the exact versions of requirements.lock
 
@@ -22,8 +22,16 @@ demo: setup ## draw faces, train MTL and its baseline on them, write outputs/rep
 	$(PYTHON) train.py experiment=baseline_lapa_1pct scale=demo datamodule.root=$(DRAWN)
 	$(PYTHON) report.py
 
-test: setup ## every test, in two processes of one thread each
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+test: setup ## every test, in two processes of one thread each (five minutes on two cores)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2 --dist worksteal
+
+test-fast: setup ## the tests that train nothing and start no process (a minute)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2 --dist worksteal -m "not training and not process"
+
+coverage: setup ## every test, and which lines and branches they reach, processes included
+	OMP_NUM_THREADS=1 $(PYTHON) -m coverage run -m pytest --numprocesses 2 --dist worksteal
+	$(PYTHON) -m coverage combine --quiet
+	$(PYTHON) -m coverage report --precision 2 --skip-covered --sort cover
 
 lint: setup ## ruff and mypy over everything
 	$(PYTHON) -m ruff check .

@@ -22,6 +22,7 @@ def silence() -> None:
         ".*Checkpoint directory.*exists.*",
         ".*isinstance.treespec, LeafSpec.*",
         ".*GPU available but not used.*",
+        ".*srun. command is available.*",  # a sweep's jobs go through its launcher
         ".*in eval mode at the start of training.*",  # finetune.trained asks for it
     ):
         warnings.filterwarnings("ignore", message)

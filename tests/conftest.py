@@ -1,48 +1,49 @@
-"""Data that tests share: drawn faces in published layouts, and real ones where they are present."""
+"""What tests share: synthetic faces in published layouts, trained runs, real faces where they are, and marks by cost.
+
+``training`` marks what trains a network, ``process`` what starts processes; the rest needs neither, and is what
+``make test-fast`` runs. A test without the mark that trains all the same fails, so the marks stay true.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("WANDB_MODE", "offline")
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from conf.schema import CONF
+from conf.schema import CONF, check
 from datamodules.synthesis.dataset import write_drawn_faces
 from datamodules.synthesis.masked_faces import MaskedFaces, write_masked_faces
 from datamodules.synthesis.masks import MaskChoices
+from engine.stages import Run, plan
+from engine.training import train
+from tests import commands
 
 if threading.current_thread() is threading.main_thread():
     # A shell has its background jobs ignore Ctrl-C, and so would every process that a test starts and interrupts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-ROOT = Path(__file__).parent.parent
-
-LONG = ("test_processes.py", "test_sweeps.py", "test_faults.py", "test_export.py", "test_evaluation.py")
-"""Files that go first, the longest of few tests: the last would keep one of two test processes busy alone."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first; the others stay in their order."""
-    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
-
-
+ROOT = commands.ROOT
+REQUIRE_ALL = "HALFMASK_REQUIRE_ALL"
+"""Environment variable under which nothing is skipped for want of Chromium, SLURM or real data."""
 TINY = (
     "scale=demo",
     "logger=none",
     "trainer=cpu",
+    "model.encoder=tu-test_efficientnet",
     "datamodule.image_size=32",
     "datamodule.workers=0",
     "pretrain.epochs=2",
@@ -52,35 +53,69 @@ TINY = (
     "finetune.steps_per_epoch=2",
     "finetune.batch_size=4",
 )
-"""Overrides with which every stage trains in a second or two."""
+"""Overrides with which every stage trains in less than a second. The encoder is one that timm makes for tests: 82,300
+parameters, known by its name in every process, be it of Lightning, torchrun or SLURM."""
+TINY_SEGMENTER = (*TINY, "segment.epochs=2", "segment.steps_per_epoch=2", "segment.batch_size=4")
+
+
+def skip(reason: str) -> None:
+    """Skip the test, for a thing that this machine lacks; where everything is required that is a failure."""
+    if os.environ.get(REQUIRE_ALL):
+        pytest.fail(f"{REQUIRE_ALL} is set, but: {reason}")
+    pytest.skip(reason)
 
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    """No test depends on what others drew before it."""
+    """No test depends on the random numbers that others took before it."""
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _true_to_its_marks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What costs much is marked, or ``make test-fast`` would run it."""
+
+    def refuse(kind: str) -> Any:
+        def refused(*_: Any, **__: Any) -> None:
+            pytest.fail(f"mark this test with pytest.mark.{kind}")
+
+        return refused
+
+    marks = {mark.name for mark in request.node.iter_markers()}
+    if "training" not in marks:
+        monkeypatch.setattr(pl.Trainer, "fit", refuse("training"))
+    if "process" not in marks:
+        monkeypatch.setattr(commands, "process", refuse("process"))
+        monkeypatch.setattr(commands.Forked, "__init__", refuse("process"))
+
+
 @pytest.fixture(scope="session")
-def lapa(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty drawn faces of 64 px in LaPa's layout: 32 train, 4 val, 4 test. Read only."""
-    folder = tmp_path_factory.mktemp("data") / "LaPa"
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all test processes: data are built and runs are trained once, whoever needs them first."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def lapa(shared: Path) -> Path:
+    """Forty synthetic faces of 64 px in LaPa's layout: 32 train, 4 val, 4 test. Read only."""
+    folder = shared / "data" / "LaPa"
     write_drawn_faces(folder, layout="lapa", count=40, size=64, seed=3, workers=1)
     return folder
 
 
 @pytest.fixture(scope="session")
-def celebamask(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty drawn faces of 64 px in CelebAMask-HQ's layout: 32 train, 4 val, 4 test. Read only."""
-    folder = tmp_path_factory.mktemp("data") / "CelebAMask-HQ"
+def celebamask(shared: Path) -> Path:
+    """Forty synthetic faces of 64 px in CelebAMask-HQ's layout: 32 train, 4 val, 4 test. Read only."""
+    folder = shared / "data" / "CelebAMask-HQ"
     write_drawn_faces(folder, layout="celebamask_hq", count=40, size=64, seed=3, workers=1)
     return folder
 
 
 @pytest.fixture(scope="session")
-def masked(lapa: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty of those drawn faces, most with drawn masks, as an augmented set of 64 px: 28, 4, 8. Read only."""
-    folder = tmp_path_factory.mktemp("data") / "AugmentedCelebA"
+def masked(lapa: Path, shared: Path) -> Path:
+    """Forty of those faces, most with rendered face masks, as an augmented set of 64 px: 28, 4, 8. Read only."""
+    folder = shared / "data" / "AugmentedCelebA"
     choices = MaskChoices(bare=0.2)
     write_masked_faces(folder, MaskedFaces(lapa, count=40, seed=5, choices=choices), workers=1)
     return folder
@@ -91,7 +126,7 @@ def face_data() -> Path:
     """The folder of real faces that the environment variable FACE_DATA names; tests skip without it."""
     folder = Path(os.environ.get("FACE_DATA") or ROOT.parent / "shared" / "data")
     if not (folder / "real" / "LaPa" / "train").is_dir():
-        pytest.skip("no real faces: FACE_DATA names no folder that holds real/LaPa")
+        skip("no real faces: FACE_DATA names no folder that holds real/LaPa")
     return folder
 
 
@@ -104,21 +139,36 @@ def settings_of(*overrides: str) -> dict:
     return {str(name): value for name, value in plain.items()}
 
 
-def start_training(
-    *words: str,
-    launcher: Sequence[str] = (sys.executable,),
-    cwd: Path | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> subprocess.Popen[str]:
-    """``train.py`` as a process of its own, under way; what it shows, errors included, comes through its stdout."""
-    return subprocess.Popen(
-        [*launcher, str(ROOT / "train.py"), *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=cwd,
-        env=os.environ | (environment or {}),
+def run_training(experiment: str, root: Path, output: Path, *overrides: str) -> list[Run]:
+    """Run a training command of a small network to its end, in this process; the runs that it consists of."""
+    config = settings_of(
+        f"experiment={experiment}", *TINY_SEGMENTER, f"datamodule.root={root}", f"output_dir={output}", *overrides
     )
+    train(OmegaConf.create(config))
+    return plan(check(config))
+
+
+@pytest.fixture(scope="session")
+def parser_runs(lapa: Path, shared: Path) -> list[Run]:
+    """A pre-training and a fine-tuning on 10 % of the labels, done. Read only; see :func:`copied`."""
+    return run_training("mtl_lapa_10pct", lapa, shared / "outputs")
+
+
+@pytest.fixture(scope="session")
+def segmenter_run(masked: Path, shared: Path) -> Run:
+    """A segmenter of face masks, done. Read only; see :func:`copied`."""
+    (run,) = run_training("occlusion_celeba", masked, shared / "outputs")
+    return run
+
+
+def copied(runs: list[Run], output: Path) -> list[Run]:
+    """Shared runs in an output folder of one's own, for tests that add to it or change it."""
+    for run in runs:
+        shutil.copytree(run.folder.path, output / "runs" / run.folder.name)
+    manifests = runs[-1].folder.output_dir / "manifests"
+    if manifests.is_dir():
+        shutil.copytree(manifests, output / "manifests", dirs_exist_ok=True)
+    return plan(runs[-1].settings | {"output_dir": str(output)})
 
 
 def wandb_records(folder: Path) -> list[dict[str, Any]]:
