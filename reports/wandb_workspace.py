@@ -43,14 +43,14 @@ def workspace(runs: Sequence[Run], entity: str, project: str) -> Any:
         ) from fault
     logged = {name for run in runs for name in run.curves}
     scored = {name for run in runs for name in run.metrics}
-    bars = [
+    bars: list[Any] = [
         panels.BarPlot(title=name, metrics=[panels.SummaryMetric(name)], groupby="group", groupby_rangefunc="stddev")
         for name in TESTED
         if name in scored
     ]
     sections = [ws.Section(name="Test", panels=bars, is_open=True)] if bars else []
     for title, axis, metrics in SECTIONS:
-        lines = [panels.LinePlot(title=name, x=axis, y=[name]) for name in metrics if name in logged]
+        lines: list[Any] = [panels.LinePlot(title=name, x=axis, y=[name]) for name in metrics if name in logged]
         if lines:
             sections.append(ws.Section(name=title, panels=lines, is_open=True))
     return ws.Workspace(entity=entity, project=project, name="Faces: runs and sweeps", sections=sections)

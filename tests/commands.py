@@ -17,6 +17,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -25,6 +26,10 @@ from multiprocessing.connection import wait
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from unittest import mock
+
+from hydra.core.hydra_config import HydraConfig
+
+from engine import door
 
 ROOT = Path(__file__).parent.parent
 LIBRARIES = (
@@ -54,6 +59,8 @@ def within(script: str, *words: str, cwd: Path) -> Answer:
     try:
         with (
             mock.patch.dict(os.environ),
+            mock.patch.object(door, "_failures", []),
+            mock.patch.object(HydraConfig.instance(), "cfg", None),
             mock.patch.object(sys, "argv", [str(ROOT / script), *words]),
             redirect_stdout(stdout),
             redirect_stderr(stderr),
@@ -172,7 +179,8 @@ def _run(script: str, words: Sequence[str], cwd: str, environment: Mapping[str, 
     sys.path[0] = str(ROOT)
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")
-    finally:
+    finally:  # in the interpreter's own order; multiprocessing would leave out the second
+        threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
 
 

@@ -168,7 +168,7 @@ def copied(runs: list[Run], output: Path) -> list[Run]:
     manifests = runs[-1].folder.output_dir / "manifests"
     if manifests.is_dir():
         shutil.copytree(manifests, output / "manifests", dirs_exist_ok=True)
-    return plan(runs[-1].settings | {"output_dir": str(output)})
+    return plan({**runs[-1].settings, "output_dir": str(output)})
 
 
 def wandb_records(folder: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The doors as a user meets them: exit codes, one message, and no heavy imports where nothing is to be trained."""
+"""The entry points as a user meets them: exit codes, one message, and no heavy imports where nothing is trained."""
 
 from __future__ import annotations
 
@@ -11,13 +11,8 @@ from omegaconf import OmegaConf
 
 from conf.schema import CONF
 from datamodules.preparation import TASKS
+from tests.commands import process, within
 from tests.conftest import ROOT, TINY
-
-
-def door(name: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / name), *words], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
-    )
 
 
 @pytest.mark.parametrize(
@@ -37,7 +32,7 @@ def door(name: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(words: list[str], expected: list[str], tmp_path: Path) -> None:
-    answer = door("train.py", *words, cwd=tmp_path)
+    answer = within("train.py", *words, cwd=tmp_path)
     assert answer.returncode == 2
     assert answer.stdout == ""
     assert "Traceback" not in answer.stderr
@@ -48,22 +43,36 @@ def test_a_mistake_is_one_message_and_exit_code_2(words: list[str], expected: li
     assert not (tmp_path / "outputs" / "runs").exists()
 
 
-def test_help_shows_choices_and_examples(tmp_path: Path) -> None:
-    answer = door("train.py", "--help", cwd=tmp_path)
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("train", ("mtl_lapa_1pct", "scale: demo, paper, small, study", "python train.py experiment=")),
+        ("evaluate", ("checkpoint", "split: test", "python evaluate.py checkpoint=")),
+        ("predict", ("checkpoint", "input", "python predict.py checkpoint=")),
+        ("prepare", ("task", "python prepare.py task=")),
+        ("export", ("precision", "python export.py checkpoint=")),
+        ("report", ("view", "python report.py")),
+    ],
+)
+def test_help_shows_choices_and_examples(name: str, expected: tuple[str, ...], tmp_path: Path) -> None:
+    answer = process(f"{name}.py", "--help", cwd=tmp_path)
     assert answer.returncode == 0
-    for word in ("mtl_lapa_1pct", "scale: demo, paper, small, study", "python train.py experiment=", "label_fraction"):
+    for word in expected:
         assert word in answer.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_first_run_dry_run_and_all_done(lapa: Path, tmp_path: Path) -> None:
-    words = ["experiment=mtl_lapa_10pct", *TINY, f"datamodule.root={lapa}"]
-    dry = door("train.py", *words, "dry_run=true", cwd=tmp_path)
+    """All stages of the parser, with the encoder that users take, as processes of their own."""
+    common = [word for word in TINY if not word.startswith("model.encoder")]
+    words = ["experiment=svm_lapa", *common, "classify.after=finetune", "label_fraction=0.1", f"datamodule.root={lapa}"]
+    dry = within("train.py", *words, "dry_run=true", cwd=tmp_path)
     assert dry.returncode == 0
-    assert dry.stdout.count("new") == 2
+    assert dry.stdout.count("new") == 4
     assert not (tmp_path / "outputs" / "runs").exists()
 
-    first = door("train.py", *words, cwd=tmp_path)
+    first = process("train.py", *words, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "mIoU" in first.stdout
     assert not list(tmp_path.glob("lightning_logs")), "nothing is written outside the output folder"
@@ -84,9 +93,9 @@ def test_first_run_dry_run_and_all_done(lapa: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("Done already") == 2
+    assert again.stdout.count("Done already") == 4
 
-    report = door("report.py", cwd=tmp_path)
+    report = within("report.py", cwd=tmp_path)
     assert report.returncode == 0, report.stderr
     assert (tmp_path / "outputs" / "report" / "index.html").is_file()
 
@@ -102,7 +111,7 @@ def test_first_run_dry_run_and_all_done(lapa: Path, tmp_path: Path) -> None:
     ],
 )
 def test_evaluate_says_what_cannot_be(words: list[str], expected: list[str], tmp_path: Path) -> None:
-    answer = door("evaluate.py", *words, cwd=tmp_path)
+    answer = within("evaluate.py", *words, cwd=tmp_path)
     assert answer.returncode == 2
     assert answer.stdout == ""
     assert "Traceback" not in answer.stderr
@@ -111,20 +120,13 @@ def test_evaluate_says_what_cannot_be(words: list[str], expected: list[str], tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_evaluate_shows_choices_and_examples(tmp_path: Path) -> None:
-    answer = door("evaluate.py", "--help", cwd=tmp_path)
-    assert answer.returncode == 0
-    for word in ("checkpoint", "split: test", "python evaluate.py checkpoint="):
-        assert word in answer.stdout
-
-
 def test_prepare_draws_a_data_set_and_finds_it_again(tmp_path: Path) -> None:
     words = ["task=synthetic_faces", "layout=lapa", "count=12", "size=32", "workers=1", "out=drawn/LaPa"]
-    first = door("prepare.py", *words, cwd=tmp_path)
+    first = within("prepare.py", *words, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert len(list((tmp_path / "drawn" / "LaPa").glob("*/labels/*.png"))) == 12
-    assert door("prepare.py", *words, cwd=tmp_path).returncode == 0
-    other = door("prepare.py", *words, "seed=9", cwd=tmp_path)
+    assert within("prepare.py", *words, cwd=tmp_path).returncode == 0
+    other = within("prepare.py", *words, "seed=9", cwd=tmp_path)
     assert other.returncode == 2
     assert "drawn/LaPa" in other.stderr
 
@@ -140,7 +142,7 @@ def test_prepare_draws_a_data_set_and_finds_it_again(tmp_path: Path) -> None:
     ],
 )
 def test_prepare_says_what_cannot_be(words: list[str], tmp_path: Path) -> None:
-    answer = door("prepare.py", *words, cwd=tmp_path)
+    answer = within("prepare.py", *words, cwd=tmp_path)
     assert answer.returncode == 2
     assert "Traceback" not in answer.stderr
     assert not list(tmp_path.iterdir())
@@ -152,7 +154,7 @@ def test_each_setting_of_prepare_is_heeded_by_a_task() -> None:
 
 
 def test_report_without_runs(tmp_path: Path) -> None:
-    answer = door("report.py", cwd=tmp_path)
+    answer = within("report.py", cwd=tmp_path)
     assert answer.returncode == 2
     assert "outputs" in answer.stderr
     assert "train.py" in answer.stderr

@@ -19,19 +19,23 @@ import torch
 from PIL import Image
 
 from engine.errors import RunError, UserError, explained
-from tests.conftest import TINY, start_training
+from tests.commands import Forked
+from tests.conftest import TINY, skip
 
-WORDS = ("experiment=baseline_lapa_10pct", *TINY, "finetune.epochs=3")
+WORDS = (
+    *("experiment=baseline_lapa_10pct", *TINY, "finetune.epochs=3"),
+    *("callbacks.panels=null", "callbacks.activations=null"),
+)
 
 
-def start(root: Path, output: Path, *words: str) -> subprocess.Popen[str]:
-    return start_training(*WORDS, f"datamodule.root={root}", f"output_dir={output}", *words, cwd=output.parent)
+def start(root: Path, output: Path, *words: str) -> Forked:
+    return Forked("train.py", *WORDS, f"datamodule.root={root}", f"output_dir={output}", *words, cwd=output.parent)
 
 
-def run(root: Path, output: Path, *words: str) -> tuple[int, str]:
+def run(root: Path, output: Path, *words: str) -> tuple[int | None, str]:
     """Exit code and everything on the screen."""
     process = start(root, output, *words)
-    screen, _ = process.communicate(timeout=300)
+    screen, _ = process.communicate(timeout=120)
     return process.returncode, screen
 
 
@@ -40,7 +44,7 @@ def status(output: Path) -> dict[str, Any]:
     return json.loads(files[0].read_text()) if files else {}
 
 
-def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+def wait_for(condition: Callable[[], object], process: Forked) -> None:
     end = time.monotonic() + 120
     while not condition():
         assert process.poll() is None, process.communicate()[0]
@@ -64,15 +68,15 @@ def assert_same(output: Path, whole: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(lapa: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The outputs of a command that nothing interrupted."""
-    output = tmp_path_factory.mktemp("whole") / "outputs"
+def whole(lapa: Path, shared: Path) -> Path:
+    """The outputs of a command that nothing interrupted. Read only."""
+    output = shared / "uninterrupted"
     code, screen = run(lapa, output)
     assert code == 0, screen
     return output
 
 
-@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_interrupted_by_a_signal_the_same_command_goes_on(
     number: signal.Signals, lapa: Path, whole: Path, tmp_path: Path
@@ -99,18 +103,18 @@ def test_interrupted_by_a_signal_the_same_command_goes_on(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, of 600 MB."""
+    """A file system of its own, of 100 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=600m", "tmpfs", str(folder)]
+    words = ["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", str(folder)]
     mounted = subprocess.run(words, check=False, capture_output=True)
     if mounted.returncode:
-        pytest.skip("no right to mount a file system")
+        skip("no right to mount a file system")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)  # noqa: S607
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_full_disk_leaves_the_last_checkpoint_and_the_command_goes_on(
     lapa: Path, whole: Path, small_disk: Path
 ) -> None:
@@ -139,7 +143,7 @@ def test_full_disk_leaves_the_last_checkpoint_and_the_command_goes_on(
     assert_same(output, whole)
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_a_killed_worker_fails_the_run_and_the_command_goes_on(lapa: Path, tmp_path: Path) -> None:
     output = tmp_path / "outputs"
     process = start(lapa, output, "datamodule.workers=1", "finetune.epochs=200")
@@ -147,7 +151,7 @@ def test_a_killed_worker_fails_the_run_and_the_command_goes_on(lapa: Path, tmp_p
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     if not children.is_file():
         process.kill()
-        pytest.skip("no list of child processes here")
+        skip("no list of child processes here")
     for child in children.read_text().split():
         os.kill(int(child), signal.SIGKILL)
     screen, _ = process.communicate(timeout=120)
@@ -198,7 +202,7 @@ def empty_split(root: Path) -> Path:
     return root / "val" / "images"
 
 
-@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("damage", "expected", "code", "cache"),
     [
@@ -267,6 +271,7 @@ def test_other_faults_stay_what_they_are() -> None:
         assert explained(fault) is fault
 
 
+@pytest.mark.process
 def test_curves_of_an_interrupted_run_have_one_row_for_each_step(whole: Path) -> None:
     (curves,) = whole.glob("runs/*/metrics.csv")
     with curves.open(newline="") as file:

@@ -17,15 +17,14 @@ from rich.console import Console
 
 from conf.schema import CONF, check, group_options
 from engine.stages import plan
-from engine.training import train
 from engine.wandb_runs import described, log_classes
 from reports.runs import read_runs
 from reports.wandb_sync import write_wandb_runs
-from tests.conftest import ROOT, TINY, settings_of, start_training, wandb_records
+from tests.commands import Forked, within
+from tests.conftest import TINY, run_training, settings_of, wandb_records
 
 SHORT = (
     *TINY,
-    "datamodule.image_size=64",
     "pretrain.epochs=1",
     "finetune.epochs=1",
     "callbacks.panels=null",
@@ -90,18 +89,11 @@ def test_the_table_of_classes_has_a_row_for_each_class_and_group() -> None:
     assert table.data == [["type/n95", 2.0, 1.0], ["hair", None, 3.0]]
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("ablation", COMPONENTS)
-def test_every_ablation_trains(ablation: str, celebamask: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    output = tmp_path_factory.getbasetemp() / "ablations"  # one place: those that share a pre-training share it
-    words = (
-        "experiment=mtl_celebamask_10pct",
-        f"ablation={ablation}",
-        *SHORT,
-        *[WAITED] * (ablation == "frozen_start"),
-    )
-    config = settings_of(*words, f"datamodule.root={celebamask}", f"output_dir={output}")
-    train(OmegaConf.create(config))
-    *_, finetune = plan(check(config))
+def test_every_ablation_trains(ablation: str, celebamask: Path, shared: Path) -> None:
+    words = (f"ablation={ablation}", *SHORT, *[WAITED] * (ablation == "frozen_start"))
+    *_, finetune = run_training("mtl_celebamask_10pct", celebamask, shared / "ablations", *words)
     assert finetune.folder.done
     assert finetune.folder.status["ablation"] is not None
     assert 0 < finetune.folder.status["metrics"]["test/miou"] < 1
@@ -109,24 +101,25 @@ def test_every_ablation_trains(ablation: str, celebamask: Path, tmp_path_factory
 
 def test_a_sweep_needs_no_m(lapa: Path, tmp_path: Path) -> None:
     words = ("experiment=mtl_lapa", "sweep=ablations", "dry_run=true", "scale=demo", f"datamodule.root={lapa}")
-    process = start_training(*words, f"output_dir={tmp_path}", cwd=ROOT)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
-    assert [output.count(f"ablation={name} ") for name in "ABCDE"] == [3] * 5
+    answer = within("train.py", *words, f"output_dir={tmp_path}", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert [answer.stdout.count(f"ablation={name} ") for name in "ABCDE"] == [3] * 5
 
 
 def sweep(lapa: Path, output: Path, *words: str) -> tuple[int, str, dict[str, dict]]:
     """A sweep's exit code, what it showed, and what each job's file says, by the words that are its own."""
     common = ("experiment=mtl_lapa", *SHORT, f"datamodule.root={lapa}", f"output_dir={output}")
-    process = start_training(*common, "-m", *words, cwd=ROOT, environment={"OMP_NUM_THREADS": "1", "COLUMNS": "300"})
-    shown, _ = process.communicate(timeout=300)
+    process = Forked("train.py", *common, "-m", *words, cwd=output, environment={"COLUMNS": "300"})
+    shown, _ = process.communicate(timeout=280)
+    assert process.returncode is not None
     newest = max((output / "sweeps").iterdir())
     jobs = [json.loads(file.read_text()) for file in newest.glob("*/job.json")]
     return process.returncode, shown, {" ".join(sorted(set(job["overrides"]) - set(common))): job for job in jobs}
 
 
+@pytest.mark.process
 def test_one_failed_job_stops_no_other_and_is_the_only_one_to_run_again(lapa: Path, tmp_path: Path) -> None:
-    words = ("label_fraction=0.1", "method=baseline")
+    words = ("finetune.steps_per_epoch=1", "label_fraction=0.1", "method=baseline")
     code, shown, jobs = sweep(lapa, tmp_path, *words, "subset=0,7,1")
     assert code == 1
     assert [jobs[f"{' '.join(words)} subset={subset}"]["state"] for subset in (0, 7, 1)] == ["done", "failed", "done"]
@@ -140,6 +133,7 @@ def test_one_failed_job_stops_no_other_and_is_the_only_one_to_run_again(lapa: Pa
     assert sweep(lapa, tmp_path, *words, "subset=7,8")[0] == 2, "nothing but wrong settings"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_jobs_side_by_side_share_one_pretraining(launcher: str, lapa: Path, tmp_path: Path) -> None:
     code, shown, jobs = sweep(lapa, tmp_path, f"launcher={launcher}", "label_fraction=0.1", "subset=0,1")
@@ -151,10 +145,11 @@ def test_jobs_side_by_side_share_one_pretraining(launcher: str, lapa: Path, tmp_
     assert sum(run["ran"] for job in jobs.values() for run in job["runs"]) == 3, "two fine-tunings and one pre-training"
 
 
+@pytest.mark.process
 def test_a_killed_sweep_goes_on_where_it_was(lapa: Path, tmp_path: Path) -> None:
     common = ("experiment=mtl_lapa", *SHORT, f"datamodule.root={lapa}", f"output_dir={tmp_path}", "label_fraction=0.1")
     words = (*common, "subset=0,1", "finetune.epochs=6", "finetune.steps_per_epoch=4")
-    process = start_training("-m", *words, cwd=ROOT, environment={"OMP_NUM_THREADS": "1"})
+    process = Forked("train.py", "-m", *words, cwd=tmp_path)
 
     def under_way() -> list[Path]:
         return [
