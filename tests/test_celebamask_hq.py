@@ -1,7 +1,8 @@
-"""CelebAMask-HQ: its published layout and faults, parts merged into label maps, and whole runs on it."""
+"""CelebAMask-HQ: its published layout and errors, parts merged into label maps, and whole runs on it."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import multiprocessing
@@ -10,14 +11,14 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
 
-from conf.schema import check
+from conf.schema import check, flatten
 from datamodules.faces import CelebAMaskHQDataModule
 from datamodules.labels import (
     CELEBAMASK_HQ,
@@ -33,9 +34,8 @@ from datamodules.merging import Merging, merge
 from datamodules.reading import read_label, read_part, require_size
 from datamodules.transforms import Augmentation, FaceTransform
 from engine.errors import BrokenFileError, DataError, RunError
-from engine.stages import plan
-from engine.training import train
-from tests.conftest import TINY, settings_of
+from engine.stages import Run, plan
+from tests.conftest import TINY, run_training, settings_of
 
 ID = {name: index for index, name in enumerate(CELEBAMASK_HQ.classes)}
 MASKS = "CelebAMask-HQ-mask-anno"
@@ -347,7 +347,7 @@ def merge_slowly(root: Path, folder: Path) -> None:
 
     def slow(sample: Sample, order: str, labels: LabelSet) -> np.ndarray:
         painted.append(sample.id)
-        time.sleep(0.02)
+        time.sleep(0.005)
         return true_merge(sample, order, labels)
 
     module.merge = slow
@@ -489,18 +489,26 @@ def test_lapas_names_for_celebamask_hqs_classes() -> None:
 # Whole runs
 
 
-def words(root: Path, output: Path, *overrides: str, experiment: str = "mtl_celebamask_1pct") -> tuple[str, ...]:
-    return (f"experiment={experiment}", *TINY, f"datamodule.root={root}", f"output_dir={output}", *overrides)
+@functools.cache
+def composed(experiment: str) -> dict[str, Any]:
+    """The composed configuration of a small experiment, flat, for tests that change plain settings of it."""
+    return flatten(settings_of(f"experiment={experiment}", *TINY))
 
 
-def ids(root: Path, output: Path, *overrides: str) -> list[str]:
-    return [run.id for run in plan(check(settings_of(*words(root, output, *overrides))))]
+def planned(root: Path, output: Path, experiment: str = "mtl_celebamask_1pct", /, **changes: object) -> list[Run]:
+    """The runs of a command; a setting ``a.b`` is changed by ``**{"a.b": value}``."""
+    places = {"datamodule.root": str(root), "output_dir": str(output)}
+    return plan(check(composed(experiment) | places | changes))
+
+
+def ids(root: Path, output: Path, **changes: object) -> list[str]:
+    return [run.id for run in planned(root, output, **changes)]
 
 
 def test_the_painting_order_is_in_the_id_of_what_reads_labels_only(celebamask: Path, tmp_path: Path) -> None:
     official = ids(celebamask, tmp_path)
     for order in ("zllrunning", "farl"):
-        other = ids(celebamask, tmp_path, f"datamodule.merging={order}")
+        other = ids(celebamask, tmp_path, **{"datamodule.merging": order})
         assert other[0] == official[0]
         assert other[1] != official[1]
     assert not (tmp_path / "cache" / "merged").exists(), "nothing is merged to tell what there is to do"
@@ -516,11 +524,10 @@ def test_every_mask_is_in_the_data_digest_of_what_reads_labels(copy: Path, tmp_p
     assert ids(copy, tmp_path)[1] not in (before[1], changed[1])
 
 
-def test_two_steps_at_64_px(celebamask: Path, tmp_path: Path) -> None:
-    two = ("datamodule.image_size=64", "pretrain.epochs=1", "finetune.epochs=1", "finetune.validate_every=1")
-    config = settings_of(*words(celebamask, tmp_path, *two))
-    train(OmegaConf.create(config))
-    pretrain, finetune = plan(check(config))
+@pytest.mark.training
+def test_two_steps(celebamask: Path, tmp_path: Path) -> None:
+    words = ("pretrain.epochs=1", "finetune.epochs=1", "callbacks.activations=null")
+    pretrain, finetune = run_training("mtl_celebamask_1pct", celebamask, tmp_path, *words)
     assert pretrain.folder.state == finetune.folder.state == "done"
     assert pretrain.folder.status["merging"] is None
     status = finetune.folder.status
@@ -537,10 +544,9 @@ def test_a_broken_mask_of_a_test_face_is_met_before_training(copy: Path, tmp_pat
     sample = open_layout("celebamask_hq", copy).samples("test")[2]
     path = sample.label_files[0][1]
     path.write_bytes(path.read_bytes()[:40])
-    config = settings_of(*words(copy, tmp_path, experiment="baseline_celebamask_1pct"))
     with pytest.raises(BrokenFileError, match=path.name):
-        train(OmegaConf.create(config))
-    (run,) = plan(check(config))
+        run_training("baseline_celebamask_1pct", copy, tmp_path)
+    (run,) = planned(copy, tmp_path, "baseline_celebamask_1pct")
     assert run.folder.state == "failed"
     assert path.name in run.folder.status["error"]
     assert not run.folder.last.exists()
@@ -583,7 +589,7 @@ def column(label: np.ndarray, index: int) -> float:
 
 def test_both_conventions_of_left_hold_on_real_faces(face_data: Path) -> None:
     """LaPa's left eye lies left in the picture, CelebAMask-HQ's l_eye right; and the mapping between them agrees."""
-    celeba = open_layout("celebamask_hq", face_data / "real" / "CelebAMask-HQ").samples("test")
+    celeba = open_layout("celebamask_hq", face_data / "real" / "CelebAMask-HQ").samples("test")[:40]
     lapa = LaPa(face_data / "native" / "LaPa").samples("train")
     theirs = [label_of(sample) for sample in celeba]
     ours = [read_label(sample.label, LAPA) for sample in lapa if sample.label is not None]

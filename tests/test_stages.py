@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,32 +12,68 @@ import pytest
 import torch
 from PIL import Image
 
-from conf.schema import DOCUMENT, KEYS, check, table
+from conf.schema import DOCUMENT, KEYS, check, flatten, table
 from datamodules.layouts import LAYOUTS
 from engine import stages
 from engine.errors import ConfigError
 from engine.stages import Run, plan
 from tests.conftest import TINY, settings_of
 
-WORDS = ("experiment=mtl_lapa_10pct", *TINY)
+MTL, BASELINE = "mtl_lapa_10pct", "baseline_lapa_10pct"
+SVM = ("svm_lapa", *TINY, "label_fraction=0.1")
 
 
-def ids(root: Path, output: Path, *overrides: str, experiment: str = "mtl_lapa_10pct") -> dict[str, str]:
-    words = (f"experiment={experiment}", *TINY, f"datamodule.root={root}", f"output_dir={output}", *overrides)
-    return {run.stage.name: run.id for run in plan(check(settings_of(*words)))}
+@functools.cache
+def composed(experiment: str, *words: str) -> dict[str, Any]:
+    """A command's composed settings, flat: tests change plain ones, which takes less time than to compose."""
+    return flatten(settings_of(f"experiment={experiment}", *words))
+
+
+def planned(words: tuple[str, ...], root: Path, output: Path, /, **changes: object) -> list[Run]:
+    """The runs of a command; a setting ``a.b`` is changed by ``**{"a.b": value}``."""
+    places = {"datamodule.root": str(root), "output_dir": str(output)}
+    return plan(check(composed(*words) | places | changes))
+
+
+def ids(root: Path, output: Path, experiment: str = MTL, /, **changes: object) -> dict[str, str]:
+    return {run.stage.name: run.id for run in planned((experiment, *TINY), root, output, **changes)}
 
 
 @pytest.fixture(scope="module")
-def settings(lapa: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output folder, where the digests of what is read are remembered."""
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="module")
+def settings(lapa: Path, output: Path) -> dict[str, Any]:
     """A command's settings, flat."""
-    output = tmp_path_factory.mktemp("stages")
-    return check(settings_of(*WORDS, f"datamodule.root={lapa}", f"output_dir={output}"))
+    return check(composed(MTL, *TINY) | {"datamodule.root": str(lapa), "output_dir": str(output)})
 
 
 @pytest.fixture(scope="module")
 def reference(settings: dict[str, Any]) -> dict[str, str]:
     """The ids of that command."""
     return {run.stage.name: run.id for run in plan(settings)}
+
+
+@pytest.fixture(scope="module")
+def segmenter(masked: Path, output: Path) -> dict[str, Any]:
+    """The settings of a command that trains a segmenter, flat."""
+    places = {"datamodule.root": str(masked), "output_dir": str(output)}
+    return check(composed("occlusion_celeba", "recipe=tuned") | places)
+
+
+@pytest.fixture(scope="module")
+def segmenter_id(segmenter: dict[str, Any]) -> str:
+    (run,) = plan(segmenter)
+    return run.id
+
+
+@pytest.fixture(scope="module")
+def reference_heads(lapa: Path, output: Path) -> dict[str, str]:
+    """The ids of a command's classifiers."""
+    return heads(lapa, output)
 
 
 NEITHER: set[str] = set()
@@ -185,29 +222,27 @@ CLASSIFY: dict[str, tuple[object, set[str]]] = {
 CHANGES |= {name: (value, NEITHER) for name, (value, _) in CLASSIFY.items()}
 CHANGES |= {name: (value, NEITHER) for name, (value, _) in SEGMENT.items()}
 
-WITHIN: list[tuple[tuple[str, ...], str, set[str]]] = [
-    (("pretrain.optimizer.name=sgd",), "pretrain.optimizer.momentum=0.5", BOTH),
-    (("finetune.optimizer.name=sgd",), "finetune.optimizer.momentum=0.5", SECOND),
-    (("trainer.devices=2",), "trainer.sync_batchnorm=true", BOTH),
-    (("finetune.loss=ce",), "finetune.alpha=0.25", NEITHER),
-    (("finetune.loss=ce_dice",), "finetune.gamma=1", NEITHER),
-    (("finetune.loss=ce_dice",), "finetune.lambda_ce=1", SECOND),
-    (("finetune.loss=focal",), "finetune.gamma=1", SECOND),
-    (("finetune.loss=focal",), "finetune.lambda_dice=1", NEITHER),
-    (("pretrain.contrastive=1",), "pretrain.temperature=1", BOTH),
-    (("pretrain.masking=none",), "pretrain.patches=1", NEITHER),
-    (("finetune.trained=head",), "finetune.trunk_lr=2", NEITHER),
-    (("finetune.trained=head",), "finetune.frozen_epochs=2", NEITHER),
-    (("finetune.trained=decoder",), "finetune.frozen_epochs=1", SECOND),
-    (("finetune.trained=decoder",), "finetune.statistics=keep", SECOND),
-    (("pretrain.seed=1",), "seed=7", SECOND),
-    (("pretrain.seed=1", "finetune.seed=1"), "seed=7", NEITHER),
-    (("label_fraction=1",), "subset=1", NEITHER),
-    (("method=baseline",), "model.encoder_weights=imagenet", SECOND),
-    (("method=baseline",), "finetune.transfer=encoder", NEITHER),
-    (("method=baseline",), "pretrain.epochs=9", NEITHER),
-    (("method=baseline", "model=deeplabv3plus"), "model.features=8", NEITHER),
-    (("method=baseline", "model=deeplabv3plus"), "model=linknet", SECOND),
+WITHIN: list[tuple[dict[str, object], dict[str, object], set[str]]] = [
+    ({"pretrain.optimizer.name": "sgd"}, {"pretrain.optimizer.momentum": 0.5}, BOTH),
+    ({"finetune.optimizer.name": "sgd"}, {"finetune.optimizer.momentum": 0.5}, SECOND),
+    ({"trainer.devices": 2}, {"trainer.sync_batchnorm": True}, BOTH),
+    ({"finetune.loss": "ce"}, {"finetune.alpha": 0.25}, NEITHER),
+    ({"finetune.loss": "ce_dice"}, {"finetune.gamma": 1}, NEITHER),
+    ({"finetune.loss": "ce_dice"}, {"finetune.lambda_ce": 1}, SECOND),
+    ({"finetune.loss": "focal"}, {"finetune.gamma": 1}, SECOND),
+    ({"finetune.loss": "focal"}, {"finetune.lambda_dice": 1}, NEITHER),
+    ({"pretrain.contrastive": 1}, {"pretrain.temperature": 1}, BOTH),
+    ({"pretrain.masking": "none"}, {"pretrain.patches": 1}, NEITHER),
+    ({"finetune.trained": "head"}, {"finetune.trunk_lr": 2}, NEITHER),
+    ({"finetune.trained": "head"}, {"finetune.frozen_epochs": 2}, NEITHER),
+    ({"finetune.trained": "decoder"}, {"finetune.frozen_epochs": 1}, SECOND),
+    ({"finetune.trained": "decoder"}, {"finetune.statistics": "keep"}, SECOND),
+    ({"label_fraction": 1}, {"subset": 1}, NEITHER),
+    ({"method": "baseline"}, {"model.encoder_weights": "imagenet"}, SECOND),
+    ({"method": "baseline"}, {"finetune.transfer": "encoder"}, NEITHER),
+    ({"method": "baseline"}, {"pretrain.epochs": 9}, NEITHER),
+    ({"method": "baseline", "model.architecture": "deeplabv3plus"}, {"model.features": 8}, NEITHER),
+    ({"method": "baseline", "model.architecture": "deeplabv3plus"}, {"model.architecture": "linknet"}, SECOND),
 ]
 """Settings whose effect depends on others: what else is set, the change, the stages whose ids it changes."""
 
@@ -242,101 +277,101 @@ def test_each_setting_changes_the_ids_that_it_must(
 
 
 @pytest.mark.parametrize("key", SEGMENT)
-def test_each_setting_of_the_segmenter_changes_its_id_if_it_must(key: str, masked: Path, tmp_path: Path) -> None:
+def test_each_setting_of_the_segmenter_changes_its_id_if_it_must(
+    key: str, segmenter: dict[str, Any], segmenter_id: str
+) -> None:
     value, changes = SEGMENT[key]
-    words = ("experiment=occlusion_celeba", "recipe=tuned", f"datamodule.root={masked}", f"output_dir={tmp_path}")
-    settings = check(settings_of(*words))
-    assert settings[key] != value, "another value"
-    (before,), (after,) = plan(settings), plan(settings | {key: KEYS[key].read(value)})
-    assert (before.id != after.id) == changes
+    assert segmenter[key] != value, "another value"
+    (after,) = plan(segmenter | {key: KEYS[key].read(value)})
+    assert (segmenter_id != after.id) == changes
 
 
-def heads(root: Path, output: Path, *overrides: str) -> dict[str, str]:
+def heads(root: Path, output: Path, /, **changes: object) -> dict[str, str]:
     """The ids of a command's classifiers, by their heads; the one that is asked for as svm_rh, whichever it is."""
-    words = ("experiment=svm_lapa", *TINY, "label_fraction=0.1", "classify.head=svm_rh", f"datamodule.root={root}")
-    *_, conv, own = plan(check(settings_of(*words, f"output_dir={output}", *overrides)))
+    *_, conv, own = planned(SVM, root, output, **{"classify.head": "svm_rh"} | changes)
     assert conv.setting("head") == "conv"
     return {"conv": conv.id, "svm_rh": own.id}
 
 
 @pytest.mark.parametrize("key", CLASSIFY)
-def test_each_setting_of_a_classifier_changes_the_ids_that_it_must(key: str, lapa: Path, tmp_path: Path) -> None:
+def test_each_setting_of_a_classifier_changes_the_ids_that_it_must(
+    key: str, lapa: Path, output: Path, reference_heads: dict[str, str]
+) -> None:
     value, expected = CLASSIFY[key]
-    before, after = heads(lapa, tmp_path), heads(lapa, tmp_path, f"{key}={value}")
-    assert {head for head in before if before[head] != after[head]} == expected
+    after = heads(lapa, output, **{key: value})
+    assert {head for head in after if reference_heads[head] != after[head]} == expected
 
 
 @pytest.mark.parametrize(
     ("others", "change", "expected"),
     [
-        (("classify.machine=nystroem",), "classify.landmarks=64", {"svm_rh"}),
-        (("classify.machine=nystroem",), "classify.gamma=2", {"svm_rh"}),
-        (("classify.head=svm_ovo",), "classify.order=frequency", NEITHER),
-        (("classify.after=finetune",), "classify.pixels=20", {"svm_rh"}),
-        (("classify.after=finetune",), "classify.features=hypercolumns", {"svm_rh"}),
-        (("classify.after=finetune",), "finetune.epochs=3", {"conv", "svm_rh"}),
-        ((), "finetune.epochs=3", NEITHER),
-        ((), "finetune.background=out", {"conv", "svm_rh"}),
-        ((), "pretrain.epochs=3", {"conv", "svm_rh"}),
-        ((), "subset=1", {"conv", "svm_rh"}),
-        ((), "trainer.precision=bf16-mixed", {"conv", "svm_rh"}),  # of what they start from
+        ({"classify.machine": "nystroem"}, {"classify.landmarks": 64}, {"svm_rh"}),
+        ({"classify.machine": "nystroem"}, {"classify.gamma": 2}, {"svm_rh"}),
+        ({"classify.head": "svm_ovo"}, {"classify.order": "frequency"}, NEITHER),
+        ({"classify.after": "finetune"}, {"classify.pixels": 20}, {"svm_rh"}),
+        ({"classify.after": "finetune"}, {"classify.features": "hypercolumns"}, {"svm_rh"}),
+        ({"classify.after": "finetune"}, {"finetune.epochs": 3}, {"conv", "svm_rh"}),
+        ({}, {"finetune.epochs": 3}, NEITHER),
+        ({}, {"finetune.background": "out"}, {"conv", "svm_rh"}),
+        ({}, {"pretrain.epochs": 3}, {"conv", "svm_rh"}),
+        ({}, {"subset": 1}, {"conv", "svm_rh"}),
+        ({}, {"trainer.precision": "bf16-mixed"}, {"conv", "svm_rh"}),  # of what they start from
     ],
 )
 def test_settings_of_a_classifier_whose_effect_depends_on_others(
-    others: tuple[str, ...], change: str, expected: set[str], lapa: Path, tmp_path: Path
+    others: dict[str, object], change: dict[str, object], expected: set[str], lapa: Path, output: Path
 ) -> None:
-    before, after = heads(lapa, tmp_path, *others), heads(lapa, tmp_path, *others, change)
+    before, after = heads(lapa, output, **others), heads(lapa, output, **others | change)
     assert {head for head in before if before[head] != after[head]} == expected
 
 
-def test_a_conv_head_stands_beside_every_other_one(lapa: Path, tmp_path: Path, reference: dict[str, str]) -> None:
-    words = ("experiment=svm_lapa", *TINY, "label_fraction=0.1", f"datamodule.root={lapa}", f"output_dir={tmp_path}")
-
-    def stages_of(*overrides: str) -> list[Run]:
-        return plan(check(settings_of(*words, *overrides)))
-
-    pretrain, conv, tree = stages_of()
+def test_a_conv_head_stands_beside_every_other_one(lapa: Path, output: Path, reference: dict[str, str]) -> None:
+    pretrain, conv, tree = planned(SVM, lapa, output)
     assert [pretrain.stage.name, conv.setting("head"), tree.setting("head")] == ["pretrain", "conv", "svm_bdt"]
     assert pretrain.id == reference["pretrain"], "shared with a parser"
     assert conv.upstream is pretrain.folder
     assert tree.upstream is pretrain.folder
-    assert [run.id for run in stages_of("classify.head=conv")] == [pretrain.id, conv.id]
-    pretrain, finetune, conv, tree = stages_of("classify.after=finetune")
+    assert [run.id for run in planned(SVM, lapa, output, **{"classify.head": "conv"})] == [pretrain.id, conv.id]
+    pretrain, finetune, conv, tree = planned(SVM, lapa, output, **{"classify.after": "finetune"})
     assert finetune.id == reference["finetune"]
     assert conv.upstream is finetune.folder
     assert tree.upstream is finetune.folder
 
 
-def test_what_the_base_unet_has_not_leaves_its_id(masked: Path, tmp_path: Path) -> None:
-    words = ("experiment=occlusion_base_unet", f"datamodule.root={masked}", f"output_dir={tmp_path}")
-    found = {
-        run.id
-        for change in ("segment.count=all", "segment.count=paper", "segment.kernel=5", "segment.rho_lr=1")
-        for run in plan(check(settings_of(*words, change)))
-    }
+def test_what_the_base_unet_has_not_leaves_its_id(masked: Path, output: Path) -> None:
+    changes = ({"segment.count": "all"}, {"segment.count": "paper"}, {"segment.kernel": 5}, {"segment.rho_lr": 1})
+    found = {run.id for change in changes for run in planned(("occlusion_base_unet",), masked, output, **change)}
     assert len(found) == 1
 
 
-def test_a_close_crop_where_no_face_is_known_leaves_the_id(masked: Path, tmp_path: Path) -> None:
+def test_a_close_crop_where_no_face_is_known_leaves_the_id(masked: Path, output: Path) -> None:
     def ids_of(experiment: str) -> set[str]:
-        words = (f"experiment={experiment}", f"datamodule.root={masked}", f"output_dir={tmp_path}")
-        crops = ("segment.augmentation.crop=0", "segment.augmentation.crop=0.7")
-        return {run.id for crop in crops for run in plan(check(settings_of(*words, crop)))}
+        crops = ({"segment.augmentation.crop": crop} for crop in (0, 0.7))
+        return {run.id for crop in crops for run in planned((experiment,), masked, output, **crop)}
 
-    assert len(ids_of("occlusion_mfsd")) == 1, "the same pictures and masks without their manifest"
+    assert len(ids_of("occlusion_mfsd")) == 1, "the same images and masks without their manifest"
     assert len(ids_of("occlusion_celeba")) == 2
 
 
 @pytest.mark.parametrize(("others", "change", "expected"), WITHIN)
 def test_settings_whose_effect_depends_on_others(
-    others: tuple[str, ...], change: str, expected: set[str], lapa: Path, tmp_path: Path
+    others: dict[str, object], change: dict[str, object], expected: set[str], lapa: Path, output: Path
 ) -> None:
-    before, after = ids(lapa, tmp_path, *others), ids(lapa, tmp_path, *others, change)
+    before, after = ids(lapa, output, **others), ids(lapa, output, **others | change)
     assert {stage for stage in before if before[stage] != after[stage]} == expected
 
 
-def test_every_entering_setting_is_in_some_identity(lapa: Path, tmp_path: Path) -> None:
-    settings = check(settings_of("experiment=mtl_lapa", *TINY, f"datamodule.root={lapa}", f"output_dir={tmp_path}"))
+def test_the_seed_is_that_of_the_stages_without_their_own(lapa: Path, output: Path, reference: dict[str, str]) -> None:
+    def ids_with(*words: str) -> set[tuple[str, str]]:
+        return {(run.stage.name, run.id) for run in planned((MTL, *TINY, *words), lapa, output)}
+
+    both = ("pretrain.seed=1", "finetune.seed=1")
+    assert {stage for stage, _ in ids_with("seed=7") - set(reference.items())} == BOTH
+    assert {stage for stage, _ in ids_with("seed=7", both[0]) - ids_with(both[0])} == SECOND
+    assert ids_with("seed=7", *both) == ids_with(*both)
+
+
+def test_every_entering_setting_is_in_some_identity(settings: dict[str, Any]) -> None:
     held: set[str] = set().union(*(run.identity["settings"] for run in plan(settings)))
     idle = {
         "pretrain.optimizer.momentum",
@@ -367,15 +402,13 @@ def test_the_documents_table_is_the_schemas() -> None:
     assert DOCUMENT.read_text().endswith(f".\n\n{table()}\n"), "make docs"
 
 
-def test_pretraining_is_shared_and_baseline_stands_alone(lapa: Path, tmp_path: Path, reference: dict[str, str]) -> None:
-    half = ids(lapa, tmp_path, "finetune.loss=ce", "subset=2", experiment="mtl_lapa_05pct")
+def test_pretraining_is_shared_and_baseline_stands_alone(lapa: Path, output: Path, reference: dict[str, str]) -> None:
+    half = ids(lapa, output, "mtl_lapa_05pct", **{"finetune.loss": "ce", "subset": 2})
     assert half["pretrain"] == reference["pretrain"]
-    baseline = ids(lapa, tmp_path, experiment="baseline_lapa_10pct")
+    baseline = ids(lapa, output, BASELINE)
     assert set(baseline) == {"finetune"}
     assert baseline["finetune"] != reference["finetune"]
-    assert baseline == ids(
-        lapa, tmp_path, "pretrain.epochs=9", "finetune.transfer=encoder", experiment="baseline_lapa_10pct"
-    )
+    assert baseline == ids(lapa, output, BASELINE, **{"pretrain.epochs": 9, "finetune.transfer": "encoder"})
 
 
 def test_one_changed_pixel_or_label_is_other_data(lapa: Path, tmp_path: Path, reference: dict[str, str]) -> None:
@@ -394,24 +427,24 @@ def test_one_changed_pixel_or_label_is_other_data(lapa: Path, tmp_path: Path, re
     assert ids(copy, tmp_path)["pretrain"] != reference["pretrain"]
 
 
-def test_encoder_weights_enter_by_content(lapa: Path, tmp_path: Path) -> None:
+def test_encoder_weights_enter_by_content(lapa: Path, output: Path, tmp_path: Path) -> None:
+    def ids_with(name: str) -> dict[str, str]:
+        return ids(lapa, output, **{"model.encoder_weights": str(tmp_path / name)})
+
     for name, value in (("a.pth", 1.0), ("b.pth", 1.0), ("c.pth", 2.0)):
         torch.save({"w": torch.tensor(value)}, tmp_path / name)
-    a, b, c = (ids(lapa, tmp_path, f"model.encoder_weights={tmp_path / name}") for name in ("a.pth", "b.pth", "c.pth"))
+    a, b, c = (ids_with(name) for name in ("a.pth", "b.pth", "c.pth"))
     # torch.save writes the file's own name into the archive, so a and b may differ in bytes; moving must not matter
     (tmp_path / "moved").mkdir()
     shutil.copy(tmp_path / "a.pth", tmp_path / "moved" / "z.pth")
-    assert ids(lapa, tmp_path, f"model.encoder_weights={tmp_path / 'moved' / 'z.pth'}") == a
+    assert ids_with("moved/z.pth") == a
     assert c["pretrain"] not in (a["pretrain"], b["pretrain"])
     with pytest.raises(ConfigError, match="is no file"):
-        ids(lapa, tmp_path, f"model.encoder_weights={tmp_path / 'nowhere.pth'}")
+        ids_with("nowhere.pth")
 
 
-def test_runs_know_their_upstream(lapa: Path, tmp_path: Path) -> None:
-    settings = check(
-        settings_of("experiment=mtl_lapa_10pct", *TINY, f"datamodule.root={lapa}", f"output_dir={tmp_path}")
-    )
-    runs: list[Run] = plan(settings)
+def test_runs_know_their_upstream(settings: dict[str, Any]) -> None:
+    runs = plan(settings)
     assert [run.stage.name for run in runs] == ["pretrain", "finetune"]
     assert runs[1].upstream is runs[0].folder
     assert runs[1].identity["upstream"] == runs[0].id
