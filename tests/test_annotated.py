@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
 from scipy.io import savemat
 
@@ -18,12 +17,10 @@ from datamodules.layouts import ANNOTATED, FMLD, MAFA, FolderPerClass
 from datamodules.layouts.sample import KINDS
 from datamodules.transforms import Augmentation
 from engine.errors import DataError
-from engine.training import train
+from engine.stages import Run
 from lightning_modules.annotation_scores import AnnotationScores, box_iou, mask_boxes
+from tests.conftest import copied
 from tests.test_evaluation import scored
-from tests.test_occlusion import folder, segment_run
-
-__all__ = ["folder"]  # a fixture
 
 TRAIN_FACE = [40, 30, 50, 60, 10, 15, 35, 15, 5, 30, 40, 25, 2, 3, 1, 1, 4, -1, -1, -1, -1]
 """Box 40 30 50 60, occluder from 45 60 to 85 85, complex, right frontal."""
@@ -233,12 +230,14 @@ def test_scores_without_pixel_truth() -> None:
         assert AnnotationScores().compute() == {}
 
 
-def test_a_segmenter_is_scored_on_faces_without_pixel_truth(folder: Path, mafa: Path, tmp_path: Path) -> None:
-    run, config = segment_run(folder, tmp_path, experiment="occlusion_mfsd")
-    train(OmegaConf.create(config))
-    place = scored(f"checkpoint={run.folder.name}", "dataset=mafa", f"root={mafa}", f"output_dir={tmp_path}")
+def test_a_segmenter_is_scored_on_faces_without_pixel_ground_truth(
+    segmenter_run: Run, mafa: Path, tmp_path: Path
+) -> None:
+    (run,) = copied([segmenter_run], tmp_path)
+    words = (f"checkpoint={run.folder.name}", "dataset=mafa", f"root={mafa}", f"output_dir={tmp_path}")
+    place = scored(*words)
     written = (place.path / "status.json").stat().st_mtime_ns
-    scored(f"checkpoint={run.folder.name}", "dataset=mafa", f"root={mafa}", f"output_dir={tmp_path}")
+    scored(*words)
     assert (place.path / "status.json").stat().st_mtime_ns == written, "done already"
     metrics = place.status["metrics"]
     assert {"test/box_iou", "test/false_area", "test/cleaned/box_iou", "test/called/kind/masked"} <= set(metrics)

@@ -6,8 +6,6 @@ import csv
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor, nn
 
-from conf.schema import CONF, check, check_evaluation
+from conf.schema import CONF, check_evaluation
 from datamodules.labels import CELEBAMASK_HQ, LAPA, lapa_table
 from datamodules.layouts import SPLITS, open_layout
 from datamodules.layouts.celebamask_hq import MAPPING, PARTITIONS
@@ -29,13 +27,11 @@ from engine.errors import ConfigError, DataError
 from engine.evaluation import evaluate, plan_evaluation
 from engine.runs import RunFolder
 from engine.scoring import scored_faces, scored_module
-from engine.stages import Run, plan
-from engine.training import train
+from engine.stages import Run
 from lightning_modules.parsing import FaceParsing
 from models.merged_classes import MergedClasses
-from tests.conftest import ROOT, TINY, settings_of
-
-FEW = ("finetune.epochs=1", "finetune.steps_per_epoch=1")
+from tests.commands import forked
+from tests.conftest import copied, run_training
 
 
 def config_of(*words: str) -> dict[str, Any]:
@@ -58,18 +54,13 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(output: Path, lapa: Path, celebamask: Path) -> dict[str, list[Run]]:
+def trained(output: Path, parser_runs: list[Run], celebamask: Path) -> dict[str, list[Run]]:
     """The runs of a parser of each data set; LaPa's has a pre-training."""
-    runs = {}
-    for name, root, experiment, words in (
-        ("lapa", lapa, "mtl_lapa_10pct", ("pretrain.epochs=1", "pretrain.steps_per_epoch=1")),
-        ("celebamask_hq", celebamask, "baseline_celebamask_10pct", ("datamodule.merging=farl",)),
-    ):
-        where = (f"datamodule.root={root}", f"output_dir={output}")
-        config = settings_of(f"experiment={experiment}", *TINY, *FEW, *words, *where)
-        train(OmegaConf.create(config))
-        runs[name] = plan(check(config))
-    return runs
+    words = ("datamodule.merging=farl", "finetune.epochs=1", "callbacks.panels=null", "callbacks.activations=null")
+    return {
+        "lapa": copied(parser_runs, output),
+        "celebamask_hq": run_training("baseline_celebamask_10pct", celebamask, output, *words),
+    }
 
 
 @pytest.mark.parametrize("dataset", ["lapa", "celebamask_hq"])
@@ -107,10 +98,12 @@ def test_a_run_on_its_own_test_split_gives_its_own_numbers(
 
 def test_what_is_scored_is_in_the_id(trained: dict[str, list[Run]], lapa: Path, celebamask: Path, output: Path) -> None:
     checkpoint = f"checkpoint={trained['lapa'][-1].folder.path}"
+    config = OmegaConf.create(config_of(checkpoint, f"output_dir={output}"))
 
     def identity(*words: str) -> str:
-        config = config_of(checkpoint, f"output_dir={output}", *words)
-        return plan_evaluation(check_evaluation(config)).folder.id
+        changed = OmegaConf.to_container(OmegaConf.merge(config, OmegaConf.from_dotlist(list(words))))
+        assert isinstance(changed, dict)
+        return plan_evaluation(check_evaluation({str(name): value for name, value in changed.items()})).folder.id
 
     on_lapa, on_celebamask = (("dataset=lapa", f"root={lapa}"), ("dataset=celebamask_hq", f"root={celebamask}"))
     changes = ((), ("split=val",), ("split=all",), ("score_at=input",), ("background=out",), ("image_size=64",))
@@ -281,31 +274,25 @@ def test_a_failure_is_in_the_status(
     assert folder.status["error"] is None
 
 
-def test_the_memory_of_scoring_does_not_grow_with_the_pictures(
-    trained: dict[str, list[Run]], lapa: Path, tmp_path: Path
+@pytest.mark.process
+def test_the_memory_of_scoring_does_not_grow_with_the_images(
+    parser_runs: list[Run], lapa: Path, tmp_path: Path
 ) -> None:
-    peaks = {}
-    for count in (70, 700):
+    few, many, side = 4, 84, 320  # label maps that are large beside what the network sees
+    for count in (few, many):
         for kind, suffix in (("images", "jpg"), ("labels", "png")):
             folder = tmp_path / str(count) / "test" / kind
             folder.mkdir(parents=True)
             first = folder / f"face_000.{suffix}"
-            with Image.open(next((lapa / "test" / kind).iterdir())) as file:  # large: kept label maps would be seen
-                file.resize((320, 320), Image.Resampling.NEAREST).save(first)
+            with Image.open(next((lapa / "test" / kind).iterdir())) as file:
+                file.resize((side, side), Image.Resampling.NEAREST).save(first)
             for index in range(1, count):
                 os.link(first, folder / f"face_{index:03}.{suffix}")
-        words = [f"checkpoint={trained['lapa'][-1].folder.path}", "dataset=lapa", f"root={tmp_path / str(count)}"]
-        words += ["workers=0", "trainer.accelerator=cpu", f"output_dir={tmp_path / 'out'}"]
-        answer = subprocess.run(
-            [sys.executable, str(ROOT / "evaluate.py"), *words],
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert answer.returncode == 0, answer.stderr
-        for path in (tmp_path / "out" / "runs").glob("*/status.json"):
-            status = json.loads(path.read_text())
-            peaks[status["faces"]] = status["peak_memory_mb"]
-    print(peaks)
-    assert peaks[700] < 1.05 * peaks[70], peaks
+        words = [f"checkpoint={parser_runs[-1].folder.path}", "dataset=lapa", f"root={tmp_path / str(count)}"]
+        words += ["workers=0", "batch_size=2", "trainer.accelerator=cpu", f"output_dir={tmp_path / 'out'}"]
+        code, said = forked("evaluate.py", *words)
+        assert code == 0, said
+    statuses = [json.loads(path.read_text()) for path in (tmp_path / "out" / "runs").glob("*/status.json")]
+    peaks = {status["faces"]: status["peak_memory_mb"] for status in statuses}
+    kept = (many - few) * side**2 / 2**20  # MiB, a byte for each pixel
+    assert peaks[many] - peaks[few] < kept / 2, peaks

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from torch import nn
+from torch import Tensor, nn
 
 from conf.schema import CONF
 from datamodules.labels import OCCLUSION
+from engine.checkpoints import load as load_checkpoint
 from engine.errors import ConfigError, DataError, RunError
-from engine.evaluation import evaluate
 from engine.export import EQUAL, LOSS, Agreement, _require_equal, export
 from engine.exported import METADATA, load_exported
 from engine.predictor import load
 from engine.stages import Run
 from models.deployed import Deployed, lean
 from models.layers import BatchInstanceNorm2d, SelfAttention
-from models.unet import ModifiedUNet
-from tests.test_prediction import parser, segmenter_run  # noqa: F401 (fixtures)
+from models.unet import Decoder, Encoder, ModifiedUNet
+from tests.conftest import copied
+from tests.test_evaluation import scored
 
 
 def run_export(*words: str) -> Path:
@@ -32,16 +35,44 @@ def run_export(*words: str) -> Path:
         return export(compose("export", overrides=["rounds=0", "workers=0", *words]))
 
 
-def scored(*words: str) -> dict[str, float]:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        (row,) = evaluate(compose("evaluate", overrides=["trainer.accelerator=cpu", "workers=0", "panels=0", *words]))
-    output = next(word.partition("=")[2] for word in words if word.startswith("output_dir="))
-    return json.loads((Path(output) / "runs" / row["name"] / "status.json").read_text())["metrics"]
+def metrics(*words: str) -> dict[str, float]:
+    return scored(*words, "panels=0").status["metrics"]
 
 
-def trained_unet() -> ModifiedUNet:
+class Small(nn.Module):
+    """The modified UNet's kinds of layers, each at least once: what is exported in a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outer, self.inner = Encoder(3, 8, attention=False, kernel=3), Encoder(8, 8, attention=True, kernel=3)
+        self.decoder, self.head = Decoder(8, 8, 3), nn.Conv2d(8, 1, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        skip, x = self.outer(image)  # [N, 8, S, S], [N, 8, S/2, S/2]
+        deep, _ = self.inner(x)  # [N, 8, S/2, S/2]
+        return self.head(self.decoder(deep, skip))
+
+
+@pytest.fixture(scope="module")
+def small_run(segmenter_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A segmenter run whose network is a :class:`Small` one."""
+    (run,) = copied([segmenter_run], tmp_path_factory.mktemp("small"))
+    content = load_checkpoint(run.folder.best)
+    network = as_if_trained(Small())
+    content["state_dict"] = {f"model.{name}": weights for name, weights in network.state_dict().items()}
+    torch.save(content, run.folder.best)
+    return run
+
+
+@pytest.fixture
+def small(small_run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr("lightning_modules.occlusion.build_network", lambda *_: Small())
+    return small_run
+
+
+def as_if_trained(network: nn.Module) -> nn.Module:
+    """The network in evaluation mode, without the zeros and ones that its layers start from."""
     torch.manual_seed(0)
-    network = ModifiedUNet(base_width=8).eval()
     for layer in network.modules():
         if isinstance(layer, BatchInstanceNorm2d):
             for values in (layer.rho, layer.weight, layer.running_mean, layer.running_var):
@@ -49,11 +80,11 @@ def trained_unet() -> ModifiedUNet:
             nn.init.normal_(layer.bias)
         if isinstance(layer, SelfAttention):
             nn.init.constant_(layer.gamma, 0.7)
-    return network
+    return network.eval()
 
 
 def test_lean_layers_answer_as_the_trained_ones() -> None:
-    network = trained_unet()
+    network = as_if_trained(ModifiedUNet(base_width=8))
     image = torch.randn(3, 3, 64, 96)
     with torch.inference_mode():
         torch.testing.assert_close(lean(network)(image), network(image), rtol=1e-4, atol=1e-4)
@@ -73,40 +104,54 @@ def test_pictures_of_any_size_are_brought_to_the_networks_own() -> None:
     torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(
-    ("form", "precision"), [("onnx", "fp32"), ("onnx", "int8"), ("onnx", "fp16"), ("torchscript", "fp32")]
+    ("network", "form", "precision"),
+    [
+        ("modified UNet", "onnx", "fp32"),
+        ("small", "onnx", "int8"),
+        ("small", "onnx", "fp16"),
+        ("small", "torchscript", "fp32"),
+    ],
 )
 def test_a_segmenter_is_exported_and_taken_back(
+    network: str,
     form: str,
     precision: str,
-    segmenter_run: Run,  # noqa: F811
     masked: Path,
+    request: pytest.FixtureRequest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if network == "small":
+        run: Run = request.getfixturevalue("small")
+    else:
+        (run,) = copied([request.getfixturevalue("segmenter_run")], tmp_path)
     monkeypatch.setitem(LOSS, precision, 1.0)  # two steps of training decide nothing
     monkeypatch.setitem(EQUAL, precision, 0.9)
-    trained = f"checkpoint={segmenter_run.folder.path}"
+    data = (f"root={masked}", f"output_dir={run.folder.output_dir}")
+    trained = f"checkpoint={run.folder.name}"
     loud = logging.getLogger().level
-    file = run_export(trained, f"format={form}", f"precision={precision}", f"root={masked}", f"output_dir={tmp_path}")
+    file = run_export(trained, *data, f"format={form}", f"precision={precision}")
     assert logging.getLogger().level == loud, "exporters are silenced for as long as they work"
     stated = json.loads(file.with_name(f"{file.name}.json").read_text())
     assert stated["classes"] == list(OCCLUSION.classes)
     assert stated["agreement"]["equal"] > 0.9
     assert [path for path in file.parent.iterdir() if path.name.startswith(".")] == [], "nothing half-made stays"
-    data = ("dataset=augmented_celeba", f"root={masked}", f"output_dir={tmp_path}")
-    ours, theirs = scored(trained, *data), scored(f"checkpoint={file}", *data)
+    faces = ("dataset=augmented_celeba", *data)
+    ours, theirs = metrics(trained, *faces), metrics(f"checkpoint={file}", *faces)
     assert abs(ours["test/accuracy"] - theirs["test/accuracy"]) < (0.05 if precision == "int8" else 0.01)
-    picture = np.random.default_rng(0).integers(0, 255, (80, 60, 3), np.uint8)
-    masks = load(str(file), faces="whole").predict(picture)
+    image = np.random.default_rng(0).integers(0, 255, (80, 60, 3), np.uint8)
+    masks = load(str(file), faces="whole").predict(image)
     assert masks.label.shape == (80, 60)
     with pytest.raises(ConfigError, match="exported already"):
-        run_export(f"checkpoint={file}", f"root={masked}", f"output_dir={tmp_path}")
+        run_export(f"checkpoint={file}", *data)
     with pytest.raises(ConfigError, match="was exported for"):
-        load(str(file), faces="whole", image_size=96).predict(picture)
+        load(str(file), faces="whole", image_size=96).predict(image)
 
 
-def test_a_parser_is_exported_with_its_classes(parser: Run, lapa: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_parser_is_exported_with_its_classes(parser_runs: list[Run], lapa: Path, tmp_path: Path) -> None:
+    parser = parser_runs[-1]
     file = run_export(
         f"checkpoint={parser.folder.path}", f"root={lapa}", f"output_dir={tmp_path}", f"out={tmp_path / 'p.onnx'}"
     )
@@ -116,7 +161,7 @@ def test_a_parser_is_exported_with_its_classes(parser: Run, lapa: Path, tmp_path
     assert len(stated["classes"]) == 11
     assert stated["agreement"]["equal"] > 0.9999
     ours, theirs = (
-        scored(f"checkpoint={path}", "dataset=lapa", f"root={lapa}", f"output_dir={tmp_path}")
+        metrics(f"checkpoint={path}", "dataset=lapa", f"root={lapa}", f"output_dir={tmp_path}")
         for path in (parser.folder.path, file)
     )
     assert abs(ours["test/pixel_accuracy"] - theirs["test/pixel_accuracy"]) < 1e-4
@@ -125,14 +170,11 @@ def test_a_parser_is_exported_with_its_classes(parser: Run, lapa: Path, tmp_path
 
 
 def test_an_export_that_answers_otherwise_is_refused(
-    segmenter_run: Run,  # noqa: F811
-    masked: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    small: Run, masked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     true = Deployed.forward
     monkeypatch.setattr(Deployed, "forward", lambda self, image: -true(self, image))
-    words = (f"checkpoint={segmenter_run.folder.path}", f"root={masked}", f"output_dir={tmp_path}")
+    words = (f"checkpoint={small.folder.path}", f"root={masked}", f"output_dir={tmp_path}")
     with pytest.raises(RunError, match="does not answer as the trained one"):
         run_export(*words, f"out={tmp_path / 'wrong.torchscript'}", "format=torchscript")
     with pytest.raises(ConfigError, match=r"ends in \.torchscript"):
@@ -150,16 +192,16 @@ def test_int8_may_cost_half_a_point(equal: float, miou: float, fine: bool) -> No
             _require_equal(found, "int8")
 
 
+@pytest.mark.process
 def test_latencies_are_measured_in_processes_of_their_own(
-    segmenter_run: Run,  # noqa: F811
-    masked: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    segmenter_run: Run, masked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    forking = SimpleNamespace(get_context=lambda _: multiprocessing.get_context("forkserver"))  # spawning takes long
+    monkeypatch.setattr("engine.latency.multiprocessing", forking)
     monkeypatch.setattr("engine.latency.THREADS", (1,))
     monkeypatch.setattr("engine.latency.BATCHES", (8,))
     words = (f"checkpoint={segmenter_run.folder.path}", f"root={masked}", f"output_dir={tmp_path}", "rounds=2")
-    file = run_export(*words)
+    file = run_export(*words, "format=torchscript")
     rows = json.loads(file.with_name(f"{file.name}.json").read_text())["latency"]
     assert {(row["network"], row["batch"]) for row in rows} == {
         (name, 8) for name in ("PyTorch, as trained", file.name)

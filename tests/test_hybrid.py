@@ -18,51 +18,39 @@ from conf.schema import CONF, check
 from datamodules.pixels import draw_pixels
 from engine.checkpoints import load as load_checkpoint
 from engine.errors import RunError
-from engine.evaluation import evaluate
 from engine.predictor import load as load_predictor
 from engine.stages import Run, plan
-from engine.training import train
 from reports.page import write_report
 from reports.runs import read_runs
 from reports.tables import results
-from tests.conftest import TINY, settings_of
+from tests.conftest import TINY, copied, run_training
+from tests.test_evaluation import scored
 from tests.test_export import run_export
 from tests.test_sweeps import jobs
 
-HYBRID = (*TINY, "datamodule.image_size=64", "label_fraction=0.1", "callbacks.activations=null")
 
-
-def command(root: Path, output: Path, *overrides: str, experiment: str = "svm_lapa") -> list[Run]:
+def command(root: Path, output: Path, *overrides: str) -> list[Run]:
     """Run a command to its end; the runs that it consists of."""
-    words = (f"experiment={experiment}", *HYBRID, f"datamodule.root={root}", f"output_dir={output}", *overrides)
-    config = settings_of(*words)
-    train(OmegaConf.create(config))
-    return plan(check(config))
-
-
-def scored(*words: str) -> str:
-    """Run an evaluation; its run's name."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("evaluate", overrides=["workers=0", "trainer.accelerator=cpu", *words])
-    (run,) = evaluate(config)
-    return str(run["name"])
+    return run_training("svm_lapa", root, output, "label_fraction=0.1", "callbacks.activations=null", *overrides)
 
 
 @pytest.fixture(scope="module")
-def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for all commands of these tests, which share what they start from."""
-    return tmp_path_factory.mktemp("hybrid")
+def output(parser_runs: list[Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all commands of these tests, which find done there what they start from."""
+    output = tmp_path_factory.mktemp("hybrid")
+    copied(parser_runs, output)
+    return output
 
 
 @pytest.fixture(scope="module")
 def tree(lapa: Path, output: Path) -> list[Run]:
-    """Pre-training, and on its features a conv head and SVM-BDT."""
+    """The pre-training, and on its features a conv head and SVM-BDT."""
     return command(lapa, output)
 
 
 @pytest.fixture(scope="module")
 def after_finetuning(lapa: Path, output: Path) -> list[Run]:
-    """Pre-training and fine-tuning, and on its features the head that is there and SVM-RH."""
+    """The pre-training and the fine-tuning, and on its features the head that is there and SVM-RH."""
     return command(lapa, output, "classify.after=finetune", "classify.head=svm_rh")
 
 
@@ -117,16 +105,20 @@ def test_the_fine_tuned_head_is_the_conv_head(after_finetuning: list[Run]) -> No
 @pytest.mark.parametrize(
     "words",
     [
-        ("classify.head=svm_ovr",),
-        ("classify.head=svm_ovo", "classify.machine=nystroem", "classify.landmarks=32"),
-        ("classify.head=svm_rh", "classify.machine=rbf", "classify.max_pixels=600", "classify.order=frequency"),
+        ("classify.after=finetune", "classify.head=svm_ovr"),
+        ("classify.after=finetune", "classify.head=svm_ovo", "classify.machine=nystroem", "classify.landmarks=32"),
+        (
+            *("classify.after=finetune", "classify.head=svm_rh", "classify.machine=rbf", "classify.max_pixels=600"),
+            "classify.order=frequency",
+        ),
         ("classify.head=svm_bdt", "classify.features=hypercolumns", "classify.C=0.001", "classify.score_at=input"),
     ],
 )
-def test_every_head_is_fitted(words: tuple[str, ...], tree: list[Run], lapa: Path, output: Path) -> None:
+def test_every_head_is_fitted(words: tuple[str, ...], parser_runs: list[Run], lapa: Path, output: Path) -> None:
+    pretrain, finetune = parser_runs
     *_, run = command(lapa, output, *words)
     assert run.upstream is not None
-    assert run.upstream.id == tree[0].id
+    assert run.upstream.id == (finetune if "classify.after=finetune" in words else pretrain).id
     status = run.folder.status
     assert status["machines"] == {"svm_ovr": 11, "svm_ovo": 55}.get(run.setting("head"), 10)
     assert status["metrics"]["test/mean_accuracy"] > 1.5 / 11, "more than by chance, of a trunk hardly trained"
@@ -134,9 +126,11 @@ def test_every_head_is_fitted(words: tuple[str, ...], tree: list[Run], lapa: Pat
         assert status["sampled_pixels"] <= 600
 
 
+@pytest.mark.training
 def test_a_class_that_no_face_has_is_never_answered(celebamask: Path, tmp_path: Path) -> None:
     words = ("label_fraction=0.03", "classify.head=svm_bdt")  # one face
-    *_, run = command(celebamask, tmp_path, *words, experiment="svm_celebamask")
+    quick = ("pretrain.epochs=1", "callbacks.panels=null", "callbacks.activations=null")
+    *_, run = run_training("svm_celebamask", celebamask, tmp_path, *words, *quick)
     status = run.folder.status
     assert status["labelled"] == 1
     assert status["absent"]
@@ -150,7 +144,7 @@ def test_features_that_are_no_numbers_are_said(tree: list[Run], lapa: Path, tmp_
     shutil.copytree(tree[0].folder.path, tmp_path / "runs" / tree[0].folder.name)
     best = tmp_path / "runs" / tree[0].folder.name / "checkpoints" / "best.ckpt"
     content = load_checkpoint(best)
-    name = next(name for name in content["state_dict"] if name.endswith("conv1.weight"))
+    name = next(name for name, weights in content["state_dict"].items() if weights.ndim == 4)
     content["state_dict"][name].fill_(torch.nan)
     torch.save(content, best)
     with pytest.raises(RunError, match=f"features of {tree[0].folder.name} are no numbers"):
@@ -175,11 +169,9 @@ def test_evaluate_predict_and_report_read_it(tree: list[Run], lapa: Path, celeba
     assert content["hyper_parameters"]["head"]["kind"] == "tree"
     own = bdt.folder.status["metrics"]
     common = (f"checkpoint={bdt.folder.name}", f"output_dir={output}")
-    status = output / "runs" / scored(*common, "dataset=lapa", f"root={lapa}") / "status.json"
-    again = json.loads(status.read_text())["metrics"]["test/miou"]
+    again = scored(*common, "dataset=lapa", f"root={lapa}").status["metrics"]["test/miou"]
     assert again == pytest.approx(own["test/miou"], abs=1e-6)
-    status = output / "runs" / scored(*common, "dataset=celebamask_hq", f"root={celebamask}") / "status.json"
-    evaluated = json.loads(status.read_text())
+    evaluated = scored(*common, "dataset=celebamask_hq", f"root={celebamask}").status
     assert evaluated["classes"] == "lapa"
     told = ("after", "head", "machine", "features")
     assert [evaluated[name] for name in told] == [bdt.folder.status[name] for name in told]
@@ -220,7 +212,13 @@ def test_pixels_are_drawn_of_each_class() -> None:
 
 def test_the_sweep_of_heads_shares_what_they_start_from(lapa: Path, tmp_path: Path) -> None:
     words = ("experiment=svm_lapa", *TINY, "sweep=svm_heads", f"datamodule.root={lapa}", f"output_dir={tmp_path}")
-    planned = {run.folder.name for job in jobs("svm_heads") for run in plan(check(settings_of(*words, *job)))}
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", overrides=list(words))  # once: changed by each job as its overrides would
+    planned = set()
+    for job in jobs("svm_heads"):
+        settings = OmegaConf.to_container(OmegaConf.merge(config, OmegaConf.from_dotlist(job)), resolve=True)
+        assert isinstance(settings, dict)
+        planned |= {run.folder.name for run in plan(check({str(name): value for name, value in settings.items()}))}
     draws, starts, heads = 2 * 3, 2, 4
     counts = {stage: sum(name.startswith(stage) for name in planned) for stage in ("pretrain", "finetune", "classify")}
     assert counts == {"pretrain": 1, "finetune": draws, "classify": draws * starts * (heads + 1)}

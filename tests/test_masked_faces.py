@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
+from conf.schema import CONF
 from datamodules.landmarks import FaceFinder
 from datamodules.layouts import AugmentedCelebA
 from datamodules.layouts.photographs import photographs
+from datamodules.preparation import prepare
 from datamodules.synthesis.dataset import write_drawn_faces
 from datamodules.synthesis.masked_faces import MaskedFaces, dataset, write_masked_faces
 from datamodules.synthesis.masks import MaskChoices
-from engine.errors import DataError
-from tests.conftest import ROOT
+from engine.errors import DataError, UserError
+from tests.commands import Forked, within
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +35,12 @@ def celeba(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("source") / "CelebA"
     write_drawn_faces(root, layout="celeba", count=40, size=128, seed=2, workers=1)
     return root
+
+
+@pytest.fixture(scope="module")
+def built(celeba: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The set that :func:`build` builds by itself. Read only."""
+    return build(tmp_path_factory.mktemp("built") / "set", celeba)
 
 
 def build(out: Path, source: Path, workers: int = 1, **changes: Any) -> Path:
@@ -56,8 +66,10 @@ def interrupted(out: Path, source: Path, monkeypatch: pytest.MonkeyPatch, **chan
             build(out, source, **changes)
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+def files(folder: Path) -> dict[str, str]:
+    """The digest of each file, which tells the files that differ in a line each."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -68,14 +80,13 @@ def summary(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "summary.json").read_text())
 
 
-def test_what_is_built(celeba: Path, tmp_path: Path) -> None:
-    out = build(tmp_path / "set", celeba)
-    rows = lines(out)
+def test_what_is_built(celeba: Path, built: Path) -> None:
+    rows = lines(built)
     assert [row["id"] for row in rows] == [f"{index:06d}" for index in range(24)]
     assert [row["split"] for row in rows] == ["train"] * 17 + ["val"] * 2 + ["test"] * 5
-    assert {path.stem for path in (out / "images").iterdir()} == {row["id"] for row in rows}
+    assert {path.stem for path in (built / "images").iterdir()} == {row["id"] for row in rows}
     for row in rows:
-        image, mask = (np.asarray(Image.open(out / row[name])) for name in ("image", "mask"))
+        image, mask = (np.asarray(Image.open(built / row[name])) for name in ("image", "mask"))
         assert (image.shape, mask.shape) == ((128, 128, 3), (128, 128))
         assert set(np.unique(mask)) <= {0, 255}
         (face,) = row["faces"]
@@ -84,22 +95,51 @@ def test_what_is_built(celeba: Path, tmp_path: Path) -> None:
         assert bool(mask.any()) == (face["type"] is not None)
         assert row["size"] == [128, 128]
         assert (celeba / row["source"]).is_file()
-    assert not (out / "found").exists()
-    assert not out.with_name("set.partial").exists()
-    told = summary(out)
+    assert not (built / "found").exists()
+    assert not built.with_name("set.partial").exists()
+    told = summary(built)
     assert told["samples"] == sum(told["split"].values()) == sum(told["type"].values()) == 24
-    assert json.loads((out / "dataset.json").read_text())["origin"] == "augmented"
+    assert json.loads((built / "dataset.json").read_text())["origin"] == "augmented"
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_workers_and_interruptions_change_no_byte(
-    celeba: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+def test_interruptions_change_no_byte(
+    celeba: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = files(build(tmp_path / "a", celeba))
     interrupted(tmp_path / "b", celeba, monkeypatch)
     assert not (tmp_path / "b").exists()
     assert len(list((tmp_path / "b.partial" / "masks").iterdir())) == 9
-    assert files(build(tmp_path / "b", celeba, workers)) == whole
+    assert files(build(tmp_path / "b", celeba)) == files(built)
+
+
+@pytest.mark.process
+def test_killed_it_goes_on_to_the_same_bytes_with_any_number_of_workers(
+    celeba: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(tmp_path / "b", celeba, monkeypatch)
+    partial = tmp_path / "b.partial"
+    unfinished = partial / "images" / "000012.jpg.tmp"
+    os.mkfifo(unfinished)  # a build that comes to write this file waits, and is killed there
+    words = ("task=masked_faces", f"source={celeba}", f"out={tmp_path / 'b'}", "count=24", "bare=0.1", "workers=1")
+    running = Forked("prepare.py", *words, "distractors=0.2", cwd=tmp_path)
+    end = time.monotonic() + 60
+    while len(list((partial / "masks").iterdir())) < 12 and running.poll() is None and time.monotonic() < end:
+        time.sleep(0.02)
+    running.kill()
+    running.communicate()
+    assert running.returncode == -signal.SIGKILL
+    unfinished.unlink()
+    unfinished.write_bytes(b"half")
+    (partial / "masks" / "000003.png").unlink()  # as where several workers drew
+    shutil.rmtree(partial / "found")  # to be found anew
+    assert not (tmp_path / "b").exists()
+    find = dataset.find
+
+    def found(build: Any, wanted: Any, split: str, order: Any, count: int, workers: int) -> Any:
+        """By processes for one split alone, as each takes a second to start."""
+        return find(build, wanted, split, order, count, workers if split == "train" else 1)
+
+    monkeypatch.setattr(dataset, "find", found)
+    assert files(build(tmp_path / "b", celeba, workers=2)) == files(built)
 
 
 def test_a_build_whose_photographs_have_changed_begins_anew(
@@ -117,13 +157,13 @@ def test_a_build_whose_photographs_have_changed_begins_anew(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "source"], "no lock, no part stays"
 
 
-def test_what_was_drawn_is_no_photograph_to_draw_on(celeba: Path, tmp_path: Path) -> None:
+def test_what_was_drawn_is_no_photograph_to_draw_on(celeba: Path, built: Path, tmp_path: Path) -> None:
     source = tmp_path / "photos"
     source.mkdir()
     for picture in photographs(celeba):
         shutil.copy(picture.image, source)
     before = photographs(source)
-    shutil.copytree(build(tmp_path / "set", celeba), source / "set")
+    shutil.copytree(built, source / "set")
     assert photographs(source) == before
     assert len(photographs(source / "set")) == 24, "asked for itself, it is one"
 
@@ -138,29 +178,13 @@ def test_celeba_is_known_as_its_authors_pack_it(celeba: Path, tmp_path: Path) ->
     assert {picture.split for picture in packed} == {"train", "val", "test"}
 
 
-def test_killed_it_goes_on_to_the_same_bytes(celeba: Path, tmp_path: Path) -> None:
-    words = [sys.executable, str(ROOT / "prepare.py"), "task=masked_faces", f"source={celeba}", "count=60", "workers=2"]
-    masks = tmp_path / "b.partial" / "masks"
-    process = subprocess.Popen([*words, f"out={tmp_path / 'b'}"], start_new_session=True, stderr=subprocess.DEVNULL)
-    patience = time.monotonic() + 60
-    while time.monotonic() < patience and not (masks.is_dir() and len(list(masks.iterdir())) >= 10):
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "b").exists()
-    for name in ("b", "a"):
-        subprocess.run([*words, f"out={tmp_path / name}"], check=True, capture_output=True)
-    assert files(tmp_path / "a") == files(tmp_path / "b")
-
-
-def test_what_is_there_is_found_and_nothing_is_mixed(celeba: Path, tmp_path: Path, capsys: Any) -> None:
-    out = build(tmp_path / "set", celeba)
-    before = files(out)
-    build(out, celeba)
+def test_what_is_there_is_found_and_nothing_is_mixed(celeba: Path, built: Path, capsys: Any) -> None:
+    before = files(built)
+    build(built, celeba)
     assert "24 masked faces are there already" in capsys.readouterr().err
     with pytest.raises(DataError, match=r"another data set \(seed=0\); asked for: seed=1"):
-        build(out, celeba, seed=1)
-    assert files(out) == before
+        build(built, celeba, seed=1)
+    assert files(built) == before
 
 
 def test_more_samples_than_photographs_wear_other_masks(celeba: Path, tmp_path: Path) -> None:
@@ -252,6 +276,15 @@ def test_without_its_own_68_lapas_106_landmarks_do(lapa: Path, tmp_path: Path) -
         assert np.allclose(np.array(face["landmarks"])[8], own[16], atol=0.02), "the chin"
 
 
+def configured(*words: str) -> DictConfig:
+    """The settings of prepare.py for masked faces, with overrides as they are written there."""
+    config = OmegaConf.load(CONF / "prepare.yaml")
+    assert isinstance(config, DictConfig)
+    for override in OverridesParser.create().parse_overrides(["task=masked_faces", "workers=1", *words]):
+        config[override.key_or_group] = override.value()
+    return config
+
+
 def test_styles_are_shares_or_names(celeba: Path, tmp_path: Path) -> None:
     for place, (words, expected) in enumerate(
         {
@@ -260,8 +293,7 @@ def test_styles_are_shares_or_names(celeba: Path, tmp_path: Path) -> None:
         }.items()
     ):
         out = tmp_path / str(place)
-        command = ["task=masked_faces", f"source={celeba}", f"out={out}", "count=20", "workers=1", *words.split()]
-        subprocess.run([sys.executable, str(ROOT / "prepare.py"), *command], check=True, capture_output=True)
+        prepare(configured(f"source={celeba}", f"out={out}", "count=20", *words.split()))
         assert {row["faces"][0]["style"] for row in lines(out)} == expected
 
 
@@ -308,10 +340,21 @@ def test_whatever_lies_in_a_folder_is_counted_and_nothing_is_fatal(odd: Path, tm
     assert all(mask[:, 257 * index : 257 * index + 256].any() for index in range(3)), "every face wears one"
 
 
+@pytest.fixture
+def places(celeba: Path, tmp_path: Path) -> dict[str, Path]:
+    """Folders by name: of photographs, of none, of one photograph and of twelve without a face."""
+    found = {"celeba": celeba, **{name: tmp_path / name for name in ("empty", "photos", "blank")}}
+    for name in ("empty", "photos", "blank"):
+        found[name].mkdir()
+    shutil.copy(photographs(celeba)[0].image, found["photos"] / "1.jpg")
+    for number in range(12):
+        Image.new("RGB", (90, 90)).save(found["blank"] / f"{number}.png")
+    return found
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ((), "source is missing"),
         (("source=nowhere",), "source=nowhere is no folder"),
         (("source={empty}",), "holds no pictures"),
         (("source={celeba}", "count=0"), "count=0 cannot be"),
@@ -325,7 +368,6 @@ def test_whatever_lies_in_a_folder_is_counted_and_nothing_is_fatal(odd: Path, tm
         (("source={celeba}", "landmark_model=none.dat"), "landmark_model=none.dat is no file"),
         (("source={celeba}", "templates=none"), "masks.cfg does not exist"),
         (("source={photos}", "split=partition"), "split=partition, but no list_eval_partition"),
-        (("source={blank}",), "No face was found in the 8 photographs"),
         (("source={photos}",), "holds 1 photographs, too few to part by lot"),
         (("source={celeba}", "occluders=no"), "occluders=no cannot be"),
         (("source={celeba}", "photographs=off"), "photographs=off cannot be"),
@@ -336,26 +378,32 @@ def test_whatever_lies_in_a_folder_is_counted_and_nothing_is_fatal(odd: Path, tm
         (("source={celeba}", "out={photos}/1.jpg/x"), "cannot be made"),
         (("source={celeba}", "out={celeba}/out"), "which is only read"),
         (("source={celeba}", "distractors=many"), "distractors=many cannot be"),
+    ],
+)
+def test_mistakes_are_explained(places: dict[str, Path], tmp_path: Path, words: tuple[str, ...], expected: str) -> None:
+    with pytest.raises(UserError, match=re.escape(expected)) as raised:
+        prepare(configured(f"out={tmp_path / 'out'}", *(word.format(**places) for word in words)))
+    assert raised.value.exit_code == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), "source is missing"),
+        (("source={blank}", "workers=1"), "No face was found in the 8 photographs"),
         (("sorce=x",), "Did you mean source"),
         (("source={celeba}", "styles={{propper:1}}"), "styles: propper does not exist"),
     ],
 )
-def test_mistakes_are_one_message(celeba: Path, tmp_path: Path, words: tuple[str, ...], expected: str) -> None:
-    places = {"celeba": celeba, **{name: tmp_path / name for name in ("empty", "photos", "blank")}}
-    for name in ("empty", "photos", "blank"):
-        places[name].mkdir()
-    shutil.copy(photographs(celeba)[0].image, places["photos"] / "1.jpg")
-    for number in range(12):
-        Image.new("RGB", (90, 90)).save(places["blank"] / f"{number}.png")
-    command = [word.format(**places) for word in words]
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "prepare.py"), "task=masked_faces", f"out={tmp_path / 'out'}", *command],
-        capture_output=True,
-        text=True,
-    )
-    assert expected in result.stderr
-    assert "Traceback" not in result.stderr
-    assert result.returncode == 2
+def test_mistakes_are_one_message(
+    places: dict[str, Path], tmp_path: Path, words: tuple[str, ...], expected: str
+) -> None:
+    command = ["task=masked_faces", f"out={tmp_path / 'out'}", *(word.format(**places) for word in words)]
+    answer = within("prepare.py", *command, cwd=tmp_path)
+    assert expected in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert answer.returncode == 2
     assert not (tmp_path / "out").exists()
 
 

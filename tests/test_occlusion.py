@@ -1,4 +1,4 @@
-"""Hidden faces: how their masks are read, how the segmenter trains and is scored, and what a user is told."""
+"""Occluded faces: how their masks are read, how the segmenter trains and is scored, and what a user is told."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
 from sklearn.metrics import jaccard_score
 
@@ -32,22 +32,21 @@ from engine.errors import BrokenFileError, ConfigError, DataError
 from engine.evaluation import plan_evaluation
 from engine.scoring import scored_faces, scored_module
 from engine.stages import Run, plan
-from engine.training import train
 from lightning_modules.occlusion import OcclusionSegmentation
 from models.layers import BatchInstanceNorm2d
 from reports.runs import read_run
-from tests.conftest import TINY, settings_of
+from tests.conftest import TINY_SEGMENTER, copied, run_training, settings_of
 from tests.test_evaluation import config_of, scored
 from tests.test_masks import templates
 
-SHORT = ("datamodule.image_size=32", "segment.epochs=2", "segment.steps_per_epoch=2", "segment.batch_size=4")
+NO_PANELS = ("callbacks.panels=null", "callbacks.activations=null")
 
 
-def segment_run(root: Path, output: Path, *words: str, experiment: str = "occlusion_celeba") -> tuple[Run, dict]:
+def planned_run(root: Path, output: Path, *words: str, experiment: str = "occlusion_celeba") -> Run:
+    """The run of a training command, which is not started."""
     where = (f"datamodule.root={root}", f"output_dir={output}")
-    config = settings_of(f"experiment={experiment}", *TINY, *SHORT, *where, *words)
-    (run,) = plan(check(config))
-    return run, config
+    (run,) = plan(check(settings_of(f"experiment={experiment}", *TINY_SEGMENTER, *where, *words)))
+    return run
 
 
 def segmenter(**changes: Any) -> OcclusionSegmentation:
@@ -237,23 +236,27 @@ def test_masks_are_drawn_anew_each_time(with_photographs: Path) -> None:
     assert "full_label" in batch, "validation stays as it was built"
 
 
-def test_training_on_the_fly(with_photographs: Path, masked: Path, folder: Path, tmp_path: Path) -> None:
-    run, config = segment_run(with_photographs, tmp_path, "segment.on_the_fly=true")
-    train(OmegaConf.create(config))
+@pytest.mark.training
+def test_training_on_the_fly_and_by_folds(with_photographs: Path, tmp_path: Path) -> None:
+    words = ("segment.on_the_fly=true", "segment.folds=3", "segment.fold=1", "segment.epochs=1", *NO_PANELS)
+    (run,) = run_training("occlusion_celeba", with_photographs, tmp_path, *words)
     assert run.folder.done
-    assert run.id != segment_run(with_photographs, tmp_path)[0].id
-    run, config = segment_run(masked, tmp_path, "segment.on_the_fly=true")
+
+
+def test_training_on_the_fly_wants_photographs_and_masks_of_ours(masked: Path, folder: Path, tmp_path: Path) -> None:
+    run = planned_run(masked, tmp_path, "segment.on_the_fly=true")
     with pytest.raises(DataError, match="built with photographs=true"):
-        train(OmegaConf.create(config))
+        build_datamodule(run).train_dataloader()
     with pytest.raises(ConfigError, match="whose masks are none of ours"):
-        segment_run(folder, tmp_path, "segment.on_the_fly=true", experiment="occlusion_mfsd")
+        planned_run(folder, tmp_path, "segment.on_the_fly=true", experiment="occlusion_mfsd")
 
 
 def test_what_masks_are_drawn_from_is_in_the_id_of_training_on_the_fly(with_photographs: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(with_photographs, tmp_path / "copy"))
     about, manifest = json.loads((copy / "dataset.json").read_text()), (copy / "manifest.jsonl").read_text()
 
-    both = [check(segment_run(copy, tmp_path, f"segment.on_the_fly={fly}")[1]) for fly in ("true", "false")]
+    still = planned_run(copy, tmp_path).settings
+    both = [{**still, "segment.on_the_fly": fly} for fly in (True, False)]
 
     def planned(rows: str = manifest, **changes: Any) -> list[str]:
         """Ids of training on the fly and of training on masks as they were built."""
@@ -262,6 +265,7 @@ def test_what_masks_are_drawn_from_is_in_the_id_of_training_on_the_fly(with_phot
         return [run.id for settings in both for run in plan(settings)]
 
     before = planned()
+    assert before[0] != before[1]
     assert planned(source="elsewhere") == before == planned()
     worn = templates(tmp_path)
     drawn = [planned(textures=["white"]), planned(rows=manifest.replace(".5", ".6"))]
@@ -294,14 +298,14 @@ def test_folds_part_the_photographs(masked: Path) -> None:
 
 def test_the_schedule_is_as_long_as_the_epochs_of_a_fold(masked: Path, tmp_path: Path) -> None:
     words = ("segment.folds=2", "segment.fold=1", "segment.steps_per_epoch=null", "segment.batch_size=2")
-    run, _ = segment_run(masked, tmp_path, *words)
+    run = planned_run(masked, tmp_path, *words)
     batches = len(build_datamodule(run).train_dataloader())
     assert build_module(run).hparams["steps"] == run.setting("epochs") * batches
 
 
 def test_folds_beyond_what_is_there_are_refused(masked: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"segment\.fold=3 cannot be with segment\.folds=3"):
-        segment_run(masked, tmp_path, "segment.folds=3", "segment.fold=3")
+        planned_run(masked, tmp_path, "segment.folds=3", "segment.fold=3")
     data = DATAMODULES["augmented_celeba"](masked, 32, 2, 0, Augmentation(), fold=(0, 999), workers=0)
     with pytest.raises(DataError, match="too few for 999 folds"):
         data.labelled("train")
@@ -344,99 +348,74 @@ def test_the_papers_count_and_the_base_unet_have_no_rho_to_train() -> None:
         assert len(module.configure_optimizers()["optimizer"].param_groups) == 1
 
 
-def test_one_overfitted_batch() -> None:
-    torch.manual_seed(0)
-    module = segmenter(optimizer={"name": "adam", "lr": 3e-3, "beta1": 0.5, "weight_decay": 0.0})
-    image = torch.randn(4, 3, 64, 64)
-    label = torch.zeros(4, 64, 64, dtype=torch.long)
-    for place in range(4):
-        label[place, 20 + 3 * place : 50, 8 : 40 + 4 * place] = 1
-        image[place] += 1.5 * label[place]
-    optimizer = module.configure_optimizers()["optimizer"]
-    for _ in range(150):
-        loss = module.loss(module(image), label)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        module.on_train_batch_end(None, None, 0)
-    found, truth = module(image).squeeze(1) > 0, label == 1
-    assert (found & truth).sum() / (found | truth).sum() > 0.99
-
-
-@pytest.fixture(scope="module")
-def finished(masked: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    run, config = segment_run(masked, tmp_path_factory.mktemp("outputs"))
-    train(OmegaConf.create(config))
-    return run
-
-
-def test_a_run_leaves_scores_raw_cleaned_and_by_group(finished: Run) -> None:
-    status = finished.folder.status
+def test_a_run_leaves_scores_raw_cleaned_and_by_group(segmenter_run: Run) -> None:
+    status = segmenter_run.folder.status
     assert (status["state"], status["stage"], status["origin"]) == ("done", "segment", "augmented")
     metrics = status["metrics"]
     for name in ("accuracy", "ssim", "miou", "iou", "dice", "cleaned/miou", "cleaned/dice"):
         assert 0 <= metrics[f"test/{name}"] <= 1, name
     assert {name.split("/")[2] for name in metrics if name.startswith("test/iou/")} >= {"type", "style", "yaw"}
     assert "val/iou/type/cloth" not in metrics
-    epochs, accuracies = read_run(finished.folder.path).curve("epoch", "train/accuracy")
-    assert epochs.tolist() == list(range(finished.settings["segment.epochs"]))
+    epochs, accuracies = read_run(segmenter_run.folder.path).curve("epoch", "train/accuracy")
+    assert epochs.tolist() == list(range(segmenter_run.settings["segment.epochs"]))
     assert all(0 <= accuracy <= 1 for accuracy in accuracies)
-    with finished.folder.confusion.open() as file:
+    with segmenter_run.folder.confusion.open() as file:
         table = list(csv.reader(file))
     assert table[0] == ["truth", "seen", "hidden"]
     (_, rest, false), (_, missed, hit) = table[1], table[2]
     assert float(metrics["test/iou"]) == pytest.approx(int(hit) / (int(hit) + int(false) + int(missed)), abs=1e-6)
-    assert int(rest) + int(false) + int(missed) + int(hit) == 32 * 32 * len(finished.layout.samples("test"))
-    panels = {path.name for path in (finished.folder.panels / "test").iterdir()}
-    face = finished.layout.samples("test")[0].id
+    assert int(rest) + int(false) + int(missed) + int(hit) == 32 * 32 * len(segmenter_run.layout.samples("test"))
+    panels = {path.name for path in (segmenter_run.folder.panels / "test").iterdir()}
+    face = segmenter_run.layout.samples("test")[0].id
     assert {f"{face}.{column}.png" for column in ("image", "truth", "prediction", "cleaned")} <= panels
 
 
-def test_the_test_score_is_that_of_the_best_weights_by_an_independent_count(finished: Run) -> None:
-    module = build_module(finished).eval()
-    module.load_state_dict(load(finished.folder.best)["state_dict"])
+def test_the_test_score_is_that_of_the_best_weights_by_an_independent_count(segmenter_run: Run) -> None:
+    module = build_module(segmenter_run).eval()
+    module.load_state_dict(load(segmenter_run.folder.best)["state_dict"])
     found, truth = [], []
-    for batch in build_datamodule(finished).test_dataloader():
+    for batch in build_datamodule(segmenter_run).test_dataloader():
         with torch.no_grad():
             found.append((module(batch["image"]) > 0).flatten())
         truth.append((batch["label"] == 1).flatten())
     expected = jaccard_score(torch.cat(truth), torch.cat(found), average=None).mean()
-    assert finished.folder.status["metrics"]["test/miou"] == pytest.approx(expected, abs=1e-6)
+    assert segmenter_run.folder.status["metrics"]["test/miou"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_same_configuration_same_numbers(finished: Run, masked: Path, tmp_path: Path) -> None:
-    run, config = segment_run(masked, tmp_path)
-    train(OmegaConf.create(config))
-    assert run.id == finished.id
-    assert run.folder.status["metrics"] == finished.folder.status["metrics"]
+def test_built_again_it_starts_with_the_same_loss(segmenter_run: Run) -> None:
+    """As the whole of a parser's training is repeated in tests/test_training.py."""
+    pl.seed_everything(segmenter_run.setting("seed"), workers=True, verbose=False)
+    module: Any = build_module(segmenter_run)
+    module.log = lambda *_, **__: None  # no trainer listens
+    batch = next(iter(build_datamodule(segmenter_run).train_dataloader()))
+    _, losses = read_run(segmenter_run.folder.path).curve("step", "train/loss")
+    assert module.training_step(batch, 0).item() == pytest.approx(losses[0], rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    "words", [("experiment=occlusion_base_unet",), ("segment.score_at=label",), ("segment.folds=3", "segment.fold=1")]
-)
-def test_other_experiments_train(words: tuple[str, ...], masked: Path, tmp_path: Path) -> None:
-    run, config = segment_run(masked, tmp_path, "segment.epochs=1", *words)
-    train(OmegaConf.create(config))
+@pytest.mark.training
+def test_training_of_the_base_unet_scored_at_the_size_of_the_label(masked: Path, tmp_path: Path) -> None:
+    words = ("segment.score_at=label", "segment.epochs=1", *NO_PANELS)
+    (run,) = run_training("occlusion_base_unet", masked, tmp_path, *words)
     assert run.folder.done
 
 
-def test_a_segmenter_is_scored_on_other_pictures(finished: Run, folder: Path) -> None:
-    output = finished.folder.output_dir
-    words = (f"checkpoint={finished.folder.name}", "dataset=image_mask_folder", f"root={folder}", "split=all")
-    evaluation = scored(*words, f"output_dir={output}")
+def test_a_segmenter_is_scored_on_other_images(segmenter_run: Run, folder: Path, tmp_path: Path) -> None:
+    (run,) = copied([segmenter_run], tmp_path)
+    words = (f"checkpoint={run.folder.name}", "dataset=image_mask_folder", f"root={folder}", "split=all")
+    evaluation = scored(*words, f"output_dir={tmp_path}")
     status = evaluation.status
     assert (status["state"], status["faces"], status["dataset"]) == ("done", 12, "image_mask_folder")
-    planned = plan_evaluation(check_evaluation(config_of(*words, f"output_dir={output}")))
-    module = scored_module(load(finished.folder.best), False, "literature")
+    planned = plan_evaluation(check_evaluation(config_of(*words, f"output_dir={tmp_path}")))
+    module = scored_module(load(run.folder.best), False, "literature")
     for batch in scored_faces(planned).test_dataloader():
         with torch.no_grad():
             module.eval().test_step(batch, 0)
     assert status["metrics"]["test/miou"] == pytest.approx(module.scores.compute()["miou"].item(), abs=1e-6)
 
 
-def test_training_on_a_folder_of_pictures_and_masks(folder: Path, tmp_path: Path) -> None:
-    run, config = segment_run(folder, tmp_path, "segment.epochs=1", experiment="occlusion_mfsd")
-    train(OmegaConf.create(config))
+@pytest.mark.training
+def test_training_on_a_folder_of_images_and_masks(folder: Path, tmp_path: Path) -> None:
+    (run,) = run_training("occlusion_mfsd", folder, tmp_path, "segment.epochs=1", *NO_PANELS)
     assert run.folder.status["origin"] == "real"
 
 
@@ -452,7 +431,7 @@ def test_training_on_a_folder_of_pictures_and_masks(folder: Path, tmp_path: Path
 )
 def test_settings_that_cannot_be(words: tuple[str, ...], said: str, masked: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=said):
-        segment_run(masked, tmp_path, *words)
+        planned_run(masked, tmp_path, *words)
 
 
 def test_a_mask_of_another_size_is_named(folder: Path, tmp_path: Path) -> None:
@@ -482,10 +461,10 @@ def test_pictures_without_masks_are_said(folder: Path, masked: Path, tmp_path: P
         AugmentedCelebA(broken).samples("train")
 
 
-def test_a_segmenter_does_not_parse(finished: Run, lapa: Path) -> None:
-    words = (f"checkpoint={finished.folder.path}", "dataset=lapa", f"root={lapa}")
+def test_a_segmenter_does_not_parse(segmenter_run: Run, lapa: Path, tmp_path: Path) -> None:
+    words = (f"checkpoint={segmenter_run.folder.path}", "dataset=lapa", f"root={lapa}")
     with pytest.raises(ConfigError, match="dataset=lapa has no labels for segment-"):
-        plan_evaluation(check_evaluation(config_of(*words, f"output_dir={finished.folder.output_dir}")))
+        plan_evaluation(check_evaluation(config_of(*words, f"output_dir={tmp_path}")))
 
 
 def test_real_masks_are_read(face_data: Path) -> None:

@@ -14,15 +14,18 @@ from models.encoders import EncoderError, encoder_state
 from models.losses import parsing_loss
 from models.parser import FaceParser, TransferPart, transfer
 
+ENCODER = "tu-test_efficientnet"
+"""The least that there is: timm makes it for tests."""
+
 
 @pytest.fixture(scope="module")
 def pretrained() -> FaceParser:
     torch.manual_seed(0)
-    return FaceParser(3, "resnet18")
+    return FaceParser(3, ENCODER)
 
 
 def test_shapes_and_the_single_convolutions(pretrained: FaceParser) -> None:
-    parser = FaceParser(11, "resnet18").eval()
+    parser = FaceParser(11, ENCODER).eval()
     image = torch.randn(2, 3, 64, 96)
     assert parser.trunk(image).shape == (2, 16, 64, 96)
     assert parser(image).shape == (2, 11, 64, 96)
@@ -42,32 +45,30 @@ def test_is_unet_plus_plus_on_resnet50() -> None:
         assert torch.equal(ours.eval()(image), theirs.eval()(image))
 
 
-def test_gradients_reach_every_parameter() -> None:
-    parser = FaceParser(5, "resnet18")
-    parser(torch.randn(2, 3, 64, 64)).square().mean().backward()
-    for name, parameter in parser.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.abs().sum() > 0, name
-
-
-def test_overfits_one_batch() -> None:
-    torch.manual_seed(0)
-    parser = FaceParser(3, "resnet18")
-    image = torch.randn(4, 3, 32, 32)
+@pytest.mark.training
+def test_one_overfitted_batch_to_which_every_parameter_contributes() -> None:
+    parser = FaceParser(3, ENCODER)
+    image = torch.randn(2, 3, 32, 32)
     label = (image[:, 0] > 0).long() + (image[:, 1] > 0.5).long()
-    optimizer = torch.optim.AdamW(parser.parameters(), lr=3e-3)
-    first = parsing_loss(parser(image), label).item()
-    for _ in range(60):
+    optimizer = torch.optim.AdamW(parser.parameters(), lr=1e-2)
+    losses: list[float] = []
+    for _ in range(40):
         optimizer.zero_grad()
         loss = parsing_loss(parser(image), label)
         loss.backward()
+        if not losses:
+            for name, parameter in parser.named_parameters():
+                assert parameter.grad is not None, name
+                assert parameter.grad.abs().sum() > 0, name
         optimizer.step()
-    assert loss.item() < 0.35 * first
+        losses.append(loss.item())
+    assert losses[-1] < 0.1 * losses[0]
+    assert (parser(image).argmax(dim=1) == label).float().mean() > 0.99
 
 
 def test_saves_and_loads_as_weights_only(tmp_path: Path, pretrained: FaceParser) -> None:
     torch.save(pretrained.state_dict(), tmp_path / "weights.pt")
-    other = FaceParser(3, "resnet18")
+    other = FaceParser(3, ENCODER)
     other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
     image = torch.randn(1, 3, 64, 64)
     assert torch.equal(other.eval()(image), pretrained.eval()(image))
@@ -76,7 +77,7 @@ def test_saves_and_loads_as_weights_only(tmp_path: Path, pretrained: FaceParser)
 @pytest.mark.parametrize(("part", "prefix"), [("trunk", "trunk."), ("encoder", "trunk.encoder.")])
 def test_transfer_moves_its_part_and_nothing_else(pretrained: FaceParser, part: TransferPart, prefix: str) -> None:
     torch.manual_seed(1)
-    target = FaceParser(11, "resnet18")
+    target = FaceParser(11, ENCODER)
     before = {name: value.clone() for name, value in target.state_dict().items()}
     source = {name: value + 1 for name, value in pretrained.state_dict().items()}
     report = transfer(target, source, part)
@@ -87,17 +88,17 @@ def test_transfer_moves_its_part_and_nothing_else(pretrained: FaceParser, part: 
         assert torch.equal(value, wanted), name
 
 
-@pytest.mark.parametrize("fault", ["missing", "unexpected", "shape", "empty"])
-def test_partial_match_is_refused_and_copies_nothing(pretrained: FaceParser, fault: str) -> None:
-    target = FaceParser(11, "resnet18")
+@pytest.mark.parametrize("error", ["missing", "unexpected", "shape", "empty"])
+def test_partial_match_is_refused_and_copies_nothing(pretrained: FaceParser, error: str) -> None:
+    target = FaceParser(11, ENCODER)
     before = {name: value.clone() for name, value in target.state_dict().items()}
     source = {name: value + 1 for name, value in pretrained.state_dict().items()}
-    name = "trunk.encoder.layer1.0.conv1.weight"
-    if fault == "missing":
+    name = next(name for name in source if name.startswith("trunk.encoder.") and name.endswith("weight"))
+    if error == "missing":
         del source[name]
-    elif fault == "unexpected":
+    elif error == "unexpected":
         source["trunk.encoder.extra"] = torch.zeros(1)
-    elif fault == "shape":
+    elif error == "shape":
         source[name] = source[name][:1]
     else:
         source = {}
@@ -138,7 +139,7 @@ def test_imagenet_without_network_names_the_ways_out(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("architecture", "encoder"), [("deeplabv3plus", "resnet18"), ("segformer", "mit_b0"), ("linknet", "mobilenet_v2")]
 )
-def test_other_parsers_answer_at_the_pictures_size(architecture: Any, encoder: str) -> None:
+def test_other_parsers_predict_at_the_size_of_the_image(architecture: Any, encoder: str) -> None:
     network = FaceParser(11, encoder, architecture=architecture)
     logits = network(torch.randn(2, 3, 64, 96))
     assert logits.shape == (2, 11, 64, 96)

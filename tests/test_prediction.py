@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,9 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from PIL import Image
 
-from conf.schema import CONF, check
+from conf.schema import CONF
 from datamodules.labels import LAPA
 from datamodules.landmarks import FaceFinder
 from datamodules.reading import read_image
@@ -25,26 +25,13 @@ from datamodules.transforms import FaceTransform
 from engine.errors import ConfigError, DataError, RunError
 from engine.prediction import predict
 from engine.predictor import Predictor, load
-from engine.stages import Run, plan
-from engine.training import train
+from engine.stages import Run
 from engine.video import open_clip
-from tests.conftest import TINY, settings_of
-from tests.test_occlusion import segment_run
 
 
-@pytest.fixture(scope="module")
-def parser(lapa: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    output = tmp_path_factory.mktemp("outputs")
-    config = settings_of("experiment=mtl_lapa_10pct", *TINY, f"datamodule.root={lapa}", f"output_dir={output}")
-    train(OmegaConf.create(config))
-    return plan(check(config))[-1]
-
-
-@pytest.fixture(scope="module")
-def segmenter_run(masked: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    run, config = segment_run(masked, tmp_path_factory.mktemp("outputs"))
-    train(OmegaConf.create(config))
-    return run
+@pytest.fixture
+def parser(parser_runs: list[Run]) -> Run:
+    return parser_runs[-1]
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +39,7 @@ def faces() -> list[np.ndarray]:
     """Three drawn faces of 200 px that dlib finds."""
     finder = FaceFinder(fallbacks=())
     drawn = (draw_face(np.random.default_rng((5, place)), 200).image for place in range(60))
-    found = [image for image in drawn if len(finder(image)) == 1]
-    return found[:3]
+    return list(islice((image for image in drawn if len(finder(image)) == 1), 3))
 
 
 def run_predict(*words: str) -> None:
@@ -165,44 +151,49 @@ def test_classes_come_apart_and_a_pattern_writes_nowhere_else(
 
 
 def test_videos_get_masks_for_each_frame(
-    segmenter_run: Run, faces: list[np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture
+    segmenter_run: Run,
+    faces: list[np.ndarray],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("engine.video.ALONGSIDE", 4)  # fewer than there are frames
     folder, out = tmp_path / "clips", tmp_path / "masks"
     folder.mkdir()
     writer = cv2.VideoWriter(str(folder / "two faces.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (200, 160))
-    for place in range(19):
+    for place in range(6):
         writer.write(np.ascontiguousarray(faces[place % 2][:160, :, ::-1]))
     writer.release()
     Image.fromarray(faces[0]).save(folder / "still.png")
     (folder / "torn.mp4").write_bytes((folder / "two faces.mp4").read_bytes()[:200])
-    run_predict(f"checkpoint={segmenter_run.folder.path}", f"input={folder}", f"out={out}", "faces=whole")
+    trained = f"checkpoint={segmenter_run.folder.path}"
+    common = (trained, "faces=whole", "batch_size=3")  # fewer again
+    run_predict(*common, f"input={folder}", f"out={out}")
     assert "torn.mp4: it has no frame" in capsys.readouterr().err
     rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
-    assert [row.get("frame") for row in rows] == [None, *range(19)]
+    assert [row.get("frame") for row in rows] == [None, *range(6)]
     for row in rows[1:]:
         assert Image.open(out / row["label"]).size == (200, 160)
     clip = open_clip(out / "overlays" / "two faces.mp4.mp4")
     frames = list(clip.frames)
-    assert (len(frames), clip.rate) == (19, 10)
+    assert (len(frames), clip.rate) == (6, 10)
     assert frames[0].shape[1] == 200
     assert frames[0].shape[0] > 160, "the classes are named below"
     masks = load(str(segmenter_run.folder.path), faces="whole")
     first = next(open_clip(folder / "two faces.mp4").frames)
     same = np.asarray(Image.open(out / rows[1]["label"])) == 255 * masks.predict(first).label
     assert same.mean() > 0.999, "a batch adds up in another order"
-    trained = f"checkpoint={segmenter_run.folder.path}"
     shutil.copy(folder / "still.png", tmp_path / "another.png")
     for again in ("still.png", "../another.png"):
-        run_predict(trained, f"input={folder / again}", f"out={out}", "faces=whole")
-    within = f"out={folder / 'masks'}"
+        run_predict(*common, f"input={folder / again}", f"out={out}")
     for _ in range(2):
-        run_predict(trained, f"input={folder}", within, "faces=whole")
+        run_predict(*common, f"input={folder}", f"out={folder / 'masks'}")
     assert len(list((folder / "masks").rglob("still*"))) == 2, "one label map, one overlay, and none of these"
     assert list(lines(out)) == ["two faces.mp4", "still.png", "another.png"], "one after another, none lost or doubled"
     with pytest.raises(RunError, match="torn"):
-        run_predict(f"checkpoint={segmenter_run.folder.path}", f"input={folder / 'torn.mp4'}", f"out={out}")
+        run_predict(trained, f"input={folder / 'torn.mp4'}", f"out={out}")
     with pytest.raises(ConfigError, match="no camera"):
-        run_predict(f"checkpoint={segmenter_run.folder.path}", "input=93", f"out={out}")
+        run_predict(trained, "input=93", f"out={out}")
 
 
 class Harmful:
@@ -226,10 +217,13 @@ class Harmful:
         "all broken",
     ],
 )
-def test_what_is_wrong_is_said_once(parser: Run, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_wrong_is_said_once(
+    parser_runs: list[Run], fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (64, 64)).save(tmp_path / "face.png")
     (tmp_path / "empty").mkdir()
+    pretrain, parser = parser_runs
     good = f"checkpoint={parser.folder.path}"
     if fault == "no input":
         with pytest.raises(DataError, match="names no picture"):
@@ -246,9 +240,8 @@ def test_what_is_wrong_is_said_once(parser: Run, fault: str, tmp_path: Path, mon
             run_predict("checkpoint=bad.ckpt", "input=face.png")
         assert not (tmp_path / "harmed").exists(), "refused, not executed"
     elif fault == "pretraining":
-        (pretrain,) = parser.folder.path.parent.glob("pretrain-*")
         with pytest.raises(ConfigError, match="which parses nothing"):
-            run_predict(f"checkpoint={pretrain}", "input=face.png")
+            run_predict(f"checkpoint={pretrain.folder.path}", "input=face.png")
     elif fault == "a file":
         with pytest.raises(ConfigError, match=r"out=face\.png/masks cannot be made"):
             run_predict(good, "input=face.png", "out=face.png/masks")

@@ -31,16 +31,16 @@ from reports.runs import Run, read_runs
 from reports.status import status_table
 from reports.wandb_sync import write_wandb_runs
 from reports.wandb_workspace import save_workspace, workspace
-from tests.conftest import wandb_records
+from tests.conftest import skip, wandb_records
 
 SAMPLES = ("face_01", "face_02")
 
 
 def write_run(output_dir: Path, stage: str, run_id: str, **changes: Any) -> Path:
-    """A run folder with a status, curves and panels as a run of a few minutes leaves them."""
+    """A run folder with a status, curves (unless ``curves=False``: each takes a chart) and panels, as a run leaves."""
     folder = output_dir / "runs" / f"{stage}-{run_id}"
     finetune = stage == "finetune"
-    miou = changes.pop("miou", 0.5)
+    miou, curves = changes.pop("miou", 0.5), changes.pop("curves", True)
     scores: dict[str, float | None] = {"val/loss": 0.02, "val/psnr": 24.0}
     if finetune:
         scores = {f"test/iou/{name}": miou for name in LAPA.classes} | {"test/iou/inner_mouth": None}
@@ -83,7 +83,8 @@ def write_run(output_dir: Path, stage: str, run_id: str, **changes: Any) -> Path
     for step in range(60):
         validated = f"{miou * step / 59},0.5" if step % 20 == 19 else ","
         lines.append(f"{step // 20},{step},{2 / (1 + step)},0.001,{validated}")
-    (folder / "metrics.csv").write_text("\n".join(lines) + "\n2,60,0.0")
+    if curves:
+        (folder / "metrics.csv").write_text("\n".join(lines) + "\n2,60,0.0")
     (folder / "status.json").write_text(json.dumps(status))
     (folder / "config.yaml").write_text("seed: 0\n")
     return folder
@@ -127,8 +128,11 @@ def test_painting_orders_are_never_compared(tmp_path: Path) -> None:
     assert row(tables.results(read_runs(tmp_path)), "mtl1")["gain"] == "+10.00"
 
 
-def test_segmenters_stand_in_a_table_of_their_own(output_dir: Path) -> None:
-    before = read_runs(output_dir)
+SEGMENTERS = {"method": "segment", "network": "base_unet", "dataset": "augmented_celeba", "origin": "augmented"}
+
+
+def write_segmenters(output_dir: Path) -> None:
+    """One that is done, an evaluation of it, and one that failed."""
     scores = {
         "test/accuracy": 0.9,
         "test/miou": 0.8,
@@ -136,26 +140,13 @@ def test_segmenters_stand_in_a_table_of_their_own(output_dir: Path) -> None:
         "test/cleaned/miou": 0.6,
         "test/false_area": 0.05,
     }
-    about = {"method": "segment", "network": "base_unet", "dataset": "augmented_celeba", "origin": "augmented"}
-    write_run(output_dir, "segment", "seg1", metrics=scores, **about)
-    write_run(output_dir, "evaluate", "mask1", metrics=scores, upstream=["seg1"], split="all", **about)
-    write_run(output_dir, "segment", "seg2", state="failed", **about)
-    runs = read_runs(output_dir)
-    table = tables.hidden_faces(runs)
-    assert [run.id for run in table.runs] == ["seg1", "mask1"]
-    shown = row(table, "mask1")
-    assert (shown["segmenter"], shown["split"], shown["scored on"]) == ("seg1", "all", "augmented_celeba (augmented)")
-    assert (shown["mIoU"], shown["cleaned mIoU"], shown["false area"]) == ("80.00", "60.00", "5.00")
-    assert tables.across(runs) == tables.across(before)
-    assert tables.results(runs) == tables.results(before)
-    page = write_report(output_dir).read_text(encoding="utf-8")
-    assert "Hidden faces" in page
-    assert any("hidden faces" in chart.title for chart in figures.charts(runs))
+    write_run(output_dir, "segment", "seg1", metrics=scores, **SEGMENTERS)
+    write_run(output_dir, "evaluate", "mask1", metrics=scores, upstream=["seg1"], split="all", **SEGMENTERS)
+    write_run(output_dir, "segment", "seg2", state="failed", **SEGMENTERS)
 
 
-def test_a_grid_search_is_ranked_over_its_folds(output_dir: Path) -> None:
-    before = read_runs(output_dir)
-    about = {"method": "segment", "network": "modified_unet", "dataset": "augmented_celeba", "origin": "augmented"}
+def write_grid_search(output_dir: Path) -> None:
+    """Three cells, of which two have both folds."""
     names = ("segment.optimizer.lr", "segment.kernel", "segment.initialization", "segment.fold")
     for number, (cell, score) in enumerate(
         (
@@ -168,7 +159,45 @@ def test_a_grid_search_is_ranked_over_its_folds(output_dir: Path) -> None:
     ):
         settings = {"segment.folds": 2, "segment.width": 8, **dict(zip(names, cell, strict=True))}
         scores = {"val/miou": score, "test/accuracy": 0.9, "test/miou": 0.1}
-        write_run(output_dir, "segment", f"seg{number}", metrics=scores, identity={"settings": settings}, **about)
+        about = SEGMENTERS | {"network": "modified_unet", "identity": {"settings": settings}}
+        write_run(output_dir, "segment", f"cell{number}", metrics=scores, **about)
+
+
+def write_group_panels(output_dir: Path) -> None:
+    """A segmenter with images of two groups of one kind, by style."""
+    run = write_run(output_dir, "segment", "group1", metrics={"test/accuracy": 0.9}, **SEGMENTERS)
+    for name in ("below_nose_1", "chin_1", "chin_2"):
+        for kind in ("image", "prediction"):
+            place = run / "panels" / "groups" / "style" / f"{name}.{kind}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (16, 16)).save(place)
+
+
+def write_evaluations(output_dir: Path) -> None:
+    """One on another data set, and one that failed."""
+    scores = {"test/miou": 0.3, "test/mean_f1": 0.4, "test/pixel_accuracy": 0.8, "test/miou_small": 0.1}
+    trained = {"trained_dataset": "celebamask_hq", "trained_origin": "real", "trained_merging": "farl"}
+    where = {"split": "test", "classes": "lapa", "upstream": ["mtl1"]}
+    write_run(output_dir, "evaluate", "eval1", metrics=scores, **trained, **where)
+    write_run(output_dir, "evaluate", "eval2", state="failed")
+
+
+def test_segmenters_stand_in_a_table_of_their_own(output_dir: Path) -> None:
+    before = read_runs(output_dir)
+    write_segmenters(output_dir)
+    runs = read_runs(output_dir)
+    table = tables.hidden_faces(runs)
+    assert [run.id for run in table.runs] == ["seg1", "mask1"]
+    shown = row(table, "mask1")
+    assert (shown["segmenter"], shown["split"], shown["scored on"]) == ("seg1", "all", "augmented_celeba (augmented)")
+    assert (shown["mIoU"], shown["cleaned mIoU"], shown["false area"]) == ("80.00", "60.00", "5.00")
+    assert tables.across(runs) == tables.across(before)
+    assert tables.results(runs) == tables.results(before)
+
+
+def test_a_grid_search_is_ranked_over_its_folds(output_dir: Path) -> None:
+    before = read_runs(output_dir)
+    write_grid_search(output_dir)
     runs = read_runs(output_dir)
     (table,) = tables.grid_searches(runs)
     assert table.rows == (
@@ -178,23 +207,15 @@ def test_a_grid_search_is_ranked_over_its_folds(output_dir: Path) -> None:
     )
     assert not tables.hidden_faces(runs).rows, "their test scores are not for choosing"
     assert tables.grid_searches(before) == []
-    assert "Grid search" in write_report(output_dir).read_text(encoding="utf-8")
 
 
 def test_faces_of_each_group_are_shown(output_dir: Path) -> None:
-    about = {"method": "segment", "network": "base_unet", "dataset": "augmented_celeba", "origin": "augmented"}
-    run = write_run(output_dir, "segment", "seg1", metrics={"test/accuracy": 0.9}, **about)
-    for name in ("below_nose_1", "chin_1", "chin_2"):
-        for kind in ("image", "prediction"):
-            place = run / "panels" / "groups" / "style" / f"{name}.{kind}.png"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (16, 16)).save(place)
+    write_group_panels(output_dir)
     (panel,) = panels.masks_by_group(read_runs(output_dir))
     assert panel.title == "By style: augmented celeba (augmented), base unet"
     assert panel.columns == ("image", "prediction")
     assert [name for name, _ in panel.rows] == ["below nose", "chin"]
     assert all(tile is not None for _, tiles in panel.rows for tile in tiles)
-    assert "By style" in write_report(output_dir).read_text(encoding="utf-8")
 
 
 def test_faces_without_pixel_truth_are_in_the_table_of_hidden_faces(output_dir: Path) -> None:
@@ -214,11 +235,7 @@ def test_faces_without_pixel_truth_are_in_the_table_of_hidden_faces(output_dir: 
 
 def test_evaluations_stand_in_a_table_of_their_own(output_dir: Path) -> None:
     before = read_runs(output_dir)
-    scores = {"test/miou": 0.3, "test/mean_f1": 0.4, "test/pixel_accuracy": 0.8, "test/miou_small": 0.1}
-    trained = {"trained_dataset": "celebamask_hq", "trained_origin": "real", "trained_merging": "farl"}
-    where = {"split": "test", "classes": "lapa", "upstream": ["mtl1"]}
-    write_run(output_dir, "evaluate", "eval1", metrics=scores, **trained, **where)
-    write_run(output_dir, "evaluate", "eval2", state="failed")
+    write_evaluations(output_dir)
     runs = read_runs(output_dir)
     (evaluated,) = tables.across(runs).runs
     assert evaluated.id == "eval1"
@@ -228,9 +245,16 @@ def test_evaluations_stand_in_a_table_of_their_own(output_dir: Path) -> None:
     assert (shown["mIoU"], shown["small mIoU"]) == ("30.00", "10.00")
     assert tables.results(runs) == tables.results(before)
     assert comparisons.findings(runs) == comparisons.findings(before)
-    assert [chart.title for chart in figures.charts(runs)] == [chart.title for chart in figures.charts(before)]
     assert len(panels.predictions(runs)) == len(panels.predictions(before))
-    assert "Across data sets" in write_report(output_dir).read_text()
+
+
+def test_each_kind_of_run_has_a_section_on_the_page(tmp_path: Path) -> None:
+    write_run(tmp_path, "finetune", "mtl1", curves=False)
+    for write in (write_segmenters, write_grid_search, write_group_panels, write_evaluations):
+        write(tmp_path)
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    for title in ("Hidden faces", "Grid search", "By style", "Across data sets", "Segmentation of hidden faces on"):
+        assert title in page
 
 
 def test_results_are_percentages_and_the_gain_is_in_points(output_dir: Path) -> None:
@@ -327,13 +351,14 @@ def test_curves_leave_out_empty_cells_and_the_half_written_line(output_dir: Path
 
 
 def test_figures_cite_their_runs_and_fractions_need_two(output_dir: Path) -> None:
-    def titles() -> list[str]:
-        return [chart.title for chart in figures.charts(read_runs(output_dir))]
-
-    assert titles() == ["Pre-training on lapa (drawn)", "Fine-tuning on lapa (drawn), 1 % (6 images) labelled"]
+    write_evaluations(output_dir)  # of which there is no figure
+    assert {chart.title: {run.id for run in chart.runs} for chart in figures.charts(read_runs(output_dir))} == {
+        "Pre-training on lapa (drawn)": {"pre1"},
+        "Fine-tuning on lapa (drawn), 1 % (6 images) labelled": {"base1", "mtl1"},
+    }
     write_run(output_dir, "finetune", "mtl10", label_fraction=0.1, labelled=60, miou=0.7)
-    assert titles()[-1] == "Label efficiency on lapa (drawn), scale demo, recipe short"
     chart = figures.charts(read_runs(output_dir))[-1]
+    assert chart.title == "Label efficiency on lapa (drawn), scale demo, recipe short"
     assert {run.id for run in chart.runs} == {"base1", "mtl1", "mtl10"}
     assert "MTL 70.00 % at 10 %" in chart.alt
     assert figures.COLOURS["mtl"][0] in chart.light
@@ -345,9 +370,9 @@ def test_runs_that_are_no_repeats_are_lines_of_their_own(tmp_path: Path) -> None
     for place, (fraction, rate, seed, miou) in enumerate(rows):
         identity = {"settings": {"finetune.optimizer.lr": rate}}
         about = {"label_fraction": fraction, "seed": seed, "identity": identity}
-        write_run(tmp_path, "finetune", f"mtl{place}", miou=miou, **about)
-        write_run(tmp_path, "finetune", f"base{place}", miou=0.3, method="baseline", **about)
-    chart = figures.charts(read_runs(tmp_path))[-1]
+        write_run(tmp_path, "finetune", f"mtl{place}", miou=miou, curves=False, **about)
+        write_run(tmp_path, "finetune", f"base{place}", miou=0.3, method="baseline", curves=False, **about)
+    (chart,) = figures.charts(read_runs(tmp_path))
     named = "MTL (finetune.optimizer.lr={})"
     assert chart.alt.startswith("baseline (finetune.optimizer.lr=0.1) 30.00 % at 1 %")
     for said in (f"{named.format(0.1)} 45.00 % at 1 %", f"{named.format(0.1)} 70.00 % at 10 %"):
@@ -408,9 +433,11 @@ def test_each_run_has_a_page_of_its_own(output_dir: Path) -> None:
     assert "finetune-full.html" in before.read_text(), "a run names what was made from it"
     for link in re.findall(r'href="([^"#]*)', html):
         assert (folder / link).exists(), link
-    shutil.rmtree(output_dir / "runs" / "finetune-full")
+    for run in (output_dir / "runs").iterdir():
+        if run.name != "finetune-half1":
+            shutil.rmtree(run)
     write_report(output_dir)
-    assert not (folder / "finetune-full.html").exists()
+    assert [page.name for page in folder.iterdir()] == ["finetune-half1.html"]
 
 
 def test_a_baseline_is_the_most_alike(tmp_path: Path) -> None:
@@ -431,32 +458,52 @@ def test_tables_and_figures_lie_beside_the_page(output_dir: Path) -> None:
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the page with")
-@pytest.mark.parametrize(
-    ("words", "left"), [("", 4), ("method=mtl", 3), ("failed", 1), ("method=baseline done", 1), ("nothing", 0)]
+OPTIONS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-quic"),
+    *("--allow-file-access-from-files", "--dump-dom"),  # so that one page may look into others
 )
-def test_the_page_filters_its_runs_in_a_browser(output_dir: Path, tmp_path: Path, words: str, left: int) -> None:
-    (output_dir / "runs" / "finetune-half1" / "status.json").unlink()
+LOOK = """<script>onload = () => {
+  const pages = [...document.querySelectorAll("iframe")].map(frame => frame.contentDocument);
+  const runs = page => [...page.querySelectorAll('tr[data-words=""][id]')].map(row => [row.id, row.hidden]);
+  const seen = pages.map(runs);
+  const field = pages[0].querySelector("#filter input");
+  field.value = "failed";
+  field.dispatchEvent(new Event("input"));
+  document.body.innerHTML = JSON.stringify([...seen, runs(pages[0])]);
+}</script>"""
+"""Which runs each page lists and hides, and the first one once more, after words were typed."""
+
+
+@pytest.mark.process
+def test_the_page_filters_its_runs_in_a_browser(output_dir: Path, tmp_path: Path) -> None:
+    if CHROMIUM is None:
+        skip("no Chromium to open the page with")
+    assert CHROMIUM is not None
     shutil.rmtree(output_dir / "runs" / "finetune-half1")
     page = write_report(output_dir)
-    assert CHROMIUM is not None
-    options = (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--enable-logging=stderr",
-        f"--user-data-dir={tmp_path}/c",
-    )
-    address = f"{page.as_uri()}#show={words.replace(' ', '%20')}"
+    every = {"pretrain-pre1", "finetune-mtl1", "finetune-base1", "finetune-fail1"}
+    left = {
+        "": every,
+        "method=mtl": every - {"finetune-base1"},
+        "failed": {"finetune-fail1"},
+        "method=baseline%20done": {"finetune-base1"},
+        "nothing": set(),
+    }
+    frames = "".join(f'<iframe src="{page.as_uri()}#show={words}"></iframe>' for words in left)
+    (tmp_path / "frames.html").write_text(f"<!doctype html><body>{frames}{LOOK}</body>")
     answer = subprocess.run(
-        [CHROMIUM, *options, "--dump-dom", address], capture_output=True, text=True, timeout=120, check=True
+        [CHROMIUM, *OPTIONS, f"--user-data-dir={tmp_path}/c", (tmp_path / "frames.html").as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     assert "CONSOLE" not in answer.stderr, "no error, nothing blocked"
-    runs = re.findall(r'<tr data-words="" id="[a-z]*-([a-z0-9]*)"([^>]*)>', answer.stdout)
-    assert len(runs) == 4
-    assert sum("hidden" not in attributes for _, attributes in runs) == left
+    (listed,) = re.findall(r"<body>(.*)</body>", answer.stdout, re.DOTALL)
+    pages = [dict(runs) for runs in json.loads(listed)]
+    assert [set(runs) for runs in pages] == [every] * 6
+    assert [{run for run, hidden in runs.items() if not hidden} for runs in pages] == [*left.values(), left["failed"]]
 
 
 def test_what_runs_are_doing(output_dir: Path) -> None:
@@ -485,8 +532,9 @@ def loaded(address: str) -> tuple[str | None, str]:
         return answer.headers["Refresh"], answer.read().decode()
 
 
-def test_the_dashboard_shows_what_is_new(output_dir: Path) -> None:
-    dashboard = Dashboard(output_dir, port=0, every=0.2)
+def test_the_dashboard_shows_what_is_new(tmp_path: Path) -> None:
+    write_run(tmp_path, "finetune", "mtl1", curves=False)
+    dashboard = Dashboard(tmp_path, port=0, every=0.2)
     assert dashboard.address.startswith("http://127.0.0.1:")
     thread = threading.Thread(target=dashboard.serve)
     thread.start()
@@ -494,7 +542,7 @@ def test_the_dashboard_shows_what_is_new(output_dir: Path) -> None:
         refresh, page = loaded(dashboard.address)
         assert refresh == "0.2"
         assert "mtl1" in page
-        write_run(output_dir, "finetune", "new1")
+        write_run(tmp_path, "finetune", "new1", curves=False)
         deadline = time.monotonic() + 30
         while "finetune-new1" not in loaded(dashboard.address)[1]:
             assert time.monotonic() < deadline, "the page was not written anew"
@@ -503,9 +551,11 @@ def test_the_dashboard_shows_what_is_new(output_dir: Path) -> None:
     finally:
         dashboard.close()
         thread.join()
-    taken = Dashboard(output_dir, port=0, every=60)
+    elsewhere = tmp_path / "elsewhere"  # what closed may still be writing its last page
+    write_run(elsewhere, "finetune", "mtl1", curves=False)
+    taken = Dashboard(elsewhere, port=0, every=60)
     with pytest.raises(ConfigError, match="cannot be used"):
-        Dashboard(output_dir, port=int(taken.address.split(":")[2].partition("/")[0]), every=60)
+        Dashboard(elsewhere, port=int(taken.address.split(":")[2].partition("/")[0]), every=60)
 
 
 def test_runs_of_a_sweep_that_differ_are_not_averaged(tmp_path: Path) -> None:
@@ -607,7 +657,7 @@ def test_every_printed_row_has_a_number_for_each_column() -> None:
 
 
 def test_real_faces_carry_no_note_of_drawn_ones(tmp_path: Path) -> None:
-    write_run(tmp_path, "finetune", "base1", method="baseline", origin="real")
+    write_run(tmp_path, "finetune", "base1", method="baseline", origin="real", curves=False)
     assert "Drawn faces" not in write_report(tmp_path).read_text()
 
 
@@ -640,7 +690,7 @@ def test_screen_table_folds_what_all_rows_share(output_dir: Path, tmp_path: Path
 
 
 def test_a_run_that_was_cut_short_within_a_step_is_written_for_wandb(tmp_path: Path) -> None:
-    run = write_run(tmp_path, "finetune", "cut1", state="interrupted")
+    run = write_run(tmp_path, "finetune", "cut1", state="interrupted", metrics={})
     (run / "metrics.csv").write_text("epoch,step,train/loss,train/lr\n0,0,0.5,0.1\n,1,,0.2\n")
     (folder,) = write_wandb_runs(read_runs(tmp_path), tmp_path, Console(file=io.StringIO()))
     (kept,) = folder.glob("wandb/offline-run-*")
@@ -659,7 +709,6 @@ def test_a_workspace_shows_what_the_runs_have(output_dir: Path, monkeypatch: pyt
         patch.setitem(sys.modules, "wandb_workspaces.workspaces", None)
         with pytest.raises(ConfigError, match="pip install"):
             save_workspace(runs, "me", "halfmask")
-    pytest.importorskip("wandb_workspaces", reason="the optional package wandb-workspaces")
     made = workspace(runs, "me", "halfmask")
     assert [section.name for section in made.sections] == [
         "Test",
@@ -670,6 +719,7 @@ def test_a_workspace_shows_what_the_runs_have(output_dir: Path, monkeypatch: pyt
     assert [panel.y for panel in made.sections[1].panels] == [["val/miou"], ["val/mean_f1"]]
 
 
+@pytest.mark.process
 def test_reports_load_neither_torch_nor_lightning() -> None:
     code = "import sys, reports.page; assert not {'torch', 'pytorch_lightning'} & sys.modules.keys()"
     root = Path(__file__).parents[1]
