@@ -2,6 +2,8 @@
 
 ``training`` marks what trains a network, ``process`` what starts processes; the rest needs neither, and is what
 ``make test-fast`` runs. A test without the mark that trains all the same fails, so the marks stay true.
+
+Libraries are imported where they are used: the process that hands out the tests reads this file and needs none.
 """
 
 from __future__ import annotations
@@ -22,17 +24,12 @@ from typing import Any
 os.environ.setdefault("WANDB_MODE", "offline")
 
 import pytest
-import pytorch_lightning as pl
-import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
 from omegaconf import DictConfig, OmegaConf
 
 from conf.schema import CONF, check
-from datamodules.synthesis.dataset import write_drawn_faces
-from datamodules.synthesis.masked_faces import MaskedFaces, write_masked_faces
-from datamodules.synthesis.masks import MaskChoices
 from engine.stages import Run, plan
 from engine.training import train
 from tests import commands
@@ -95,12 +92,15 @@ def skip(reason: str) -> None:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     """No test depends on the random numbers that others took before it."""
+    import torch
+
     torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
 def _true_to_its_marks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """What costs much is marked, or ``make test-fast`` would run it."""
+    import pytorch_lightning as pl
 
     def refuse(kind: str) -> Any:
         def refused(*_: Any, **__: Any) -> None:
@@ -126,6 +126,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def lapa(shared: Path) -> Path:
     """Forty synthetic faces of 64 px in LaPa's layout: 32 train, 4 val, 4 test. Read only."""
+    from datamodules.synthesis.dataset import write_drawn_faces
+
     folder = shared / "data" / "LaPa"
     write_drawn_faces(folder, layout="lapa", count=40, size=64, seed=3, workers=1)
     return folder
@@ -134,6 +136,8 @@ def lapa(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def celebamask(shared: Path) -> Path:
     """Forty synthetic faces of 64 px in CelebAMask-HQ's layout: 32 train, 4 val, 4 test. Read only."""
+    from datamodules.synthesis.dataset import write_drawn_faces
+
     folder = shared / "data" / "CelebAMask-HQ"
     write_drawn_faces(folder, layout="celebamask_hq", count=40, size=64, seed=3, workers=1)
     return folder
@@ -142,6 +146,9 @@ def celebamask(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def masked(lapa: Path, shared: Path) -> Path:
     """Forty of those faces, most with rendered face masks, as an augmented set of 64 px: 28, 4, 8. Read only."""
+    from datamodules.synthesis.masked_faces import MaskedFaces, write_masked_faces
+    from datamodules.synthesis.masks import MaskChoices
+
     folder = shared / "data" / "AugmentedCelebA"
     choices = MaskChoices(bare=0.2)
     write_masked_faces(folder, MaskedFaces(lapa, count=40, seed=5, choices=choices), workers=1)

@@ -72,7 +72,7 @@ def reference_scores(name: str, linear: bool) -> tuple[float, ...]:
     return tuple(kind(binary).fit(X, y).score(held, truth) for kind in (OneVsRestClassifier, OneVsOneClassifier))
 
 
-@pytest.mark.parametrize("name", ["digits", "iris", "blobs"])
+@pytest.mark.parametrize("name", [pytest.param("digits", marks=pytest.mark.training), "iris", "blobs"])
 @pytest.mark.parametrize("machine", ["linear", "rbf", "nystroem"])
 @pytest.mark.parametrize("tree", TREES)
 def test_they_are_as_good_as_one_against_rest_and_one_against_one(tree: Any, machine: str, name: str) -> None:
