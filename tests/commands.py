@@ -22,9 +22,12 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.reduction import DupFd
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Literal
 from unittest import mock
 
 from hydra.core.hydra_config import HydraConfig
@@ -98,14 +101,22 @@ class Forked:
         words: its arguments.
         cwd: its folder; this process's own by default.
         environment: variables beyond those of this process.
+        followers: whether processes that Lightning starts by script come from the server too, or are real ones.
+        output: file descriptor that it writes to; by default a pipe that :meth:`communicate` reads.
     """
 
     def __init__(
-        self, script: str, *words: str, cwd: Path | None = None, environment: Mapping[str, str] | None = None
+        self,
+        script: str,
+        *words: str,
+        cwd: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        followers: Literal["forked", "real"] = "forked",
+        output: int | None = None,
     ) -> None:
-        self._read, write = os.pipe()
+        self._read, write = os.pipe() if output is None else (-1, os.dup(output))
         variables = dict(os.environ | (environment or {}))
-        arguments = (script, words, str(cwd or Path.cwd()), variables)
+        arguments = (script, words, str(cwd or Path.cwd()), variables, followers)
         self._process = _server.Process(target=_run, args=(*arguments, _Passed(write)))
         self._process.start()
         os.close(write)
@@ -164,7 +175,14 @@ class _Passed:
         return self._descriptor
 
 
-def _run(script: str, words: Sequence[str], cwd: str, environment: Mapping[str, str], output: _Passed) -> None:
+def _start_follower(command: Sequence[str], env: Mapping[str, str], cwd: str | None = None) -> Forked:
+    _, script, *words = command
+    return Forked(script, *words, cwd=Path(cwd) if cwd else None, environment=env, output=1)
+
+
+def _run(
+    script: str, words: Sequence[str], cwd: str, environment: Mapping[str, str], followers: str, output: _Passed
+) -> None:
     """The forked process: all of it is as if the interpreter had been started for this script."""
     descriptor = output.detach()
     for stream in (1, 2):
@@ -175,6 +193,12 @@ def _run(script: str, words: Sequence[str], cwd: str, environment: Mapping[str, 
     os.chdir(cwd)
     multiprocessing.set_start_method(None, force=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if followers == "forked":
+        from pytorch_lightning.strategies.launchers import subprocess_script
+
+        subprocess_script.subprocess = SimpleNamespace(Popen=_start_follower)  # type: ignore[assignment]
+        # The server that this process came from: a child would start another.
+        forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined, method-assign]
     sys.argv = [str(ROOT / script), *words]
     sys.path[0] = str(ROOT)
     try:

@@ -101,7 +101,7 @@ def odd(lapa: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def together(odd: Path, shared: Path) -> Run:
     """A run of two processes that Lightning started, in a SLURM job of one task; done, read only."""
     words = (*TOGETHER, f"datamodule.root={odd}", f"output_dir={shared / 'together'}", "trainer.strategy=ddp")
-    (screen,) = finish(Forked("train.py", *words, environment=LONE_SLURM_TASK))
+    (screen,) = finish(Forked("train.py", *words, environment=LONE_SLURM_TASK, followers="real"))
     assert "mIoU" in screen
     (run,) = plan(check(settings_of(*words)))
     return run
