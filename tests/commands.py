@@ -198,7 +198,7 @@ def _run(
 
         subprocess_script.subprocess = SimpleNamespace(Popen=_start_follower)  # type: ignore[assignment]
         # The server that this process came from: a child would start another.
-        forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined, method-assign]
+        forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]
     sys.argv = [str(ROOT / script), *words]
     sys.path[0] = str(ROOT)
     try:
