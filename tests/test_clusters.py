@@ -48,7 +48,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-KillWait=2
+KillWait=1
 # Four jobs at a time, however few cores there are.
 SlurmdParameters=config_overrides
 NodeName={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory=1000 State=UNKNOWN
@@ -145,7 +145,7 @@ def test_an_array_of_four_jobs_shares_one_pretraining(lapa: Path, tmp_path: Path
 @pytest.mark.process
 @pytest.mark.usefixtures("slurm")
 def test_a_preempted_job_is_queued_again_and_resumes(lapa: Path, tmp_path: Path) -> None:
-    words = (*BASELINE, f"datamodule.root={lapa}", "finetune.epochs=60", "hydra.launcher.partition=low", "subset=0")
+    words = (*BASELINE, f"datamodule.root={lapa}", "finetune.epochs=40", "hydra.launcher.partition=low", "subset=0")
     sweep = Forked("train.py", *words, cwd=tmp_path)
     runs: list[Path] = []
     while not (runs and status(runs[0]).get("epoch", 0) >= 2):
@@ -164,7 +164,7 @@ def test_a_preempted_job_is_queued_again_and_resumes(lapa: Path, tmp_path: Path)
     (run,) = runs
     assert status(run)["state"] == "done"
     assert status(run)["attempts"] == 2
-    assert steps(run) == list(range(120)), "every step once"
+    assert steps(run) == list(range(80)), "every step once"
 
 
 @pytest.mark.process
