@@ -46,7 +46,7 @@ dashboard: setup ## the report on http://127.0.0.1:8321, written anew while runs
 	$(PYTHON) report.py view=dashboard
 
 docs: setup ## docs/settings.md from the schema
-	$(PYTHON) -m conf.schema
+	$(PYTHON) -m engine.settings
 
 bench: setup ## what is claimed about speed, measured
 	@for file in benchmarks/*.py; do name=$$(basename $$file .py); echo "== $$name"; $(PYTHON) -m benchmarks.$$name || exit 1; done

@@ -7,8 +7,8 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from conf.schema import EVALUATION
 from engine.door import answers, enter
+from engine.settings import EVALUATION
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")

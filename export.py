@@ -5,14 +5,14 @@ from __future__ import annotations
 import hydra
 from omegaconf import DictConfig
 
-from conf.schema import EXPORT
 from engine.door import answers, enter
+from engine.settings import EXPORT
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="export")
 @answers
 def main(config: DictConfig) -> None:
-    from engine.export import export
+    from deploy.export import export
 
     export(config)
 

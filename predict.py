@@ -5,14 +5,14 @@ from __future__ import annotations
 import hydra
 from omegaconf import DictConfig
 
-from conf.schema import PREDICTION
 from engine.door import answers, enter
+from engine.settings import PREDICTION
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="predict")
 @answers
 def main(config: DictConfig) -> None:
-    from engine.prediction import predict
+    from deploy.prediction import predict
 
     predict(config)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from conf.schema import CONF, flatten
 from engine.door import answers, enter
+from engine.settings import CONF, flatten
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="prepare")
 @answers
 def main(config: DictConfig) -> None:
-    from datamodules.preparation import prepare
+    from curation.preparation import prepare
 
     prepare(config)
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from conf.schema import ARCHITECTURES, NETWORKS
+from engine.settings import ARCHITECTURES, NETWORKS
 from lightning_modules.occlusion import build_network
 from models.cost import flops, megabytes, milliseconds
 from models.parser import FaceParser

@@ -29,12 +29,12 @@ from torchvision.transforms import v2
 
 from datamodules import transforms
 from datamodules.cache import Cache
-from datamodules.digests import digest_of_files
 from datamodules.faces import LabelledFaces, open_labels, open_pictures
 from datamodules.labels import LabelSet
 from datamodules.layouts import Sample, open_layout
 from datamodules.synthesis.dataset import write_drawn_faces
 from datamodules.transforms import MEAN, STD, Augmentation, FaceTransform, WarpToSize
+from foundation.digests import digest_of_files
 
 ROUNDS = 7
 CHAIN = "PIL + torchvision"

@@ -27,9 +27,9 @@ from torch.nn import functional as F
 from datamodules.layouts.photographs import photographs
 from datamodules.reading import read_photograph
 from datamodules.transforms import FaceTransform
+from deploy.prediction import predict_pictures
+from deploy.predictor import load
 from engine.checkpoints import load as load_checkpoint
-from engine.prediction import predict_pictures
-from engine.predictor import load
 from engine.scoring import scored_module
 
 SLICE, PHOTOGRAPHS = 50, 120

@@ -35,9 +35,9 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from conf.schema import CONF, check
 from datamodules.synthesis.dataset import write_drawn_faces
 from engine.fitting import fit
+from engine.settings import CONF, check
 from engine.stages import Run, plan
 from lightning_modules.optimization import configure_optimizer
 from lightning_modules.parsing import FaceParsing

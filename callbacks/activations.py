@@ -13,11 +13,10 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from conf.schema import nearest
 from datamodules.labels import SMALL_AND_LARGE
 from datamodules.transforms import denormalize
-from engine.errors import ConfigError
-from engine.files import whole
+from foundation.errors import ConfigError, nearest
+from foundation.files import whole
 from lightning_modules.parsing import FaceParsing
 from lightning_modules.pretraining import MaskedPretraining
 

@@ -11,7 +11,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from engine.files import write_whole
+from foundation.files import write_whole
 
 
 class Curves(Logger):

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from callbacks.panels import Tiles, grid, occlusion_tiles
-from engine.files import whole
+from foundation.files import whole
 from lightning_modules.occlusion import OcclusionSegmentation
 
 NAME_WIDTH = 110

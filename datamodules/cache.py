@@ -23,8 +23,8 @@ from joblib import cpu_count
 
 from datamodules.labels import LabelSet
 from datamodules.reading import Frame, LabelFiles, Picture, PictureFiles
-from engine.errors import BrokenFileError, RunError
-from engine.locks import held
+from foundation.errors import BrokenFileError, RunError
+from foundation.locks import held
 
 VERSION = 2
 """Of the packs' format; raised by hand when it changes, or when reading comes to return other pixels."""

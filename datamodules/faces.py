@@ -21,7 +21,7 @@ from datamodules.reading import LabelFiles, Picture, PictureFiles, require_size
 from datamodules.sampling import Draw, EpochSampler, scoring_batches
 from datamodules.subsets import of_fold
 from datamodules.transforms import Augmentation, FaceTransform
-from engine.errors import ConfigError
+from foundation.errors import ConfigError
 
 
 class Faces(Dataset[dict[str, Any]]):

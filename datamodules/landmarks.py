@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engine.errors import BrokenFileError, ConfigError
+from foundation.errors import BrokenFileError, ConfigError
 
 MODEL = "shape_predictor_68_face_landmarks.dat"
 FOUND = ("detector", "padded", "upsampled", "box", "image", "layout")

@@ -18,13 +18,13 @@ from filelock import FileLock
 from PIL import Image
 
 from datamodules.cache import in_threads
-from datamodules.digests import DigestCache
 from datamodules.labels import PAINTING_ORDERS, LabelSet
 from datamodules.layouts import Sample
 from datamodules.reading import read_part
-from engine.errors import BrokenFileError, RunError
-from engine.files import whole
-from engine.locks import held
+from foundation.digests import DigestCache
+from foundation.errors import BrokenFileError, RunError
+from foundation.files import whole
+from foundation.locks import held
 
 VERSION = 1
 """Of what is kept; raised by hand when merging comes to give other label maps."""

@@ -17,7 +17,7 @@ from datamodules.sampling import Draw
 from datamodules.synthesis.masked_faces.wanted import choices_of
 from datamodules.synthesis.masks import MaskChoices, choose_mask, draw_mask
 from datamodules.transforms import FaceTransform
-from engine.errors import DataError
+from foundation.errors import DataError
 
 IN_FULL = 1 << 20
 """More pixels than a picture has: it is decoded as it is, and landmarks are in its own pixels."""

@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from datamodules.labels import IGNORE, LabelSet
 from datamodules.layouts import Sample
-from engine.errors import BrokenFileError
+from foundation.errors import BrokenFileError
 
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for a file that it cannot decode."""

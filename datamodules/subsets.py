@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.layouts import Sample
-from engine.errors import DataError
+from foundation.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from datamodules.cache import Cache
 from datamodules.datasets import DATAMODULES
-from datamodules.digests import digest_of_files
 from datamodules.faces import FaceDataModule
 from datamodules.layouts import SPLITS
 from datamodules.merging import Merging
@@ -20,9 +19,10 @@ from datamodules.sampling import batches_in_epoch
 from datamodules.subsets import of_fold
 from datamodules.transforms import STD, Augmentation
 from engine.checkpoints import load
-from engine.errors import ConfigError
 from engine.processes import is_leader
 from engine.stages import CLASSIFY, PRETRAIN, SEGMENT, Run, digest_cache
+from foundation.digests import digest_of_files
+from foundation.errors import ConfigError
 from lightning_modules.occlusion import OcclusionSegmentation
 from lightning_modules.occlusion_comparators import segmentation
 from lightning_modules.parsing import FaceParsing

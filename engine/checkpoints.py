@@ -12,14 +12,14 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from callbacks.curves import Curves
 from callbacks.throughput import Throughput
-from engine.errors import DataError, RunError
 from engine.exported import SUFFIXES, load_exported
-from engine.files import whole
-from engine.runs import RunFolder
+from foundation.errors import DataError, RunError
+from foundation.files import whole
+from foundation.run_folder import RunFolder
 
 
 def save(content: dict[str, Any], path: Path) -> None:
-    """``torch.save``, see :func:`engine.files.whole`."""
+    """``torch.save``, see :func:`foundation.files.whole`."""
     with whole(path) as file:
         torch.save(content, file)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from engine.errors import ConfigError
-from engine.runs import git_state
+from foundation.errors import ConfigError
+from foundation.run_folder import git_state
 
 LIBRARIES = ("torchvision", "pytorch-lightning", "segmentation-models-pytorch", "albumentations", "numpy")
 """Those whose versions a result may depend on, beside torch."""

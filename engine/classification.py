@@ -20,10 +20,10 @@ from datamodules.pixels import draw_pixels
 from engine.building import build_datamodule
 from engine.checkpoints import load, save
 from engine.circumstances import device_of
-from engine.errors import RunError
-from engine.files import whole
 from engine.scoring import scoring_trainer
 from engine.stages import FINETUNE, Run
+from foundation.errors import RunError
+from foundation.files import whole
 from lightning_modules.classification import PixelClassification
 from models.head_fitting import FittedHead, Fitting, fit_head
 from models.parser import Trunk

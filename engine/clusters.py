@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from engine.errors import ConfigError, RunError, UserError
+from foundation.errors import ConfigError, RunError, UserError
 
 ANSWERS = {
     "generic resource": "trainer=cpu asks for no GPU; hydra.launcher.partition=<name> names a partition that has some; "

@@ -18,11 +18,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from conf.schema import KEYS, explain_overrides
 from engine.clusters import explained_refusal
-from engine.errors import UserError, explained
 from engine.processes import is_leader
+from engine.settings import KEYS, explain_overrides
 from engine.sweeps import end_of_sweep
+from foundation.errors import UserError, explained
 
 FLAGS = (
     "--help",

@@ -13,16 +13,16 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from conf.schema import IN_PARTS, check_evaluation, nearest
-from datamodules.digests import DigestCache
 from datamodules.labels import LAPA
 from datamodules.layouts import ANNOTATED, MASKED, PARSED, Layout, open_layout
 from datamodules.layouts.layout import ALL
-from engine.errors import ConfigError, DataError, RunError
 from engine.processes import is_sweep
-from engine.runs import EVALUATE, RunFolder
+from engine.screen import results_table
+from engine.settings import IN_PARTS, check_evaluation
 from engine.stages import CLASSIFY, FINETUNE, SEGMENT, data_digest, digest_cache, identity_digest
-from reports.screen import results_table
+from foundation.digests import DigestCache
+from foundation.errors import ConfigError, DataError, RunError, nearest
+from foundation.run_folder import EVALUATE, RunFolder
 
 VERSION = 3
 """Raised by hand when a change of the code changes the results of evaluations."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.transforms import MEAN, STD
-from engine.errors import ConfigError, DataError
+from foundation.errors import ConfigError, DataError
 
 SUFFIXES = (".onnx", ".torchscript")
 METADATA = "halfmask"

@@ -24,16 +24,16 @@ from callbacks.curves import Curves
 from callbacks.quiet import Quiet, silence
 from callbacks.step_seed import StepSeed
 from callbacks.throughput import Throughput
-from conf.schema import DETECTORS
 from engine.building import build_datamodule, build_module
 from engine.checkpoints import EpochCheckpoint, WholeCheckpointIO, load
 from engine.circumstances import circumstances, require_precision
 from engine.classification import classify, described_head
-from engine.errors import ConfigError, RunError, UserError, causes, explained
-from engine.files import write_whole
 from engine.processes import by_torchrun, devices, end_followers, is_leader, leave_group, says_peer_is_gone, unwatch
+from engine.settings import DETECTORS
 from engine.stages import CLASSIFY, PRETRAIN, SEGMENT, UNETPP, Run, require_unchanged
 from engine.wandb_runs import described, log_classes, wandb_run
+from foundation.errors import ConfigError, RunError, UserError, causes, explained
+from foundation.files import write_whole
 from models.cost import flops, megabytes, milliseconds
 
 LOSSES = {"map_module": "adversarial", **dict.fromkeys(DETECTORS, "detection")}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from engine.errors import ConfigError, UserError
+from foundation.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore

@@ -31,11 +31,11 @@ from datamodules.merging import Merging
 from datamodules.transforms import Augmentation
 from engine.checkpoints import load
 from engine.circumstances import circumstances, require_precision
-from engine.errors import ConfigError, DataError, UserError, causes, explained
 from engine.evaluation import Evaluation, require_same
-from engine.files import write_whole
-from engine.runs import EVALUATE
 from engine.stages import CLASSIFY, SEGMENT, digest_cache
+from foundation.errors import ConfigError, DataError, UserError, causes, explained
+from foundation.files import write_whole
+from foundation.run_folder import EVALUATE
 from lightning_modules.classification import PixelClassification
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.occlusion import OcclusionSegmentation

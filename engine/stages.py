@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from conf.schema import KEYS, OWN_LOSS
 from datamodules import subsets
-from datamodules.digests import DigestCache
 from datamodules.layouts import LAYOUTS, SPLITS, AugmentedCelebA, Layout, open_layout
 from datamodules.layouts.augmented_celeba import MANIFEST
-from engine.errors import ConfigError, RunError
-from engine.runs import RunFolder
+from engine.settings import KEYS, OWN_LOSS
+from foundation.digests import DigestCache
+from foundation.errors import ConfigError, RunError
+from foundation.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from engine.clusters import prepare_jobs
-from engine.errors import explained
-from engine.files import to_json, write_whole
+from foundation.errors import explained
+from foundation.files import to_json, write_whole
 
 JOB = "job.json"
 _running: list[Path] = []

@@ -13,13 +13,13 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from conf.schema import check
-from engine.errors import ConfigError
-from engine.files import require_folder
 from engine.processes import is_leader, is_sweep, require_one_group, tell, told
-from engine.runs import git_state
+from engine.screen import plan_table, results_table
+from engine.settings import check
 from engine.stages import Run, plan
-from reports.screen import plan_table, results_table
+from foundation.errors import ConfigError
+from foundation.files import require_folder
+from foundation.run_folder import git_state
 
 _forced: set[Path] = set()  # trained anew by this sweep: its jobs that share a stage force it once
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.errors import ConfigError
+from foundation.errors import ConfigError
 
 BEST = {"val/miou": "max", "val/mean_f1": "max", "val/psnr": "max", "val/loss": "min"}
 """What the summary of a W&B run keeps of a curve."""

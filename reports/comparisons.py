@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from scipy.special import stdtrit
 
-from reports.runs import Run
+from foundation.recorded_runs import RecordedRun
 
 SHARED = ("dataset", "data_digest", "scale", "recipe", "label_fraction")
 """What runs must share to be averaged; a pair shares its subset and its seed as well."""
@@ -28,8 +28,8 @@ VARIANT = ("ablation", "masking", "loss", "network", "after", "head", "machine",
 class Pair:
     """A finished MTL run and the one finished baseline with the same setting."""
 
-    baseline: Run
-    mtl: Run
+    baseline: RecordedRun
+    mtl: RecordedRun
 
     @property
     def gain(self) -> float:
@@ -49,7 +49,7 @@ class Repeats:
 
     name: str
     apart: str
-    runs: list[Run]
+    runs: list[RecordedRun]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Finding:
     sentence: str
 
 
-def setting(run: Run, repeat: bool = True) -> tuple[str, ...] | None:
+def setting(run: RecordedRun, repeat: bool = True) -> tuple[str, ...] | None:
     """What must be equal for two runs to be compared; None if the run does not say all of it.
 
     Args:
@@ -85,7 +85,7 @@ def grouped(runs: Iterable[Item], key: Callable[[Item], object]) -> list[list[It
     return list(groups.values())
 
 
-def variants(runs: Iterable[Run]) -> dict[Path, str]:
+def variants(runs: Iterable[RecordedRun]) -> dict[Path, str]:
     """What tells the runs of one method apart: of :data:`VARIANT`, those in which they differ."""
     names: dict[Path, str] = {}
     for group in grouped(runs, lambda run: run.method):
@@ -97,11 +97,11 @@ def variants(runs: Iterable[Run]) -> dict[Path, str]:
 class Done:
     """Finished runs, and what each was given, with the settings of the runs that it started from."""
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[RecordedRun]) -> None:
         self.runs = runs
         self._by_id = {run.id: run for run in runs}
 
-    def given(self, run: Run) -> dict[str, str]:
+    def given(self, run: RecordedRun) -> dict[str, str]:
         """All that decided a run, as text, but for draws of labels and seeds."""
         given = {name: str(value) for name, value in run.setting.items() if not name.endswith(".seed")}
         given |= {
@@ -123,13 +123,13 @@ class Done:
             for name, value in before.items()
         }
 
-    def _handed_on(self, before: Run, run: Run) -> dict[str, str]:
+    def _handed_on(self, before: RecordedRun, run: RecordedRun) -> dict[str, str]:
         """What decided a run that another one starts from; methods may share it."""
         given = {name: value for name, value in self.given(before).items() if name != "method"}
         # Where both are fine-tunings, each has labels of its own; else those of the whole command.
         return given | ({"label_fraction": before.text("label_fraction")} if before.stage == run.stage else {})
 
-    def repeats(self, runs: Iterable[Run]) -> list[Repeats]:
+    def repeats(self, runs: Iterable[RecordedRun]) -> list[Repeats]:
         """Runs that only repeat one another together, under a name that tells them from the others.
 
         A run that several ablations share, as D is the components' reference, has the label of whichever trained it.
@@ -163,7 +163,7 @@ def _form(checkpoint: str) -> str:
     return "" if checkpoint.endswith(".ckpt") else checkpoint.rpartition("-")[2]
 
 
-def _name(group: Sequence[Run], labelled: bool = True) -> str:
+def _name(group: Sequence[RecordedRun], labelled: bool = True) -> str:
     run = group[0]
     ablations = " = ".join(sorted({run.text("ablation") for run in group} - {""})) if labelled else ""
     variant = " ".join(filter(None, (run.method, ablations, *(run.text(key) for key in VARIANT if key != "ablation"))))
@@ -171,7 +171,7 @@ def _name(group: Sequence[Run], labelled: bool = True) -> str:
     return ", ".join(about)
 
 
-def pairs(runs: Iterable[Run]) -> list[Pair]:
+def pairs(runs: Iterable[RecordedRun]) -> list[Pair]:
     """Every finished MTL run with its baseline: of those on the same data, fraction, subset and seed the most alike.
 
     Where two are equally alike, neither is its baseline.
@@ -188,7 +188,7 @@ def pairs(runs: Iterable[Run]) -> list[Pair]:
     return found
 
 
-def unlike(mtl: Run, baseline: Run) -> dict[str, tuple[str, str]]:
+def unlike(mtl: RecordedRun, baseline: RecordedRun) -> dict[str, tuple[str, str]]:
     """In which settings an MTL run and a baseline differ, beyond what only one of them has: name -> both values."""
     values = {"loss": (mtl.text("loss"), baseline.text("loss"))}
     for name in sorted(mtl.setting.keys() & baseline.setting.keys() - {"finetune.loss"}):
@@ -196,7 +196,7 @@ def unlike(mtl: Run, baseline: Run) -> dict[str, tuple[str, str]]:
     return {name: both for name, both in values.items() if both[0] != both[1]}
 
 
-def findings(runs: Iterable[Run]) -> list[Finding]:
+def findings(runs: Iterable[RecordedRun]) -> list[Finding]:
     """What was measured, one finding for each label fraction and way of MTL; [] without a pair to compare.
 
     Runs that only repeat one another are averaged, with their baselines.

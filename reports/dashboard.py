@@ -8,7 +8,7 @@ import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from engine.errors import ConfigError
+from foundation.errors import ConfigError
 from reports.page import write_report
 
 HOST = "127.0.0.1"

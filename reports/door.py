@@ -7,10 +7,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
-from engine.errors import ConfigError
+from foundation.errors import ConfigError
+from foundation.recorded_runs import read_runs
 from reports.dashboard import Dashboard
 from reports.page import require_runs, write_report
-from reports.runs import read_runs
 from reports.status import status_table
 from reports.tables import print_results
 

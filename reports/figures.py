@@ -15,9 +15,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from foundation.recorded_runs import RecordedRun
 from reports.comparisons import Done, confidence, grouped, pairs, setting, signed, variants
 from reports.papers import published_gains
-from reports.runs import Run
 
 COLOURS = {
     "ink": ("#24292f", "#dfe4ea"),
@@ -54,12 +54,12 @@ class Chart:
     title: str
     alt: str
     note: str
-    runs: tuple[Run, ...]
+    runs: tuple[RecordedRun, ...]
     light: str
     dark: str
 
 
-def charts(runs: Iterable[Run]) -> list[Chart]:
+def charts(runs: Iterable[RecordedRun]) -> list[Chart]:
     """All figures that the runs have numbers for: pre-training, fine-tuning, and scores against label fraction."""
     every = list(runs)
     done = Done(every)
@@ -80,7 +80,7 @@ def charts(runs: Iterable[Run]) -> list[Chart]:
         ]
 
 
-def _pretraining(runs: list[Run]) -> Chart:
+def _pretraining(runs: list[RecordedRun]) -> Chart:
     figure = Figure(figsize=(12, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for run, line in _lines(runs):
@@ -94,7 +94,7 @@ def _pretraining(runs: list[Run]) -> Chart:
     return _chart(figure, f"Pre-training on {runs[0].data}", f"Loss and PSNR by step; {last}.", note, runs)
 
 
-def _finetuning(runs: list[Run]) -> Chart:
+def _finetuning(runs: list[RecordedRun]) -> Chart:
     figure = Figure(figsize=(12, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for run, line in _lines(runs):
@@ -108,7 +108,7 @@ def _finetuning(runs: list[Run]) -> Chart:
     return _chart(figure, title, f"Training loss by step, validation mIoU by epoch; {last}.", _AVERAGED, runs)
 
 
-def _segmentation(runs: list[Run]) -> Chart:
+def _segmentation(runs: list[RecordedRun]) -> Chart:
     """Loss by step and accuracy by epoch (Figures 8 and 7), all networks in one picture."""
     figure = Figure(figsize=(12, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -132,7 +132,7 @@ def _segmentation(runs: list[Run]) -> Chart:
     return _chart(figure, title, f"Loss by step, accuracy by epoch; {last}.", note, runs)
 
 
-def _fractions(runs: list[Run], done: Done) -> Chart:
+def _fractions(runs: list[RecordedRun], done: Done) -> Chart:
     """Label efficiency (Figures 8 to 11): scores by label fraction, and what masked pre-training gains."""
     figure = Figure(figsize=(12, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -179,7 +179,11 @@ def _fractions(runs: list[Run], done: Done) -> Chart:
 
 
 def _by_fraction(
-    axes: Axes, runs: list[Run], values: list[float], reach: Callable[[list[float]], float], line: dict[str, Any]
+    axes: Axes,
+    runs: list[RecordedRun],
+    values: list[float],
+    reach: Callable[[list[float]], float],
+    line: dict[str, Any],
 ) -> dict[float, float]:
     """Draw values of runs against their label fraction, with means and bars; the means by fraction in per cent."""
     fractions = np.array([100 * run.number("label_fraction") for run in runs])
@@ -210,17 +214,19 @@ _STYLE: Any = {
 }
 
 
-def _study(run: Run) -> tuple[str, ...] | None:
+def _study(run: RecordedRun) -> tuple[str, ...] | None:
     """What is the same in all runs of one figure whatever their label fraction."""
     values = tuple(run.text(key) for key in ("dataset", "data_digest", "scale", "recipe"))
     return (*values, run.text("merging")) if all(values) else None
 
 
-def _fraction_of_study(run: Run) -> tuple[str, ...] | None:
+def _fraction_of_study(run: RecordedRun) -> tuple[str, ...] | None:
     return setting(run, repeat=False)
 
 
-def _lines(runs: list[Run], labels: Mapping[Path, str] | None = None) -> list[tuple[Run, dict[str, Any]]]:
+def _lines(
+    runs: list[RecordedRun], labels: Mapping[Path, str] | None = None
+) -> list[tuple[RecordedRun, dict[str, Any]]]:
     """How each run is drawn: the colour is its method's, the dashes its variant's; one legend entry for each.
 
     Args:
@@ -245,7 +251,7 @@ def _lines(runs: list[Run], labels: Mapping[Path, str] | None = None) -> list[tu
     return lines
 
 
-def _steps_and_average(axes: Axes, run: Run, line: dict[str, Any]) -> None:
+def _steps_and_average(axes: Axes, run: RecordedRun, line: dict[str, Any]) -> None:
     steps, loss = run.curve("step", "train/loss")
     if not len(steps):
         return
@@ -275,12 +281,12 @@ def _legend(axes: Axes, **place: Any) -> None:
         text.set_text(textwrap.fill(text.get_text(), LEGEND_WIDTH))
 
 
-def _last(run: Run, column: str) -> float:
+def _last(run: RecordedRun, column: str) -> float:
     values = run.curve("step", column)[1]
     return float(values[-1]) if len(values) else math.nan
 
 
-def _chart(figure: Figure, title: str, alt: str, note: str, runs: list[Run]) -> Chart:
+def _chart(figure: Figure, title: str, alt: str, note: str, runs: list[RecordedRun]) -> Chart:
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     light = dark = file.getvalue()

@@ -15,11 +15,11 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from engine.errors import DataError
-from engine.files import write_whole
+from foundation.errors import DataError
+from foundation.files import write_whole
+from foundation.recorded_runs import RecordedRun, read_runs
 from reports import comparisons, figures, panels, papers, tables
 from reports.run_pages import write_run_pages
-from reports.runs import Run, read_runs
 
 
 def write_report(output_dir: Path) -> Path:
@@ -56,7 +56,7 @@ def write_report(output_dir: Path) -> Path:
     return page
 
 
-def require_runs(runs: list[Run], output_dir: Path) -> None:
+def require_runs(runs: list[RecordedRun], output_dir: Path) -> None:
     """See that there is something to report.
 
     Raises:
@@ -78,7 +78,7 @@ def _files(titles: Iterable[str]) -> Iterator[str]:
         yield name if seen[name] == 1 else f"{name}_{seen[name]}"
 
 
-def _shown(runs: list[Run]) -> dict[str, Any]:
+def _shown(runs: list[RecordedRun]) -> dict[str, Any]:
     """All tables, figures and panels of the page, by their names in it."""
     return {
         "findings": comparisons.findings(runs),
@@ -108,7 +108,7 @@ def _templates() -> Environment:
     return templates
 
 
-def _render(templates: Environment, shown: dict[str, Any], runs: list[Run], name: str) -> str:
+def _render(templates: Environment, shown: dict[str, Any], runs: list[RecordedRun], name: str) -> str:
     script = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
     return templates.get_template("page.html").render(
         name=name,
@@ -126,7 +126,7 @@ def _svg(picture: str) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(picture.encode('utf-8', 'replace')).decode()}"
 
 
-def _folder(run: Run) -> str:
+def _folder(run: RecordedRun) -> str:
     """The run's folder name as it may stand in a link."""
     return quote(os.fsencode(run.path.name))
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datamodules import labels
+from foundation.recorded_runs import RecordedRun
 from reports.comparisons import VARIANT, grouped, setting, variants
-from reports.runs import Run
 
 MOST, FEWEST, MOST_GROUPS = 6, 3, 10
 """Samples shown of each panel: many of a single one, few where there are several; run folders hold the others."""
@@ -41,10 +41,10 @@ class Panel:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Tile | None, ...]], ...]
     legend: tuple[tuple[str, str], ...]
-    runs: tuple[Run, ...]
+    runs: tuple[RecordedRun, ...]
 
 
-def predictions(runs: Iterable[Run]) -> list[Panel]:
+def predictions(runs: Iterable[RecordedRun]) -> list[Panel]:
     """Input, truth and predictions of comparable runs: for each label fraction, its first subset and seed."""
     panels = []
     tested = [run for run in runs if run.tested and _samples(run, "test", "prediction")]
@@ -71,13 +71,13 @@ def predictions(runs: Iterable[Run]) -> list[Panel]:
     return panels
 
 
-def reconstructions(runs: Iterable[Run]) -> list[Panel]:
+def reconstructions(runs: Iterable[RecordedRun]) -> list[Panel]:
     """Input, masked input and reconstruction of every finished pre-training run."""
     pretrainings = (run for run in runs if run.stage == "pretrain" and run.state == "done")
     return _each(pretrainings, "val", ["image", "masked", "reconstruction"])
 
 
-def masks(runs: Iterable[Run]) -> list[Panel]:
+def masks(runs: Iterable[RecordedRun]) -> list[Panel]:
     """Input, true mask where there is one, prediction and cleaned prediction of every segmenter and its evaluations."""
     columns = ["image", "truth", "prediction", "cleaned"]
     scored = (run for run in runs if run.of_masks and not run.in_a_fold)
@@ -88,7 +88,7 @@ def masks(runs: Iterable[Run]) -> list[Panel]:
     ]
 
 
-def masks_by_group(runs: Iterable[Run]) -> list[Panel]:
+def masks_by_group(runs: Iterable[RecordedRun]) -> list[Panel]:
     """A face of each group, as each type of mask or each pose, of the first run that has such of its kind."""
     scored = (run for run in runs if run.of_masks and not run.in_a_fold and (run.path / "panels" / "groups").is_dir())
     panels = []
@@ -109,7 +109,7 @@ KINDS = ("image", "truth", "masked", "reconstruction", "prediction", "cleaned")
 """What pictures of a sample show, in the order in which they are read."""
 
 
-def of_one_run(run: Run) -> list[Panel]:
+def of_one_run(run: RecordedRun) -> list[Panel]:
     """Every grid of pictures that a run has saved, its first samples, and pictures that stand alone."""
     folder = run.path / "panels"
     found = []
@@ -127,7 +127,7 @@ def of_one_run(run: Run) -> list[Panel]:
     return found
 
 
-def _each(runs: Iterable[Run], split: str, columns: list[str]) -> list[Panel]:
+def _each(runs: Iterable[RecordedRun], split: str, columns: list[str]) -> list[Panel]:
     """A panel for every run that has pictures of the last column."""
     panels = []
     for run in runs:
@@ -141,7 +141,7 @@ def _panel(
     title: str,
     split: str,
     samples: list[str],
-    pictures: list[tuple[Run, str]],
+    pictures: list[tuple[RecordedRun, str]],
     columns: list[str],
     legend: tuple[tuple[str, str], ...],
 ) -> Panel:
@@ -158,7 +158,7 @@ def _panel(
     return Panel(title, tuple(columns), rows, legend, tuple(dict.fromkeys(run for run, _ in pictures)))
 
 
-def _samples(run: Run, split: str, kind: str) -> list[str]:
+def _samples(run: RecordedRun, split: str, kind: str) -> list[str]:
     suffix = f".{kind}.png"
     return sorted(path.name.removesuffix(suffix) for path in (run.path / "panels" / split).glob(f"*{suffix}"))
 
@@ -173,7 +173,7 @@ def _tile(path: Path, alt: str) -> Tile | None:
     return Tile(alt, f"data:image/png;base64,{base64.b64encode(data).decode()}", width, height)
 
 
-def _legend(run: Run) -> tuple[tuple[str, str], ...]:
+def _legend(run: RecordedRun) -> tuple[tuple[str, str], ...]:
     known = {found.name: found for found in vars(labels).values() if isinstance(found, labels.LabelSet)}
     label_set = known.get(run.text("dataset"))
     if label_set is None:

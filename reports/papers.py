@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
+from foundation.recorded_runs import RecordedRun
 from reports.comparisons import Done, Pair, grouped, pairs, signed
-from reports.runs import Run
 from reports.tables import Column, Table
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
@@ -41,7 +41,7 @@ def published_gains(dataset: str) -> dict[float, float]:
     }
 
 
-def beside_the_papers(runs: Iterable[Run]) -> list[Table]:
+def beside_the_papers(runs: Iterable[RecordedRun]) -> list[Table]:
     """Every table of the papers, in per cent, and below its rows means of runs that differ in draw and seed alone."""
     done = Done([run for run in runs if run.state == "done" and not run.in_a_fold])
     return [_gains(published()["gains"], done), *(_table(table, done) for table in published()["tables"])]
@@ -107,7 +107,7 @@ def _beside(table: Mapping[str, Any], rows: Sequence[tuple[str, ...]], measured:
     return Table(title, tuple(columns), tuple(rows), (), note)
 
 
-def _fits(run: Run, beside: Mapping[str, Any]) -> bool:
+def _fits(run: RecordedRun, beside: Mapping[str, Any]) -> bool:
     if run.text("split") in ("train", "val"):  # the papers' figures are of test faces
         return False
     return all(
@@ -132,6 +132,6 @@ def _mean(values: Sequence[float]) -> str:
     return f"{np.mean(known):.2f}{spread}"
 
 
-def _ids(runs: Sequence[Run]) -> str:
+def _ids(runs: Sequence[RecordedRun]) -> str:
     names = [run.id for run in runs]
     return ", ".join(names[:SHOWN_RUNS]) + (f" and {len(names) - SHOWN_RUNS} more" if len(names) > SHOWN_RUNS else "")

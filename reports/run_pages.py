@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment
 
-from engine.files import write_whole
+from foundation.files import write_whole
+from foundation.recorded_runs import RecordedRun
 from reports import panels
-from reports.runs import Run
 
 WIDTH, HEIGHT = 240, 60
 """Units of a small curve's own picture; the page scales it."""
@@ -42,7 +42,7 @@ class SmallCurve:
     steps: tuple[int, int]
 
 
-def write_run_pages(runs: Sequence[Run], folder: Path, templates: Environment, **shared: Any) -> None:
+def write_run_pages(runs: Sequence[RecordedRun], folder: Path, templates: Environment, **shared: Any) -> None:
     """Write ``<folder>/<stage>-<id>.html`` for each run; each page needs no other file to be read.
 
     Args:
@@ -52,7 +52,7 @@ def write_run_pages(runs: Sequence[Run], folder: Path, templates: Environment, *
         shared: what the template needs besides the run.
     """
     by_id = {run.id: run for run in runs}
-    made_from: dict[str, list[Run]] = {}
+    made_from: dict[str, list[RecordedRun]] = {}
     for run in runs:
         for upstream in upstreams(run):
             made_from.setdefault(upstream, []).append(run)
@@ -77,18 +77,18 @@ def write_run_pages(runs: Sequence[Run], folder: Path, templates: Environment, *
             page_file.unlink()
 
 
-def upstreams(run: Run) -> list[str]:
+def upstreams(run: RecordedRun) -> list[str]:
     """Ids of the runs that a run started from."""
     named = run.status.get("upstream")
     return [str(name) for name in named] if isinstance(named, list) else []
 
 
-def scores(run: Run) -> list[tuple[str, str]]:
+def scores(run: RecordedRun) -> list[tuple[str, str]]:
     """Names and values of all metrics but those of single classes, as they are stored."""
     return [(name, _value(run.metric(name))) for name in sorted(run.metrics) if name.count("/") == 1]
 
 
-def scores_by_class(run: Run) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def scores_by_class(run: RecordedRun) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Metrics of single classes or groups: their kinds, and a row for each class."""
     cells = {tuple(name.rsplit("/", 1)): run.metric(name) for name in run.metrics if name.count("/") >= 2}
     kinds = tuple(sorted({kind for kind, _ in cells}))
@@ -97,7 +97,7 @@ def scores_by_class(run: Run) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     return kinds, rows
 
 
-def small_curves(run: Run) -> dict[str, list[SmallCurve]]:
+def small_curves(run: RecordedRun) -> dict[str, list[SmallCurve]]:
     """Every column of ``metrics.csv``; those of single classes apart, since there are many."""
     found: dict[str, list[SmallCurve]] = {"": [], "of single classes": []}
     for name in run.curves:
@@ -122,7 +122,7 @@ def small_curve(name: str, steps: np.ndarray, values: np.ndarray) -> SmallCurve:
     return SmallCurve(name, path, float(values[0]), float(values[-1]), low, high, (int(steps[0]), int(steps[-1])))
 
 
-def _attempts(run: Run) -> list[tuple[str, str, str, str]]:
+def _attempts(run: RecordedRun) -> list[tuple[str, str, str, str]]:
     """Number, device, commit and versions of each attempt."""
     history = run.status.get("history")
     attempts: Iterable[Any] = history if isinstance(history, list) else ()

@@ -11,15 +11,15 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
+from foundation.recorded_runs import RecordedRun
 from reports.comparisons import VARIANT
-from reports.runs import Run
 
 ORDER = ("running", "failed", "interrupted", "unreadable", "unknown", "done")
 FEW = 12
 """Finished runs that are listed; of more the newest."""
 
 
-def status_table(runs: Sequence[Run], now: float | None = None) -> Table:
+def status_table(runs: Sequence[RecordedRun], now: float | None = None) -> Table:
     """A row a run, those under way first: its state, how far it is, its times, or why it failed."""
     now = time.time() if now is None else now
     states = {run.path: run.state for run in runs}
@@ -47,31 +47,31 @@ def _rank(state: str) -> int:
     return ORDER.index(state) if state in ORDER else len(ORDER) - 1
 
 
-def _changed(run: Run) -> float:
+def _changed(run: RecordedRun) -> float:
     try:
         return (run.path / "status.json").stat().st_mtime
     except OSError:
         return 0.0
 
 
-def _what(run: Run) -> str:
+def _what(run: RecordedRun) -> str:
     variant = " ".join(filter(None, (run.method, *map(run.text, VARIANT))))
     return ", ".join(filter(None, (run.text("experiment"), variant, run.fraction, f"seed {run.text('seed')}")))
 
 
-def _total(run: Run) -> float:
+def _total(run: RecordedRun) -> float:
     epochs = run.setting.get(f"{run.stage}.epochs")
     return float(epochs) if isinstance(epochs, int | float) else math.nan
 
 
-def _epoch(run: Run) -> str:
+def _epoch(run: RecordedRun) -> str:
     done, total = run.number("epoch"), _total(run)
     if math.isnan(total):
         return ""
     return f"{0 if math.isnan(done) else done:.0f} of {total:.0f}"
 
 
-def _best(run: Run) -> str:
+def _best(run: RecordedRun) -> str:
     """The score by which the best epoch is chosen, as far as the curves tell."""
     for name, shown in (("val/miou", "{:.1%} mIoU"), ("val/psnr", "{:.1f} dB")):
         value = run.metric(name)
@@ -83,7 +83,7 @@ def _best(run: Run) -> str:
     return ""
 
 
-def _times(run: Run, state: str, now: float) -> tuple[str, str]:
+def _times(run: RecordedRun, state: str, now: float) -> tuple[str, str]:
     """Time taken, and what is left at the pace so far."""
     seconds, epoch, total = run.number("seconds"), run.number("epoch"), _total(run)
     if math.isnan(seconds):

@@ -16,8 +16,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.text import Text
 
+from foundation.recorded_runs import RecordedRun
 from reports.comparisons import grouped, pairs, signed, variants
-from reports.runs import Run
 
 IOU = "test/iou/"
 SCORES = {
@@ -81,7 +81,7 @@ class Table:
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
-    runs: tuple[Run, ...]
+    runs: tuple[RecordedRun, ...]
     note: str = ""
 
     def csv(self) -> str:
@@ -119,7 +119,7 @@ class Table:
         return table
 
 
-def results(runs: Iterable[Run]) -> Table:
+def results(runs: Iterable[RecordedRun]) -> Table:
     """Test scores of all finished parsers in per cent, and the gain of MTL over its baseline in points."""
     tested = [run for run in runs if run.tested]
     gains = {pair.mtl.path: signed(pair.gain) for pair in pairs(tested)}
@@ -154,7 +154,7 @@ def results(runs: Iterable[Run]) -> Table:
     )
 
 
-def across(runs: Iterable[Run]) -> Table:
+def across(runs: Iterable[RecordedRun]) -> Table:
     """Scores of all finished evaluations in per cent: what each parser was trained on, and what it was scored on."""
     evaluated = [run for run in runs if run.evaluated]
     upstream = [", ".join(map(str, run.status.get("upstream") or ())) for run in evaluated]
@@ -179,7 +179,7 @@ def across(runs: Iterable[Run]) -> Table:
     )
 
 
-def hidden_faces(runs: Iterable[Run]) -> Table:
+def hidden_faces(runs: Iterable[RecordedRun]) -> Table:
     """Scores of segmenters of hidden faces in per cent, on their own test faces and on others."""
     scored = [run for run in runs if run.of_masks and not run.in_a_fold]
     upstream = [", ".join(map(str, run.status.get("upstream") or ())) for run in scored]
@@ -201,20 +201,20 @@ def hidden_faces(runs: Iterable[Run]) -> Table:
     )
 
 
-def grid_searches(runs: Iterable[Run]) -> list[Table]:
+def grid_searches(runs: Iterable[RecordedRun]) -> list[Table]:
     """The cells of each grid search, the best first: mean and standard deviation over its folds."""
     searched = [run for run in runs if run.in_a_fold and run.state == "done" and not math.isnan(run.metric("val/miou"))]
     return [_grid_search(group) for group in grouped(searched, lambda run: (*_beside_the_cell(run), run.data))]
 
 
-def _beside_the_cell(run: Run) -> tuple[str, ...]:
+def _beside_the_cell(run: RecordedRun) -> tuple[str, ...]:
     """All that entered a run's id but the cell and its fold, which share a search."""
     apart = {*CELL.values(), "segment.fold"}
     settings = (f"{name}={value}" for name, value in sorted(run.setting.items()) if name not in apart)
     return (run.version, run.text("data_digest"), *settings)
 
 
-def _grid_search(runs: list[Run]) -> Table:
+def _grid_search(runs: list[RecordedRun]) -> Table:
     cells = grouped(runs, lambda run: tuple(str(run.setting.get(name)) for name in CELL.values()))
     scores = [np.array([100 * run.metric("val/miou") for run in cell]) for cell in cells]
     order = sorted(range(len(cells)), key=lambda place: -scores[place].mean())
@@ -244,13 +244,13 @@ def _grid_search(runs: list[Run]) -> Table:
     return Table(title, columns, rows, tuple(firsts), note)
 
 
-def class_ious(runs: Iterable[Run]) -> list[Table]:
+def class_ious(runs: Iterable[RecordedRun]) -> list[Table]:
     """IoU of each class in per cent, one table for each data set."""
     tested = [run for run in runs if run.tested and any(name.startswith(IOU) for name in run.metrics)]
     return [_class_ious(group) for group in grouped(tested, lambda run: run.data)]
 
 
-def _class_ious(runs: list[Run]) -> Table:
+def _class_ious(runs: list[RecordedRun]) -> Table:
     # The classes in the order in which the runs name them, which is that of their ids.
     names = dict.fromkeys(name for run in runs for name in run.metrics if name.startswith(IOU))
     ious = {name.removeprefix(IOU).replace("_", " "): [percent(run.metric(name)) for run in runs] for name in names}
@@ -260,7 +260,7 @@ def _class_ious(runs: list[Run]) -> Table:
 
 def _table(
     title: str,
-    runs: list[Run],
+    runs: list[RecordedRun],
     settings: dict[str, list[str]],
     kind: Kind,
     numbers: dict[str, list[str]],
@@ -291,7 +291,7 @@ def percent(share: float) -> str:
     return "—" if math.isnan(share) else f"{100 * share:.2f}"
 
 
-def print_results(runs: Iterable[Run], console: Console | None = None) -> None:
+def print_results(runs: Iterable[RecordedRun], console: Console | None = None) -> None:
     """Print the results table to the screen, or one line if no fine-tuning run is done; and that of evaluations.
 
     Args:

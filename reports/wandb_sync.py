@@ -16,9 +16,9 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import track
 
-from engine.errors import ConfigError
 from engine.wandb_runs import described, log_classes, wandb_run
-from reports.runs import Run
+from foundation.errors import ConfigError
+from foundation.recorded_runs import RecordedRun
 
 OFFLINE: dict[str, Any] = {"project": "halfmask", "mode": "offline", "group": None, "tags": []}
 """How a run is written that was trained with logger=none."""
@@ -26,7 +26,7 @@ PLACES = {"epoch": "epoch", "step": "trainer/global_step"}
 """Columns of whole numbers, and what W&B calls them."""
 
 
-def write_wandb_runs(runs: Sequence[Run], output_dir: Path, console: Console) -> list[Path]:
+def write_wandb_runs(runs: Sequence[RecordedRun], output_dir: Path, console: Console) -> list[Path]:
     """Write ``<output_dir>/wandb/<run>/`` for every run that has ended and has curves, unless it is there and newer.
 
     Returns:
@@ -53,7 +53,7 @@ def write_wandb_runs(runs: Sequence[Run], output_dir: Path, console: Console) ->
     return folders
 
 
-def _write(run: Run, folder: Path) -> None:
+def _write(run: RecordedRun, folder: Path) -> None:
     import wandb
 
     config = _config(run)
@@ -74,7 +74,7 @@ def _write(run: Run, folder: Path) -> None:
         opened.summary.update({name: value for name, value in run.metrics.items() if name.startswith("test/")})
 
 
-def _config(run: Run) -> dict[str, Any]:
+def _config(run: RecordedRun) -> dict[str, Any]:
     try:
         plain = OmegaConf.to_container(OmegaConf.load(run.path / "config.yaml"))
     except (OSError, ValueError):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from engine.errors import ConfigError
-from reports.runs import Run
+from foundation.errors import ConfigError
+from foundation.recorded_runs import RecordedRun
 
 SECTIONS = (
     ("Fine-tuning: validation", "epoch", ("val/miou", "val/mean_f1", "val/miou_small", "val/pixel_accuracy")),
@@ -20,7 +20,7 @@ SECTIONS = (
 TESTED = ("test/miou", "test/mean_f1", "test/miou_small", "test/pixel_accuracy", "test/dice")
 
 
-def workspace(runs: Sequence[Run], entity: str, project: str) -> Any:
+def workspace(runs: Sequence[RecordedRun], entity: str, project: str) -> Any:
     """The workspace of a project, not saved yet: test scores by group, then curves, runs grouped as sweeps are.
 
     Args:
@@ -56,7 +56,7 @@ def workspace(runs: Sequence[Run], entity: str, project: str) -> Any:
     return ws.Workspace(entity=entity, project=project, name="Faces: runs and sweeps", sections=sections)
 
 
-def save_workspace(runs: Sequence[Run], entity: str | None, project: str) -> str:
+def save_workspace(runs: Sequence[RecordedRun], entity: str | None, project: str) -> str:
     """Save the workspace; its address.
 
     Raises:

@@ -29,7 +29,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
 from omegaconf import DictConfig, OmegaConf
 
-from conf.schema import CONF, check
+from engine.settings import CONF, check
 from engine.stages import Run, plan
 from engine.training import train
 from tests import commands

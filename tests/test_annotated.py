@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from conf.schema import ANNOTATED_DATA
 from datamodules.annotated import MARGIN, MAFADataModule
 from datamodules.layouts import ANNOTATED, FMLD, MAFA, FolderPerClass
 from datamodules.layouts.sample import KINDS
 from datamodules.transforms import Augmentation
-from engine.errors import DataError
+from engine.settings import ANNOTATED_DATA
 from engine.stages import Run
+from foundation.errors import DataError
 from lightning_modules.annotation_scores import AnnotationScores, box_iou, mask_boxes
 from tests.conftest import copied
 from tests.test_evaluation import scored

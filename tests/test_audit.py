@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.audit.auditing import audit, write_audit
-from datamodules.audit.faults import KINDS
-from datamodules.audit.sides import Sides, landmarks_of, place, sides
+from curation.audit.auditing import audit, write_audit
+from curation.audit.faults import KINDS
+from curation.audit.sides import Sides, landmarks_of, place, sides
 from datamodules.labels import CELEBAMASK_HQ, LAPA, LabelSet
 from datamodules.layouts import Layout, open_layout
 from datamodules.layouts.celebamask_hq import MAPPING, MASKS
 from datamodules.reading import read_label
-from engine.errors import ConfigError, DataError
+from foundation.errors import ConfigError, DataError
 from tests.commands import ROOT, within
 from tests.test_celebamask_hq import state
 

@@ -20,14 +20,14 @@ from PIL import Image
 
 from datamodules import cache as caching
 from datamodules.cache import Cache, PackedPictures
-from datamodules.digests import DigestCache
 from datamodules.faces import LaPaDataModule
 from datamodules.labels import LAPA
 from datamodules.layouts import open_layout
 from datamodules.patches import Masking
 from datamodules.reading import PictureFiles, read_image, read_label
 from datamodules.transforms import Augmentation
-from engine.errors import DataError, RunError
+from foundation.digests import DigestCache
+from foundation.errors import DataError, RunError
 
 MOVES = Augmentation(rotation=30, scale=(0.75, 1.25), flip=0.5, color=0.5)
 

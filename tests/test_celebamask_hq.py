@@ -18,7 +18,6 @@ import pytest
 import torch
 from PIL import Image
 
-from conf.schema import check, flatten
 from datamodules.faces import CelebAMaskHQDataModule
 from datamodules.labels import (
     CELEBAMASK_HQ,
@@ -33,8 +32,9 @@ from datamodules.layouts import LaPa, Parts, Sample, open_layout
 from datamodules.merging import Merging, merge
 from datamodules.reading import read_label, read_part, require_size
 from datamodules.transforms import Augmentation, FaceTransform
-from engine.errors import BrokenFileError, DataError, RunError
+from engine.settings import check, flatten
 from engine.stages import Run, plan
+from foundation.errors import BrokenFileError, DataError, RunError
 from tests.conftest import TINY, run_training, settings_of
 
 ID = {name: index for index, name in enumerate(CELEBAMASK_HQ.classes)}

@@ -21,9 +21,9 @@ from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
 from omegaconf import OmegaConf
 from submitit.slurm.slurm import SlurmJob
 
-from conf.schema import CONF
 from engine.clusters import ANSWERS, explained_refusal, prepare_jobs
-from engine.errors import ConfigError, RunError
+from engine.settings import CONF
+from foundation.errors import ConfigError, RunError
 from tests.commands import Forked, forked, within
 from tests.conftest import TINY, skip
 

@@ -14,13 +14,13 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn import functional as F
 
-from conf.schema import ARCHITECTURES, CONF, DETECTORS, NETWORKS, OWN_LOSS, WITH_ENCODER, check, group_options
+from deploy.export import export
+from deploy.predictor import load as load_predictor
 from engine.building import build_module
 from engine.checkpoints import load
-from engine.errors import ConfigError
-from engine.export import export
-from engine.predictor import load as load_predictor
+from engine.settings import ARCHITECTURES, CONF, DETECTORS, NETWORKS, OWN_LOSS, WITH_ENCODER, check, group_options
 from engine.stages import plan
+from foundation.errors import ConfigError
 from lightning_modules.occlusion_comparators import LEARNS, segmentation
 from models import parser
 from models.comparators import COMPARATORS, published_encoder
@@ -357,5 +357,5 @@ def test_models_that_cannot_do_what_is_asked(words: tuple[str, ...], said: str) 
 
 @pytest.mark.skipif(find_spec("ultralytics") is not None, reason="ultralytics is installed")
 def test_the_package_that_is_no_dependency_is_asked_for() -> None:
-    with pytest.raises(ConfigError, match=r"AGPL-3\.0(.|\n)*pip install 'ultralytics(.|\n)*model=yolo"):
+    with pytest.raises(ImportError, match=r"AGPL-3\.0(.|\n)*pip install 'ultralytics(.|\n)*model=yolo"):
         module("yolo_ultralytics")

@@ -11,8 +11,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.stats import ks_2samp
 
-from datamodules.comparison import PATTERNS, compare, patterns, write_comparison
-from engine.errors import ConfigError, DataError
+from curation.comparison import PATTERNS, compare, patterns, write_comparison
+from foundation.errors import ConfigError, DataError
 
 
 def pictures(folder: Path, count: int, blur: float, seed: int) -> Path:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from conf.schema import CONF
-from datamodules.preparation import TASKS
+from curation.preparation import TASKS
+from engine.settings import CONF
 from tests.commands import process, within
 from tests.conftest import ROOT, TINY
 

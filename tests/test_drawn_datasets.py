@@ -16,7 +16,7 @@ from datamodules.synthesis import dataset, faces
 from datamodules.synthesis.dataset import write_drawn_faces
 from datamodules.synthesis.faces import DrawnFace
 from datamodules.synthesis.published import LAYOUTS
-from engine.errors import ConfigError, DataError
+from foundation.errors import ConfigError, DataError
 
 
 def files(root: Path) -> dict[str, str]:

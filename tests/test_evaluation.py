@@ -17,17 +17,17 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor, nn
 
-from conf.schema import CONF, check_evaluation
 from datamodules.labels import CELEBAMASK_HQ, LAPA, lapa_table
 from datamodules.layouts import SPLITS, open_layout
 from datamodules.layouts.celebamask_hq import MAPPING, PARTITIONS
 from datamodules.merging import merge
 from engine.checkpoints import load
-from engine.errors import ConfigError, DataError
 from engine.evaluation import evaluate, plan_evaluation
-from engine.runs import RunFolder
 from engine.scoring import scored_faces, scored_module
+from engine.settings import CONF, check_evaluation
 from engine.stages import Run
+from foundation.errors import ConfigError, DataError
+from foundation.run_folder import RunFolder
 from lightning_modules.parsing import FaceParsing
 from models.merged_classes import MergedClasses
 from tests.commands import forked

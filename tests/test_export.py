@@ -15,14 +15,14 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
-from conf.schema import CONF
 from datamodules.labels import OCCLUSION
+from deploy.export import EQUAL, LOSS, Agreement, _require_equal, export
+from deploy.predictor import load
 from engine.checkpoints import load as load_checkpoint
-from engine.errors import ConfigError, DataError, RunError
-from engine.export import EQUAL, LOSS, Agreement, _require_equal, export
 from engine.exported import METADATA, load_exported
-from engine.predictor import load
+from engine.settings import CONF
 from engine.stages import Run
+from foundation.errors import ConfigError, DataError, RunError
 from models.deployed import Deployed, lean
 from models.layers import BatchInstanceNorm2d, SelfAttention
 from models.unet import Decoder, Encoder, ModifiedUNet
@@ -197,9 +197,9 @@ def test_latencies_are_measured_in_processes_of_their_own(
     segmenter_run: Run, masked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forking = SimpleNamespace(get_context=lambda _: multiprocessing.get_context("forkserver"))  # spawning takes long
-    monkeypatch.setattr("engine.latency.multiprocessing", forking)
-    monkeypatch.setattr("engine.latency.THREADS", (1,))
-    monkeypatch.setattr("engine.latency.BATCHES", (8,))
+    monkeypatch.setattr("deploy.latency.multiprocessing", forking)
+    monkeypatch.setattr("deploy.latency.THREADS", (1,))
+    monkeypatch.setattr("deploy.latency.BATCHES", (8,))
     words = (f"checkpoint={segmenter_run.folder.path}", f"root={masked}", f"output_dir={tmp_path}", "rounds=2")
     file = run_export(*words, "format=torchscript")
     rows = json.loads(file.with_name(f"{file.name}.json").read_text())["latency"]

@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.errors import RunError, UserError, explained
+from foundation.errors import ConfigError, RunError, UserError, explained
 from tests.commands import Forked
 from tests.conftest import TINY, skip
 
@@ -258,15 +258,21 @@ def test_faults_of_the_machine_are_explained(fault: BaseException, words: str) -
 
 
 def test_a_mistake_in_another_process_is_the_mistake_itself() -> None:
-    wrapped = "Traceback:\n  File x\nengine.errors.BrokenFileError: Cannot read a.jpg: truncated.\nReplace it.\n"
+    wrapped = "Traceback:\n  File x\nfoundation.errors.BrokenFileError: Cannot read a.jpg: truncated.\nReplace it.\n"
     reason = explained(RuntimeError(wrapped))
     assert isinstance(reason, UserError)
     assert reason.exit_code == 1
     assert str(reason) == "Cannot read a.jpg: truncated.\nReplace it."
 
 
+def test_a_package_that_a_setting_asks_for_is_a_wrong_setting() -> None:
+    reason = explained(ImportError("model=x wants the package x.\nDo: pip install 'x'."))
+    assert isinstance(reason, ConfigError)
+    assert "pip install" in str(reason)
+
+
 def test_other_faults_stay_what_they_are() -> None:
-    for text in ("a bug: engine.errors.Nothing: like it", "out of resource: shared memory, Required: 131072"):
+    for text in ("a bug: foundation.errors.Nothing: like it", "out of resource: shared memory, Required: 131072"):
         fault = ValueError(text)
         assert explained(fault) is fault
 

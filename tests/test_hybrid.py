@@ -14,14 +14,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
-from conf.schema import CONF, check
 from datamodules.pixels import draw_pixels
+from deploy.predictor import load as load_predictor
 from engine.checkpoints import load as load_checkpoint
-from engine.errors import RunError
-from engine.predictor import load as load_predictor
+from engine.settings import CONF, check
 from engine.stages import Run, plan
+from foundation.errors import RunError
+from foundation.recorded_runs import read_runs
 from reports.page import write_report
-from reports.runs import read_runs
 from reports.tables import results
 from tests.conftest import TINY, copied, run_training
 from tests.test_evaluation import scored

@@ -10,7 +10,7 @@ from PIL import Image
 
 from datamodules.landmarks import MODEL, FaceFinder, crop_box, from_106, landmark_model, read_landmarks, square
 from datamodules.synthesis.faces import DrawnFace, draw_face
-from engine.errors import BrokenFileError, ConfigError
+from foundation.errors import BrokenFileError, ConfigError
 
 
 @pytest.fixture(scope="module")

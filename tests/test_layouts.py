@@ -13,7 +13,7 @@ from datamodules.labels import LAPA
 from datamodules.layouts import Sample, open_layout
 from datamodules.reading import PictureFiles, read_image, read_label, read_mask, read_photograph, require_size, shrunk
 from datamodules.transforms import MEAN, STD, FaceTransform, denormalize
-from engine.errors import ConfigError, DataError
+from foundation.errors import ConfigError, DataError
 
 
 @pytest.fixture

@@ -18,15 +18,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from conf.schema import CONF
+from curation.preparation import prepare
 from datamodules.landmarks import FaceFinder
 from datamodules.layouts import AugmentedCelebA
 from datamodules.layouts.photographs import photographs
-from datamodules.preparation import prepare
 from datamodules.synthesis.dataset import write_drawn_faces
 from datamodules.synthesis.masked_faces import MaskedFaces, dataset, write_masked_faces
 from datamodules.synthesis.masks import MaskChoices
-from engine.errors import DataError, UserError
+from engine.settings import CONF
+from foundation.errors import DataError, UserError
 from tests.commands import Forked, within
 
 

@@ -28,7 +28,7 @@ from datamodules.synthesis.masks.choices import WORN
 from datamodules.synthesis.masks.templates import laid_on, read_templates
 from datamodules.synthesis.masks.textures import PLAIN, tile
 from datamodules.synthesis.masks.window import Window
-from engine.errors import BrokenFileError, ConfigError
+from foundation.errors import BrokenFileError, ConfigError
 
 CHOICES = MaskChoices()
 NOSE_TIP, MOUTH, CHIN, BROWS = 30, slice(48, 68), 8, slice(17, 27)

@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 from sklearn.metrics import jaccard_score
 
-from conf.schema import check, check_evaluation
 from datamodules.datasets import DATAMODULES
 from datamodules.labels import OCCLUSION
 from datamodules.layouts import AugmentedCelebA, ImageMaskFolder
@@ -28,13 +27,14 @@ from datamodules.synthesis.masks import MaskChoices
 from datamodules.transforms import Augmentation, FaceTransform, denormalize
 from engine.building import build_datamodule, build_module
 from engine.checkpoints import load
-from engine.errors import BrokenFileError, ConfigError, DataError
 from engine.evaluation import plan_evaluation
 from engine.scoring import scored_faces, scored_module
+from engine.settings import check, check_evaluation
 from engine.stages import Run, plan
+from foundation.errors import BrokenFileError, ConfigError, DataError
+from foundation.recorded_runs import read_run
 from lightning_modules.occlusion import OcclusionSegmentation
 from models.layers import BatchInstanceNorm2d
-from reports.runs import read_run
 from tests.conftest import TINY_SEGMENTER, copied, run_training, settings_of
 from tests.test_evaluation import config_of, scored
 from tests.test_masks import templates

@@ -16,17 +16,17 @@ import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from conf.schema import CONF
 from datamodules.labels import LAPA
 from datamodules.landmarks import FaceFinder
 from datamodules.reading import read_image
 from datamodules.synthesis.faces import draw_face
 from datamodules.transforms import FaceTransform
-from engine.errors import ConfigError, DataError, RunError
-from engine.prediction import predict
-from engine.predictor import Predictor, load
+from deploy.prediction import predict
+from deploy.predictor import Predictor, load
+from deploy.video import open_clip
+from engine.settings import CONF
 from engine.stages import Run
-from engine.video import open_clip
+from foundation.errors import ConfigError, DataError, RunError
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_videos_get_masks_for_each_frame(
     capsys: pytest.CaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("engine.video.ALONGSIDE", 4)  # fewer than there are frames
+    monkeypatch.setattr("deploy.video.ALONGSIDE", 4)  # fewer than there are frames
     folder, out = tmp_path / "clips", tmp_path / "masks"
     folder.mkdir()
     writer = cv2.VideoWriter(str(folder / "two faces.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (200, 160))

@@ -17,12 +17,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from conf.schema import check
 from datamodules.sampling import EpochSampler
 from engine.building import build_datamodule, build_module
-from engine.errors import ConfigError
 from engine.processes import TOLD, require_one_group, tell, told
+from engine.settings import check
 from engine.stages import Run, plan
+from foundation.errors import ConfigError
 from tests.commands import ROOT, Forked
 from tests.conftest import TINY, settings_of
 

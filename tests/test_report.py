@@ -22,12 +22,12 @@ from PIL import Image
 from rich.console import Console
 
 from datamodules.labels import LAPA
-from engine.errors import ConfigError, DataError
-from engine.runs import RunFolder
+from foundation.errors import ConfigError, DataError
+from foundation.recorded_runs import RecordedRun, read_runs
+from foundation.run_folder import RunFolder
 from reports import comparisons, figures, panels, papers, tables
 from reports.dashboard import Dashboard
 from reports.page import write_report
-from reports.runs import Run, read_runs
 from reports.status import status_table
 from reports.wandb_sync import write_wandb_runs
 from reports.wandb_workspace import save_workspace, workspace
@@ -685,7 +685,7 @@ def test_screen_table_folds_what_all_rows_share(output_dir: Path, tmp_path: Path
     shown = console.export_text()
     assert "+1.41" in shown
     assert "data: lapa (drawn)" in " ".join(shown.split())
-    tables.print_results([Run(tmp_path, {})], console)
+    tables.print_results([RecordedRun(tmp_path, {})], console)
     assert "No fine-tuning run is done yet." in console.export_text()
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from conf.schema import FREE, KEYS, check, explain_overrides, flatten, group_options
-from engine.errors import ConfigError
+from engine.settings import FREE, KEYS, check, explain_overrides, flatten, group_options
+from foundation.errors import ConfigError
 from tests.conftest import settings_of
 
 ONE = "experiment=mtl_lapa_1pct"

@@ -12,11 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from conf.schema import DOCUMENT, KEYS, check, flatten, table
 from datamodules.layouts import LAYOUTS
 from engine import stages
-from engine.errors import ConfigError
+from engine.settings import DOCUMENT, KEYS, check, flatten, table
 from engine.stages import Run, plan
+from foundation.errors import ConfigError
 from tests.conftest import TINY, settings_of
 
 MTL, BASELINE = "mtl_lapa_10pct", "baseline_lapa_10pct"

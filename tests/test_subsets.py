@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from datamodules.subsets import count, manifest
-from engine.errors import DataError
+from foundation.errors import DataError
 
 IDS = [f"face_{number:04d}" for number in range(560)]
 

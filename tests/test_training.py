@@ -18,11 +18,11 @@ import torch
 from filelock import Timeout
 from omegaconf import OmegaConf
 
-from conf.schema import check, flatten
 from engine.building import build_module
-from engine.errors import BrokenFileError, ConfigError, DataError, RunError
 from engine.fitting import _description
+from engine.settings import check, flatten
 from engine.stages import Run, plan
+from foundation.errors import BrokenFileError, ConfigError, DataError, RunError
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.parsing import FaceParsing, score_batch
 from lightning_modules.pretraining import MaskedPretraining

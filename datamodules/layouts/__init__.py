@@ -14,7 +14,7 @@ from datamodules.layouts.lapa import LaPa
 from datamodules.layouts.layout import SPLITS, Layout
 from datamodules.layouts.mafa import MAFA
 from datamodules.layouts.sample import Parts, Sample
-from engine.errors import ConfigError
+from foundation.errors import ConfigError
 
 PARSED: dict[str, type[Layout]] = {layout.name: layout for layout in (LaPa, CelebAMaskHQ)}
 """Data sets of faces in parts."""

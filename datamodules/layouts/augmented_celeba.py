@@ -10,7 +10,7 @@ from datamodules.labels import OCCLUSION
 from datamodules.layouts.layout import ALL, Layout, Met, names_in
 from datamodules.layouts.sample import RelativeBox, Sample
 from datamodules.pose import pose_groups
-from engine.errors import DataError
+from foundation.errors import DataError
 
 MANIFEST, PHOTOGRAPHS = "manifest.jsonl", "photographs"
 Points = list[list[float]]

@@ -24,7 +24,7 @@ from datamodules.layouts.layout import (
     same_name,
 )
 from datamodules.layouts.sample import Parts, Sample
-from engine.errors import DataError
+from foundation.errors import DataError
 
 PARTS = CELEBAMASK_HQ.classes[1:]
 FACES_PER_FOLDER = 2000

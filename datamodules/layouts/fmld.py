@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 from datamodules.layouts.annotated import AnnotatedLayout, pictures_below
 from datamodules.layouts.layout import ALL, names_in
 from datamodules.layouts.sample import Annotation, Sample
-from engine.errors import DataError
+from foundation.errors import DataError
 
 KINDS = {"masked_face": "masked", "incorrectly_masked_face": "incorrect", "unmasked_face": "bare"}
 POSES = {"front": "frontal", "turned sideways": "turned", "turned_sideways": "turned"}

@@ -13,7 +13,7 @@ from pathlib import Path
 from datamodules.layouts.annotated import AnnotatedLayout, pictures_below
 from datamodules.layouts.layout import ALL
 from datamodules.layouts.sample import Annotation, Sample
-from engine.errors import DataError
+from foundation.errors import DataError
 
 FOLDERS = {
     "masked": (

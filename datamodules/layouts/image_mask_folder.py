@@ -12,7 +12,7 @@ from pathlib import Path
 from datamodules.labels import OCCLUSION
 from datamodules.layouts.layout import ALL, SPLITS, Layout, Met, files_by_stem, refuse
 from datamodules.layouts.sample import Sample
-from engine.errors import DataError
+from foundation.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 SHARES = (0.7, 0.8)

@@ -11,7 +11,7 @@ from pathlib import Path
 from datamodules.labels import LAPA
 from datamodules.layouts.layout import ALL, IMAGE_SUFFIXES, SPLITS, Layout, Met, files_by_stem, refuse
 from datamodules.layouts.sample import Sample
-from engine.errors import DataError
+from foundation.errors import DataError
 
 
 class LaPa(Layout):

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from datamodules.labels import LabelSet
 from datamodules.layouts.sample import Sample
-from engine.errors import DataError
+from foundation.errors import DataError
 
 SPLITS = ("train", "val", "test")
 ALL = "all"
@@ -19,7 +19,7 @@ ALL = "all"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 Met = Callable[[str, Sequence[str], DataError], None]
-"""What becomes of a fault that a reader meets: its kind (``datamodules.audit.faults``), the ids of the faces, or names
+"""What becomes of a fault that a reader meets: its kind (``curation.audit.faults``), the ids of the faces, or names
 of the files, that have it, and the error in words. If it returns, the reader goes on without what was at fault."""
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from datamodules.layouts.annotated import AnnotatedLayout
 from datamodules.layouts.layout import ALL
 from datamodules.layouts.sample import Annotation, Box, Sample
-from engine.errors import DataError
+from foundation.errors import DataError
 
 SPLITS = {"train": ("Train", "label_train", 1), "test": ("Test", "LabelTest", 0)}
 """Of each split: how its names begin, its table, and the column of the table that names the picture."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from datamodules.layouts.celebamask_hq import CelebAMaskHQ
 from datamodules.layouts.lapa import LaPa
 from datamodules.layouts.layout import ALL, SPLITS, Layout, names_in
-from engine.errors import DataError
+from foundation.errors import DataError
 
 PICTURES = ("img_align_celeba", "img_celeba")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")

@@ -18,9 +18,9 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import track
 
-from engine.errors import ConfigError, DataError
-from engine.files import require_folder
-from engine.locks import held
+from foundation.errors import ConfigError, DataError
+from foundation.files import require_folder
+from foundation.locks import held
 
 if TYPE_CHECKING:
     import numpy as np

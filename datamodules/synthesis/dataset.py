@@ -7,7 +7,7 @@ from pathlib import Path
 
 from datamodules.synthesis.building import LARGEST, Build, require_whole_number, settle
 from datamodules.synthesis.published import LAYOUTS, Layout
-from engine.errors import ConfigError
+from foundation.errors import ConfigError
 
 GENERATOR_VERSION = 5
 """Raised by hand whenever the same seed would give other bytes, in any module of this package."""

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.errors import ConfigError
 from models.comparators.instances import boxes_of
 from models.comparators.yolo import BINS, decided, places_of
 from models.comparators.yolo_loss import Found
@@ -35,7 +34,7 @@ class UltralyticsSegmenter(nn.Module):
     Shape: (N, 3, H, W) -> (N, 1, H, W) logits; H and W are multiples of 32.
 
     Raises:
-        ConfigError: if the package is not installed.
+        ImportError: if the package is not installed, with what to do.
     """
 
     def __init__(self, width: int = 32) -> None:
@@ -50,7 +49,7 @@ class UltralyticsSegmenter(nn.Module):
             if tuple(int(part) for part in version("ultralytics").split(".")[:2]) < (8, 4):
                 raise ImportError("8.4 or later")
         except ImportError as fault:
-            raise ConfigError(
+            raise ImportError(
                 f"model=yolo_ultralytics wants the package ultralytics ({fault}).\nIt is under AGPL-3.0, a licence "
                 "that asks more of you than this project's own, and therefore none of its dependencies.\n"
                 "If that suits you: pip install 'ultralytics>=8.4'. If not: model=yolo, our own code in its manner."

@@ -19,7 +19,7 @@ from datamodules.synthesis.masked_faces.samples import Drawing, Sample, draw
 from datamodules.synthesis.masked_faces.splits import orders
 from datamodules.synthesis.masked_faces.summary import SUMMARY, summary_of, table
 from datamodules.synthesis.masked_faces.wanted import MaskedFaces
-from engine.files import require_outside
+from foundation.files import require_outside
 
 MANIFEST = "manifest.jsonl"
 

@@ -15,7 +15,7 @@ from datamodules.layouts.photographs import Photograph, is_aligned
 from datamodules.reading import read_photograph
 from datamodules.synthesis.building import Build, write_whole
 from datamodules.synthesis.masked_faces.wanted import MaskedFaces
-from engine.errors import BrokenFileError, DataError
+from foundation.errors import BrokenFileError, DataError
 
 CHUNK = 32  # photographs that are looked through as one job
 

@@ -9,7 +9,7 @@ import numpy as np
 from datamodules.layouts.layout import SPLITS
 from datamodules.layouts.photographs import Photograph
 from datamodules.synthesis.masked_faces.wanted import MaskedFaces
-from engine.errors import DataError
+from foundation.errors import DataError
 
 PAPER_SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 """Of the paper's 20,000 faces 14,000 are trained on, 2,000 validated and 4,000 tested."""

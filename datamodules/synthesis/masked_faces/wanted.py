@@ -10,7 +10,7 @@ from typing import Any
 
 from datamodules.synthesis.building import LARGEST, require_flag, require_whole_number
 from datamodules.synthesis.masks import MaskChoices
-from engine.errors import ConfigError
+from foundation.errors import ConfigError
 
 VERSION = 4
 """Raised by hand whenever the same seed would give other bytes, in this package or in `masks`."""

@@ -11,7 +11,7 @@ import numpy as np
 from datamodules.synthesis.building import require_flag
 from datamodules.synthesis.masks.templates import read_templates
 from datamodules.synthesis.masks.textures import PLAIN, TEXTURES
-from engine.errors import ConfigError
+from foundation.errors import ConfigError
 
 MASK_TYPES = ("surgical", "n95", "kn95", "cloth", "respirator", "handkerchief", "scarf", "niqab")
 STYLES = ("proper", "below_nose", "chin", "one_ear", "half_pulled")

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from engine.errors import BrokenFileError, ConfigError
+from foundation.errors import BrokenFileError, ConfigError
 
 POINTS = ("mask_a", "mask_b", "mask_c", "mask_d", "mask_e", "mask_f")
 

@@ -5,9 +5,10 @@ This file imports nothing of the project, and every part of it may raise what is
 
 from __future__ import annotations
 
+import difflib
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
@@ -49,11 +50,13 @@ def causes(fault: BaseException) -> Iterator[BaseException]:
 def explained(fault: BaseException) -> BaseException:
     """An error in words for its user, where there are any; else the error as it is."""
     text = str(fault)
-    named = [match for match in re.finditer(r"engine\.errors\.(\w+): ", text) if match[1] in globals()]
+    named = [match for match in re.finditer(r"foundation\.errors\.(\w+): ", text) if match[1] in globals()]
     if named:  # another process has wrapped it into its own traceback
         return globals()[named[-1][1]](text[named[-1].end() :].rstrip())
     if isinstance(fault, UserError):
         return fault
+    if isinstance(fault, ImportError) and "pip install" in text:  # an optional package, asked for by a setting
+        return ConfigError(text)
     if re.search(r"/dev/shm|</torch_|shared memory (object|limit)|out of shared memory", text):  # noqa: S108
         return RunError(
             "The memory that processes share (/dev/shm) ran out.\n"
@@ -83,3 +86,9 @@ def explained(fault: BaseException) -> BaseException:
             f"Do one of: a smaller batch_size or datamodule.image_size; trainer.precision=bf16-mixed."
         )
     return fault
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word most like a mistyped one, or None if none is near."""
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return matches[0] if matches else None

@@ -10,7 +10,7 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
-from reports.runs import read_run
+from foundation.recorded_runs import read_run
 
 SCORES = (
     ("test/miou",),

@@ -10,10 +10,10 @@ from typing import Any
 from joblib import cpu_count
 from omegaconf import DictConfig, OmegaConf
 
-from conf.schema import CONF, unknown_key
 from datamodules.labels import PAINTING_ORDERS
 from datamodules.layouts import PARSED
-from engine.errors import ConfigError
+from engine.settings import CONF, unknown_key
+from foundation.errors import ConfigError
 
 
 def prepare(config: DictConfig) -> None:
@@ -98,7 +98,7 @@ def _audit(config: DictConfig) -> None:
             said = f"{name}={config[name]} is not known.\n" if config[name] else ""
             raise ConfigError(f"{said}Expected: {name}=<one of {', '.join(sorted(known))}>.")
     layout = PARSED[config.dataset]
-    from datamodules.audit.auditing import write_audit  # which needs image libraries
+    from curation.audit.auditing import write_audit  # which needs image libraries
 
     write_audit(
         layout(Path(str(config.root or f"data/{layout.title}"))),
@@ -112,7 +112,7 @@ def _compare_datasets(config: DictConfig) -> None:
     for name in ("a", "b"):
         if not config[name]:
             raise ConfigError(f"{name} is missing.\nExpected: a=<folder> b=<folder> of photographs or masked faces.")
-    from datamodules.comparison import write_comparison
+    from curation.comparison import write_comparison
 
     write_comparison(
         [Path(str(config.a)), Path(str(config.b))],

@@ -7,18 +7,17 @@ not stands here with the reason. What is not in this table is no setting. ``docs
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conf.kinds import choice, integer, number, optional, pair, text
 from datamodules.labels import CELEBAMASK_HQ, PAINTING_ORDERS
-from engine.errors import ConfigError
-from engine.runs import EVALUATE
+from engine.kinds import choice, integer, number, optional, pair, text
+from foundation.errors import ConfigError, nearest
+from foundation.run_folder import EVALUATE
 
-CONF = Path(__file__).parent
+CONF = Path(__file__).parent.parent / "conf"
 
 
 @dataclass(frozen=True)
@@ -503,12 +502,6 @@ def _canonical(name: str, key: Key, value: Any) -> Any:
         near = nearest(str(value), choices)
         hint = f" Did you mean {near}?" if near else ""
         raise ConfigError(f"{name}={value} cannot be.\nExpected: {key.expected}.{hint}") from fault
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word most like a mistyped one, or None if none is near."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return matches[0] if matches else None
 
 
 def unknown_key(name: str, keys: Iterable[str] = KEYS) -> str:

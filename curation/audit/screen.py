@@ -8,8 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from datamodules.audit.faults import KINDS
-from datamodules.audit.tally import SMALL, Tally
+from curation.audit.faults import KINDS
+from curation.audit.tally import SMALL, Tally
 
 SHOWN = 5
 """Ids of a fault, and sizes of pictures, that are shown; audit.json has all."""

@@ -18,16 +18,16 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from conf.schema import check_prediction
 from datamodules.labels import OCCLUSION, LabelSet
 from datamodules.layouts.photographs import SUFFIXES
 from datamodules.reading import read_photograph
+from deploy.predictor import Masks, Predictor, load
+from deploy.video import SUFFIXES as VIDEOS
+from deploy.video import open_clip, predict_clip
 from engine.circumstances import device_of
-from engine.errors import BrokenFileError, ConfigError, DataError, RunError
-from engine.files import require_folder, whole, write_whole
-from engine.predictor import Masks, Predictor, load
-from engine.video import SUFFIXES as VIDEOS
-from engine.video import open_clip, predict_clip
+from engine.settings import check_prediction
+from foundation.errors import BrokenFileError, ConfigError, DataError, RunError
+from foundation.files import require_folder, whole, write_whole
 
 PICTURES = (*SUFFIXES, ".gif", ".bmp", ".tif", ".tiff")
 """Of what is taken for a picture in a folder; of those with several frames, the first one counts."""

@@ -10,13 +10,13 @@ from itertools import zip_longest
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from datamodules.audit.faults import KINDS, Fault, Faults
-from datamodules.audit.sides import STREWN, place, side_names
+from curation.audit.faults import KINDS, Fault, Faults
+from curation.audit.sides import STREWN, place, side_names
 from datamodules.labels import LabelSet
 from datamodules.layouts import Layout, Sample
 from datamodules.merging import merge
 from datamodules.reading import read_ids, read_image
-from engine.errors import BrokenFileError
+from foundation.errors import BrokenFileError
 
 MOST = 60
 COLUMNS = 6

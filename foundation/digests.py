@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
-from engine.errors import DataError
+from foundation.errors import DataError
 
 
 class DigestCache:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from datamodules.layouts import Sample
-from engine.errors import DataError
+from foundation.errors import DataError
 
 KINDS: dict[str, str] = {
     "missing_folder": "folder of the layout that is absent or empty",

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.runs import RunFolder
+from foundation.run_folder import RunFolder
 
 STAGES = ("pretrain", "finetune", "classify", "segment", "evaluate")
 METHODS = {"baseline": "baseline", "mtl": "MTL", "transfer": "transfer", "segment": "segmenter", "hybrid": "hybrid"}
@@ -21,7 +21,7 @@ METHODS = {"baseline": "baseline", "mtl": "MTL", "transfer": "transfer", "segmen
 
 
 @dataclass(frozen=True)
-class Run:
+class RecordedRun:
     """One run folder.
 
     Args:
@@ -155,7 +155,7 @@ class Run:
         return x_values, y_values
 
 
-def read_runs(output_dir: Path) -> list[Run]:
+def read_runs(output_dir: Path) -> list[RecordedRun]:
     """All runs of an output folder; [] if it holds none.
 
     Pre-training comes first, then fine-tuning by data set, scale, recipe, label fraction, subset and seed, with each
@@ -167,9 +167,9 @@ def read_runs(output_dir: Path) -> list[Run]:
     return sorted((read_run(path) for path in folders.iterdir() if path.is_dir()), key=_place)
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> RecordedRun:
     """The run of one folder, see :func:`read_runs`."""
-    return Run(folder, _status(folder))
+    return RecordedRun(folder, _status(folder))
 
 
 def _status(folder: Path) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def _status(folder: Path) -> dict[str, Any]:
     return status | {"state": held.state} if status.get("state") == "running" and held is not None else status
 
 
-def _place(run: Run) -> tuple[object, ...]:
+def _place(run: RecordedRun) -> tuple[object, ...]:
     def rank(value: str, known: tuple[str, ...]) -> int:
         return known.index(value) if value in known else len(known)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from engine.errors import ConfigError
+from foundation.errors import ConfigError
 
 
 @contextlib.contextmanager

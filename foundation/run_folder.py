@@ -10,8 +10,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from engine.errors import DataError
-from engine.files import to_json, write_whole
+from foundation.errors import DataError
+from foundation.files import to_json, write_whole
 
 EVALUATE = "evaluate"
 """The stage that trains nothing: its result are scores."""

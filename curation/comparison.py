@@ -30,8 +30,8 @@ from datamodules.layouts.layout import ALL, SPLITS
 from datamodules.layouts.photographs import photographs
 from datamodules.reading import read_photograph
 from datamodules.synthesis.building import require_whole_number
-from engine.errors import BrokenFileError, ConfigError, DataError
-from engine.files import require_folder, write_whole
+from foundation.errors import BrokenFileError, ConfigError, DataError
+from foundation.files import require_folder, write_whole
 
 POINTS, RADIUS = 24, 8
 PATTERNS = POINTS + 2  # uniform ones by their number of bright points, and all others

@@ -13,8 +13,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from engine.errors import BrokenFileError, ConfigError
-from engine.predictor import Masks, Predictor
+from deploy.predictor import Masks, Predictor
+from foundation.errors import BrokenFileError, ConfigError
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 """Of what is taken for a video."""

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from datamodules.audit.faults import Fault
-from datamodules.audit.sides import SKIN, STREWN, landmarks_of, place, sides
+from curation.audit.faults import Fault
+from curation.audit.sides import SKIN, STREWN, landmarks_of, place, sides
 from datamodules.labels import PAINTING_ORDERS, LabelSet
 from datamodules.layouts import Sample
 from datamodules.merging import paint
 from datamodules.reading import read_ids, read_image, read_part_values, require_known_ids, require_size, require_whole
-from engine.errors import BrokenFileError
+from foundation.errors import BrokenFileError
 
 
 @dataclass

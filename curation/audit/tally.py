@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.audit.faces import Face
-from datamodules.audit.faults import KINDS, Fault, Faults
+from curation.audit.faces import Face
+from curation.audit.faults import KINDS, Fault, Faults
 from datamodules.labels import LabelSet
 
 SMALL = 0.01

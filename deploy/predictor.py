@@ -1,6 +1,6 @@
 """A trained parser or segmenter that takes any picture: finds its faces, and gives masks at the picture's own size.
 
-from engine import load
+from deploy import load
 masks = load("finetune-0123456789ab").predict(picture)      # (H, W, 3) uint8 RGB -> masks.label (H, W) uint8
 """
 
@@ -20,10 +20,10 @@ from datamodules.landmarks import FaceFinder, crop_box, square
 from datamodules.reading import shrunk
 from datamodules.transforms import FaceTransform
 from engine.checkpoints import load as load_checkpoint
-from engine.errors import ConfigError
 from engine.evaluation import find
 from engine.scoring import scored_module
 from engine.stages import SEGMENT
+from foundation.errors import ConfigError
 from lightning_modules.classification import PixelClassification
 from lightning_modules.occlusion import OcclusionSegmentation
 from lightning_modules.parsing import FaceParsing

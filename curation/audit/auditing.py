@@ -6,15 +6,15 @@ from pathlib import Path
 
 from rich import get_console
 
-from datamodules.audit.faces import Inspection
-from datamodules.audit.faults import Faults
-from datamodules.audit.screen import tables
-from datamodules.audit.sheet import contact_sheet
-from datamodules.audit.tally import Tally
+from curation.audit.faces import Inspection
+from curation.audit.faults import Faults
+from curation.audit.screen import tables
+from curation.audit.sheet import contact_sheet
+from curation.audit.tally import Tally
 from datamodules.cache import in_threads
 from datamodules.layouts import Layout, Sample
-from engine.errors import DataError, RunError
-from engine.files import require_outside, to_json, whole, write_whole
+from foundation.errors import DataError, RunError
+from foundation.files import require_outside, to_json, whole, write_whole
 
 REPORT, SHEET = "audit.json", "worst.png"
 

@@ -22,18 +22,18 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
-from conf.schema import DETECTORS, check_export
 from datamodules.labels import IGNORE, OCCLUSION
 from datamodules.transforms import MEAN, STD
+from deploy.latency import latencies
+from deploy.predictor import LABELS
 from engine.checkpoints import load
-from engine.errors import ConfigError, RunError
 from engine.evaluation import Evaluation, find, plan_evaluation
 from engine.exported import METADATA, load_exported, metadata_of
-from engine.files import require_folder, to_json, write_whole
-from engine.latency import latencies
-from engine.predictor import LABELS
 from engine.scoring import scored_faces, scored_module
+from engine.settings import DETECTORS, check_export
 from engine.stages import SEGMENT
+from foundation.errors import ConfigError, RunError
+from foundation.files import require_folder, to_json, write_whole
 from lightning_modules.metrics import SegmentationScores
 from models.deployed import Deployed
 

@@ -1,0 +1,1 @@
+"""The tasks of prepare.py: making, auditing and comparing data sets."""
