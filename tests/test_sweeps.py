@@ -101,8 +101,8 @@ def test_every_ablation_trains(ablation: str, celebamask: Path, shared: Path) ->
 
 def test_a_sweep_needs_no_m(lapa: Path, tmp_path: Path) -> None:
     words = ("experiment=mtl_lapa", "sweep=quick", "dry_run=true", "scale=demo", f"datamodule.root={lapa}")
-    words = (*words, "hydra.sweeper.params.subset='2'")
-    answer = within("train.py", *words, f"output_dir={tmp_path}", cwd=tmp_path)
+    own = ("hydra.sweeper.params.subset='2'", f"output_dir={tmp_path}")
+    answer = within("train.py", *words, *own, cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr
     assert [answer.stdout.count(f"method={name} ") for name in ("mtl", "baseline")] == [2, 2]
 
