@@ -64,11 +64,20 @@ TINY_SEGMENTER = (*TINY, "segment.epochs=2", "segment.steps_per_epoch=2", "segme
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What asks for trained runs trains, if it is the first to ask. Processes go first: others fill the gaps."""
+    """What asks for trained runs trains, if it is the first to ask.
+
+    Each of two test processes begins with tests that start processes, one of them with those of SLURM, which wait more
+    than they work; the cheap tests come last, where one process takes over what the other has not come to.
+    """
     for item in items:
         if TRAINED & set(getattr(item, "fixturenames", ())):
             item.add_marker("training")
-    items.sort(key=lambda item: ("process" not in item.keywords, "training" not in item.keywords))
+    processes = [item for item in items if "process" in item.keywords]
+    second = [item for item in processes if item.path.name in ("test_processes.py", "test_faults.py")]
+    first = [item for item in processes if item not in second]
+    others = [item for item in items if item not in processes]
+    others.sort(key=lambda item: "training" not in item.keywords)
+    items[:] = [*first, *others[::2], *second, *others[1::2]]
 
 
 def pytest_collection_finish() -> None:
