@@ -77,7 +77,7 @@ def whole(lapa: Path, shared: Path) -> Path:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])  # SIGTERM: test_processes.py
 def test_interrupted_by_a_signal_the_same_command_goes_on(
     number: signal.Signals, lapa: Path, whole: Path, tmp_path: Path
 ) -> None:
