@@ -29,7 +29,7 @@ test-fast: setup ## the tests that train nothing and start no process (a minute)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2 --dist worksteal -m "not training and not process"
 
 coverage: setup ## every test, and which lines and branches they reach, processes included
-	OMP_NUM_THREADS=1 $(PYTHON) -m coverage run -m pytest --numprocesses 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(PYTHON) -m coverage run --rcfile=$(CURDIR)/pyproject.toml -m pytest --numprocesses 2 --dist worksteal
 	$(PYTHON) -m coverage combine --quiet
 	$(PYTHON) -m coverage report --precision 2 --skip-covered --sort cover
 
