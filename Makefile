@@ -23,13 +23,13 @@ demo: setup ## draw faces, train MTL and its baseline on them, write outputs/rep
 	$(PYTHON) report.py
 
 test: setup ## every test, in two processes of one thread each (five minutes on two cores)
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2 --dist worksteal
+	$(PYTHON) -m pytest --numprocesses 2 --dist worksteal
 
 test-fast: setup ## the tests that train nothing and start no process (a minute)
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2 --dist worksteal -m "not training and not process"
+	$(PYTHON) -m pytest --numprocesses 2 --dist worksteal -m "not training and not process"
 
 coverage: setup ## every test, and which lines and branches they reach, processes included
-	OMP_NUM_THREADS=1 $(PYTHON) -m coverage run --rcfile=$(CURDIR)/pyproject.toml -m pytest --numprocesses 2 --dist worksteal
+	$(PYTHON) -m coverage run --rcfile=$(CURDIR)/pyproject.toml -m pytest --numprocesses 2 --dist worksteal
 	$(PYTHON) -m coverage combine --quiet
 	$(PYTHON) -m coverage report --precision 2 --skip-covered --sort cover
 

@@ -19,10 +19,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import context, forkserver
 from multiprocessing.connection import wait
 from multiprocessing.reduction import DupFd
 from pathlib import Path
@@ -103,6 +103,7 @@ class Forked:
         environment: variables beyond those of this process.
         followers: whether processes that Lightning starts by script come from the server too, or are real ones.
         output: file descriptor that it writes to; by default a pipe that :meth:`communicate` reads.
+        leads_group: whether it leads a group of processes of its own.
     """
 
     def __init__(
@@ -113,10 +114,11 @@ class Forked:
         environment: Mapping[str, str] | None = None,
         followers: Literal["forked", "real"] = "forked",
         output: int | None = None,
+        leads_group: bool = False,
     ) -> None:
         self._read, write = os.pipe() if output is None else (-1, os.dup(output))
         variables = dict(os.environ | (environment or {}))
-        arguments = (script, words, str(cwd or Path.cwd()), variables, followers)
+        arguments = (script, words, str(cwd or Path.cwd()), variables, followers, leads_group)
         self._process = _server.Process(target=_run, args=(*arguments, _Passed(write)))
         self._process.start()
         os.close(write)
@@ -129,6 +131,10 @@ class Forked:
         return self._process.exitcode
 
     def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        self._process.join(timeout)
         return self.returncode
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -175,30 +181,80 @@ class _Passed:
         return self._descriptor
 
 
-def _start_follower(command: Sequence[str], env: Mapping[str, str], cwd: str | None = None) -> Forked:
-    _, script, *words = command
-    return Forked(script, *words, cwd=Path(cwd) if cwd else None, environment=env, output=1)
+def _start_follower(
+    args: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    stdout: object = None,
+    stderr: object = None,
+    start_new_session: bool = False,
+    command: Sequence[str] = (),
+) -> Forked:
+    """What Lightning and torchrun ask of :class:`subprocess.Popen`, for ``python [-u] script words``."""
+    script, *words = [word for word in (*args, *command) if word != "-u"][1:]
+    folder = Path(cwd) if cwd else None
+    return Forked(script, *words, cwd=folder, environment=env, output=1, leads_group=start_new_session)
 
 
-def _run(
-    script: str, words: Sequence[str], cwd: str, environment: Mapping[str, str], followers: str, output: _Passed
+class _Spawned(context.ForkServerProcess):
+    """A process that torch would spawn: forked, with the output and environment of the one that starts it."""
+
+    def __init__(self, *, target: Callable[..., None], args: tuple[object, ...], daemon: bool | None = None) -> None:
+        super().__init__(target=_follow, args=(dict(os.environ), _Passed(1), target, args), daemon=daemon)
+
+
+class _Spawning(context.ForkServerContext):
+    Process = _Spawned
+
+
+def _follow(
+    environment: Mapping[str, str], output: _Passed, target: Callable[..., None], args: tuple[object, ...]
 ) -> None:
-    """The forked process: all of it is as if the interpreter had been started for this script."""
+    _become(output, environment)
+    target(*args)
+
+
+def _become(output: _Passed, environment: Mapping[str, str]) -> None:
+    """Take over the output and the environment of the process that a user would have started this one from."""
     descriptor = output.detach()
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     os.close(descriptor)
     os.environ.clear()
     os.environ.update(environment)
+
+
+def _fork_followers() -> None:
+    """Processes that this one starts come from the server that it came from itself."""
+    import torch.multiprocessing
+    from pytorch_lightning.strategies.launchers import subprocess_script
+    from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
+
+    subprocess_script.subprocess = SimpleNamespace(Popen=_start_follower)  # type: ignore[assignment]
+    subprocess_handler.Popen = _start_follower
+    context._concrete_contexts["spawn"] = _Spawning()  # type: ignore[attr-defined]
+    torch.multiprocessing.set_sharing_strategy("file_system")  # a server takes no 300 open files at once
+    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]
+
+
+def _run(
+    script: str,
+    words: Sequence[str],
+    cwd: str,
+    environment: Mapping[str, str],
+    followers: str,
+    leads_group: bool,
+    output: _Passed,
+) -> None:
+    """The forked process: all of it is as if the interpreter had been started for this script."""
+    _become(output, environment)
     os.chdir(cwd)
+    if leads_group:
+        os.setsid()
     multiprocessing.set_start_method(None, force=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if followers == "forked":
-        from pytorch_lightning.strategies.launchers import subprocess_script
-
-        subprocess_script.subprocess = SimpleNamespace(Popen=_start_follower)  # type: ignore[assignment]
-        # The server that this process came from: a child would start another.
-        forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]
+        _fork_followers()
     sys.argv = [str(ROOT / script), *words]
     sys.path[0] = str(ROOT)
     try:

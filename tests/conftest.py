@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; sums of two threads differ in their last bits
 
 import pytest
 from hydra import compose, initialize_config_dir

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +13,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+import torch.distributed.run
 
 from datamodules.sampling import EpochSampler
 from engine.building import build_datamodule, build_module
@@ -23,7 +21,7 @@ from engine.processes import TOLD, require_one_group, tell, told
 from engine.settings import check
 from engine.stages import Run, plan
 from foundation.errors import ConfigError
-from tests.commands import ROOT, Forked
+from tests.commands import ROOT, Forked, forked
 from tests.conftest import TINY, settings_of
 
 MTL = ("experiment=mtl_lapa_10pct", *TINY)
@@ -54,17 +52,8 @@ def finish(*processes: Forked) -> list[str]:
 
 def torchrun(*words: str) -> tuple[int, str]:
     """The exit code and output of ``train.py`` in two processes that torchrun starts."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
-    ended = subprocess.run(
-        [*launcher, str(ROOT / "train.py"), *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=280,
-        check=False,
-    )
-    return ended.returncode, ended.stdout
+    options = ("--nproc-per-node", "2", "--master-addr", "127.0.0.1")
+    return forked(torch.distributed.run.__file__, *options, str(ROOT / "train.py"), *words, timeout=280)
 
 
 def when(condition: Callable[[], object], process: Forked, act: Callable[[], None]) -> str:
