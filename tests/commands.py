@@ -185,10 +185,9 @@ def _start_follower(
     args: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
-    stdout: object = None,
-    stderr: object = None,
     start_new_session: bool = False,
     command: Sequence[str] = (),
+    **_streams: object,
 ) -> Forked:
     """What Lightning and torchrun ask of :class:`subprocess.Popen`, for ``python [-u] script words``."""
     script, *words = [word for word in (*args, *command) if word != "-u"][1:]
