@@ -230,7 +230,7 @@ def _fork_followers() -> None:
     from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
 
     subprocess_script.subprocess = SimpleNamespace(Popen=_start_follower)  # type: ignore[assignment]
-    subprocess_handler.Popen = _start_follower
+    subprocess_handler.Popen = _start_follower  # type: ignore[assignment, misc]
     context._concrete_contexts["spawn"] = _Spawning()  # type: ignore[attr-defined]
     torch.multiprocessing.set_sharing_strategy("file_system")  # a server takes no 300 open files at once
     forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]
