@@ -501,7 +501,8 @@ def test_help_says_what_an_audit_is() -> None:
 def test_mirrored_real_faces(face_data: Path, tmp_path: Path) -> None:
     """Some of the published faces were mirrored without their labels, 46 of the first 700; each one named here was
     looked at."""
-    part_of(face_data / "real" / "CelebAMask-HQ", tmp_path, range(100), lambda file, link: link.symlink_to(file))
+    chosen = [*range(30), 40, 57, 72, 92]
+    part_of(face_data / "real" / "CelebAMask-HQ", tmp_path, chosen, lambda file, link: link.symlink_to(file))
     found = faults_of(open_layout("celebamask_hq", tmp_path))
     assert found == {"mirrored": ["0", "16", "21", "28", "40", "57", "92"], "unclear": ["72"]}
 
