@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,7 @@ def celebamask_copy(celebamask: Path, tmp_path: Path) -> Path:
     return copy
 
 
-def part_of(root: Path, out: Path, faces: range, put: Callable[[Path, Path], object]) -> None:
+def part_of(root: Path, out: Path, faces: Iterable[int], put: Callable[[Path, Path], object]) -> None:
     """Put some faces of a folder in the layout of CelebAMask-HQ, and its lists, into a folder of one's own."""
     for folder in ("CelebA-HQ-img", f"{MASKS}/0"):
         (out / folder).mkdir(parents=True)
