@@ -689,6 +689,7 @@ def test_screen_table_folds_what_all_rows_share(output_dir: Path, tmp_path: Path
     assert "No fine-tuning run is done yet." in console.export_text()
 
 
+@pytest.mark.process
 def test_a_run_that_was_cut_short_within_a_step_is_written_for_wandb(tmp_path: Path) -> None:
     run = write_run(tmp_path, "finetune", "cut1", state="interrupted", metrics={})
     (run / "metrics.csv").write_text("epoch,step,train/loss,train/lr\n0,0,0.5,0.1\n,1,,0.2\n")
