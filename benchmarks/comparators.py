@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from engine.settings import ARCHITECTURES, NETWORKS
 from lightning_modules.occlusion import build_network
 from models.cost import flops, megabytes, milliseconds
 from models.parser import FaceParser
+from stages.finetuning import ARCHITECTURES
+from stages.segmentation import NETWORKS
 
 CLASSES = 19
 ENCODERS = {"unetplusplus": "resnet50", "deeplabv3plus": "resnet50", "segformer": "mit_b2", "linknet": "mobilenet_v2"}

@@ -24,13 +24,13 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import functional as F
 
+from callbacks.checkpoints import load as load_checkpoint
 from datamodules.layouts.photographs import photographs
 from datamodules.reading import read_photograph
 from datamodules.transforms import FaceTransform
 from deploy.prediction import predict_pictures
 from deploy.predictor import load
-from engine.checkpoints import load as load_checkpoint
-from engine.scoring import scored_module
+from stages.scoring import scored_module
 
 SLICE, PHOTOGRAPHS = 50, 120
 

@@ -37,11 +37,12 @@ from torch.utils.data import DataLoader
 
 from datamodules.synthesis.dataset import write_drawn_faces
 from engine.fitting import fit
-from engine.settings import CONF, check
-from engine.stages import Run, plan
+from engine.settings import CONF
+from engine.stage import Run
 from lightning_modules.optimization import configure_optimizer
 from lightning_modules.parsing import FaceParsing
 from models.parser import FaceParser
+from stages.command import check, plan
 
 AIM = 5
 """Overhead of the Lightning loop that is aimed at, at most, in %."""

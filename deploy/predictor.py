@@ -15,19 +15,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from callbacks.checkpoints import load as load_checkpoint
 from datamodules.labels import CELEBAMASK_HQ, LAPA, OCCLUSION, LabelSet
 from datamodules.landmarks import FaceFinder, crop_box, square
 from datamodules.reading import shrunk
 from datamodules.transforms import FaceTransform
-from engine.checkpoints import load as load_checkpoint
-from engine.evaluation import find
-from engine.scoring import scored_module
-from engine.stages import SEGMENT
 from foundation.errors import ConfigError
 from lightning_modules.classification import PixelClassification
 from lightning_modules.occlusion import OcclusionSegmentation
 from lightning_modules.parsing import FaceParsing
 from models.layers import folded
+from stages.evaluation import find
+from stages.scoring import scored_module
 
 FACES = ("auto", "box", "whole")
 MARGIN = 0.45
@@ -197,6 +196,6 @@ def load(
         raise ConfigError(
             f"{trained.best} does not say at which size it was trained.\nExpected: image_size=480, or so."
         )
-    labels = OCCLUSION if trained.stage == SEGMENT.name else LABELS[trained.dataset]
+    labels = OCCLUSION if trained.stage == "segment" else LABELS[trained.dataset]
     finder = None if faces == "whole" else FaceFinder(landmark_model)
     return Predictor(module, labels, int(size), finder, faces, batch_size, device)

@@ -30,9 +30,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
 from omegaconf import DictConfig, OmegaConf
 
-from engine.settings import CONF, check
-from engine.stages import Run, plan
-from engine.training import train
+from engine.settings import CONF, validated
+from engine.stage import Run
+from stages.command import check, plan, train
 from tests import commands
 
 if threading.current_thread() is threading.main_thread():
@@ -217,6 +217,20 @@ def segmenter_run(masked: Path, shared: Path) -> Run:
     return run
 
 
+def changed(settings: Any, /, **changes: object) -> Any:
+    """Settings with others in their place; a setting ``a.b`` is changed by ``**{"a.b": value}``.
+
+    Raises:
+        ConfigError: see :func:`stages.command.check`.
+    """
+    return check(settings.flat() | changes)
+
+
+def unchecked(settings: Any, /, **changes: object) -> Any:
+    """As :func:`changed`, without asking whether the settings go together."""
+    return validated(type(settings), settings.flat() | changes)
+
+
 def copied(runs: list[Run], output: Path) -> list[Run]:
     """Shared runs in an output folder of one's own, for tests that add to it or change it."""
     for run in runs:
@@ -224,7 +238,7 @@ def copied(runs: list[Run], output: Path) -> list[Run]:
     manifests = runs[-1].folder.output_dir / "manifests"
     if manifests.is_dir():
         shutil.copytree(manifests, output / "manifests", dirs_exist_ok=True)
-    return plan({**runs[-1].settings, "output_dir": str(output)})
+    return plan(changed(runs[-1].settings, output_dir=str(output)))
 
 
 def wandb_records(folder: Path) -> list[dict[str, Any]]:

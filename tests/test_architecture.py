@@ -17,6 +17,7 @@ LAYERS = (
     "lightning_modules",
     "callbacks",
     "engine",
+    "stages",
     "curation",
     "deploy",
     "reports",

@@ -17,19 +17,19 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor, nn
 
+from callbacks.checkpoints import load
 from datamodules.labels import CELEBAMASK_HQ, LAPA, lapa_table
 from datamodules.layouts import SPLITS, open_layout
 from datamodules.layouts.celebamask_hq import MAPPING, PARTITIONS
 from datamodules.merging import merge
-from engine.checkpoints import load
-from engine.evaluation import evaluate, plan_evaluation
-from engine.scoring import scored_faces, scored_module
-from engine.settings import CONF, check_evaluation
-from engine.stages import Run
+from engine.settings import CONF
+from engine.stage import Run
 from foundation.errors import ConfigError, DataError
 from foundation.run_folder import RunFolder
 from lightning_modules.parsing import FaceParsing
 from models.merged_classes import MergedClasses
+from stages.evaluation import Evaluation, check_evaluation, evaluate, plan_evaluation
+from stages.scoring import scored_faces, scored_module
 from tests.commands import forked
 from tests.conftest import copied, run_training
 
@@ -162,7 +162,8 @@ def test_a_perfect_parser_is_perfect_through_the_mapping(
         split = "split=all" if len(labels) > 4 else "split=test"
         config = config_of(*words, f"output_dir={output}", "image_size=64", split)
         evaluation = plan_evaluation(check_evaluation(config))
-        assert evaluation.as_lapa
+        assert isinstance(evaluation.stage, Evaluation)
+        assert evaluation.stage.as_lapa(evaluation)
         module = scored_module(load(trained[source][-1].folder.best), as_lapa=True, background="literature")
         module.model = MergedClasses(Perfect(labels, len(CELEBAMASK_HQ)), table.tolist())
         for batch in scored_faces(evaluation).test_dataloader():

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from sklearn.metrics import jaccard_score
 
+from callbacks.checkpoints import load
 from datamodules.datasets import DATAMODULES
 from datamodules.labels import OCCLUSION
 from datamodules.layouts import AugmentedCelebA, ImageMaskFolder
@@ -25,16 +26,14 @@ from datamodules.reading import read_label
 from datamodules.synthesis.masked_faces import MaskedFaces, write_masked_faces
 from datamodules.synthesis.masks import MaskChoices
 from datamodules.transforms import Augmentation, FaceTransform, denormalize
-from engine.building import build_datamodule, build_module
-from engine.checkpoints import load
-from engine.evaluation import plan_evaluation
-from engine.scoring import scored_faces, scored_module
-from engine.settings import check, check_evaluation
-from engine.stages import Run, plan
+from engine.stage import Run
 from foundation.errors import BrokenFileError, ConfigError, DataError
 from foundation.recorded_runs import read_run
 from lightning_modules.occlusion import OcclusionSegmentation
 from models.layers import BatchInstanceNorm2d
+from stages.command import check, plan
+from stages.evaluation import check_evaluation, plan_evaluation
+from stages.scoring import scored_faces, scored_module
 from tests.conftest import TINY_SEGMENTER, copied, run_training, settings_of
 from tests.test_evaluation import config_of, scored
 from tests.test_masks import templates
@@ -246,7 +245,7 @@ def test_training_on_the_fly_and_by_folds(with_photographs: Path, tmp_path: Path
 def test_training_on_the_fly_wants_photographs_and_masks_of_ours(masked: Path, folder: Path, tmp_path: Path) -> None:
     run = planned_run(masked, tmp_path, "segment.on_the_fly=true")
     with pytest.raises(DataError, match="built with photographs=true"):
-        build_datamodule(run).train_dataloader()
+        run.stage.data(run).train_dataloader()
     with pytest.raises(ConfigError, match="whose masks are none of ours"):
         planned_run(folder, tmp_path, "segment.on_the_fly=true", experiment="occlusion_mfsd")
 
@@ -299,8 +298,8 @@ def test_folds_part_the_photographs(masked: Path) -> None:
 def test_the_schedule_is_as_long_as_the_epochs_of_a_fold(masked: Path, tmp_path: Path) -> None:
     words = ("segment.folds=2", "segment.fold=1", "segment.steps_per_epoch=null", "segment.batch_size=2")
     run = planned_run(masked, tmp_path, *words)
-    batches = len(build_datamodule(run).train_dataloader())
-    assert build_module(run).hparams["steps"] == run.setting("epochs") * batches
+    batches = len(run.stage.data(run).train_dataloader())
+    assert run.stage.module(run).hparams["steps"] == run.own.epochs * batches
 
 
 def test_folds_beyond_what_is_there_are_refused(masked: Path, tmp_path: Path) -> None:
@@ -371,10 +370,10 @@ def test_a_run_leaves_scores_raw_cleaned_and_by_group(segmenter_run: Run) -> Non
 
 
 def test_the_test_score_is_that_of_the_best_weights_by_an_independent_count(segmenter_run: Run) -> None:
-    module = build_module(segmenter_run).eval()
+    module = segmenter_run.stage.module(segmenter_run).eval()
     module.load_state_dict(load(segmenter_run.folder.best)["state_dict"])
     found, truth = [], []
-    for batch in build_datamodule(segmenter_run).test_dataloader():
+    for batch in segmenter_run.stage.data(segmenter_run).test_dataloader():
         with torch.no_grad():
             found.append((module(batch["image"]) > 0).flatten())
         truth.append((batch["label"] == 1).flatten())
@@ -384,10 +383,10 @@ def test_the_test_score_is_that_of_the_best_weights_by_an_independent_count(segm
 
 def test_built_again_it_starts_with_the_same_loss(segmenter_run: Run) -> None:
     """As the whole of a parser's training is repeated in tests/test_training.py."""
-    pl.seed_everything(segmenter_run.setting("seed"), workers=True, verbose=False)
-    module: Any = build_module(segmenter_run)
+    pl.seed_everything(segmenter_run.own.seed, workers=True, verbose=False)
+    module: Any = segmenter_run.stage.module(segmenter_run)
     module.log = lambda *_, **__: None  # no trainer listens
-    batch = next(iter(build_datamodule(segmenter_run).train_dataloader()))
+    batch = next(iter(segmenter_run.stage.data(segmenter_run).train_dataloader()))
     _, losses = read_run(segmenter_run.folder.path).curve("step", "train/loss")
     assert module.training_step(batch, 0).item() == pytest.approx(losses[0], rel=1e-5)
 

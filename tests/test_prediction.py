@@ -25,7 +25,7 @@ from deploy.prediction import predict
 from deploy.predictor import Predictor, load
 from deploy.video import open_clip
 from engine.settings import CONF
-from engine.stages import Run
+from engine.stage import Run
 from foundation.errors import ConfigError, DataError, RunError
 
 

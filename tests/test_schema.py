@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from engine.settings import FREE, KEYS, check, explain_overrides, flatten, group_options
+from engine.settings import FREE, explain_overrides, fields, flatten, group_options
 from foundation.errors import ConfigError
+from stages.command import Command, check
 from tests.conftest import settings_of
 
+KEYS = [name for name, _ in fields(Command)]
 ONE = "experiment=mtl_lapa_1pct"
 
 
@@ -157,11 +159,11 @@ def test_integers_are_numbers() -> None:
     ],
 )
 def test_refused_overrides_are_explained(overrides: list[str], message: str) -> None:
-    explanation = explain_overrides(overrides)
+    explanation = explain_overrides(overrides, KEYS)
     assert explanation is not None
     assert message in explanation
 
 
 def test_good_overrides_need_no_explanation() -> None:
     good = [ONE, "scale=demo,small", "+callbacks.mine._target_=x", "~logger.wandb", "seed=1"]
-    assert explain_overrides(good) is None
+    assert explain_overrides(good, KEYS) is None

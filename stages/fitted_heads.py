@@ -1,27 +1,26 @@
-"""The stage ``classify``: draw pixels of labelled faces, fit a head to their features, score it on whole pictures."""
+"""Heads fitted to features: sample pixels of labelled faces, fit a head to them, score it on all pixels of images."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
 from pytorch_lightning.loggers import Logger
 
+from callbacks.checkpoints import load, save
 from callbacks.class_tree import class_tree_figure
 from callbacks.confusion import Confusion
 from callbacks.quiet import Quiet
 from callbacks.throughput import peak_memory_mb
 from datamodules.faces import FaceDataModule
 from datamodules.pixels import draw_pixels
-from engine.building import build_datamodule
-from engine.checkpoints import load, save
 from engine.circumstances import device_of
-from engine.scoring import scoring_trainer
-from engine.stages import FINETUNE, Run
+from engine.plugins import build
+from engine.stage import Run
+from engine.trainers import scoring_trainer
 from foundation.errors import RunError
 from foundation.files import whole
 from lightning_modules.classification import PixelClassification
@@ -35,44 +34,36 @@ Pixels = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Features (n, F), class ids (n,) and weights (n,)."""
 
 
-def classify(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, Any]:
+def fit_and_score(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, Any]:
     """Fit a head, keep it as the run's ``best.ckpt`` and test it; what the run's status says at its end.
 
     Raises:
         RunError: if the features are no numbers, or no labelled face has a pixel of any class.
     """
     started = time.perf_counter()
-    pl.seed_everything(run.setting("seed"), workers=True, verbose=False)
+    pl.seed_everything(run.own.seed, workers=True, verbose=False)
     assert run.upstream is not None  # noqa: S101 (for the type checker)
     trained = load(run.upstream.best)["state_dict"]
-    data = build_datamodule(run)
-    device = device_of(run.settings["trainer.accelerator"])
-    there = _is_fine_tuned_conv(run)
-    told: dict[str, Any] = {}
+    data = cast(FaceDataModule, run.stage.data(run))
+    device = device_of(run.settings.trainer.accelerator)
+    there = is_fine_tuned_conv(run)
+    report: dict[str, Any] = {}
     head = None
     if not there:
         pixels = _pixels(run, data, trained, device)
         began = time.perf_counter()
         head = fit_head(_fitting(run), *pixels, classes=len(run.layout.labels))
-        told = _told(run, head, len(pixels[0])) | {"fit_seconds": round(time.perf_counter() - began, 3)}
+        report = _reported(run, head, len(pixels[0])) | {"fit_seconds": round(time.perf_counter() - began, 3)}
         _draw_tree(run, head, pixels)
-    module = PixelClassification(
-        run.layout.labels.classes,
-        run.settings["model.encoder"],
-        run.settings["model.features"],
-        "map" if there else run.setting("features"),
-        None if head is None else head.arguments,
-        run.settings["finetune.background"],
-    )
+    module = build_module(run, head)
     parts = _part(trained, "model.trunk.", "features.trunk.")
     parts |= _part(trained, "model.head.", "head.") if head is None else _part(head.module.state_dict(), "", "head.")
     module.model.load_state_dict(parts)
 
-    shown = [
-        instantiate(config["callbacks"][name]) for name in ("panels", "progress_bar") if config["callbacks"].get(name)
-    ]
+    entries = {name: config["callbacks"].get(name) for name in ("panels", "progress_bar")}
+    shown = [build(entry, f"callbacks.{name}") for name, entry in entries.items() if entry]
     trainer = scoring_trainer(
-        run.settings["trainer.accelerator"], "32-true", run.folder.path, [Quiet(), *shown, Confusion()], loggers
+        run.settings.trainer.accelerator, "32-true", run.folder.path, [Quiet(), *shown, Confusion()], loggers
     )
     (scores,) = trainer.validate(module, data, verbose=False)
     metrics = {name: float(value) for name, value in scores.items()}
@@ -81,11 +72,11 @@ def classify(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[st
     (scores,) = trainer.test(module, data, verbose=False)
     rate = len(data.labelled("test")) / (time.perf_counter() - tested)
     if head is not None and module.scores.counted is not None:
-        told |= _tests(head, module.scores.counted.numpy())
+        report |= _tests(head, module.scores.counted.numpy())
     return {
         "metrics": metrics | {name: float(value) for name, value in scores.items()},
         "parameters": sum(value.numel() for value in module.model.state_dict().values() if value.is_floating_point()),
-        **told,
+        **report,
         "megapixels_per_second": round(_speed(module, data, device), 2),
         "seconds": round(time.perf_counter() - started, 2),
         "images_per_second": round(rate, 2),
@@ -93,48 +84,49 @@ def classify(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[st
     }
 
 
-def _is_fine_tuned_conv(run: Run) -> bool:
+def is_fine_tuned_conv(run: Run) -> bool:
     """Whether the head is the one that fine-tuning has trained."""
-    return run.setting("head") == "conv" and run.upstream is not None and run.upstream.stage == FINETUNE.name
+    return run.own.head == "conv" and run.upstream is not None and run.upstream.stage == "finetune"
 
 
-def described_head(run: Run) -> dict[str, Any]:
-    """What tells a head from others, for a status."""
-    conv = run.setting("head") == "conv"
-    return {
-        "after": None if run.upstream is None else run.upstream.stage,
-        "head": run.setting("head"),
-        "machine": None if conv else run.setting("machine"),
-        "features": "map" if _is_fine_tuned_conv(run) else run.setting("features"),
-    }
+def build_module(run: Run, head: FittedHead | None) -> PixelClassification:
+    """The network of trunk and head; without a fitted head the one that fine-tuning has trained."""
+    return PixelClassification(
+        run.layout.labels.classes,
+        run.settings.model.encoder,
+        run.settings.model.features,
+        "map" if head is None else run.own.features,
+        None if head is None else head.arguments,
+        run.settings.finetune.background,
+    )
 
 
 def _fitting(run: Run) -> Fitting:
     names = ("head", "machine", "C", "gamma", "landmarks", "order", "seed")
-    return Fitting(**{name: run.setting(name) for name in names})
+    return Fitting(**{name: run.own[name] for name in names})
 
 
 @torch.inference_mode()
 def _pixels(run: Run, data: FaceDataModule, trained: dict[str, torch.Tensor], device: str) -> Pixels:
     """Features, classes and weights of the pixels that a head is fitted to: of each face those of its own draw."""
-    trunk = Trunk(run.settings["model.encoder"], run.settings["model.features"])
+    trunk = Trunk(run.settings.model.encoder, run.settings.model.features)
     trunk.load_state_dict(_part(trained, "model.trunk.", ""))
-    extractor = PixelFeatures(trunk, run.setting("features")).to(device).eval()
+    extractor = PixelFeatures(trunk, run.own.features).to(device).eval()
     faces = len(data.labelled("train"))
-    most = max(1, min(run.setting("pixels"), run.setting("max_pixels") // (faces * len(run.layout.labels))))
+    most = max(1, min(run.own.pixels, run.own.max_pixels // (faces * len(run.layout.labels))))
     features, classes, weights, place = [], [], [], 0
     for batch in data.in_order("train"):
         for single, label in zip(extractor(batch["image"].to(device)), batch["label"].numpy(), strict=True):
-            chosen, stands_for = draw_pixels(label, most, np.random.default_rng([run.setting("seed"), place]))
+            chosen, stands_for = draw_pixels(label, most, np.random.default_rng([run.own.seed, place]))
             features.append(single.flatten(1)[:, torch.from_numpy(chosen).to(device)].T.cpu().numpy())
             classes.append(label.ravel()[chosen])
-            weights.append(stands_for ** run.setting("prior"))
+            weights.append(stands_for**run.own.prior)
             place += 1
     X, y, weight = map(np.concatenate, (features, classes, weights))  # noqa: N806
-    if len(y) > run.setting("max_pixels"):  # one of each class and face is too much already
-        share = max(1, run.setting("max_pixels") // len(np.unique(y)))
-        chosen, stands_for = draw_pixels(y, share, np.random.default_rng(run.setting("seed")))
-        X, y, weight = X[chosen], y[chosen], weight[chosen] * stands_for ** run.setting("prior")  # noqa: N806
+    if len(y) > run.own.max_pixels:  # one of each class and face is too much already
+        share = max(1, run.own.max_pixels // len(np.unique(y)))
+        chosen, stands_for = draw_pixels(y, share, np.random.default_rng(run.own.seed))
+        X, y, weight = X[chosen], y[chosen], weight[chosen] * stands_for**run.own.prior  # noqa: N806
     if not len(y):
         raise RunError(
             f"None of the {faces} labelled faces of {run.folder.name} has a pixel of any class.\n"
@@ -154,7 +146,7 @@ def _part(state: dict[str, torch.Tensor], prefix: str, target: str) -> dict[str,
     return {target + name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
-def _told(run: Run, head: FittedHead, pixels: int) -> dict[str, Any]:
+def _reported(run: Run, head: FittedHead, pixels: int) -> dict[str, Any]:
     names = run.layout.labels.classes
     return {
         "sampled_pixels": pixels,
@@ -175,7 +167,7 @@ def _draw_tree(run: Run, head: FittedHead, pixels: Pixels) -> None:
     labels = run.layout.labels
     names = [labels.classes[index] for index in head.present]
     colours = [labels.palette[index] for index in head.present]
-    title = f"{run.setting('head').upper().replace('_', '-')} on {labels.name}: balanced accuracy of each machine"
+    title = f"{run.own.head.upper().replace('_', '-')} on {labels.name}: balanced accuracy of each machine"
     figure = class_tree_figure(head.tree, names, colours, _accuracies(head, *pixels), title)
     with whole(run.folder.panels / "tree.png") as file:
         figure.savefig(file, format="png")

@@ -12,10 +12,10 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from callbacks.curves import Curves
 from callbacks.throughput import Throughput
-from engine.exported import SUFFIXES, load_exported
 from foundation.errors import DataError, RunError
 from foundation.files import whole
 from foundation.run_folder import RunFolder
+from lightning_modules.exported import SUFFIXES, load_exported
 
 
 def save(content: dict[str, Any], path: Path) -> None:
@@ -49,7 +49,7 @@ def load(path: Path) -> dict[str, Any]:
 class WholeCheckpointIO(TorchCheckpointIO):
     """Lightning's own checkpoints, written and read as ours."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:  # noqa: ARG002
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         save(checkpoint, Path(path))
 
     def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
