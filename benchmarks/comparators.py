@@ -46,7 +46,7 @@ def main() -> None:
         table.add_row(name, *_costs(build_network(name, chosen.width, 1, 3, 3, "all"), chosen))
     table.add_section()
     for architecture in ARCHITECTURES:
-        network = FaceParser(CLASSES, ENCODERS[architecture], architecture=architecture)  # type: ignore[arg-type]
+        network = FaceParser(CLASSES, ENCODERS[architecture], architecture=architecture)
         table.add_row(f"{architecture}, {ENCODERS[architecture]}", *_costs(network, chosen))
     Console(highlight=False).print(table)
 

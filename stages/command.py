@@ -236,7 +236,8 @@ def layout_of(data: DataSettings) -> Layout:
     if data.layout is None:
         return open_layout(data.dataset, data.root)
     layout = build(data.layout, "datamodule.layout", root=Path(data.root))
-    layout.require()
+    if not isinstance(layout, Layout):
+        raise ConfigError(f"datamodule.layout: {data.layout['_target_']} is no subclass of datamodules.layouts.Layout.")
     return layout
 
 

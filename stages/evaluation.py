@@ -285,7 +285,8 @@ def _filled(settings: EvaluationSettings, trained: Trained) -> EvaluationSetting
         names["merging"] = ("datamodule.merging", "official")
     own: dict[str, Any] = {}
     for name, (its, otherwise) in names.items():
-        value = settings[name] if settings[name] is not None else trained.settings.get(its, otherwise)
+        own_run = trained.settings.get(its)
+        value = next((value for value in (settings[name], own_run, otherwise) if value is not None), None)
         if value is None:
             raise ConfigError(
                 f"{trained.best} does not say what {name} it was trained with.\nSet {name}=480, or what it was."

@@ -34,7 +34,7 @@ from models.layers import BatchInstanceNorm2d
 from stages.command import check, plan
 from stages.evaluation import check_evaluation, plan_evaluation
 from stages.scoring import scored_faces, scored_module
-from tests.conftest import TINY_SEGMENTER, copied, run_training, settings_of
+from tests.conftest import TINY_SEGMENTER, changed, copied, run_training, settings_of
 from tests.test_evaluation import config_of, scored
 from tests.test_masks import templates
 
@@ -246,7 +246,7 @@ def test_training_on_the_fly_wants_photographs_and_masks_of_ours(masked: Path, f
     run = planned_run(masked, tmp_path, "segment.on_the_fly=true")
     with pytest.raises(DataError, match="built with photographs=true"):
         run.stage.data(run).train_dataloader()
-    with pytest.raises(ConfigError, match="whose masks are none of ours"):
+    with pytest.raises(ConfigError, match="whose masks this project did not render"):
         planned_run(folder, tmp_path, "segment.on_the_fly=true", experiment="occlusion_mfsd")
 
 
@@ -255,7 +255,7 @@ def test_what_masks_are_drawn_from_is_in_the_id_of_training_on_the_fly(with_phot
     about, manifest = json.loads((copy / "dataset.json").read_text()), (copy / "manifest.jsonl").read_text()
 
     still = planned_run(copy, tmp_path).settings
-    both = [{**still, "segment.on_the_fly": fly} for fly in (True, False)]
+    both = [changed(still, **{"segment.on_the_fly": fly}) for fly in (True, False)]
 
     def planned(rows: str = manifest, **changes: Any) -> list[str]:
         """Ids of training on the fly and of training on masks as they were built."""
@@ -303,7 +303,7 @@ def test_the_schedule_is_as_long_as_the_epochs_of_a_fold(masked: Path, tmp_path:
 
 
 def test_folds_beyond_what_is_there_are_refused(masked: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"segment\.fold=3 cannot be with segment\.folds=3"):
+    with pytest.raises(ConfigError, match=r"segment\.fold=3 with segment\.folds=3"):
         planned_run(masked, tmp_path, "segment.folds=3", "segment.fold=3")
     data = DATAMODULES["augmented_celeba"](masked, 32, 2, 0, Augmentation(), fold=(0, 999), workers=0)
     with pytest.raises(DataError, match="too few for 999 folds"):
@@ -423,8 +423,8 @@ def test_training_on_a_folder_of_images_and_masks(folder: Path, tmp_path: Path) 
     [
         (("datamodule.image_size=100",), "multiple of 32"),
         (("segment.network=unet",), "modified_unet"),
-        (("datamodule=lapa",), r"method=segment cannot be with datamodule.dataset=lapa"),
-        (("method=baseline",), "method=baseline cannot be with datamodule.dataset=augmented_celeba"),
+        (("datamodule=lapa",), r"method=segment does not go with datamodule.dataset=lapa"),
+        (("method=baseline",), "method=baseline does not go with datamodule.dataset=augmented_celeba"),
         (("segment.validate_every=9",), "beyond"),
     ],
 )

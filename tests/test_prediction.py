@@ -232,7 +232,7 @@ def test_what_is_wrong_is_said_once(
         with pytest.raises(DataError, match="names no picture"):
             run_predict(good, "input=empty")
     elif fault == "no face setting":
-        with pytest.raises(ConfigError, match="faces=some cannot be"):
+        with pytest.raises(ConfigError, match="faces=some is invalid"):
             run_predict(good, "input=face.png", "faces=some")
     elif fault == "pickle":
         (tmp_path / "bad.ckpt").write_bytes(pickle.dumps(Harmful()))

@@ -412,7 +412,7 @@ def test_the_composed_defaults_are_those_of_the_settings() -> None:
     found = settings_of("experiment=mtl_lapa")
     assert flatten(found) == Command(experiment="mtl_lapa").flat() | {
         name: found[name] for name in ("callbacks", "logger")
-    } | {"segment.network": None}
+    } | {"segment.network": None, "finetune.validate_every": 10}
 
 
 def test_pretraining_is_shared_and_baseline_stands_alone(lapa: Path, output: Path, reference: dict[str, str]) -> None:
@@ -460,7 +460,7 @@ def test_runs_know_their_upstream(settings: Any) -> None:
     runs = plan(settings)
     assert [run.stage.name for run in runs] == ["pretrain", "finetune"]
     assert runs[1].upstream is runs[0].folder
-    assert runs[1].identity["upstream"] == runs[0].id
+    assert runs[1].identity["upstreams"] == [runs[0].id]
     assert runs[0].manifest is None
     assert runs[1].manifest is not None
     assert len(runs[1].manifest.ids) == 3

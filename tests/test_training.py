@@ -158,7 +158,7 @@ def test_a_run_can_start_from_another(parser_runs: list[Run], lapa: Path, tmp_pa
     assert len({run.id for (run,) in (*parts.values(), other)}) == 3
     trained = weights(finetune)
     for part, (run,) in parts.items():
-        assert run.identity["upstream"] == finetune.id
+        assert run.identity["upstreams"] == [finetune.id]
         for name, value in run.stage.module(run).state_dict().items():
             if name.startswith("model.trunk.") or (part == "all" and name.startswith("model.head.")):
                 assert torch.equal(value, trained[name]), name
