@@ -29,9 +29,9 @@ from datamodules.layouts.augmented_celeba import MANIFEST
 from datamodules.layouts.layout import ALL, SPLITS
 from datamodules.layouts.photographs import photographs
 from datamodules.reading import read_photograph
-from datamodules.synthesis.building import require_whole_number
 from foundation.errors import BrokenFileError, ConfigError, DataError
 from foundation.files import require_folder, write_whole
+from synthesis.dataset_build import require_whole_number
 
 POINTS, RADIUS = 24, 8
 PATTERNS = POINTS + 2  # uniform ones by their number of bright points, and all others

@@ -40,7 +40,7 @@ class Faces(Dataset[dict[str, Any]]):
         return len(self.samples)
 
 
-class MaskedFaces(Faces):
+class PretrainingFaces(Faces):
     """Unlabelled faces with the patches that hide parts of them.
 
     An item is ``image`` (3, S, S) float, ``patches`` (P, 3) long: top, left, side, ``noise_seed`` int and ``id``.
@@ -147,7 +147,7 @@ def open_labels(samples: Sequence[Sample], labels: LabelSet, cache: Cache | None
     """
     files = [(sample.id, sample.label) for sample in samples if sample.label is not None]
     if len(files) < len(samples):
-        raise ValueError("a face has no label map; unlabelled faces belong into MaskedFaces")
+        raise ValueError("a face has no label map; unlabelled faces belong into PretrainingFaces")
     return LabelFiles(tuple(path for _, path in files), labels) if cache is None else cache.labels(files, labels)
 
 
@@ -182,7 +182,7 @@ class FaceDataModule(LightningDataModule):
         tested: the split whose faces are tested; ``all`` takes every face.
         as_lapa: have CelebAMask-HQ's label maps tested in LaPa's classes.
 
-    Batches: see :class:`MaskedFaces` and :class:`LabelledFaces`. Each data set is a subclass that names its reader.
+    Batches: see :class:`PretrainingFaces` and :class:`LabelledFaces`. A subclass for each data set names its reader.
     """
 
     layout_type: type[Layout]
@@ -301,7 +301,8 @@ class FaceDataModule(LightningDataModule):
     def _open(self, split: str, transform: FaceTransform, cache: Cache | None) -> Faces:
         if self.masking is not None:
             samples = self.layout.samples(split, labelled=False)
-            return MaskedFaces(samples, open_pictures(samples, transform.least_source, cache), transform, self.masking)
+            images = open_pictures(samples, transform.least_source, cache)
+            return PretrainingFaces(samples, images, transform, self.masking)
         samples = self.labelled(split)
         pictures = open_pictures(samples, transform.least_source, cache)
         labels = open_labels(samples, self.layout.labels, cache)

@@ -12,7 +12,7 @@ from torch import Tensor
 from datamodules.cache import Cache
 from datamodules.datasets import DATAMODULES
 from datamodules.faces import FaceDataModule
-from datamodules.layouts import SPLITS
+from datamodules.layouts import SPLITS, AugmentedCelebA
 from datamodules.merging import Merging
 from datamodules.patches import Masking
 from datamodules.sampling import batches_in_epoch
@@ -31,6 +31,7 @@ from models.comparators import published_encoder
 from models.encoders import EncoderError, encoder_state, require_encoder
 from models.masking import central_box, patch_sides
 from models.parser import transfer
+from synthesis.masked_faces.on_the_fly import RandomMaskRenderer
 
 CANDIDATES = {"none": 0, "adaptive": 4}
 """Patches that come with a picture for each that hides a part of it: what is chosen among comes as a multiple."""
@@ -50,7 +51,10 @@ def build_datamodule(run: Run) -> FaceDataModule:
             sides=patch_sides(size, run.setting("patch_size")),
             region=(0, size) if run.setting("masking") == "random" else central_box(size),
         )
-    own: dict[str, Any] = {"on_the_fly": True} if run.stage is SEGMENT and run.setting("on_the_fly") else {}
+    own: dict[str, Any] = {}
+    if run.stage is SEGMENT and run.setting("on_the_fly"):
+        assert isinstance(run.layout, AugmentedCelebA)  # noqa: S101 (for the type checker: others are refused elsewhere)
+        own["render_masks"] = RandomMaskRenderer.as_built(run.layout.parameters())
     if run.stage is CLASSIFY:  # its faces stay as they are, and are seen once
         own |= {"batch_size": run.settings["datamodule.eval_batch_size"], "augmentation": Augmentation(0, (1, 1), 0, 0)}
     else:

@@ -300,8 +300,8 @@ def _data(stage: Stage, settings: Mapping[str, Any], layout: Layout, digests: Di
 
 def _masks_drawn(layout: AugmentedCelebA, digests: DigestCache) -> str:
     """What decides the masks that are drawn as one trains, as one text: landmarks, templates, and what may be worn."""
-    from datamodules.synthesis.masked_faces.wanted import VERSION, choices_of  # image libraries
-    from datamodules.synthesis.masks.templates import read_templates
+    from synthesis.masked_faces.config import VERSION, choices_of  # image libraries
+    from synthesis.masks.templates import read_templates
 
     choices = choices_of(layout.parameters())
     files = [(MANIFEST, layout.root / MANIFEST)]

@@ -22,18 +22,18 @@ from curation.preparation import prepare
 from datamodules.landmarks import FaceFinder
 from datamodules.layouts import AugmentedCelebA
 from datamodules.layouts.photographs import photographs
-from datamodules.synthesis.dataset import write_drawn_faces
-from datamodules.synthesis.masked_faces import MaskedFaces, dataset, write_masked_faces
-from datamodules.synthesis.masks import MaskChoices
 from engine.settings import CONF
 from foundation.errors import DataError, UserError
+from synthesis.masked_faces import MaskedFacesConfig, dataset, write_masked_faces
+from synthesis.masks import MaskChoices
+from synthesis.synthetic_faces import write_synthetic_faces
 from tests.commands import Forked, within
 
 
 @pytest.fixture(scope="module")
 def celeba(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("source") / "CelebA"
-    write_drawn_faces(root, layout="celeba", count=40, size=128, seed=2, workers=1)
+    write_synthetic_faces(root, layout="celeba", count=40, size=128, seed=2, workers=1)
     return root
 
 
@@ -45,7 +45,9 @@ def built(celeba: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def build(out: Path, source: Path, workers: int = 1, **changes: Any) -> Path:
     choices = changes.pop("choices", MaskChoices(bare=0.1, distractors=0.2))
-    write_masked_faces(out, MaskedFaces(source, **{"count": 24, "seed": 0, "choices": choices, **changes}), workers)
+    write_masked_faces(
+        out, MaskedFacesConfig(source, **{"count": 24, "seed": 0, "choices": choices, **changes}), workers
+    )
     return out
 
 
@@ -59,9 +61,9 @@ def interrupted(out: Path, source: Path, monkeypatch: pytest.MonkeyPatch, **chan
         drawn.append(job.sample.index)
         original(job)
 
-    original = dataset.draw
+    original = dataset.render_sample
     with monkeypatch.context() as patch:
-        patch.setattr(dataset, "draw", breaks)
+        patch.setattr(dataset, "render_sample", breaks)
         with pytest.raises(KeyboardInterrupt):
             build(out, source, **changes)
 
@@ -132,13 +134,13 @@ def test_killed_it_goes_on_to_the_same_bytes_with_any_number_of_workers(
     (partial / "masks" / "000003.png").unlink()  # as where several workers drew
     shutil.rmtree(partial / "found")  # to be found anew
     assert not (tmp_path / "b").exists()
-    find = dataset.find
+    find = dataset.find_faces
 
     def found(build: Any, wanted: Any, split: str, order: Any, count: int, workers: int) -> Any:
         """By processes for one split alone, as each takes a second to start."""
         return find(build, wanted, split, order, count, workers if split == "train" else 1)
 
-    monkeypatch.setattr(dataset, "find", found)
+    monkeypatch.setattr(dataset, "find_faces", found)
     assert files(build(tmp_path / "b", celeba, workers=2)) == files(built)
 
 
@@ -368,7 +370,7 @@ def places(celeba: Path, tmp_path: Path) -> dict[str, Path]:
         (("source={celeba}", "landmark_model=none.dat"), "landmark_model=none.dat is no file"),
         (("source={celeba}", "templates=none"), "masks.cfg does not exist"),
         (("source={photos}", "split=partition"), "split=partition, but no list_eval_partition"),
-        (("source={photos}",), "holds 1 photographs, too few to part by lot"),
+        (("source={photos}",), "holds 1 photographs, too few for random splits"),
         (("source={celeba}", "occluders=no"), "occluders=no cannot be"),
         (("source={celeba}", "photographs=off"), "photographs=off cannot be"),
         (("source={celeba}", "types=5"), "types=5 cannot be"),

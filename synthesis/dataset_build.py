@@ -59,8 +59,8 @@ class Build:
         self.partial = out.with_name(out.name + ".partial")
         self.console = Console(stderr=True)
 
-    def say(self, words: str) -> None:
-        self.console.print(f"{self.out}: {words}", soft_wrap=True, highlight=False, markup=False)
+    def report(self, message: str) -> None:
+        self.console.print(f"{self.out}: {message}", soft_wrap=True, highlight=False, markup=False)
 
     def is_there(self) -> bool:
         """Whether `out` already holds what is asked for.

@@ -1,4 +1,4 @@
-"""What is to be built: all that decides it."""
+"""The configuration of a masked-face data set: everything that determines its bytes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from datamodules.synthesis.building import LARGEST, require_flag, require_whole_number
-from datamodules.synthesis.masks import MaskChoices
 from foundation.errors import ConfigError
+from synthesis.dataset_build import LARGEST, require_flag, require_whole_number
+from synthesis.masks import MaskChoices
 
 VERSION = 4
 """Raised by hand whenever the same seed would give other bytes, in this package or in `masks`."""
 
 
 @dataclass(frozen=True)
-class MaskedFaces:
+class MaskedFacesConfig:
     """What is to be built.
 
     Args:
@@ -79,7 +79,7 @@ class MaskedFaces:
 
 
 def choices_of(parameters: Mapping[str, Any]) -> MaskChoices:
-    """The choices in a built set's parameters, see :meth:`MaskedFaces.parameters`.
+    """The choices in a built set's parameters, see :meth:`MaskedFacesConfig.parameters`.
 
     Raises:
         ConfigError: if its templates are no longer where they were.
