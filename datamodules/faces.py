@@ -16,12 +16,12 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from datamodules.cache import Cache
 from datamodules.labels import LAPA, LabelSet, lapa_table
 from datamodules.layouts import CelebAMaskHQ, LaPa, Layout, Sample
-from datamodules.patches import Masking, draw_patches
 from datamodules.reading import LabelFiles, Picture, PictureFiles, require_size
 from datamodules.sampling import Draw, EpochSampler, scoring_batches
 from datamodules.subsets import of_fold
 from datamodules.transforms import Augmentation, FaceTransform
 from foundation.errors import ConfigError
+from models.masking import PatchSampling, sample_masking
 
 
 class Faces(Dataset[dict[str, Any]]):
@@ -41,7 +41,7 @@ class Faces(Dataset[dict[str, Any]]):
 
 
 class PretrainingFaces(Faces):
-    """Unlabelled faces with the patches that hide parts of them.
+    """Unlabelled faces with the patches that are masked.
 
     An item is ``image`` (3, S, S) float, ``patches`` (P, 3) long: top, left, side, ``noise_seed`` int and ``id``.
 
@@ -49,7 +49,7 @@ class PretrainingFaces(Faces):
         samples: the faces.
         pictures: a sample's picture by its index, see :func:`open_pictures`.
         transform: to training size.
-        masking: the patches.
+        masking: which patches are sampled.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class PretrainingFaces(Faces):
         samples: Sequence[Sample],
         pictures: Callable[[int], Picture],
         transform: FaceTransform,
-        masking: Masking,
+        masking: PatchSampling,
     ) -> None:
         super().__init__(samples, transform)
         self.pictures = pictures
@@ -69,11 +69,11 @@ class PretrainingFaces(Faces):
         image, _ = self.transform(picture.pixels, None, epoch, position, picture.extent)
         # The fourth number keeps the patches' random stream apart from the augmentation's.
         rng = np.random.default_rng([self.transform.seed, epoch, position, 1])
-        patches = draw_patches(rng, self.masking)
+        patches, noise_seed = sample_masking(rng, self.masking)
         return {
             "image": torch.from_numpy(image),
             "patches": torch.from_numpy(patches),
-            "noise_seed": int(rng.integers(2**31)),
+            "noise_seed": noise_seed,
             "id": self.samples[index].id,
         }
 
@@ -194,7 +194,7 @@ class FaceDataModule(LightningDataModule):
         batch_size: int,
         seed: int,
         augmentation: Augmentation,
-        masking: Masking | None = None,
+        masking: PatchSampling | None = None,
         train_ids: Sequence[str] | None = None,
         fold: tuple[int, int] | None = None,
         steps_per_epoch: int | None = None,

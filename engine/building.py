@@ -14,7 +14,6 @@ from datamodules.datasets import DATAMODULES
 from datamodules.faces import FaceDataModule
 from datamodules.layouts import SPLITS, AugmentedCelebA
 from datamodules.merging import Merging
-from datamodules.patches import Masking
 from datamodules.sampling import batches_in_epoch
 from datamodules.subsets import of_fold
 from datamodules.transforms import STD, Augmentation
@@ -29,12 +28,9 @@ from lightning_modules.parsing import FaceParsing
 from lightning_modules.pretraining import MaskedPretraining
 from models.comparators import published_encoder
 from models.encoders import EncoderError, encoder_state, require_encoder
-from models.masking import central_box, patch_sides
+from models.masking import PatchSampling
 from models.parser import transfer
 from synthesis.masked_faces.on_the_fly import RandomMaskRenderer
-
-CANDIDATES = {"none": 0, "adaptive": 4}
-"""Patches that come with a picture for each that hides a part of it: what is chosen among comes as a multiple."""
 
 
 def build_datamodule(run: Run) -> FaceDataModule:
@@ -46,11 +42,7 @@ def build_datamodule(run: Run) -> FaceDataModule:
     size = run.settings["datamodule.image_size"]
     masking = None
     if run.stage is PRETRAIN:
-        masking = Masking(
-            count=run.setting("patches") * CANDIDATES.get(run.setting("masking"), 1),
-            sides=patch_sides(size, run.setting("patch_size")),
-            region=(0, size) if run.setting("masking") == "random" else central_box(size),
-        )
+        masking = PatchSampling.of(run.setting("masking"), size, run.setting("patches"), run.setting("patch_size"))
     own: dict[str, Any] = {}
     if run.stage is SEGMENT and run.setting("on_the_fly"):
         assert isinstance(run.layout, AugmentedCelebA)  # noqa: S101 (for the type checker: others are refused elsewhere)

@@ -23,11 +23,11 @@ from datamodules.cache import Cache, PackedPictures
 from datamodules.faces import LaPaDataModule
 from datamodules.labels import LAPA
 from datamodules.layouts import open_layout
-from datamodules.patches import Masking
 from datamodules.reading import PictureFiles, read_image, read_label
 from datamodules.transforms import Augmentation
 from foundation.digests import DigestCache
 from foundation.errors import DataError, RunError
+from models.masking import PatchSampling
 
 MOVES = Augmentation(rotation=30, scale=(0.75, 1.25), flip=0.5, color=0.5)
 
@@ -83,7 +83,7 @@ def test_samples_are_identical_with_and_without(lapa: Path, tmp_path: Path, mask
     """Without a cache, samples are the same for any number of workers, see test_sampling."""
 
     def batches(cache: Cache | None, workers: int = 0) -> list[dict[str, Any]]:
-        masking = Masking(count=16, sides=(2, 5), region=(5, 27)) if masked else None
+        masking = PatchSampling(count=16, sides=(2, 5), region=(5, 27)) if masked else None
         chosen = [name for name, _ in faces_of(lapa)][:12]
         data = LaPaDataModule(
             lapa,
