@@ -25,7 +25,7 @@ from callbacks.quiet import Quiet, silence
 from callbacks.step_seed import StepSeed
 from callbacks.throughput import Throughput
 from engine.building import build_datamodule, build_module
-from engine.checkpoints import EpochCheckpoint, WholeCheckpointIO, load
+from engine.checkpoints import AtomicCheckpointIO, EpochCheckpoint, load
 from engine.circumstances import circumstances, require_precision
 from engine.classification import classify, described_head
 from engine.processes import by_torchrun, devices, end_followers, is_leader, leave_group, says_peer_is_gone, unwatch
@@ -33,7 +33,7 @@ from engine.settings import DETECTORS
 from engine.stages import CLASSIFY, PRETRAIN, SEGMENT, UNETPP, Run, require_unchanged
 from engine.wandb_runs import described, log_classes, wandb_run
 from foundation.errors import ConfigError, RunError, UserError, causes, explained
-from foundation.files import write_whole
+from foundation.files import write_text_atomically
 from models.cost import flops, megabytes, milliseconds
 
 LOSSES = {"map_module": "adversarial", **dict.fromkeys(DETECTORS, "detection")}
@@ -67,7 +67,7 @@ def fit(run: Run, config: dict[str, Any]) -> None:
             return
         attempt = folder.attempts + 1
         folder.tidy()
-        write_whole(folder.config, OmegaConf.to_yaml(config))
+        write_text_atomically(folder.config, OmegaConf.to_yaml(config))
         folder.write_status(**_description(run, attempt), state="running", error=None)
         with _loggers(run, config, attempt) as loggers:
             result = (classify if run.stage is CLASSIFY else _fit)(run, config, loggers)
@@ -286,7 +286,7 @@ def _trainer(run: Run, loggers: list[Logger], callbacks: list[Callback]) -> pl.T
             use_distributed_sampler=False,  # the batches know of ranks themselves
             logger=loggers,
             callbacks=[*callbacks, LearningRateMonitor("step")] if loggers else callbacks,
-            plugins=[WholeCheckpointIO(), *environment],
+            plugins=[AtomicCheckpointIO(), *environment],
             enable_model_summary=False,
             default_root_dir=run.folder.path,
         )

@@ -34,7 +34,7 @@ from engine.circumstances import circumstances, require_precision
 from engine.evaluation import Evaluation, require_same
 from engine.stages import CLASSIFY, SEGMENT, digest_cache
 from foundation.errors import ConfigError, DataError, UserError, causes, explained
-from foundation.files import write_whole
+from foundation.files import write_text_atomically
 from foundation.run_folder import EVALUATE
 from lightning_modules.classification import PixelClassification
 from lightning_modules.metrics import SegmentationScores
@@ -79,7 +79,7 @@ def score(evaluation: Evaluation, config: dict[str, Any]) -> None:
     silence()
     try:
         folder.tidy()
-        write_whole(folder.config, OmegaConf.to_yaml(config))
+        write_text_atomically(folder.config, OmegaConf.to_yaml(config))
         folder.write_status(**_description(evaluation), state="running", error=None)
         result = _score(evaluation)
         require_same(evaluation)

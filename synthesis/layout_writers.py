@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from synthesis.dataset_build import encoded, write_whole
+from synthesis.dataset_build import encoded, write_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,10 +75,10 @@ class LaPaWriter(LayoutWriter):
         return self._file(index, "labels", ".png")
 
     def write(self, index: int, face: SyntheticFace) -> None:
-        write_whole(self._file(index, "images", ".jpg"), _jpeg(face))
-        write_whole(self._file(index, "landmarks", ".txt"), _points(face.landmarks))
-        write_whole(self._file(index, "landmarks_68", ".txt"), _points(face.landmarks_68))
-        write_whole(self.last_file(index), _png(face.label))
+        write_file(self._file(index, "images", ".jpg"), _jpeg(face))
+        write_file(self._file(index, "landmarks", ".txt"), _points(face.landmarks))
+        write_file(self._file(index, "landmarks_68", ".txt"), _points(face.landmarks_68))
+        write_file(self.last_file(index), _png(face.label))
 
 
 class CelebAMaskHQWriter(LayoutWriter):
@@ -104,9 +104,9 @@ class CelebAMaskHQWriter(LayoutWriter):
             mask = _at_published_size(seen)
             if not mask.any():  # a part that is not seen has no file
                 continue
-            write_whole(folder / f"{index:05d}_{part}.png", _part_mask(mask))
-        write_whole(self.root / "landmarks_68" / f"{index}.txt", _points(face.landmarks_68))
-        write_whole(self.last_file(index), _jpeg(face))
+            write_file(folder / f"{index:05d}_{part}.png", _part_mask(mask))
+        write_file(self.root / "landmarks_68" / f"{index}.txt", _points(face.landmarks_68))
+        write_file(self.last_file(index), _jpeg(face))
 
     def finish(self) -> None:
         originals = list(range(self.count))
@@ -138,8 +138,8 @@ class CelebAWriter(LayoutWriter):
         return self.root / "img_align_celeba" / f"{index + 1:06d}.jpg"
 
     def write(self, index: int, face: SyntheticFace) -> None:
-        write_whole(self.root / "landmarks_68" / f"{index + 1:06d}.txt", _points(face.landmarks_68))
-        write_whole(self.last_file(index), _jpeg(face))
+        write_file(self.root / "landmarks_68" / f"{index + 1:06d}.txt", _points(face.landmarks_68))
+        write_file(self.last_file(index), _jpeg(face))
 
     def finish(self) -> None:
         partition, landmarks, boxes = [], [], []
@@ -177,7 +177,7 @@ LAYOUT_WRITERS: dict[str, type[LayoutWriter]] = {
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:
-    write_whole(path, ("\n".join(lines) + "\n").encode())
+    write_file(path, ("\n".join(lines) + "\n").encode())
 
 
 def _jpeg(face: SyntheticFace) -> bytes:

@@ -192,9 +192,9 @@ def test_a_killed_build_leaves_nothing_finished(lapa: Path, tmp_path: Path, monk
         killed.join()
     assert killed.exitcode == -signal.SIGKILL
     assert packs(tmp_path) == []
-    assert len(list(tmp_path.glob("*.draft"))) == 1
+    assert len(list(tmp_path.glob(".*.tmp"))) == 1
     assert np.array_equal(disk(tmp_path).pictures(files, 20)(9).pixels, read_image(files[9][1], 20).pixels)
-    assert list(tmp_path.glob("*.draft")) == [], "the next build cleans up, whatever it builds"
+    assert list(tmp_path.glob(".*.tmp")) == [], "the next build cleans up, whatever it builds"
     assert np.array_equal(disk(tmp_path).pictures(files, 32)(9).pixels, read_image(files[9][1], 32).pixels)
 
 

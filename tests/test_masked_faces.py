@@ -119,7 +119,7 @@ def test_killed_it_goes_on_to_the_same_bytes_with_any_number_of_workers(
 ) -> None:
     interrupted(tmp_path / "b", celeba, monkeypatch)
     partial = tmp_path / "b.partial"
-    unfinished = partial / "images" / "000012.jpg.tmp"
+    unfinished = partial / "images" / ".000012.jpg.tmp"
     os.mkfifo(unfinished)  # a build that comes to write this file waits, and is killed there
     words = ("task=masked_faces", f"source={celeba}", f"out={tmp_path / 'b'}", "count=24", "bare=0.1", "workers=1")
     running = Forked("prepare.py", *words, "distractors=0.2", cwd=tmp_path)

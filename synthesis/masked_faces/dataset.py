@@ -14,7 +14,7 @@ from pathlib import Path
 from datamodules.landmarks import landmark_model
 from datamodules.layouts.photographs import digest, photographs
 from foundation.files import require_outside
-from synthesis.dataset_build import Build, require_whole_number, write_whole
+from synthesis.dataset_build import Build, require_whole_number, write_file
 from synthesis.masked_faces.config import MaskedFacesConfig
 from synthesis.masked_faces.face_search import find_faces
 from synthesis.masked_faces.samples import MaskedFaceSample, RenderJob, render_sample
@@ -68,9 +68,9 @@ def _write(build: Build, config: MaskedFacesConfig, workers: int) -> None:
     for _ in build.each(render_sample, jobs, workers, "drawing masks"):
         pass
     lines = [sample.line(config) for sample in samples]
-    write_whole(build.partial / MANIFEST, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    write_file(build.partial / MANIFEST, "".join(json.dumps(line) + "\n" for line in lines).encode())
     summary = summary_of(config, photos, [row for _, rows in seen.values() for row in rows], lines)
-    write_whole(build.partial / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
+    write_file(build.partial / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
     shutil.rmtree(build.partial / "found")
     build.finish()
     build.console.print(table(build.out, summary))

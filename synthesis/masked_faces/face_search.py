@@ -14,7 +14,7 @@ from datamodules.landmarks import Box, FaceFinder, read_landmarks
 from datamodules.layouts.photographs import Photograph, is_aligned
 from datamodules.reading import read_photograph
 from foundation.errors import BrokenFileError, DataError
-from synthesis.dataset_build import Build, write_whole
+from synthesis.dataset_build import Build, write_file
 from synthesis.masked_faces.config import MaskedFacesConfig
 
 CHUNK = 32  # photographs that are looked through as one job
@@ -74,7 +74,7 @@ def _find_faces_of_job(job: _FindJob) -> list[dict[str, Any]]:
         at_once = CHUNK if job.aligned else 1  # aligned photos are small
         parts = [job.photos[start : start + at_once] for start in range(0, len(job.photos), at_once)]
         rows = [row for part in parts for row in _faces_of(part, finder)]
-        write_whole(job.file, json.dumps(rows).encode())
+        write_file(job.file, json.dumps(rows).encode())
     return json.loads(job.file.read_text())
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from datamodules.landmarks import crop_box, square
 from datamodules.reading import read_photograph
-from synthesis.dataset_build import encoded, write_whole
+from synthesis.dataset_build import encoded, write_file
 from synthesis.masked_faces.config import MaskedFacesConfig
 from synthesis.masks import FaceMask, choose_mask, render_mask
 
@@ -92,13 +92,13 @@ def render_sample(job: RenderJob) -> None:
     config, sample = job.config, job.sample
     image = framed(read_photograph(Path(sample.row["image"])), *sample.frame(config)[::2])
     if config.photographs and sample.split == "train":
-        write_whole(job.root / "photographs" / f"{sample.id}.{config.form}", _encoded(image, config.form))
+        write_file(job.root / "photographs" / f"{sample.id}.{config.form}", _encoded(image, config.form))
     occlusion = np.zeros(image.shape[:2], np.uint8)
     for landmarks, face_mask in zip(sample.faces(config), sample.face_masks(config), strict=True):
         image, occluded = render_mask(image, landmarks, face_mask, config.choices)
         occlusion |= occluded
-    write_whole(job.root / "images" / f"{sample.id}.{config.form}", _encoded(image, config.form))
-    write_whole(sample.mask_file(job.root), encoded(occlusion, "PNG", compress_level=1))
+    write_file(job.root / "images" / f"{sample.id}.{config.form}", _encoded(image, config.form))
+    write_file(sample.mask_file(job.root), encoded(occlusion, "PNG", compress_level=1))
 
 
 def _encoded(image: np.ndarray, form: str) -> bytes:
