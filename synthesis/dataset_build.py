@@ -130,7 +130,7 @@ class Build:
         """What `work`, a function of a module, makes of each job, in order, by so many processes, with a bar."""
         if not jobs:
             return
-        if workers == 1:
+        if workers == 1 or len(jobs) == 1:  # a process takes a second to start
             settle()
             for job in track(jobs, words, console=self.console):
                 yield work(job)

@@ -24,7 +24,8 @@ from datamodules.layouts import AugmentedCelebA
 from datamodules.layouts.photographs import photographs
 from engine.settings import CONF
 from foundation.errors import DataError, UserError
-from synthesis.masked_faces import MaskedFacesConfig, dataset, write_masked_faces
+from synthesis.dataset_build import Build
+from synthesis.masked_faces import MaskedFacesConfig, dataset, face_search, write_masked_faces
 from synthesis.masks import MaskChoices
 from synthesis.synthetic_faces import write_synthetic_faces
 from tests.commands import Forked, within
@@ -134,14 +135,28 @@ def test_killed_it_goes_on_to_the_same_bytes_with_any_number_of_workers(
     (partial / "masks" / "000003.png").unlink()  # as where several workers drew
     shutil.rmtree(partial / "found")  # to be found anew
     assert not (tmp_path / "b").exists()
-    find = dataset.find_faces
-
-    def found(build: Any, wanted: Any, split: str, order: Any, count: int, workers: int) -> Any:
-        """By processes for one split alone, as each takes a second to start."""
-        return find(build, wanted, split, order, count, workers if split == "train" else 1)
-
-    monkeypatch.setattr(dataset, "find_faces", found)
     assert files(build(tmp_path / "b", celeba, workers=2)) == files(built)
+
+
+@pytest.mark.process
+def test_several_processes_find_the_same_faces(celeba: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(face_search, "CHUNK", 8)
+    config = MaskedFacesConfig(celeba, count=24, seed=0, choices=MaskChoices())
+    found = []
+    for workers in (1, 2):
+        partial = Build(tmp_path / f"{workers}", config.parameters(), what="masked faces")
+        partial.open([partial.partial / "found"])
+        found.append(face_search.find_faces(partial, config, "train", photographs(celeba), 16, workers))
+    assert found[0] == found[1]
+
+
+def test_a_single_job_runs_in_the_calling_process(tmp_path: Path) -> None:
+    jobs = Build(tmp_path / "a", {"origin": "augmented"}, what="masked faces")
+    assert list(jobs.each(_process_id, ["job"], 4, "working")) == [os.getpid()]
+
+
+def _process_id(_: str) -> int:
+    return os.getpid()
 
 
 def test_a_build_whose_photographs_have_changed_begins_anew(
