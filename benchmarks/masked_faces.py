@@ -44,7 +44,7 @@ from synthesis.masks import (
     render_mask,
     tilt_of,
 )
-from synthesis.masks.choices import TILTS, WORN
+from synthesis.masks.choices import TILTS, TYPES_OF_STYLE
 from synthesis.synthetic_faces import write_synthetic_faces
 
 PHOTOGRAPHS, ROUNDS, COLUMNS = 120, 7, 16
@@ -175,7 +175,7 @@ def sheets(source: Path, folder: Path, seed: int) -> None:
             break
     rows: dict[str, dict[str, Choice]] = {
         "types": {kind: ((kind,), "proper", None) for kind in MASK_TYPES},
-        "styles": {style: (WORN[style], style, None) for style in STYLES},
+        "styles": {style: (TYPES_OF_STYLE[style], style, None) for style in STYLES},
         "distractors": {thing: ((), "proper", thing) for thing in DISTRACTORS},
     }
     for name, choices in rows.items():

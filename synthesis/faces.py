@@ -1,6 +1,6 @@
-"""The painter: draws a labelled face from a scene, part by part from back to front.
+"""Renders a labelled face from a scene, part by part from back to front.
 
-`sample_scene` chooses a face, `render` draws it; everything random in the picture follows from the scene.
+`sample_scene` chooses a face, `render` renders it; everything random in the image follows from the scene.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class SyntheticFace:
 
 
 def render_random_face(rng: np.random.Generator, size: int = 256) -> SyntheticFace:
-    """A face drawn at random; the same state of the generator gives the same bytes. `size` in pixels."""
+    """A random face; the same state of the generator gives the same bytes. `size` in pixels."""
     return render(sample_scene(rng), size)
 
 
 def render(scene: FaceScene, size: int = 256) -> SyntheticFace:
-    """Draws a scene, `size` pixels wide and high; the same scene and size give the same bytes."""
+    """Renders a scene, `size` pixels wide and high; the same scene and size give the same bytes."""
     portrait = Portrait(scene, size * SUPERSAMPLING)
     _paint_backdrop(portrait)
     paint_hair_behind(portrait)

@@ -1,4 +1,4 @@
-"""The published layouts that drawn faces are written in, to the byte format: LaPa, CelebAMask-HQ, CelebA.
+"""The published layouts that synthetic faces are written in, to the byte format: LaPa, CelebAMask-HQ, CelebA.
 
 Each layout says which folders it has, which file of a face is written last (it stands for the whole face), how a face
 becomes files, and which list files are made of them in the end. Besides what is published, each keeps the 68

@@ -87,10 +87,10 @@ def test_fill_hides_masked_pixels_alone(fill: str) -> None:
     image = torch.randn(2, 3, 32, 32) + 2
     mask = rasterize(torch.tensor([[[4, 6, 10]], [[0, 0, 5]]]), 32)
     seeds = torch.tensor([1, 2])
-    hidden = fill_masked(image, mask, fill, seeds)
+    masked = fill_masked(image, mask, fill, seeds)
     outside = mask.expand_as(image) == 0
-    assert torch.equal(hidden[outside], image[outside])
-    inside = hidden[0, :, 4:14, 6:16]
+    assert torch.equal(masked[outside], image[outside])
+    inside = masked[0, :, 4:14, 6:16]
     if fill == "zero":
         assert (inside == 0).all()
     elif fill == "mean":
@@ -99,7 +99,7 @@ def test_fill_hides_masked_pixels_alone(fill: str) -> None:
         assert abs(inside.mean()) < 0.3
         assert abs(inside.std() - 1) < 0.2
         alone = fill_masked(image[1:], mask[1:], fill, seeds[1:])
-        assert torch.equal(alone[0], hidden[1]), "noise belongs to the sample, not to its place in the batch"
+        assert torch.equal(alone[0], masked[1]), "noise belongs to the sample, not to its place in the batch"
 
 
 def test_harder_patches_lie_where_reconstruction_is_hard() -> None:

@@ -25,7 +25,7 @@ from synthesis.masks import (
     render_mask,
     tilt_of,
 )
-from synthesis.masks.choices import WORN
+from synthesis.masks.choices import TYPES_OF_STYLE
 from synthesis.masks.templates import laid_on, read_templates
 from synthesis.masks.textures import PLAIN, tile
 from synthesis.masks.window import Window
@@ -73,7 +73,7 @@ def test_a_proper_mask_hides_nose_mouth_and_chin_and_leaves_the_eyes(kind: str, 
     assert hidden(truth, points[36:48]) <= 0.2, "a niqab's edge may touch a lower lid"
 
 
-@pytest.mark.parametrize(("style", "kind"), [(style, kind) for style in STYLES for kind in WORN[style]])
+@pytest.mark.parametrize(("style", "kind"), [(style, kind) for style in STYLES for kind in TYPES_OF_STYLE[style]])
 def test_each_way_of_wearing(face: SyntheticFace, style: str, kind: str) -> None:
     image, truth = drawn(face, worn(kind, style))
     points, nose = face.landmarks_68, hidden(truth, face.landmarks_68[NOSE_TIP])
@@ -225,7 +225,7 @@ def test_shares_are_kept(face: SyntheticFace) -> None:
     clothed = [mask for mask in masks if mask.type]
     for style, share in choices.styles.items():
         assert sum(mask.style == style for mask in clothed) / len(clothed) == pytest.approx(share, abs=0.03)
-        assert {mask.type for mask in clothed if mask.style == style} == set(WORN[style])
+        assert {mask.type for mask in clothed if mask.style == style} == set(TYPES_OF_STYLE[style])
     assert {mask.texture for mask in clothed} == set(TEXTURES)
     medical = [mask for mask in clothed if mask.type in ("surgical", "n95")]
     assert sum(mask.texture in PLAIN for mask in medical) / len(medical) == pytest.approx(0.83, abs=0.05)

@@ -24,7 +24,7 @@ class MaskedFacesConfig:
         source: CelebA's folder, or any folder of photographs; only read.
         count: number of samples, at least 10. Where there are fewer photographs they are used again, with other masks.
         seed: 0 or more.
-        choices: what is drawn.
+        choices: mask types, textures and wearing styles, and how often each is rendered.
         split: ``paper`` is 70/10/20, no photograph (and, where identities are known, no person) in two splits;
             ``partition`` keeps the source's own.
         size: longer side of a written picture, in pixels; None leaves it as it is.
@@ -32,7 +32,7 @@ class MaskedFacesConfig:
         fallbacks: see :class:`datamodules.landmarks.FaceFinder`; None suits the source.
         landmark_model: see :func:`datamodules.landmarks.landmark_model`.
         form: ``jpg`` (quality 95) or ``png``, of the pictures.
-        photographs: keep the training pictures without their masks too, so that others can be drawn as one trains.
+        photographs: keep the training images without masks too, so that other masks can be rendered during training.
 
     Raises:
         ConfigError: for a value that cannot be.

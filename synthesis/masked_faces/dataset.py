@@ -65,7 +65,7 @@ def _write(build: Build, config: MaskedFacesConfig, workers: int) -> None:
         ]
     jobs = [RenderJob(build.partial, config, sample) for sample in samples]
     jobs = [job for job in jobs if not job.sample.mask_file(build.partial).is_file()]
-    for _ in build.each(render_sample, jobs, workers, "drawing masks"):
+    for _ in build.each(render_sample, jobs, workers, "rendering masks"):
         pass
     lines = [sample.line(config) for sample in samples]
     write_file(build.partial / MANIFEST, "".join(json.dumps(line) + "\n" for line in lines).encode())

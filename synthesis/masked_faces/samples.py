@@ -81,7 +81,7 @@ class MaskedFaceSample:
 
 @dataclass(frozen=True)
 class RenderJob:
-    """One sample to be drawn and written."""
+    """One sample to render and write."""
 
     root: Path
     config: MaskedFacesConfig

@@ -18,7 +18,7 @@ STYLES = ("proper", "below_nose", "chin", "one_ear", "half_pulled")
 DISTRACTORS = ("spectacles", "hand", "object")
 TILTS = ("left", "front", "right")
 
-WORN = {
+TYPES_OF_STYLE = {
     "proper": MASK_TYPES,
     "below_nose": ("surgical", "n95", "kn95", "cloth", "respirator", "handkerchief", "scarf"),
     "chin": ("surgical", "n95", "kn95", "cloth", "respirator", "handkerchief"),
@@ -87,10 +87,10 @@ class MaskChoices:
                 f"styles={dict(self.styles)} cannot be.\nExpected: shares of at least 0, of which one is above 0."
             )
         for style, share in self.styles.items():
-            if share > 0 and self.templates is None and not set(WORN[style]) & set(self.types):
+            if share > 0 and self.templates is None and not set(TYPES_OF_STYLE[style]) & set(self.types):
                 raise ConfigError(
                     f"styles: {style} cannot be worn with types {', '.join(self.types)}.\n"
-                    f"Expected: another way of wearing, or one of the types {', '.join(WORN[style])}."
+                    f"Expected: another way of wearing, or one of the types {', '.join(TYPES_OF_STYLE[style])}."
                 )
 
 
@@ -132,7 +132,7 @@ def choose_mask(rng: np.random.Generator, landmarks: np.ndarray, choices: MaskCh
     if choices.templates is not None:
         return FaceMask(_pick(type_lot, choices.types), None, "proper", tilt, distractor, seed)
     style = _weighted(style_lot, choices.styles)
-    kind = _pick(type_lot, tuple(name for name in choices.types if name in WORN[style]))
+    kind = _pick(type_lot, tuple(name for name in choices.types if name in TYPES_OF_STYLE[style]))
     textures = tuple(name for name in choices.textures if name in PLAIN)
     if plain >= PLAIN_SHARE.get(kind, 0.0) or not textures:
         textures = choices.textures
