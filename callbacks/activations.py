@@ -16,7 +16,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from datamodules.labels import SMALL_AND_LARGE
 from datamodules.transforms import denormalize
 from foundation.errors import ConfigError, nearest
-from foundation.files import whole
+from foundation.files import atomic_write
 from lightning_modules.parsing import FaceParsing
 from lightning_modules.pretraining import MaskedPretraining
 
@@ -149,5 +149,5 @@ def _beside(picture: np.ndarray, tiles: Sequence[tuple[str, np.ndarray]]) -> Ima
 
 
 def _write(sheet: Image.Image, path: Path) -> None:
-    with whole(path) as file:
+    with atomic_write(path) as file:
         sheet.save(file, format="PNG")

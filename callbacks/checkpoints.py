@@ -13,14 +13,14 @@ from pytorch_lightning.callbacks import Checkpoint
 from callbacks.curves import Curves
 from callbacks.throughput import Throughput
 from foundation.errors import DataError, RunError
-from foundation.files import whole
+from foundation.files import atomic_write
 from foundation.run_folder import RunFolder
 from lightning_modules.exported import SUFFIXES, load_exported
 
 
 def save(content: dict[str, Any], path: Path) -> None:
-    """``torch.save``, see :func:`foundation.files.whole`."""
-    with whole(path) as file:
+    """``torch.save``, see :func:`foundation.files.atomic_write`."""
+    with atomic_write(path) as file:
         torch.save(content, file)
 
 
@@ -46,7 +46,7 @@ def load(path: Path) -> dict[str, Any]:
         ) from fault
 
 
-class WholeCheckpointIO(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's own checkpoints, written and read as ours."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:

@@ -16,12 +16,12 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from datamodules.cache import Cache
 from datamodules.labels import LAPA, LabelSet, lapa_table
 from datamodules.layouts import CelebAMaskHQ, LaPa, Layout, Sample
-from datamodules.patches import Masking, draw_patches
 from datamodules.reading import LabelFiles, Picture, PictureFiles, require_size
 from datamodules.sampling import Draw, EpochSampler, scoring_batches
 from datamodules.subsets import of_fold
 from datamodules.transforms import Augmentation, FaceTransform
 from foundation.errors import ConfigError
+from models.masking import PatchSampling, sample_masking
 
 
 class Faces(Dataset[dict[str, Any]]):
@@ -40,8 +40,8 @@ class Faces(Dataset[dict[str, Any]]):
         return len(self.samples)
 
 
-class MaskedFaces(Faces):
-    """Unlabelled faces with the patches that hide parts of them.
+class PretrainingFaces(Faces):
+    """Unlabelled faces with the patches that are masked.
 
     An item is ``image`` (3, S, S) float, ``patches`` (P, 3) long: top, left, side, ``noise_seed`` int and ``id``.
 
@@ -49,7 +49,7 @@ class MaskedFaces(Faces):
         samples: the faces.
         pictures: a sample's picture by its index, see :func:`open_pictures`.
         transform: to training size.
-        masking: the patches.
+        masking: which patches are sampled.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class MaskedFaces(Faces):
         samples: Sequence[Sample],
         pictures: Callable[[int], Picture],
         transform: FaceTransform,
-        masking: Masking,
+        masking: PatchSampling,
     ) -> None:
         super().__init__(samples, transform)
         self.pictures = pictures
@@ -69,11 +69,11 @@ class MaskedFaces(Faces):
         image, _ = self.transform(picture.pixels, None, epoch, position, picture.extent)
         # The fourth number keeps the patches' random stream apart from the augmentation's.
         rng = np.random.default_rng([self.transform.seed, epoch, position, 1])
-        patches = draw_patches(rng, self.masking)
+        patches, noise_seed = sample_masking(rng, self.masking)
         return {
             "image": torch.from_numpy(image),
             "patches": torch.from_numpy(patches),
-            "noise_seed": int(rng.integers(2**31)),
+            "noise_seed": noise_seed,
             "id": self.samples[index].id,
         }
 
@@ -147,7 +147,7 @@ def open_labels(samples: Sequence[Sample], labels: LabelSet, cache: Cache | None
     """
     files = [(sample.id, sample.label) for sample in samples if sample.label is not None]
     if len(files) < len(samples):
-        raise ValueError("a face has no label map; unlabelled faces belong into MaskedFaces")
+        raise ValueError("a face has no label map; unlabelled faces belong into PretrainingFaces")
     return LabelFiles(tuple(path for _, path in files), labels) if cache is None else cache.labels(files, labels)
 
 
@@ -182,7 +182,7 @@ class FaceDataModule(LightningDataModule):
         tested: the split whose faces are tested; ``all`` takes every face.
         as_lapa: have CelebAMask-HQ's label maps tested in LaPa's classes.
 
-    Batches: see :class:`MaskedFaces` and :class:`LabelledFaces`. Each data set is a subclass that names its reader.
+    Batches: see :class:`PretrainingFaces` and :class:`LabelledFaces`. A subclass for each data set names its reader.
     """
 
     layout_type: type[Layout]
@@ -194,7 +194,7 @@ class FaceDataModule(LightningDataModule):
         batch_size: int,
         seed: int,
         augmentation: Augmentation,
-        masking: Masking | None = None,
+        masking: PatchSampling | None = None,
         train_ids: Sequence[str] | None = None,
         fold: tuple[int, int] | None = None,
         steps_per_epoch: int | None = None,
@@ -301,7 +301,8 @@ class FaceDataModule(LightningDataModule):
     def _open(self, split: str, transform: FaceTransform, cache: Cache | None) -> Faces:
         if self.masking is not None:
             samples = self.layout.samples(split, labelled=False)
-            return MaskedFaces(samples, open_pictures(samples, transform.least_source, cache), transform, self.masking)
+            images = open_pictures(samples, transform.least_source, cache)
+            return PretrainingFaces(samples, images, transform, self.masking)
         samples = self.labelled(split)
         pictures = open_pictures(samples, transform.least_source, cache)
         labels = open_labels(samples, self.layout.labels, cache)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -30,7 +29,7 @@ from deploy.predictor import LABELS
 from deploy.settings import ExportSettings, check_export
 from engine.stage import Run
 from foundation.errors import ConfigError, RunError
-from foundation.files import require_folder, to_json, write_whole
+from foundation.files import atomic_path, require_folder, to_json, write_text_atomically
 from lightning_modules.exported import METADATA, load_exported, metadata_of
 from lightning_modules.metrics import SegmentationScores
 from models.deployed import Deployed
@@ -104,20 +103,18 @@ def export(config: DictConfig) -> Path:
     if out.is_dir():
         raise ConfigError(f"out={out} is a folder.\nExpected: the name of a file.")
     require_folder(out.parent, "out")
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
-        part = Path(folder) / f"network.{suffix}"
+    with atomic_path(out, draft_name=f"network.{suffix}") as draft:  # TorchScript stores the name
         console.print(f"Exporting {trained.name} as {suffix}, {precision}")
         graph = Deployed(network, size, MEAN, STD, half=precision == "fp16").eval()
         if suffix == "onnx":
-            write_onnx(graph, part)
+            write_onnx(graph, draft)
             if precision == "int8":
-                quantize(part, _pictures(evaluation, "train", settings.calibration, console))
-            _describe(part, about)
+                quantize(draft, _pictures(evaluation, "train", settings.calibration, console))
+            _describe(draft, about)
         else:
-            write_torchscript(graph, part, about)
-        agreement = compare(network, load_exported(part)["network"], evaluation, settings.faces, console)
+            write_torchscript(graph, draft, about)
+        agreement = compare(network, load_exported(draft)["network"], evaluation, settings.faces, console)
         _require_equal(agreement, precision)
-        part.replace(out)
     rows = latencies(trained.best, out, settings.rounds, console) if settings.rounds else []
     _report(out, about, agreement, rows, console)
     return out
@@ -292,7 +289,7 @@ def _report(
 ) -> None:
     size = out.stat().st_size / 2**20
     stated = {"file": out.name, "megabytes": round(size, 2), "agreement": vars(found), "latency": rows}
-    write_whole(out.with_suffix(out.suffix + ".json"), to_json({**about, **stated}))
+    write_text_atomically(out.with_suffix(out.suffix + ".json"), to_json({**about, **stated}))
     console.print(
         f"{escape(str(out))}: {size:.1f} MiB. On {found.faces} faces {100 * found.equal:.3f} % of the pixels are as "
         f"PyTorch has them; mean IoU {100 * found.miou:.2f} against {100 * found.trained_miou:.2f}; largest difference "

@@ -27,7 +27,7 @@ from deploy.video import SUFFIXES as VIDEOS
 from deploy.video import open_clip, predict_clip
 from engine.circumstances import device_of
 from foundation.errors import BrokenFileError, ConfigError, DataError, RunError
-from foundation.files import require_folder, whole, write_whole
+from foundation.files import atomic_write, require_folder, write_text_atomically
 
 PICTURES = (*SUFFIXES, ".gif", ".bmp", ".tif", ".tiff")
 """Of what is taken for a picture in a folder; of those with several frames, the first one counts."""
@@ -69,7 +69,7 @@ def predict(config: DictConfig) -> None:
     require_folder(out, "out")
     earlier = _lines_of(out / "predictions.jsonl")
     require_folder(out / "labels", "out")
-    write_whole(out / "predictions.jsonl", "".join(json.dumps(line) + "\n" for line in earlier))  # marks it as ours
+    _write_lines(out / "predictions.jsonl", earlier)  # marks the folder as ours
     started = time.perf_counter()
     lines: list[dict[str, Any]] = []
     failed: list[str] = []
@@ -85,7 +85,7 @@ def predict(config: DictConfig) -> None:
         anew = {line["label"] for line in lines}, {line["picture"] for line in lines}
         kept = [line for line in earlier if line["label"] not in anew[0] and line["picture"] not in anew[1]]
         if lines:
-            write_whole(out / "predictions.jsonl", "".join(json.dumps(line) + "\n" for line in kept + lines))
+            _write_lines(out / "predictions.jsonl", kept + lines)
     if len(failed) == len(pictures) + len(clips):
         raise RunError(f"None of the {len(failed)} pictures or videos could be read, the first: {failed[0]}")
     seconds = time.perf_counter() - started
@@ -248,8 +248,12 @@ def _legend(labels: LabelSet, present: Sequence[int], width: int) -> np.ndarray:
     return strip
 
 
+def _write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    write_text_atomically(path, "".join(json.dumps(line) + "\n" for line in lines))
+
+
 def _write_picture(path: Path, pixels: np.ndarray, **options: Any) -> None:
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, **options)
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write(content.getvalue())

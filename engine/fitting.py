@@ -30,7 +30,7 @@ from engine.stage import Run
 from engine.trainers import training_trainer
 from engine.wandb_runs import described, log_classes, wandb_run
 from foundation.errors import ConfigError, RunError, UserError, causes, explained
-from foundation.files import write_whole
+from foundation.files import write_text_atomically
 
 
 def fit(run: Run, config: dict[str, Any]) -> None:
@@ -59,7 +59,7 @@ def fit(run: Run, config: dict[str, Any]) -> None:
             return
         attempt = folder.attempts + 1
         folder.tidy()
-        write_whole(folder.config, OmegaConf.to_yaml(config))
+        write_text_atomically(folder.config, OmegaConf.to_yaml(config))
         folder.write_status(**_status(run, attempt), state="running", error=None)
         with _loggers(run, config, attempt) as loggers:
             result = stage.fit(run, config, loggers)

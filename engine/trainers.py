@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from callbacks.checkpoints import WholeCheckpointIO
+from callbacks.checkpoints import AtomicCheckpointIO
 from engine.circumstances import require_precision
 from engine.processes import by_torchrun, devices
 from engine.stage import Run
@@ -41,7 +41,7 @@ def training_trainer(run: Run, loggers: list[Logger], callbacks: list[Callback])
             use_distributed_sampler=False,  # the batches know of ranks themselves
             logger=loggers,
             callbacks=[*callbacks, LearningRateMonitor("step")] if loggers else callbacks,
-            plugins=[WholeCheckpointIO(), *environment],
+            plugins=[AtomicCheckpointIO(), *environment],
             enable_model_summary=False,
             default_root_dir=run.folder.path,
         )

@@ -22,7 +22,7 @@ from engine.plugins import build
 from engine.stage import Run
 from engine.trainers import scoring_trainer
 from foundation.errors import RunError
-from foundation.files import whole
+from foundation.files import atomic_write
 from lightning_modules.classification import PixelClassification
 from models.head_fitting import FittedHead, Fitting, fit_head
 from models.parser import Trunk
@@ -169,7 +169,7 @@ def _draw_tree(run: Run, head: FittedHead, pixels: Pixels) -> None:
     colours = [labels.palette[index] for index in head.present]
     title = f"{run.own.head.upper().replace('_', '-')} on {labels.name}: balanced accuracy of each machine"
     figure = class_tree_figure(head.tree, names, colours, _accuracies(head, *pixels), title)
-    with whole(run.folder.panels / "tree.png") as file:
+    with atomic_write(run.folder.panels / "tree.png") as file:
         figure.savefig(file, format="png")
 
 

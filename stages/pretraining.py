@@ -25,9 +25,6 @@ from stages.groups import Augmentation, TrainingSettings
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule
 
-CANDIDATES = {"none": 0, "adaptive": 4}
-"""Patches that come with an image for each that masks a part of it: the adaptive choice is among a multiple."""
-
 
 class PretrainAugmentation(Augmentation):
     """How far unlabelled images are moved (Data augmentation)."""
@@ -98,16 +95,11 @@ class Pretraining(TrainingStage):
         return identity_of_weights(run, "model.encoder_weights", run.settings.model.encoder, digests)
 
     def data(self, run: Run) -> LightningDataModule:
-        from datamodules.patches import Masking
-        from models.masking import central_box, patch_sides
+        from models.masking import PatchSampling
 
-        size, own = run.settings.datamodule.image_size, run.own
-        masking = Masking(
-            count=own.patches * CANDIDATES.get(own.masking, 1),
-            sides=patch_sides(size, tuple(own.patch_size)),
-            region=(0, size) if own.masking == "random" else central_box(size),
-        )
-        return open_datamodule(run, masking=masking)
+        own = run.own
+        size = run.settings.datamodule.image_size
+        return open_datamodule(run, masking=PatchSampling.of(own.masking, size, own.patches, own.patch_size))
 
     def module(self, run: Run) -> LightningModule:
         from datamodules.transforms import STD

@@ -175,8 +175,8 @@ class Segmentation(TrainingStage):
         """What decides the masks that are rendered during training: landmarks, templates, and what may be worn."""
         if not run.own.on_the_fly:
             return None
-        from datamodules.synthesis.masked_faces.wanted import VERSION, choices_of  # image libraries
-        from datamodules.synthesis.masks.templates import read_templates
+        from synthesis.masked_faces.config import VERSION, choices_of  # image libraries
+        from synthesis.masks.templates import read_templates
 
         layout = run.layout
         assert isinstance(layout, AugmentedCelebA)  # noqa: S101 (for the type checker: refused elsewhere)
@@ -190,7 +190,12 @@ class Segmentation(TrainingStage):
         return f"{VERSION} {digests.of_files(files)} {json.dumps(worn, sort_keys=True)}"
 
     def data(self, run: Run) -> LightningDataModule:
-        own: dict[str, Any] = {"on_the_fly": True} if run.own.on_the_fly else {}
+        own: dict[str, Any] = {}
+        if run.own.on_the_fly:
+            from synthesis.masked_faces.on_the_fly import RandomMaskRenderer
+
+            assert isinstance(run.layout, AugmentedCelebA)  # noqa: S101 (for the type checker: refused elsewhere)
+            own["render_masks"] = RandomMaskRenderer.as_built(run.layout.parameters())
         return open_datamodule(run, fold=_fold(run), **own)
 
     def module(self, run: Run) -> LightningModule:

@@ -136,32 +136,32 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def lapa(shared: Path) -> Path:
     """Forty synthetic faces of 64 px in LaPa's layout: 32 train, 4 val, 4 test. Read only."""
-    from datamodules.synthesis.dataset import write_drawn_faces
+    from synthesis.synthetic_faces import write_synthetic_faces
 
     folder = shared / "data" / "LaPa"
-    write_drawn_faces(folder, layout="lapa", count=40, size=64, seed=3, workers=1)
+    write_synthetic_faces(folder, layout="lapa", count=40, size=64, seed=3, workers=1)
     return folder
 
 
 @pytest.fixture(scope="session")
 def celebamask(shared: Path) -> Path:
     """Forty synthetic faces of 64 px in CelebAMask-HQ's layout: 32 train, 4 val, 4 test. Read only."""
-    from datamodules.synthesis.dataset import write_drawn_faces
+    from synthesis.synthetic_faces import write_synthetic_faces
 
     folder = shared / "data" / "CelebAMask-HQ"
-    write_drawn_faces(folder, layout="celebamask_hq", count=40, size=64, seed=3, workers=1)
+    write_synthetic_faces(folder, layout="celebamask_hq", count=40, size=64, seed=3, workers=1)
     return folder
 
 
 @pytest.fixture(scope="session")
 def masked(lapa: Path, shared: Path) -> Path:
     """Forty of those faces, most with rendered face masks, as an augmented set of 64 px: 28, 4, 8. Read only."""
-    from datamodules.synthesis.masked_faces import MaskedFaces, write_masked_faces
-    from datamodules.synthesis.masks import MaskChoices
+    from synthesis.masked_faces import MaskedFacesConfig, write_masked_faces
+    from synthesis.masks import MaskChoices
 
     folder = shared / "data" / "AugmentedCelebA"
     choices = MaskChoices(bare=0.2)
-    write_masked_faces(folder, MaskedFaces(lapa, count=40, seed=5, choices=choices), workers=1)
+    write_masked_faces(folder, MaskedFacesConfig(lapa, count=40, seed=5, choices=choices), workers=1)
     return folder
 
 

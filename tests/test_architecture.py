@@ -14,6 +14,7 @@ LAYERS = (
     "foundation",
     "models",
     "datamodules",
+    "synthesis",
     "lightning_modules",
     "callbacks",
     "engine",

@@ -23,8 +23,6 @@ from datamodules.layouts import AugmentedCelebA, ImageMaskFolder
 from datamodules.occlusion import AugmentedCelebADataModule, ImageMaskFolderDataModule
 from datamodules.pose import pose, pose_groups
 from datamodules.reading import read_label
-from datamodules.synthesis.masked_faces import MaskedFaces, write_masked_faces
-from datamodules.synthesis.masks import MaskChoices
 from datamodules.transforms import Augmentation, FaceTransform, denormalize
 from engine.stage import Run
 from foundation.errors import BrokenFileError, ConfigError, DataError
@@ -34,6 +32,9 @@ from models.layers import BatchInstanceNorm2d
 from stages.command import check, plan
 from stages.evaluation import check_evaluation, plan_evaluation
 from stages.scoring import scored_faces, scored_module
+from synthesis.masked_faces import MaskedFacesConfig, write_masked_faces
+from synthesis.masked_faces.on_the_fly import RandomMaskRenderer
+from synthesis.masks import MaskChoices
 from tests.conftest import TINY_SEGMENTER, changed, copied, run_training, settings_of
 from tests.test_evaluation import config_of, scored
 from tests.test_masks import templates
@@ -209,14 +210,17 @@ def test_what_hides_a_face_is_dyed_and_nothing_else() -> None:
 @pytest.fixture(scope="module")
 def with_photographs(lapa: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "WithPhotographs"
-    wanted = MaskedFaces(lapa, count=20, seed=5, choices=MaskChoices(types=("surgical",)), photographs=True, form="png")
+    wanted = MaskedFacesConfig(
+        lapa, count=20, seed=5, choices=MaskChoices(types=("surgical",)), photographs=True, form="png"
+    )
     write_masked_faces(folder, wanted, workers=1)
     return folder
 
 
 def test_masks_are_drawn_anew_each_time(with_photographs: Path) -> None:
     still = Augmentation(0, (1, 1), 0, 0)
-    data = AugmentedCelebADataModule(with_photographs, 64, 2, 7, still, workers=0, on_the_fly=True)
+    render = RandomMaskRenderer.as_built(AugmentedCelebA(with_photographs).parameters())
+    data = AugmentedCelebADataModule(with_photographs, 64, 2, 7, still, workers=0, render_masks=render)
     faces = data.train_dataloader().dataset
     assert len(data.labelled("train")) == 14
     assert len(list((with_photographs / "photographs").iterdir())) == 14, "of the training faces alone"

@@ -19,7 +19,6 @@ from PIL import Image
 from datamodules.labels import LAPA
 from datamodules.landmarks import FaceFinder
 from datamodules.reading import read_image
-from datamodules.synthesis.faces import draw_face
 from datamodules.transforms import FaceTransform
 from deploy.prediction import predict
 from deploy.predictor import Predictor, load
@@ -27,6 +26,7 @@ from deploy.video import open_clip
 from engine.settings import CONF
 from engine.stage import Run
 from foundation.errors import ConfigError, DataError, RunError
+from synthesis.faces import render_random_face
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def parser(parser_runs: list[Run]) -> Run:
 def faces() -> list[np.ndarray]:
     """Three drawn faces of 200 px that dlib finds."""
     finder = FaceFinder(fallbacks=())
-    drawn = (draw_face(np.random.default_rng((5, place)), 200).image for place in range(60))
+    drawn = (render_random_face(np.random.default_rng((5, place)), 200).image for place in range(60))
     return list(islice((image for image in drawn if len(finder(image)) == 1), 3))
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from datamodules.synthesis.canvas import recorded_noise
-from datamodules.synthesis.masks.choices import FaceMask, MaskChoices
-from datamodules.synthesis.masks.cloth import FOLDS, SIDE, relief
-from datamodules.synthesis.masks.lighting import Lighting
-from datamodules.synthesis.masks.shapes import (
+from synthesis.canvas import recorded_noise
+from synthesis.masks.choices import FaceMask, MaskChoices
+from synthesis.masks.distractors import DistractorLayer, distractor_layers
+from synthesis.masks.folds import FOLDS, SIDE, relief
+from synthesis.masks.lighting import Lighting
+from synthesis.masks.shapes import (
     COLUMNS,
     CUTS,
     ONE_PIECE,
@@ -23,11 +24,10 @@ from datamodules.synthesis.masks.shapes import (
     laid_grid,
     tailored,
 )
-from datamodules.synthesis.masks.templates import Template, laid_on, read_templates
-from datamodules.synthesis.masks.textures import PLAIN, tile
-from datamodules.synthesis.masks.textures import SIDE as TILE
-from datamodules.synthesis.masks.things import Thing, things_of
-from datamodules.synthesis.masks.window import Window
+from synthesis.masks.templates import Template, laid_on, read_templates
+from synthesis.masks.textures import PLAIN, tile
+from synthesis.masks.textures import SIDE as TILE
+from synthesis.masks.window import Window
 
 STRAPS = {"ears": 0.007, "head": 0.012, "none": 0.0}
 """Width of straps, in widths of the face."""
@@ -39,7 +39,7 @@ ELASTIC = np.array([(226, 228, 228), (40, 40, 44)], np.float32)
 RUBBER = np.array([(58, 62, 70), (96, 100, 106), (150, 156, 158)], np.float32)
 
 
-def draw_mask(
+def render_mask(
     image: np.ndarray, landmarks: np.ndarray, mask: FaceMask, choices: MaskChoices
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw what a face wears on its photograph.
@@ -50,7 +50,7 @@ def draw_mask(
     Args:
         image: (H, W, 3) uint8 RGB; stays as it is.
         landmarks: (68, 2), in pixels, in the order of iBUG and dlib; some may lie outside the picture.
-        mask: what is worn, see :func:`~datamodules.synthesis.masks.choices.choose_mask`.
+        mask: what is worn, see :func:`~synthesis.masks.choices.choose_mask`.
         choices: where templates are, and whether hands and objects hide the face.
 
     Returns:
@@ -74,8 +74,10 @@ def draw_mask(
     elif mask.type is not None:
         _lay_cloth(picture, truth, face, mask, lighting, rng)
     if mask.distractor is not None:
-        for thing in things_of(mask.distractor, face, image, rng):
-            _lay_thing(picture, truth, thing, lighting, hides=choices.occluders and mask.distractor != "spectacles")
+        for layer in distractor_layers(mask.distractor, face, image, rng):
+            _lay_distractor(
+                picture, truth, layer, lighting, hides=choices.occluders and mask.distractor != "spectacles"
+            )
     return picture, truth
 
 
@@ -229,18 +231,20 @@ def _fittings(
         yield disc(place, 0.55, 0.06), np.array((176, 178, 180), np.float32)
 
 
-def _lay_thing(picture: np.ndarray, truth: np.ndarray, thing: Thing, lighting: Lighting, hides: bool) -> None:
-    window = Window.around(picture, np.concatenate(thing.outlines), thing.unit)
+def _lay_distractor(
+    picture: np.ndarray, truth: np.ndarray, layer: DistractorLayer, lighting: Lighting, hides: bool
+) -> None:
+    window = Window.around(picture, np.concatenate(layer.outlines), layer.unit)
     if window is None:
         return
-    blur = float(np.clip(thing.unit / 420, 0.45, 1.3))
-    cover = window.lines(thing.outlines, thing.line, blur) if thing.line else window.filled(thing.outlines, blur)
-    light = window.light(lighting, thing.unit)
-    if thing.rounded:
-        light *= cv2.GaussianBlur(cover, (0, 0), thing.rounded) * np.float32(0.6) + np.float32(0.5)
-    if not thing.line:
-        lower = np.concatenate(thing.outlines) + np.array([0, 0.01 * thing.unit])
-        window.shadow(lower, 0.03 * thing.unit, cover)
-    gain = np.ones(3, np.float32) if thing.as_seen else lighting.gain
-    window.lay(cover * np.float32(thing.opacity), _tinted(light, gain * thing.colour))
+    blur = float(np.clip(layer.unit / 420, 0.45, 1.3))
+    cover = window.lines(layer.outlines, layer.line, blur) if layer.line else window.filled(layer.outlines, blur)
+    light = window.light(lighting, layer.unit)
+    if layer.rounded:
+        light *= cv2.GaussianBlur(cover, (0, 0), layer.rounded) * np.float32(0.6) + np.float32(0.5)
+    if not layer.line:
+        lower = np.concatenate(layer.outlines) + np.array([0, 0.01 * layer.unit])
+        window.shadow(lower, 0.03 * layer.unit, cover)
+    gain = np.ones(3, np.float32) if layer.as_seen else lighting.gain
+    window.lay(cover * np.float32(layer.opacity), _tinted(light, gain * layer.colour))
     window.put(truth if hides else None)

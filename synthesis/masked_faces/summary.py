@@ -12,14 +12,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from datamodules.layouts.photographs import Photograph
-from datamodules.synthesis.masked_faces.wanted import MaskedFaces
+from synthesis.masked_faces.config import MaskedFacesConfig
 
 SUMMARY = "summary.json"
 
 
 def summary_of(
-    wanted: MaskedFaces,
-    pictures: Sequence[Photograph],
+    config: MaskedFacesConfig,
+    photos: Sequence[Photograph],
     rows: Sequence[Mapping[str, Any]],
     lines: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def summary_of(
     return {
         "samples": len(lines),
         "photographs": {
-            "there": len(pictures),
+            "there": len(photos),
             "looked_at": len(rows),
             "used": len({line["source"] for line in lines}),
         },
@@ -44,7 +44,7 @@ def summary_of(
         },
         "unreadable": sorted(unreadable),
         "no_face": sorted(faceless),
-        "without_split": sum(picture.split is None for picture in pictures) if wanted.split == "partition" else 0,
+        "without_split": sum(photo.split is None for photo in photos) if config.split == "partition" else 0,
     }
 
 

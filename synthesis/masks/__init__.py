@@ -1,6 +1,6 @@
 """Face masks drawn on photographs, with exact binary masks (section 4.1 of the occlusion paper)."""
 
-from datamodules.synthesis.masks.choices import (
+from synthesis.masks.choices import (
     DISTRACTORS,
     MASK_TYPES,
     MOSTLY_PROPER,
@@ -10,8 +10,8 @@ from datamodules.synthesis.masks.choices import (
     choose_mask,
     tilt_of,
 )
-from datamodules.synthesis.masks.drawing import draw_mask
-from datamodules.synthesis.masks.textures import TEXTURES
+from synthesis.masks.rendering import render_mask
+from synthesis.masks.textures import TEXTURES
 
 __all__ = [
     "DISTRACTORS",
@@ -22,6 +22,6 @@ __all__ = [
     "FaceMask",
     "MaskChoices",
     "choose_mask",
-    "draw_mask",
+    "render_mask",
     "tilt_of",
 ]

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from datamodules.landmarks import INNER_LIP_PLACES, LID_PLACES, OUTER_LIP_PLACES, ring
-from datamodules.synthesis.head import Features, Projection, face_width, on_face
-from datamodules.synthesis.scene import FaceScene
+from synthesis.head import Features, Projection, face_width, on_face
+from synthesis.scene import FaceScene
 
 
 def landmarks(scene: FaceScene, seen: Features, project: Projection) -> tuple[np.ndarray, np.ndarray]:
-    """The landmarks of a face in canvas pixels: LaPa's (106, 2), and iBUG's and dlib's (68, 2); see `faces.DrawnFace`.
+    """The landmarks of a face in canvas pixels: LaPa's (106, 2), iBUG's and dlib's (68, 2); see `faces.SyntheticFace`.
 
     `seen` are the face's features on the canvas.
     """

@@ -7,10 +7,10 @@ import functools
 import numpy as np
 
 from datamodules.labels import LAPA, LAPA_OF_CELEBAMASK_HQ
-from datamodules.synthesis.canvas import Canvas, Mask, SoftGrid, hull, noise
-from datamodules.synthesis.head import Projection, face_mesh, features_of
-from datamodules.synthesis.scene import FaceScene
-from datamodules.synthesis.surfaces import lit_hair, lit_skin, shading
+from synthesis.canvas import Canvas, Mask, SoftGrid, hull, noise
+from synthesis.head import Projection, face_mesh, features_of
+from synthesis.scene import FaceScene
+from synthesis.surfaces import lit_hair, lit_skin, shading
 
 # What lies behind glasses keeps its label. Hands have no name in CelebAMask-HQ; LaPa has them in the background.
 LABEL_OF_PART = {part: LAPA.classes.index(name) for part, name in LAPA_OF_CELEBAMASK_HQ.items() if part != "eye_g"}

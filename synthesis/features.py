@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from datamodules.synthesis.canvas import Mask, hull, rounded
-from datamodules.synthesis.head import on_face
-from datamodules.synthesis.portrait import Portrait
+from synthesis.canvas import Mask, hull, rounded
+from synthesis.head import on_face
+from synthesis.portrait import Portrait
 
 _RING = np.linspace(0, 2 * np.pi, 20, endpoint=False)
 _DISC = np.stack([np.cos(_RING), np.sin(_RING), 0 * _RING], axis=-1)

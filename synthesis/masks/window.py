@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from datamodules.synthesis.masks.lighting import Lighting
-from datamodules.synthesis.masks.shapes import COLUMNS, ROWS
-from datamodules.synthesis.raster import grid_triangles, rasterise
+from synthesis.masks.lighting import Lighting
+from synthesis.masks.shapes import COLUMNS, ROWS
+from synthesis.raster import grid_triangles, rasterise
 
 
 class Window:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from datamodules.synthesis.canvas import SOFTNESS, SUPERSAMPLING, SoftGrid, noise
-from datamodules.synthesis.head import Projection, face_width, on_face, relief
-from datamodules.synthesis.raster import grid_triangles, rasterise
-from datamodules.synthesis.scene import FaceScene, Hair
+from synthesis.canvas import SOFTNESS, SUPERSAMPLING, SoftGrid, noise
+from synthesis.head import Projection, face_width, on_face, relief
+from synthesis.raster import grid_triangles, rasterise
+from synthesis.scene import FaceScene, Hair
 
 ROWS, COLUMNS = 64, 44
 _TOP = -1.55

@@ -1,4 +1,4 @@
-"""The published layouts that drawn faces are written in, to the byte format: LaPa, CelebAMask-HQ, CelebA.
+"""The published layouts that synthetic faces are written in, to the byte format: LaPa, CelebAMask-HQ, CelebA.
 
 Each layout says which folders it has, which file of a face is written last (it stands for the whole face), how a face
 becomes files, and which list files are made of them in the end. Besides what is published, each keeps the 68
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from datamodules.synthesis.building import encoded, write_whole
+from synthesis.dataset_build import encoded, write_file
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from datamodules.synthesis.faces import DrawnFace
+    from synthesis.faces import SyntheticFace
 
 SPLITS = ("train", "val", "test")
 FACES_PER_FOLDER = 2000
@@ -29,7 +29,7 @@ LARGEST_MASK = 512
 
 
 @dataclass(frozen=True)
-class Layout(abc.ABC):
+class LayoutWriter(abc.ABC):
     """A data set of `count` faces at `root`; `seed` fixes what a layout shuffles."""
 
     root: Path
@@ -52,14 +52,14 @@ class Layout(abc.ABC):
         """The file of a face that is written when all its others are."""
 
     @abc.abstractmethod
-    def write(self, index: int, face: DrawnFace) -> None:
+    def write(self, index: int, face: SyntheticFace) -> None:
         """Writes one face."""
 
     def finish(self) -> None:  # noqa: B027 - not every layout has list files
         """Writes the list files, if there are any, from the files of the faces."""
 
 
-class LaPa(Layout):
+class LaPaWriter(LayoutWriter):
     """`{train,val,test}/{images/*.jpg, labels/*.png, landmarks/*.txt}`: ids 0..10 and 106 landmarks."""
 
     default_folder = "LaPa"
@@ -74,14 +74,14 @@ class LaPa(Layout):
     def last_file(self, index: int) -> Path:
         return self._file(index, "labels", ".png")
 
-    def write(self, index: int, face: DrawnFace) -> None:
-        write_whole(self._file(index, "images", ".jpg"), _jpeg(face))
-        write_whole(self._file(index, "landmarks", ".txt"), _points(face.landmarks))
-        write_whole(self._file(index, "landmarks_68", ".txt"), _points(face.landmarks_68))
-        write_whole(self.last_file(index), _png(face.label))
+    def write(self, index: int, face: SyntheticFace) -> None:
+        write_file(self._file(index, "images", ".jpg"), _jpeg(face))
+        write_file(self._file(index, "landmarks", ".txt"), _points(face.landmarks))
+        write_file(self._file(index, "landmarks_68", ".txt"), _points(face.landmarks_68))
+        write_file(self.last_file(index), _png(face.label))
 
 
-class CelebAMaskHQ(Layout):
+class CelebAMaskHQWriter(LayoutWriter):
     """Pictures, one RGB mask of 0 and 255 for each part that is seen, the mapping to CelebA, CelebA's partition.
 
     Faces stand for pictures of CelebA in shuffled order, and those are split in three runs, as published: whoever does
@@ -98,15 +98,15 @@ class CelebAMaskHQ(Layout):
     def last_file(self, index: int) -> Path:
         return self.root / "CelebA-HQ-img" / f"{index}.jpg"
 
-    def write(self, index: int, face: DrawnFace) -> None:
+    def write(self, index: int, face: SyntheticFace) -> None:
         folder = self.root / "CelebAMask-HQ-mask-anno" / str(index // FACES_PER_FOLDER)
         for part, seen in face.parts.items():
             mask = _at_published_size(seen)
             if not mask.any():  # a part that is not seen has no file
                 continue
-            write_whole(folder / f"{index:05d}_{part}.png", _part_mask(mask))
-        write_whole(self.root / "landmarks_68" / f"{index}.txt", _points(face.landmarks_68))
-        write_whole(self.last_file(index), _jpeg(face))
+            write_file(folder / f"{index:05d}_{part}.png", _part_mask(mask))
+        write_file(self.root / "landmarks_68" / f"{index}.txt", _points(face.landmarks_68))
+        write_file(self.last_file(index), _jpeg(face))
 
     def finish(self) -> None:
         originals = list(range(self.count))
@@ -123,7 +123,7 @@ class CelebAMaskHQ(Layout):
         _write_lines(self.root / "list_eval_partition.txt", partition)
 
 
-class CelebA(Layout):
+class CelebAWriter(LayoutWriter):
     """Square pictures without labels, and CelebA's lists: partition, five landmarks, boxes (x, y, width, height).
 
     Landmarks and boxes are in the pictures' own coordinates; left is the left of the picture, as in CelebA.
@@ -137,9 +137,9 @@ class CelebA(Layout):
     def last_file(self, index: int) -> Path:
         return self.root / "img_align_celeba" / f"{index + 1:06d}.jpg"
 
-    def write(self, index: int, face: DrawnFace) -> None:
-        write_whole(self.root / "landmarks_68" / f"{index + 1:06d}.txt", _points(face.landmarks_68))
-        write_whole(self.last_file(index), _jpeg(face))
+    def write(self, index: int, face: SyntheticFace) -> None:
+        write_file(self.root / "landmarks_68" / f"{index + 1:06d}.txt", _points(face.landmarks_68))
+        write_file(self.last_file(index), _jpeg(face))
 
     def finish(self) -> None:
         partition, landmarks, boxes = [], [], []
@@ -169,14 +169,18 @@ class CelebA(Layout):
         return left, top, min(round(max(across)), width) - left, min(round(max(down)), height) - top
 
 
-LAYOUTS: dict[str, type[Layout]] = {"lapa": LaPa, "celebamask_hq": CelebAMaskHQ, "celeba": CelebA}
+LAYOUT_WRITERS: dict[str, type[LayoutWriter]] = {
+    "lapa": LaPaWriter,
+    "celebamask_hq": CelebAMaskHQWriter,
+    "celeba": CelebAWriter,
+}
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:
-    write_whole(path, ("\n".join(lines) + "\n").encode())
+    write_file(path, ("\n".join(lines) + "\n").encode())
 
 
-def _jpeg(face: DrawnFace) -> bytes:
+def _jpeg(face: SyntheticFace) -> bytes:
     return encoded(face.image, "JPEG", quality=face.quality)
 
 

@@ -1,6 +1,6 @@
-"""The painter: draws a labelled face from a scene, part by part from back to front.
+"""Renders a labelled face from a scene, part by part from back to front.
 
-`sample_scene` chooses a face, `render` draws it; everything random in the picture follows from the scene.
+`sample_scene` chooses a face, `render` renders it; everything random in the image follows from the scene.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from datamodules.synthesis.body import paint_body, paint_hand
-from datamodules.synthesis.canvas import SUPERSAMPLING, sensor_noise
-from datamodules.synthesis.features import paint_brows, paint_ears, paint_eyes, paint_mouth, paint_nose
-from datamodules.synthesis.hair import paint_beard, paint_hair_behind, paint_hair_in_front
-from datamodules.synthesis.landmarks import landmarks
-from datamodules.synthesis.portrait import Portrait
-from datamodules.synthesis.scene import FaceScene, any_colour, sample_scene
-from datamodules.synthesis.worn import paint_ear_rings, paint_glasses, paint_hat
+from synthesis.accessories import paint_ear_rings, paint_glasses, paint_hat
+from synthesis.body import paint_body, paint_hand
+from synthesis.canvas import SUPERSAMPLING, sensor_noise
+from synthesis.features import paint_brows, paint_ears, paint_eyes, paint_mouth, paint_nose
+from synthesis.hair import paint_beard, paint_hair_behind, paint_hair_in_front
+from synthesis.landmarks import landmarks
+from synthesis.portrait import Portrait
+from synthesis.scene import FaceScene, any_colour, sample_scene
 
-__all__ = ["DrawnFace", "FaceScene", "draw_face", "render", "sample_scene"]
+__all__ = ["FaceScene", "SyntheticFace", "render", "render_random_face", "sample_scene"]
 
 
 @dataclass(frozen=True)
-class DrawnFace:
+class SyntheticFace:
     """One picture with its labels.
 
     Args:
@@ -51,13 +51,13 @@ class DrawnFace:
     quality: int
 
 
-def draw_face(rng: np.random.Generator, size: int = 256) -> DrawnFace:
-    """A face drawn at random; the same state of the generator gives the same bytes. `size` in pixels."""
+def render_random_face(rng: np.random.Generator, size: int = 256) -> SyntheticFace:
+    """A random face; the same state of the generator gives the same bytes. `size` in pixels."""
     return render(sample_scene(rng), size)
 
 
-def render(scene: FaceScene, size: int = 256) -> DrawnFace:
-    """Draws a scene, `size` pixels wide and high; the same scene and size give the same bytes."""
+def render(scene: FaceScene, size: int = 256) -> SyntheticFace:
+    """Renders a scene, `size` pixels wide and high; the same scene and size give the same bytes."""
     portrait = Portrait(scene, size * SUPERSAMPLING)
     _paint_backdrop(portrait)
     paint_hair_behind(portrait)
@@ -102,7 +102,7 @@ def _paint_backdrop(portrait: Portrait) -> None:
     portrait.canvas.rgb[:] = cv2.resize(picture, (portrait.canvas.size, portrait.canvas.size))
 
 
-def _develop(portrait: Portrait) -> DrawnFace:
+def _develop(portrait: Portrait) -> SyntheticFace:
     """Averages the canvas down, adds the camera's blur, colour and noise, and lets the labels vote."""
     light = portrait.scene.light
     rgb = cv2.GaussianBlur(portrait.canvas.rgb, (0, 0), max(light.blur * portrait.canvas.size / 256, 0.1))
@@ -115,4 +115,4 @@ def _develop(portrait: Portrait) -> DrawnFace:
     )
     parts = portrait.canvas.part_masks()
     parts.pop("hand", None)  # nobody labels it
-    return DrawnFace(image, portrait.canvas.voted_label(), points, points_68, parts, light.quality)
+    return SyntheticFace(image, portrait.canvas.voted_label(), points, points_68, parts, light.quality)

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from foundation.errors import ConfigError, DataError
-from foundation.files import require_folder
+from foundation.files import atomic_write, require_folder
 from foundation.locks import held
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ class Build:
         self.partial = out.with_name(out.name + ".partial")
         self.console = Console(stderr=True)
 
-    def say(self, words: str) -> None:
-        self.console.print(f"{self.out}: {words}", soft_wrap=True, highlight=False, markup=False)
+    def report(self, message: str) -> None:
+        self.console.print(f"{self.out}: {message}", soft_wrap=True, highlight=False, markup=False)
 
     def is_there(self) -> bool:
         """Whether `out` already holds what is asked for.
@@ -118,9 +118,9 @@ class Build:
                 raise DataError(f"{self.partial} is in the way and was not written here: move it away")
             shutil.rmtree(self.partial, ignore_errors=True)
         self.partial.mkdir(parents=True, exist_ok=True)
-        write_whole(self.partial / PARAMETERS_FILE, (json.dumps(self.parameters, indent=2) + "\n").encode())
+        write_file(self.partial / PARAMETERS_FILE, (json.dumps(self.parameters, indent=2) + "\n").encode())
         if sources:
-            write_whole(note, sources.encode())
+            write_file(note, sources.encode())
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -130,7 +130,7 @@ class Build:
         """What `work`, a function of a module, makes of each job, in order, by so many processes, with a bar."""
         if not jobs:
             return
-        if workers == 1:
+        if workers == 1 or len(jobs) == 1:  # a process takes a second to start
             settle()
             for job in track(jobs, words, console=self.console):
                 yield work(job)
@@ -224,11 +224,10 @@ def settle() -> None:
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that it is either whole or not there."""
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
+def write_file(path: Path, content: bytes) -> None:
+    """Writes one of a build's many files: complete or absent. The build's lock makes this process its only writer."""
+    with atomic_write(path, sync=False, exclusive=True) as file:
+        file.write(content)
 
 
 def encoded(pixels: np.ndarray, form: str, **options: int) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.synthesis.scene import FaceScene, Pose, Shape
+from synthesis.scene import FaceScene, Pose, Shape
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from datamodules.synthesis.masks.shapes import Face
+from synthesis.masks.shapes import Face
 
 
 @dataclass(frozen=True)

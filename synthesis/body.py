@@ -8,11 +8,11 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from datamodules.synthesis.canvas import hull, noise, rounded
-from datamodules.synthesis.head import Projection, face_mesh
-from datamodules.synthesis.portrait import Portrait
-from datamodules.synthesis.scene import Pose
-from datamodules.synthesis.worn import paint_necklace
+from synthesis.accessories import paint_necklace
+from synthesis.canvas import hull, noise, rounded
+from synthesis.head import Projection, face_mesh
+from synthesis.portrait import Portrait
+from synthesis.scene import Pose
 
 
 def paint_body(portrait: Portrait) -> None:

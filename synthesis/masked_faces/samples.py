@@ -12,13 +12,13 @@ import numpy as np
 
 from datamodules.landmarks import crop_box, square
 from datamodules.reading import read_photograph
-from datamodules.synthesis.building import encoded, write_whole
-from datamodules.synthesis.masked_faces.wanted import MaskedFaces
-from datamodules.synthesis.masks import FaceMask, choose_mask, draw_mask
+from synthesis.dataset_build import encoded, write_file
+from synthesis.masked_faces.config import MaskedFacesConfig
+from synthesis.masks import FaceMask, choose_mask, render_mask
 
 
 @dataclass(frozen=True)
-class Sample:
+class MaskedFaceSample:
     """One sample: a photograph, its faces, and the number that decides what they wear.
 
     Args:
@@ -39,66 +39,66 @@ class Sample:
         """The file that is written last."""
         return root / "masks" / f"{self.id}.png"
 
-    def worn(self, wanted: MaskedFaces) -> list[FaceMask]:
+    def face_masks(self, config: MaskedFacesConfig) -> list[FaceMask]:
         """What each face wears; chosen before cropping and scaling, so that neither changes it."""
-        rng = np.random.default_rng([wanted.seed, self.index])
-        return [choose_mask(rng, np.array(face["landmarks"]), wanted.choices) for face in self.row["faces"]]
+        rng = np.random.default_rng([config.seed, self.index])
+        return [choose_mask(rng, np.array(face["landmarks"]), config.choices) for face in self.row["faces"]]
 
-    def frame(self, wanted: MaskedFaces) -> tuple[list[int] | None, float, list[int]]:
+    def frame(self, config: MaskedFacesConfig) -> tuple[list[int] | None, float, list[int]]:
         """Left, top and side of the crop in the photograph, or None; scale; width and height as written."""
         width, height = self.row["size"]
         crop: list[int] | None = None
-        if wanted.crop == "paper":
+        if config.crop == "paper":
             crop = list(crop_box(np.array(self.row["faces"][0]["landmarks"])))
             width = height = crop[2]
-        scale = 1.0 if wanted.size is None else wanted.size / max(width, height)
+        scale = 1.0 if config.size is None else config.size / max(width, height)
         return crop, scale, [max(1, round(width * scale)), max(1, round(height * scale))]
 
-    def faces(self, wanted: MaskedFaces) -> list[np.ndarray]:
+    def faces(self, config: MaskedFacesConfig) -> list[np.ndarray]:
         """Landmarks (68, 2) of the faces, in pixels of the written picture."""
-        crop, scale, _ = self.frame(wanted)
+        crop, scale, _ = self.frame(config)
         corner = np.array(crop[:2] if crop else (0, 0))
         return [(np.array(face["landmarks"]) - corner + 0.5) * scale - 0.5 for face in self.row["faces"]]
 
-    def line(self, wanted: MaskedFaces) -> dict[str, Any]:
+    def line(self, config: MaskedFacesConfig) -> dict[str, Any]:
         """Its line of the manifest."""
-        crop, _, size = self.frame(wanted)
-        faces = zip(self.row["faces"], self.faces(wanted), self.worn(wanted), strict=True)
+        crop, _, size = self.frame(config)
+        faces = zip(self.row["faces"], self.faces(config), self.face_masks(config), strict=True)
         return {
             "id": self.id,
-            "image": f"images/{self.id}.{wanted.form}",
+            "image": f"images/{self.id}.{config.form}",
             "mask": f"masks/{self.id}.png",
             "split": self.split,
             "source": self.row["source"],
             "size": size,
             "crop": crop,
             "faces": [
-                {"landmarks": points.round(2).tolist(), "found": face["found"], **asdict(worn)}
-                for face, points, worn in faces
+                {"landmarks": points.round(2).tolist(), "found": face["found"], **asdict(face_mask)}
+                for face, points, face_mask in faces
             ],
         }
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """One sample to be drawn and written."""
+class RenderJob:
+    """One sample to render and write."""
 
     root: Path
-    wanted: MaskedFaces
-    sample: Sample
+    config: MaskedFacesConfig
+    sample: MaskedFaceSample
 
 
-def draw(job: Drawing) -> None:
-    wanted, sample = job.wanted, job.sample
-    image = framed(read_photograph(Path(sample.row["image"])), *sample.frame(wanted)[::2])
-    if wanted.photographs and sample.split == "train":
-        write_whole(job.root / "photographs" / f"{sample.id}.{wanted.form}", _encoded(image, wanted.form))
-    truth = np.zeros(image.shape[:2], np.uint8)
-    for landmarks, worn in zip(sample.faces(wanted), sample.worn(wanted), strict=True):
-        image, hidden = draw_mask(image, landmarks, worn, wanted.choices)
-        truth |= hidden
-    write_whole(job.root / "images" / f"{sample.id}.{wanted.form}", _encoded(image, wanted.form))
-    write_whole(sample.mask_file(job.root), encoded(truth, "PNG", compress_level=1))
+def render_sample(job: RenderJob) -> None:
+    config, sample = job.config, job.sample
+    image = framed(read_photograph(Path(sample.row["image"])), *sample.frame(config)[::2])
+    if config.photographs and sample.split == "train":
+        write_file(job.root / "photographs" / f"{sample.id}.{config.form}", _encoded(image, config.form))
+    occlusion = np.zeros(image.shape[:2], np.uint8)
+    for landmarks, face_mask in zip(sample.faces(config), sample.face_masks(config), strict=True):
+        image, occluded = render_mask(image, landmarks, face_mask, config.choices)
+        occlusion |= occluded
+    write_file(job.root / "images" / f"{sample.id}.{config.form}", _encoded(image, config.form))
+    write_file(sample.mask_file(job.root), encoded(occlusion, "PNG", compress_level=1))
 
 
 def _encoded(image: np.ndarray, form: str) -> bytes:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from datamodules.synthesis.canvas import hull, noise
-from datamodules.synthesis.head import Projection, skull
-from datamodules.synthesis.portrait import Portrait
-from datamodules.synthesis.scene import any_colour
+from synthesis.canvas import hull, noise
+from synthesis.head import Projection, skull
+from synthesis.portrait import Portrait
+from synthesis.scene import any_colour
 
 
 def paint_necklace(portrait: Portrait, trunk: Projection, neck: float, base: float) -> None:

@@ -1,35 +1,35 @@
-"""Writes drawn faces as a data set in a published layout: all of it or nothing, and continued where it stopped."""
+"""Writes synthetic faces as a data set in a published layout: complete or absent, and continued where it stopped."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.synthesis.building import LARGEST, Build, require_whole_number, settle
-from datamodules.synthesis.published import LAYOUTS, Layout
 from foundation.errors import ConfigError
+from synthesis.dataset_build import LARGEST, Build, require_whole_number, settle
+from synthesis.layout_writers import LAYOUT_WRITERS, LayoutWriter
 
 GENERATOR_VERSION = 5
 """Raised by hand whenever the same seed would give other bytes, in any module of this package."""
 
-__all__ = ["settle", "write_drawn_faces"]
+__all__ = ["settle", "write_synthetic_faces"]
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One face of a data set: drawn from (seed, index) alone, so neither order nor workers matter."""
+    """One face of a data set: rendered from (seed, index) alone, so neither order nor workers matter."""
 
-    layout: Layout
+    layout: LayoutWriter
     index: int
     size: int
 
 
-def write_drawn_faces(out: Path | None, *, layout: str, count: int, size: int, seed: int, workers: int) -> None:
-    """Draws `count` labelled faces into `out`, in a published layout (`datamodules.synthesis.published`).
+def write_synthetic_faces(out: Path | None, *, layout: str, count: int, size: int, seed: int, workers: int) -> None:
+    """Renders `count` labelled faces into `out`, in a published layout (`synthesis.layout_writers`).
 
     Everything is built in `<out>.partial` beside it and renamed at the very end; a second call after an interruption
     draws only what is missing, a call for what is there already does nothing. `out/dataset.json` says that the faces
-    are drawn, and how.
+    are synthetic, and how they were rendered.
 
     Args:
         out: folder of the data set; must not exist, or hold a data set of the same parameters. None is the layout's own
@@ -45,26 +45,26 @@ def write_drawn_faces(out: Path | None, *, layout: str, count: int, size: int, s
         DataError: `out` holds something else; it is left untouched.
     """
     _check_arguments(layout, count, size, seed, workers)
-    out = out or Path("data/drawn") / LAYOUTS[layout].default_folder
+    out = out or Path("data/drawn") / LAYOUT_WRITERS[layout].default_folder
     parameters = {"origin": "drawn", "layout": layout, "count": count, "size": size, "seed": seed}
     parameters["generator_version"] = GENERATOR_VERSION
-    build = Build(out, parameters, what="drawn faces")
+    build = Build(out, parameters, what="synthetic faces")
     with build.claimed() as lacking:
         if not lacking:
-            build.say(f"{count} drawn faces are there already")
+            build.report(f"{count} synthetic faces are there already")
             return
-        to = LAYOUTS[layout](build.partial, count, seed)
+        to = LAYOUT_WRITERS[layout](build.partial, count, seed)
         build.open(to.folders())
         missing = [index for index in range(count) if not to.last_file(index).exists()]
-        for _ in build.each(_write_face, [_Job(to, index, size) for index in missing], workers, "drawing faces"):
+        for _ in build.each(_write_face, [_Job(to, index, size) for index in missing], workers, "rendering faces"):
             pass
         to.finish()
         build.finish()
 
 
 def _check_arguments(layout: str, count: int, size: int, seed: int, workers: int) -> None:
-    if layout not in LAYOUTS:
-        raise ConfigError(f"layout={layout}: no such layout of drawn faces; there is: {', '.join(LAYOUTS)}")
+    if layout not in LAYOUT_WRITERS:
+        raise ConfigError(f"layout={layout}: no such layout of synthetic faces; there is: {', '.join(LAYOUT_WRITERS)}")
     for name, value, least in (("count", count, 10), ("size", size, 32), ("seed", seed, 0), ("workers", workers, 1)):
         require_whole_number(name, value, least, LARGEST if name == "size" else None)
 
@@ -72,7 +72,7 @@ def _check_arguments(layout: str, count: int, size: int, seed: int, workers: int
 def _write_face(job: _Job) -> None:
     import numpy as np
 
-    from datamodules.synthesis import faces
+    from synthesis import faces
 
-    face = faces.draw_face(np.random.default_rng([job.layout.seed, job.index]), job.size)
+    face = faces.render_random_face(np.random.default_rng([job.layout.seed, job.index]), job.size)
     job.layout.write(job.index, face)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datamodules.synthesis.masks.shapes import Face
+from synthesis.masks.shapes import Face
 
 
 @dataclass(frozen=True)
-class Thing:
+class DistractorLayer:
     """One layer of one colour.
 
     Args:
@@ -33,7 +33,7 @@ class Thing:
     as_seen: bool = False
 
 
-def things_of(kind: str, face: Face, image: np.ndarray, rng: np.random.Generator) -> Iterator[Thing]:
+def distractor_layers(kind: str, face: Face, image: np.ndarray, rng: np.random.Generator) -> Iterator[DistractorLayer]:
     """The layers of a distractor, from back to front.
 
     Args:
@@ -45,7 +45,7 @@ def things_of(kind: str, face: Face, image: np.ndarray, rng: np.random.Generator
     return {"spectacles": _spectacles, "hand": _hand, "object": _object}[kind](face, image, rng)
 
 
-def _spectacles(face: Face, _: np.ndarray, rng: np.random.Generator) -> Iterator[Thing]:
+def _spectacles(face: Face, _: np.ndarray, rng: np.random.Generator) -> Iterator[DistractorLayer]:
     ring, power = np.linspace(0, 2 * np.pi, 33), float(rng.choice([0.5, 0.7, 1.0]))
     c, s = (np.sign(wave) * np.abs(wave) ** power for wave in (np.cos(ring), np.sin(ring)))
     wide, high = face.width * rng.uniform(0.17, 0.2), face.width * rng.uniform(0.11, 0.15)
@@ -63,12 +63,14 @@ def _spectacles(face: Face, _: np.ndarray, rng: np.random.Generator) -> Iterator
     ]
     dark = rng.random() < 0.25
     glass = np.array((24, 24, 28) if dark else (235, 240, 245), float)
-    yield Thing(rims, glass, face.width, opacity=0.9 if dark else 0.07)
+    yield DistractorLayer(rims, glass, face.width, opacity=0.9 if dark else 0.07)
     frame = rng.choice([(24, 22, 24), (70, 46, 32), (150, 150, 156), (120, 30, 40)]).astype(float)
-    yield Thing([*rims, np.array(inner), *temples], frame, face.width, line=face.width * rng.uniform(0.012, 0.03))
+    yield DistractorLayer(
+        [*rims, np.array(inner), *temples], frame, face.width, line=face.width * rng.uniform(0.012, 0.03)
+    )
 
 
-def _hand(face: Face, image: np.ndarray, rng: np.random.Generator) -> Iterator[Thing]:
+def _hand(face: Face, image: np.ndarray, rng: np.random.Generator) -> Iterator[DistractorLayer]:
     """Fingers over the mouth, from below and from one side."""
     skin, side, unit = _skin(face, image), int(rng.choice([-1, 1])), face.width
     reach = face.middle(float(rng.uniform(1.3, 2.0)))
@@ -86,19 +88,19 @@ def _hand(face: Face, image: np.ndarray, rng: np.random.Generator) -> Iterator[T
         return np.concatenate([[start - first * aside], tip, [start + first * aside]])
 
     arm = limb(wrist - along * 1.2 * unit, palm, 0.2 * unit, 0.24 * unit)
-    yield Thing([arm], 0.94 * skin, unit, rounded=0.09 * unit, as_seen=True)
+    yield DistractorLayer([arm], 0.94 * skin, unit, rounded=0.09 * unit, as_seen=True)
     thumb = limb(
         palm - beside * 0.2 * unit, palm - beside * 0.42 * unit + along * 0.22 * unit, 0.07 * unit, 0.055 * unit
     )
-    yield Thing([thumb], 0.96 * skin, unit, rounded=0.03 * unit, as_seen=True)
+    yield DistractorLayer([thumb], 0.96 * skin, unit, rounded=0.03 * unit, as_seen=True)
     lengths = np.array([0.36, 0.44, 0.42, 0.32]) * unit * rng.uniform(0.9, 1.15)
     for place, length in zip(np.linspace(-0.17, 0.17, 4), lengths, strict=True):
         start = palm + beside * place * unit
         finger = limb(start, start + along * length + beside * 0.15 * place * unit, 0.055 * unit, 0.045 * unit)
-        yield Thing([finger], skin * rng.uniform(0.96, 1.03), unit, rounded=0.035 * unit, as_seen=True)
+        yield DistractorLayer([finger], skin * rng.uniform(0.96, 1.03), unit, rounded=0.035 * unit, as_seen=True)
 
 
-def _object(face: Face, _: np.ndarray, rng: np.random.Generator) -> Iterator[Thing]:
+def _object(face: Face, _: np.ndarray, rng: np.random.Generator) -> Iterator[DistractorLayer]:
     """A cup, a microphone or a telephone at the mouth."""
     unit, mouth = face.width, face.middle(2.0)
     axes = np.stack([face.across, face.down])
@@ -106,26 +108,26 @@ def _object(face: Face, _: np.ndarray, rng: np.random.Generator) -> Iterator[Thi
     kind = rng.choice(["cup", "microphone", "telephone"])
     if kind == "cup":
         cup = np.array([(-0.24, -0.06), (0.24, -0.06), (0.19, 0.6), (-0.19, 0.6)]) * unit
-        yield Thing([mouth + cup @ axes], colour, unit, rounded=0.08 * unit)
+        yield DistractorLayer([mouth + cup @ axes], colour, unit, rounded=0.08 * unit)
         lid = np.array([(-0.26, -0.1), (0.26, -0.1), (0.26, -0.03), (-0.26, -0.03)]) * unit
-        yield Thing([mouth + lid @ axes], 0.4 * colour + 140, unit, rounded=0.03 * unit)
+        yield DistractorLayer([mouth + lid @ axes], 0.4 * colour + 140, unit, rounded=0.03 * unit)
     elif kind == "microphone":
         side = float(rng.choice([-1, 1]))
         end = mouth + (np.array([0.5 * side, 0.9]) * unit) @ axes
         way = (end - mouth) / np.hypot(*(end - mouth))
         aside = 0.06 * unit * np.array([-way[1], way[0]])
-        yield Thing(
+        yield DistractorLayer(
             [np.array([mouth - aside, mouth + aside, end + 0.7 * aside, end - 0.7 * aside])], 0.3 * colour, unit
         )
         turn = np.linspace(0, 2 * np.pi, 24)
         ball = mouth + 0.13 * unit * np.stack([np.cos(turn), np.sin(turn)], axis=-1)
-        yield Thing([ball], np.array((92.0, 94.0, 98.0)), unit, rounded=0.06 * unit)
+        yield DistractorLayer([ball], np.array((92.0, 94.0, 98.0)), unit, rounded=0.06 * unit)
     else:
         side, lean = float(rng.choice([-1, 1])), rng.uniform(-0.4, 0.4)
         flat = np.array([(-0.16, -0.34), (0.16, -0.34), (0.16, 0.34), (-0.16, 0.34)]) * unit
         c, s = np.cos(lean), np.sin(lean)
         middle = mouth + (np.array([0.12 * side, 0.05]) * unit) @ axes
-        yield Thing([middle + flat @ np.array([[c, s], [-s, c]]) @ axes], 0.25 * colour, unit)
+        yield DistractorLayer([middle + flat @ np.array([[c, s], [-s, c]]) @ axes], 0.25 * colour, unit)
 
 
 def _skin(face: Face, image: np.ndarray) -> np.ndarray:

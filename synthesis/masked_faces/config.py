@@ -1,4 +1,4 @@
-"""What is to be built: all that decides it."""
+"""The configuration of a masked-face data set: everything that determines its bytes."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from datamodules.synthesis.building import LARGEST, require_flag, require_whole_number
-from datamodules.synthesis.masks import MaskChoices
 from foundation.errors import ConfigError
+from synthesis.dataset_build import LARGEST, require_flag, require_whole_number
+from synthesis.masks import MaskChoices
 
 VERSION = 4
 """Raised by hand whenever the same seed would give other bytes, in this package or in `masks`."""
 
 
 @dataclass(frozen=True)
-class MaskedFaces:
+class MaskedFacesConfig:
     """What is to be built.
 
     Args:
         source: CelebA's folder, or any folder of photographs; only read.
         count: number of samples, at least 10. Where there are fewer photographs they are used again, with other masks.
         seed: 0 or more.
-        choices: what is drawn.
+        choices: mask types, textures and wearing styles, and how often each is rendered.
         split: ``paper`` is 70/10/20, no photograph (and, where identities are known, no person) in two splits;
             ``partition`` keeps the source's own.
         size: longer side of a written picture, in pixels; None leaves it as it is.
@@ -32,7 +32,7 @@ class MaskedFaces:
         fallbacks: see :class:`datamodules.landmarks.FaceFinder`; None suits the source.
         landmark_model: see :func:`datamodules.landmarks.landmark_model`.
         form: ``jpg`` (quality 95) or ``png``, of the pictures.
-        photographs: keep the training pictures without their masks too, so that others can be drawn as one trains.
+        photographs: keep the training images without masks too, so that other masks can be rendered during training.
 
     Raises:
         ConfigError: for a value that cannot be.
@@ -79,7 +79,7 @@ class MaskedFaces:
 
 
 def choices_of(parameters: Mapping[str, Any]) -> MaskChoices:
-    """The choices in a built set's parameters, see :meth:`MaskedFaces.parameters`.
+    """The choices in a built set's parameters, see :meth:`MaskedFacesConfig.parameters`.
 
     Raises:
         ConfigError: if its templates are no longer where they were.

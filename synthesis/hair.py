@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.synthesis.canvas import Mask, hull, roughened, rounded
-from datamodules.synthesis.head import face_width, hairline, on_face, skull
-from datamodules.synthesis.portrait import Portrait
+from synthesis.canvas import Mask, hull, roughened, rounded
+from synthesis.head import face_width, hairline, on_face, skull
+from synthesis.portrait import Portrait
 
 
 def paint_hair_behind(portrait: Portrait) -> None:

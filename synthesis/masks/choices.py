@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.synthesis.building import require_flag
-from datamodules.synthesis.masks.templates import read_templates
-from datamodules.synthesis.masks.textures import PLAIN, TEXTURES
 from foundation.errors import ConfigError
+from synthesis.dataset_build import require_flag
+from synthesis.masks.templates import read_templates
+from synthesis.masks.textures import PLAIN, TEXTURES
 
 MASK_TYPES = ("surgical", "n95", "kn95", "cloth", "respirator", "handkerchief", "scarf", "niqab")
 STYLES = ("proper", "below_nose", "chin", "one_ear", "half_pulled")
 DISTRACTORS = ("spectacles", "hand", "object")
 TILTS = ("left", "front", "right")
 
-WORN = {
+TYPES_OF_STYLE = {
     "proper": MASK_TYPES,
     "below_nose": ("surgical", "n95", "kn95", "cloth", "respirator", "handkerchief", "scarf"),
     "chin": ("surgical", "n95", "kn95", "cloth", "respirator", "handkerchief"),
@@ -40,7 +40,7 @@ class MaskChoices:
     Args:
         types: some of :data:`MASK_TYPES`, each as likely among those that a way of wearing allows; with templates, the
             names of their sections without ``_left`` and ``_right``, where nothing but ``proper`` is drawn.
-        textures: some of :data:`~datamodules.synthesis.masks.textures.TEXTURES`. Some types take a plain one more
+        textures: some of :data:`~synthesis.masks.textures.TEXTURES`. Some types take a plain one more
             often than not, see :data:`PLAIN_SHARE`.
         styles: way of wearing -> share of the masks, of any sum.
         bare: share of faces without a mask.
@@ -87,10 +87,10 @@ class MaskChoices:
                 f"styles={dict(self.styles)} cannot be.\nExpected: shares of at least 0, of which one is above 0."
             )
         for style, share in self.styles.items():
-            if share > 0 and self.templates is None and not set(WORN[style]) & set(self.types):
+            if share > 0 and self.templates is None and not set(TYPES_OF_STYLE[style]) & set(self.types):
                 raise ConfigError(
                     f"styles: {style} cannot be worn with types {', '.join(self.types)}.\n"
-                    f"Expected: another way of wearing, or one of the types {', '.join(WORN[style])}."
+                    f"Expected: another way of wearing, or one of the types {', '.join(TYPES_OF_STYLE[style])}."
                 )
 
 
@@ -123,16 +123,16 @@ def choose_mask(rng: np.random.Generator, landmarks: np.ndarray, choices: MaskCh
         landmarks: (68, 2), in pixels, in the order of iBUG and dlib.
         choices: what may be drawn.
     """
-    bare, distracted, plain, style_lot, type_lot, texture_lot, thing_lot = rng.random(7)
+    bare, distracted, plain, style_lot, type_lot, texture_lot, distractor_lot = rng.random(7)
     seed = int(rng.integers(2**31))
-    distractor = _pick(thing_lot, DISTRACTORS) if distracted < choices.distractors else None
+    distractor = _pick(distractor_lot, DISTRACTORS) if distracted < choices.distractors else None
     tilt = tilt_of(landmarks)
     if bare < choices.bare or distractor in ("hand", "object"):
         return FaceMask(None, None, None, tilt, distractor, seed)
     if choices.templates is not None:
         return FaceMask(_pick(type_lot, choices.types), None, "proper", tilt, distractor, seed)
     style = _weighted(style_lot, choices.styles)
-    kind = _pick(type_lot, tuple(name for name in choices.types if name in WORN[style]))
+    kind = _pick(type_lot, tuple(name for name in choices.types if name in TYPES_OF_STYLE[style]))
     textures = tuple(name for name in choices.textures if name in PLAIN)
     if plain >= PLAIN_SHARE.get(kind, 0.0) or not textures:
         textures = choices.textures
