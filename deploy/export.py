@@ -88,7 +88,9 @@ def export(config: DictConfig) -> Path:
             f"it finds, and no file holds that.\nExpected: a network that decides pixel by pixel, any but "
             f"{' and '.join(DETECTORS)}."
         )
-    network = scored_module(content, as_lapa=False, background="literature", path=trained.best).model.eval()
+    network = scored_module(
+        content, as_lapa=False, background="literature", path=trained.best, trust=settings.trust
+    ).model.eval()
     size, precision = evaluation.settings.image_size, settings.precision
     content = content | {"settings": {**content["settings"], "datamodule.image_size": size}}
     classes = OCCLUSION.classes if trained.stage == "segment" else LABELS[trained.dataset].classes
@@ -115,7 +117,7 @@ def export(config: DictConfig) -> Path:
             write_torchscript(graph, draft, about)
         agreement = compare(network, load_exported(draft)["network"], evaluation, settings.faces, console)
         _require_equal(agreement, precision)
-    rows = latencies(trained.best, out, settings.rounds, console) if settings.rounds else []
+    rows = latencies(trained.best, out, settings.rounds, console, settings.trust) if settings.rounds else []
     _report(out, about, agreement, rows, console)
     return out
 
@@ -129,7 +131,7 @@ def _evaluation(settings: ExportSettings, trained: Trained) -> Run:
             f"Expected: faces with those labels, to see whether its export still answers alike."
         )
     asked: dict[str, Any] = {
-        name: settings[name] for name in ("checkpoint", "root", "split", "image_size", "workers", "output_dir")
+        name: settings[name] for name in ("checkpoint", "root", "split", "image_size", "workers", "trust", "output_dir")
     }
     fixed: dict[str, Any] = {"score_at": "input", "background": "in", "batch_size": 8, "dataset": dataset}
     return plan_evaluation(

@@ -26,7 +26,9 @@ WARM_UP, BLOCK = 3, 10
 """Answers that do not count, and that do, whenever a network takes its turn."""
 
 
-def latencies(trained: Path, exported: Path, rounds: int, console: Console) -> list[dict[str, Any]]:
+def latencies(
+    trained: Path, exported: Path, rounds: int, console: Console, trust: str | None = None
+) -> list[dict[str, Any]]:
     """Milliseconds of both networks for batches of 1 and 8 pictures, on 1 and 2 threads (1 where there is one core).
 
     Args:
@@ -34,6 +36,7 @@ def latencies(trained: Path, exported: Path, rounds: int, console: Console) -> l
         exported: what was exported from it.
         rounds: how often each answers; both take turns of ten, so that a busy machine is busy for both.
         console: shows progress.
+        trust: package whose code the checkpoint may name.
 
     Returns:
         Rows of ``network``, ``batch``, ``threads``, ``median_ms``, ``p95_ms``, ``ratio`` to the trained one's median
@@ -42,17 +45,17 @@ def latencies(trained: Path, exported: Path, rounds: int, console: Console) -> l
     cases = [threads for threads in THREADS if threads <= cpu_count()]
     rows: list[dict[str, Any]] = []
     for threads in track(cases, "measuring", console=console, transient=True):
-        rows += measure((trained, exported), threads, rounds)
+        rows += measure((trained, exported), threads, rounds, trust)
     return rows
 
 
-def measure(paths: tuple[Path, ...], threads: int, rounds: int) -> list[dict[str, Any]]:
+def measure(paths: tuple[Path, ...], threads: int, rounds: int, trust: str | None = None) -> list[dict[str, Any]]:
     """A row for each batch and network, each network in a process of its own: none waits for the threads of another,
     which go on looking for work for a while, and none has the memory that another gave back. See :func:`latencies`."""
     context, rows = multiprocessing.get_context("spawn"), []
     with ExitStack() as stack:
         processes = {
-            path: stack.enter_context(ProcessPoolExecutor(1, context, _start, (path, threads))) for path in paths
+            path: stack.enter_context(ProcessPoolExecutor(1, context, _start, (path, threads, trust))) for path in paths
         }
         for batch in BATCHES:
             memory = {path: process.submit(_first, batch).result() for path, process in processes.items()}
@@ -84,11 +87,11 @@ class _Measured:
     before: float
 
 
-def _start(path: Path, threads: int) -> None:
+def _start(path: Path, threads: int, trust: str | None) -> None:
     torch.set_num_threads(threads)
     _Measured.before = peak_memory_mb(CPU)
     content = load(path)
-    _Measured.network = scored_module(content, as_lapa=False, background="literature").model.eval()
+    _Measured.network = scored_module(content, False, "literature", trust=trust).model.eval()
     _Measured.size = int(content["settings"]["datamodule.image_size"])
 
 

@@ -64,6 +64,7 @@ def predict(config: DictConfig) -> None:
         settings.batch_size,
         device_of(settings.trainer.accelerator),
         settings.landmark_model,
+        settings.trust,
     )
     console = Console(highlight=False, stderr=True, soft_wrap=True, markup=False)
     require_folder(out, "out")

@@ -169,6 +169,7 @@ def load(
     batch_size: int = 16,
     device: str = "cpu",
     landmark_model: str | None = None,
+    trust: str | None = None,
 ) -> Predictor:
     """A predictor from a run or a checkpoint.
 
@@ -180,6 +181,7 @@ def load(
         batch_size: faces that pass the network at once.
         device: as torch names it.
         landmark_model: see :func:`datamodules.landmarks.landmark_model`.
+        trust: package whose code the checkpoint may name, see :func:`engine.plugins.require_trusted`.
 
     Raises:
         ConfigError: if there is no such checkpoint, or a setting cannot be.
@@ -189,7 +191,7 @@ def load(
         raise ConfigError(f"faces={faces} cannot be.\nExpected: one of {', '.join(FACES)}.")
     trained = find(checkpoint, Path(output_dir))
     content = load_checkpoint(trained.best)
-    module = scored_module(content, as_lapa=False, background="literature", path=trained.best)
+    module = scored_module(content, as_lapa=False, background="literature", path=trained.best, trust=trust)
     module.model = folded(module.model)  # equal outputs, an eighth faster
     size = image_size or trained.settings.get("datamodule.image_size")
     if size is None:

@@ -38,6 +38,7 @@ class PredictionSettings(Settings):
     parts: bool = setting(False, "of a parser: a mask for each class too")
     image_size: int | None = setting(None, "side of the network's input; null: as trained", ge=32, multiple_of=32)
     batch_size: int = setting(16, "faces in a batch", ge=1)
+    trust: str | None = setting(None, "package whose code the checkpoint may name: its own network or loss")
     trainer: Device = Field(default_factory=Device)
     landmark_model: str | None = setting(None, "dlib's shape_predictor_68_face_landmarks.dat; null: the packaged one")
     output_dir: str = setting("outputs", "holds the checkpoint's run")
@@ -60,6 +61,7 @@ class ExportSettings(Settings):
     image_size: int | None = setting(None, "side of the network's input; null: as trained", ge=32, multiple_of=32)
     rounds: int = setting(30, "of the latency table; 0: none", ge=0)
     workers: int | None = setting(None, "loader processes; null: one per core, at most 8", ge=0)
+    trust: str | None = setting(None, "package whose code the checkpoint may name: its own network or loss")
     trainer: CPU = Field(default_factory=CPU)
     output_dir: str = setting("outputs", "holds the checkpoint's run")
 

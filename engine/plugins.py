@@ -104,6 +104,30 @@ def build(value: Mapping[str, Any], key: str, /, *arguments: Any, **added: Any) 
     return partial(*arguments, **added)
 
 
+def require_trusted(values: Any, trust: str | None, source: object) -> None:
+    """See that a file's values name only code that the user trusts: a checkpoint is data, and data imports no code.
+
+    Args:
+        values: settings out of a file, which may be nested.
+        trust: the package that they may name.
+        source: the file, for messages.
+
+    Raises:
+        ConfigError: if they name code of another package, or it cannot be imported.
+    """
+    parts = values.values() if isinstance(values, Mapping) else values if isinstance(values, list | tuple) else ()
+    if is_plugin(values):
+        target = str(values[TARGET])
+        if trust is None or target.partition(".")[0] != trust:
+            raise ConfigError(
+                f"{source} names code from outside this project: {target}.\n"
+                f"If you trust it, add trust={target.partition('.')[0]}."
+            )
+        locate(target, str(source))
+    for part in parts:
+        require_trusted(part, trust, source)
+
+
 def source_digests(values: Iterable[Any]) -> dict[str, str]:
     """Digests of the sources of all outside code among some values, which may be nested.
 

@@ -160,7 +160,7 @@ def validated(group: type[S], config: Mapping[str, Any]) -> S:
             raise ConfigError(unknown_key(name, known))
     for name, field in known.items():
         if name not in flat or flat[name] == "":
-            raise ConfigError(f"The setting {name} is missing.\nIt must be {expected(field)}.")
+            raise ConfigError(f"The setting {name} is missing.\nIt must be {expected(field)}: {field.description}.")
     try:
         return group.model_validate(nest(flat))
     except ValidationError as error:

@@ -62,6 +62,9 @@ class EvaluationSettings(Settings):
     batch_size: int = setting(16, "images in a batch", ge=1, harmless=SAME)
     workers: int | None = setting(None, "loader processes; null: one per core, at most 8", ge=0, harmless=SAME)
     panels: int = setting(6, "faces of the first batch that panels/test shows; 0: none", ge=0, harmless=ACTION)
+    trust: str | None = setting(
+        None, "package whose code the checkpoint may name: its own network or loss", harmless=WEIGHTS
+    )
     trainer: EvaluationTrainer = Field(default_factory=EvaluationTrainer)
     output_dir: str = setting("outputs", "holds the checkpoint's run and the evaluation's", harmless=PLACE)
     force: bool = setting(False, "score again; the old result moves to output_dir/replaced", harmless=ACTION)

@@ -23,6 +23,7 @@ from datamodules.labels import CELEBAMASK_HQ, LAPA, lapa_table
 from datamodules.merging import Merging
 from datamodules.transforms import Augmentation
 from engine.planning import digest_cache
+from engine.plugins import require_trusted
 from engine.stage import Run
 from engine.trainers import scoring_trainer
 from foundation.errors import DataError
@@ -36,7 +37,12 @@ from stages.evaluation import Evaluation
 
 
 def scored_module(
-    content: dict[str, Any], as_lapa: bool, background: str, groups: Sequence[str] = (), path: Path | None = None
+    content: dict[str, Any],
+    as_lapa: bool,
+    background: str,
+    groups: Sequence[str] = (),
+    path: Path | None = None,
+    trust: str | None = None,
 ) -> FaceParsing | PixelClassification | OcclusionSegmentation:
     """The parser of a checkpoint, answering in its own classes or in LaPa's; or its segmenter.
 
@@ -46,10 +52,13 @@ def scored_module(
         background: see :class:`lightning_modules.metrics.SegmentationScores`.
         groups: of the faces that a segmenter is scored on.
         path: of the checkpoint, for messages.
+        trust: the package whose code its network or loss may name.
 
     Raises:
+        ConfigError: if it names other code.
         DataError: if it is none of this project.
     """
+    require_trusted(content.get("hyper_parameters"), trust, path or "The checkpoint")
     try:
         return _built(content, as_lapa, background, groups)
     except (KeyError, RuntimeError, TypeError) as fault:
@@ -108,7 +117,8 @@ def scored_network(run: Run) -> FaceParsing | PixelClassification | OcclusionSeg
     trained = run.stage.trained
     faces = run.layout.samples(run.settings.split)
     groups = sorted({group for sample in faces for group in sample.groups})
-    module = scored_module(load(trained.best), run.stage.as_lapa(run), run.settings.background, groups, trained.best)
+    content, as_lapa = load(trained.best), run.stage.as_lapa(run)
+    module = scored_module(content, as_lapa, run.settings.background, groups, trained.best, run.settings.trust)
     if trained.settings.get("trainer.channels_last"):  # to round as its own test did
         module = module.to(memory_format=torch.channels_last)
     return module

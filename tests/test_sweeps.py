@@ -126,7 +126,7 @@ def test_one_failed_job_stops_no_other_and_is_the_only_one_to_run_again(lapa: Pa
     assert code == 1
     assert [jobs[f"{' '.join(words)} subset={subset}"]["state"] for subset in (0, 7, 1)] == ["done", "failed", "done"]
     assert "2 done, 1 failed" in shown
-    assert "subset=7 cannot be" in jobs[f"{' '.join(words)} subset=7"]["error"]
+    assert "subset=7 is invalid" in jobs[f"{' '.join(words)} subset=7"]["error"]
     code, shown, jobs = sweep(lapa, tmp_path, *words, "subset=0,2,1")
     assert code == 0
     assert "2 skipped, 1 done" in shown
