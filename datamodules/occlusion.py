@@ -11,7 +11,7 @@ import torch
 
 from datamodules.cache import Cache
 from datamodules.faces import FaceDataModule, Faces, open_pictures
-from datamodules.layouts import AugmentedCelebA, ImageMaskFolder, Sample
+from datamodules.layouts import AugmentedCelebA, Sample
 from datamodules.reading import Picture
 from datamodules.sampling import Draw
 from datamodules.synthesis.masked_faces.wanted import choices_of
@@ -63,20 +63,19 @@ class MasksDrawnAnew(Faces):
         return {"image": torch.from_numpy(pixels), "label": torch.from_numpy(label).long(), "id": sample.id}
 
 
-class AugmentedCelebADataModule(FaceDataModule):
-    """Masked faces as built, see :class:`datamodules.layouts.augmented_celeba.AugmentedCelebA`.
+class OcclusionDataModule(FaceDataModule):
+    """Batches of occluded faces with binary masks.
 
-    Batches of validation and test hold ``groups`` too: what each face wears and how it is turned.
+    Batches of validation and test hold ``groups`` too, where the data set has such: the mask type and the pose.
 
     Args:
-        on_the_fly: draw training masks anew, on the photographs that were kept; validation and test stay as built.
+        on_the_fly: render training masks again each time, on the photographs that were kept; validation and test stay
+            as built. Only for :class:`datamodules.layouts.augmented_celeba.AugmentedCelebA`.
+        arguments: those of :class:`datamodules.faces.FaceDataModule`.
     """
 
-    layout_type = AugmentedCelebA
-    layout: AugmentedCelebA
-
-    def __init__(self, *args: Any, on_the_fly: bool = False, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, *args: Any, on_the_fly: bool = False, **arguments: Any) -> None:
+        super().__init__(*args, **arguments)
         self.on_the_fly = on_the_fly
 
     def _open(self, split: str, transform: FaceTransform, cache: Cache | None) -> Faces:
@@ -90,14 +89,9 @@ class AugmentedCelebADataModule(FaceDataModule):
                 f"Expected: a set that was built with photographs=true (python prepare.py task=masked_faces ...), or "
                 f"segment.on_the_fly=false."
             )
+        assert isinstance(self.layout, AugmentedCelebA)  # noqa: S101 (for the type checker: others have no photographs)
         found = self.layout.landmarks()
         landmarks = [[np.array(face) for face in found[sample.id]] for sample in samples]
         bare = [replace(sample, image=file) for sample, file in zip(samples, files, strict=True)]
         photographs = open_pictures(bare, IN_FULL, cache)
         return MasksDrawnAnew(samples, photographs, landmarks, choices_of(self.layout.parameters()), transform)
-
-
-class ImageMaskFolderDataModule(FaceDataModule):
-    """Any pictures with masks, see :class:`datamodules.layouts.image_mask_folder.ImageMaskFolder`."""
-
-    layout_type = ImageMaskFolder

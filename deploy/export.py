@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from datamodules.labels import IGNORE, OCCLUSION
 from datamodules.transforms import MEAN, STD
 from deploy.latency import latencies
-from deploy.predictor import LABELS
+from deploy.predictor import classes_of
 from engine.checkpoints import load
 from engine.evaluation import Evaluation, find, plan_evaluation
 from engine.exported import METADATA, load_exported, metadata_of
@@ -88,11 +88,10 @@ def export(config: DictConfig) -> Path:
             f"it finds, and no file holds that.\nExpected: a network that decides pixel by pixel, any but "
             f"{' and '.join(DETECTORS)}."
         )
-    network = scored_module(content, as_lapa=False, background="literature", path=trained.best).model.eval()
+    network = scored_module(content, background="literature", path=trained.best).model.eval()
     size, precision = evaluation.settings["image_size"], settings["precision"]
     content = content | {"settings": {**content["settings"], "datamodule.image_size": size}}
-    classes = OCCLUSION.classes if trained.stage == SEGMENT.name else LABELS[trained.dataset].classes
-    about = metadata_of(content, {"precision": precision, "opset": OPSET}, classes)
+    about = metadata_of(content, {"precision": precision, "opset": OPSET}, classes_of(trained).classes)
 
     suffix = "onnx" if settings["format"] == "onnx" else "torchscript"
     out = Path(settings["out"] or Path(settings["output_dir"]) / "exports" / f"{trained.name}-{precision}.{suffix}")
@@ -133,7 +132,13 @@ def _evaluation(settings: Mapping[str, Any]) -> Evaluation:
         )
     asked = {name: settings[name] for name in ("checkpoint", "root", "split", "image_size", "workers", "output_dir")}
     rest = {"merging": None, "score_at": "input", "background": "in", "batch_size": 8, "trainer.precision": "32-true"}
-    return plan_evaluation({**asked, **rest, "dataset": dataset})
+    evaluation = plan_evaluation({**asked, **rest, "dataset": dataset})
+    if evaluation.mapped is not None:
+        raise ConfigError(
+            f"root={evaluation.layout.root} has other classes than {trained.name}.\n"
+            f"Expected: faces with the classes it was trained on."
+        )
+    return evaluation
 
 
 @contextlib.contextmanager

@@ -88,7 +88,7 @@ def _start(path: Path, threads: int) -> None:
     torch.set_num_threads(threads)
     _Measured.before = peak_memory_mb(CPU)
     content = load(path)
-    _Measured.network = scored_module(content, as_lapa=False, background="literature").model.eval()
+    _Measured.network = scored_module(content, background="literature").model.eval()
     _Measured.size = int(content["settings"]["datamodule.image_size"])
 
 

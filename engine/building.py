@@ -10,7 +10,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from datamodules.cache import Cache
-from datamodules.datasets import DATAMODULES
+from datamodules.datasets import datamodule_type
 from datamodules.faces import FaceDataModule
 from datamodules.layouts import SPLITS
 from datamodules.merging import Merging
@@ -43,14 +43,13 @@ def build_datamodule(run: Run) -> FaceDataModule:
         BrokenFileError: if label maps are to be merged and a part cannot be.
     """
     size = run.settings["datamodule.image_size"]
-    masking = None
+    own: dict[str, Any] = {"on_the_fly": True} if run.stage is SEGMENT and run.setting("on_the_fly") else {}
     if run.stage is PRETRAIN:
-        masking = Masking(
+        own["masking"] = Masking(
             count=run.setting("patches") * CANDIDATES.get(run.setting("masking"), 1),
             sides=patch_sides(size, run.setting("patch_size")),
             region=(0, size) if run.setting("masking") == "random" else central_box(size),
         )
-    own: dict[str, Any] = {"on_the_fly": True} if run.stage is SEGMENT and run.setting("on_the_fly") else {}
     if run.stage is CLASSIFY:  # its faces stay as they are, and are seen once
         own |= {"batch_size": run.settings["datamodule.eval_batch_size"], "augmentation": Augmentation(0, (1, 1), 0, 0)}
     else:
@@ -60,11 +59,10 @@ def build_datamodule(run: Run) -> FaceDataModule:
             "augmentation": Augmentation(**(move | {"scale": tuple(move["scale"])})),
             "steps_per_epoch": run.setting("steps_per_epoch"),
         }
-    data = DATAMODULES[run.layout.name](
-        root=run.layout.root,
+    data = datamodule_type(run.layout)(
+        layout=run.layout,
         image_size=size,
         seed=run.setting("seed"),
-        masking=masking,
         train_ids=None if run.manifest is None else run.manifest.ids,
         fold=_fold(run),
         eval_batch_size=run.settings["datamodule.eval_batch_size"],

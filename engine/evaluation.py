@@ -6,14 +6,15 @@ Nothing heavy is imported until something has to be scored, or a checkpoint lies
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from datamodules.labels import LAPA
+from datamodules.declared_classes import read_classes
+from datamodules.labels import CLASS_SETS, LabelSet, recorded_classes, shared_classes
 from datamodules.layouts import ANNOTATED, MASKED, PARSED, Layout, open_layout
 from datamodules.layouts.layout import ALL
 from engine.processes import is_sweep
@@ -29,7 +30,7 @@ VERSION = 3
 
 ROOTS = {"lapa": "data/LaPa", "celebamask_hq": "data/CelebAMask-HQ"}
 ROOTS |= {"mafa": "data/MAFA", "fmld": "data/FMLD", "folder_per_class": "data/RMFD"}
-ROOTS |= {"augmented_celeba": "data/AugmentedCelebA", "image_mask_folder": "data/MFSD"}
+ROOTS |= {"augmented_celeba": "data/AugmentedCelebA", "image_mask_folder": "data/MFSD", "folder": "data/my_faces"}
 """Where each data set lies unless it is said."""
 
 _forced: set[Path] = set()  # scored anew by this sweep
@@ -48,6 +49,7 @@ class Trained:
         stage: the stage that trained it.
         settings: those that entered its run's id; {} for a checkpoint that was moved and does not hold them.
         status: its run's status; {} for one that was moved.
+        labels: its classes; None for a segmenter.
     """
 
     best: Path
@@ -57,6 +59,7 @@ class Trained:
     dataset: str
     settings: Mapping[str, Any]
     status: Mapping[str, Any]
+    labels: LabelSet | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Evaluation:
         folder: the run folder.
         layout: reader of the data.
         trained: the parser.
+        scored_in: the class set that the scores are in: the network's, the data's, or one that both are mapped to.
     """
 
     settings: Mapping[str, Any]
@@ -76,16 +80,18 @@ class Evaluation:
     folder: RunFolder
     layout: Layout
     trained: Trained
+    scored_in: LabelSet
 
     @property
-    def as_lapa(self) -> bool:
-        """Whether answer and truth are brought to LaPa's classes: what both have, if one is of another data set."""
-        return self.trained.stage in (FINETUNE.name, CLASSIFY.name) and self.trained.dataset != self.layout.name
+    def mapped(self) -> tuple[LabelSet, LabelSet] | None:
+        """The network's classes and those that its logits are brought to; None where these are the same."""
+        own = self.trained.labels
+        return None if own is None or own.is_same_as(self.scored_in) else (own, self.scored_in)
 
     @property
     def classes(self) -> str:
-        """The data set whose classes are scored."""
-        return LAPA.name if self.as_lapa else self.layout.name
+        """The name of the class set that is scored; of segmenters the data set."""
+        return self.layout.name if self.trained.labels is None else self.scored_in.name
 
 
 def evaluate(config: DictConfig) -> list[dict[str, Any]]:
@@ -112,8 +118,9 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
             if forced:
                 _forced.add(folder.path)
                 folder.set_aside()
-            classes = "in LaPa's classes" if evaluation.as_lapa else "in all classes"
-            console.print(f"Scoring {evaluation.trained.name} as [bold]{folder.name}[/], {classes}")
+            console.print(
+                f"Scoring {evaluation.trained.name} as [bold]{folder.name}[/], classes of {evaluation.classes}"
+            )
             from engine.scoring import score  # torch and Lightning, seconds
 
             score(evaluation, composed)
@@ -125,14 +132,20 @@ def plan_evaluation(settings: Mapping[str, Any]) -> Evaluation:
     """An evaluation with its id and folder; nothing is scored yet.
 
     Raises:
-        ConfigError: if the checkpoint does not exist, or is of no parser.
+        ConfigError: if the checkpoint does not exist, is of no parser, or parses classes that are not comparable.
         DataError: if the data is not where the settings say.
     """
     output_dir = Path(settings["output_dir"])
     trained = find(settings["checkpoint"], output_dir)
     _require_fitting(settings["dataset"], trained)
+    if settings.get("classes") is not None:
+        trained = _with_mappings(trained, Path(settings["classes"]))
     filled = {**settings, **_own(settings, trained)}
-    layout = open_layout(settings["dataset"], settings["root"] or ROOTS[settings["dataset"]])
+    try:
+        layout = open_layout(settings["dataset"], settings["root"] or ROOTS[settings["dataset"]])
+    except DataError as fault:
+        raise DataError(str(fault).replace("datamodule.root=", "root=")) from fault
+    scored_in = layout.labels if trained.labels is None else shared_classes(trained.labels, layout.labels)
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         with DigestCache(digest_cache(output_dir)) as digests:
@@ -146,7 +159,7 @@ def plan_evaluation(settings: Mapping[str, Any]) -> Evaluation:
     except OSError as fault:
         raise ConfigError(f"output_dir={output_dir} cannot be written to: {fault.strerror}.") from fault
     entering = ("dataset", "merging", "split", "score_at", "background", "image_size", "trainer.precision")
-    identity = {
+    identity: dict[str, Any] = {
         "stage": EVALUATE,
         "version": VERSION,
         "data": data,
@@ -154,8 +167,29 @@ def plan_evaluation(settings: Mapping[str, Any]) -> Evaluation:
         "upstream": trained.id,
         "settings": {name: filled[name] for name in entering},
     }
+    sets = [] if trained.labels is None else [trained.labels, layout.labels]
+    if any(labels.name not in CLASS_SETS for labels in sets):  # published sets and their mappings are the code's
+        tables = [labels.table_to(scored_in)[: len(labels)].tolist() for labels in sets]
+        identity["mapping"] = {"classes": list(scored_in.classes), "tables": tables}
     folder = RunFolder(output_dir, EVALUATE, identity_digest(identity))
-    return Evaluation(filled, identity, folder, layout, trained)
+    return Evaluation(filled, identity, folder, layout, trained, scored_in)
+
+
+def _with_mappings(trained: Trained, path: Path) -> Trained:
+    """A parser whose classes are mapped as a ``classes.yaml`` says, instead of as its checkpoint does.
+
+    Raises:
+        ConfigError: if it declares other classes than the parser has.
+        DataError: if it cannot be read.
+    """
+    declared = read_classes(path).labels
+    if trained.labels is None or declared.classes != trained.labels.classes:
+        own = "occlusion" if trained.labels is None else ", ".join(trained.labels.classes)
+        raise ConfigError(
+            f"classes={path} declares {', '.join(declared.classes)}; {trained.name} has {own}.\n"
+            f"Expected: the classes of {trained.name}, with the mapping under maps_to."
+        )
+    return replace(trained, labels=replace(trained.labels, mappings=declared.mappings))
 
 
 def require_same(evaluation: Evaluation) -> None:
@@ -203,14 +237,20 @@ def find(checkpoint: str, output_dir: Path) -> Trained:
     if status:
         settings = status.get("identity", {}).get("settings", {})
         run_id, stage, dataset = (str(status.get(key)) for key in ("id", "stage", "dataset"))
-        return Trained(best, place.name, run_id, stage, dataset, settings, status)
+        return Trained(best, place.name, run_id, stage, dataset, settings, status, _classes_of(stage, status))
     from engine.checkpoints import load  # torch: only for a file without a run folder around it
 
     content = load(best)
     stage = content.get("stage", "something else")
     _require_scorable(checkpoint, path, stage)
     name = f"{stage}-{content['id']}"
-    return Trained(best, name, content["id"], stage, content["dataset"], content.get("settings", {}), {})
+    settings = content.get("settings", {})
+    return Trained(best, name, content["id"], stage, content["dataset"], settings, {}, _classes_of(stage, content))
+
+
+def _classes_of(stage: str, recorded: Mapping[str, Any]) -> LabelSet | None:
+    """The classes of a parser, by its status or checkpoint; None for a segmenter."""
+    return None if stage == SEGMENT.name else recorded_classes(recorded)
 
 
 def _require_scorable(checkpoint: str, path: Path, stage: str) -> None:
@@ -228,6 +268,8 @@ def _require_fitting(dataset: str, trained: Trained) -> None:
             f"dataset={dataset} has no labels for {trained.name}.\n"
             f"Expected: one of {', '.join(fitting)}, with what it has learnt to tell apart."
         )
+    if trained.labels is None and trained.stage != SEGMENT.name:
+        raise ConfigError(f"{trained.best} does not say which classes it has.\nExpected: a checkpoint of this project.")
 
 
 def _own(settings: Mapping[str, Any], trained: Trained) -> dict[str, Any]:

@@ -152,6 +152,7 @@ def _fit(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, A
         "stage": run.stage.name,
         "id": run.id,
         "dataset": run.layout.name,
+        **_class_set(run),
         "settings": dict(run.identity["settings"]),
     }
     checkpoint = EpochCheckpoint(run.folder, monitor, description, throughput)
@@ -215,6 +216,8 @@ def _description(run: Run, attempt: int) -> dict[str, Any]:
         "recipe": settings["recipe"],
         "scale": settings["scale"],
         "dataset": run.layout.name,
+        "data_name": run.layout.data_name,
+        **_class_set(run),
         "origin": run.layout.origin,
         "merging": settings["datamodule.merging"] if labelled else None,
         "data_digest": run.identity["data"],
@@ -230,6 +233,11 @@ def _description(run: Run, attempt: int) -> dict[str, Any]:
         "metrics": {},
         "wandb_ids": run.folder.status.get("wandb_ids", []),
     }
+
+
+def _class_set(run: Run) -> dict[str, Any]:
+    """The classes of a run that reads labels, for its checkpoint and status: the data may be elsewhere later."""
+    return {"class_set": run.layout.labels.as_plain()} if run.stage.labelled else {}
 
 
 def _masking(run: Run) -> str | None:

@@ -24,9 +24,9 @@ from callbacks.panels import Panels
 from callbacks.progress import EpochProgressBar
 from callbacks.quiet import Quiet, silence
 from callbacks.throughput import peak_memory_mb
-from datamodules.datasets import DATAMODULES
+from datamodules.datasets import datamodule_type
 from datamodules.faces import FaceDataModule
-from datamodules.labels import CELEBAMASK_HQ, LAPA, lapa_table
+from datamodules.labels import LabelSet
 from datamodules.merging import Merging
 from datamodules.transforms import Augmentation
 from engine.checkpoints import load
@@ -100,14 +100,18 @@ def score(evaluation: Evaluation, config: dict[str, Any]) -> None:
 
 
 def scored_module(
-    content: dict[str, Any], as_lapa: bool, background: str, groups: Sequence[str] = (), path: Path | None = None
+    content: dict[str, Any],
+    background: str,
+    mapped: tuple[LabelSet, LabelSet] | None = None,
+    groups: Sequence[str] = (),
+    path: Path | None = None,
 ) -> FaceParsing | PixelClassification | OcclusionSegmentation:
-    """The parser of a checkpoint, answering in its own classes or in LaPa's; or its segmenter.
+    """The parser of a checkpoint, with logits of its own classes or of those that they are mapped to; or its segmenter.
 
     Args:
         content: what ``best.ckpt`` holds.
-        as_lapa: bring its answer to LaPa's classes, if it is of CelebAMask-HQ.
         background: see :class:`lightning_modules.metrics.SegmentationScores`.
+        mapped: the parser's classes and those that its logits are brought to; None leaves them as they are.
         groups: of the faces that a segmenter is scored on.
         path: of the checkpoint, for messages.
 
@@ -115,13 +119,13 @@ def scored_module(
         DataError: if it is none of this project.
     """
     try:
-        return _built(content, as_lapa, background, groups)
+        return _built(content, background, mapped, groups)
     except (KeyError, RuntimeError, TypeError) as fault:
         raise DataError(f"The checkpoint {path or ''} does not hold a parser or segmenter of this project.") from fault
 
 
 def _built(
-    content: dict[str, Any], as_lapa: bool, background: str, groups: Sequence[str]
+    content: dict[str, Any], background: str, mapped: tuple[LabelSet, LabelSet] | None, groups: Sequence[str]
 ) -> FaceParsing | PixelClassification | OcclusionSegmentation:
     if content["stage"] == SEGMENT.name:
         segmenter = segmentation(**(content["hyper_parameters"] | {"groups": list(groups)}))
@@ -130,10 +134,11 @@ def _built(
     kind = PixelClassification if content["stage"] == CLASSIFY.name else FaceParsing
     module = kind(**(content["hyper_parameters"] | {"background": background}))
     _fill(module, content)
-    if as_lapa and content["dataset"] == CELEBAMASK_HQ.name:
-        merged = lapa_table()[: len(CELEBAMASK_HQ)].tolist()
-        module.model = MergedClasses(module.model, merged, probabilities=kind is FaceParsing)  # type: ignore[assignment]
-        module.scores = SegmentationScores(LAPA.classes, background=background)
+    if mapped is not None:
+        own, target = mapped
+        merged = own.table_to(target)[: len(own)].tolist()
+        module.model = MergedClasses(module.model, merged, kind is FaceParsing, len(target))  # type: ignore[assignment]
+        module.scores = SegmentationScores(target.classes, background=background)
     return module
 
 
@@ -154,8 +159,11 @@ def scored_faces(evaluation: Evaluation) -> FaceDataModule:
     settings, layout, output_dir = evaluation.settings, evaluation.layout, evaluation.folder.output_dir
     order = settings["merging"]
     merged = output_dir / "cache" / "merged"
-    return DATAMODULES[layout.name](
-        root=layout.root,
+    own: dict[str, Any] = {}
+    if layout.kind == "parsing" and not layout.labels.is_same_as(evaluation.scored_in):
+        own["tested_in"] = evaluation.scored_in
+    return datamodule_type(layout)(
+        layout=layout,
         image_size=settings["image_size"],
         batch_size=1,
         seed=0,
@@ -165,7 +173,7 @@ def scored_faces(evaluation: Evaluation) -> FaceDataModule:
         workers=settings["workers"],
         merging=None if order is None else Merging(order, layout.labels, merged, digest_cache(output_dir)),
         tested=evaluation.settings["split"],
-        as_lapa=evaluation.as_lapa and layout.name == CELEBAMASK_HQ.name,
+        **own,
     )
 
 
@@ -176,7 +184,7 @@ def _score(evaluation: Evaluation) -> dict[str, Any]:
     content = load(evaluation.trained.best)
     faces_scored = evaluation.layout.samples(settings["split"])
     groups = sorted({group for sample in faces_scored for group in sample.groups})
-    module = scored_module(content, evaluation.as_lapa, settings["background"], groups, evaluation.trained.best)
+    module = scored_module(content, settings["background"], evaluation.mapped, groups, evaluation.trained.best)
     if evaluation.trained.settings.get("trainer.channels_last"):  # to round as its own test did
         module = module.to(memory_format=torch.channels_last)
     datamodule = scored_faces(evaluation)
@@ -248,6 +256,9 @@ def _description(evaluation: Evaluation) -> dict[str, Any]:
         "merging": evaluation.settings["merging"],
         "split": evaluation.settings["split"],
         "classes": evaluation.classes,
+        "class_set": evaluation.scored_in.as_plain(),
+        "data_name": evaluation.layout.data_name,
+        "trained_data_name": status.get("data_name"),
         "data_digest": evaluation.identity["data"],
         **circumstances(evaluation.settings["trainer.accelerator"]),
         "metrics": {},

@@ -203,7 +203,7 @@ KEYS: dict[str, Key] = {
 TRAINED = {"mtl": BOTH, "hybrid": BOTH, "segment": SEGMENT}
 """The stages of a method that has others than fine-tuning."""
 
-PARSED_DATA, MASKED_DATA = ("lapa", "celebamask_hq"), ("augmented_celeba", "image_mask_folder")
+PARSED_DATA, MASKED_DATA = ("lapa", "celebamask_hq", "folder"), ("augmented_celeba", "image_mask_folder")
 """Data sets of faces in parts, and of hidden faces, which method=segment is for."""
 MOST_EXACT = 20_000
 """Pixels to which machines with an exact RBF kernel are fitted, at most."""
@@ -216,6 +216,7 @@ EVALUATION: dict[str, Key] = {
     ),
     "dataset": Key(*choice(*PARSED_DATA, *MASKED_DATA, *ANNOTATED_DATA), (EVALUATE,)),
     "root": Key(*optional(TEXT), PLACE),
+    "classes": Key(*optional(TEXT), "enters as the mapping between classes"),
     "merging": Key(*optional(choice(*PAINTING_ORDERS)), (EVALUATE,)),
     "split": Key(*choice("test", "val", "all"), (EVALUATE,)),
     "score_at": Key(*optional(choice("label", "input")), (EVALUATE,)),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules import subsets
+from datamodules.labels import recorded_classes
 from datamodules.layouts import LAYOUTS, SPLITS, AugmentedCelebA, Layout, open_layout
 from datamodules.layouts.augmented_celeba import MANIFEST
 from engine.settings import KEYS, OWN_LOSS
@@ -164,6 +165,12 @@ def _start(settings: Mapping[str, Any], layout: Layout) -> RunFolder | None:
                 f"{folder.name} was trained with {key}={its.get(key)}, this command has {key}={value}.\n"
                 f"Expected: the same for both, so that its weights fit."
             )
+    theirs = recorded_classes(folder.status)
+    if settings["finetune.transfer"] == "all" and theirs is not None and not theirs.is_same_as(layout.labels):
+        raise ConfigError(
+            f"{folder.name} parses {', '.join(theirs.classes)}; {layout.root} has {', '.join(layout.labels.classes)}.\n"
+            f"Expected: the same classes, so that its head fits; or finetune.transfer=trunk."
+        )
     return folder
 
 
@@ -314,7 +321,7 @@ def _masks_drawn(layout: AugmentedCelebA, digests: DigestCache) -> str:
 
 
 def data_digest(layout: Layout, splits: Iterable[str], labelled: bool, digests: DigestCache) -> str:
-    """Digest of the contents of all files of some splits, with or without those of labels."""
+    """Digest of the contents of all files of some splits, with or without those of labels and declared classes."""
     files: list[tuple[str, Path]] = []
     for split in splits:
         for sample in layout.samples(split, labelled=labelled):
@@ -322,7 +329,8 @@ def data_digest(layout: Layout, splits: Iterable[str], labelled: bool, digests: 
             files += [(f"{split}/{sample.id}/{name}", path) for name, path in sample.label_files]
             if sample.photograph is not None:
                 files.append((f"{split}/{sample.id}/photograph", sample.photograph))
-    return digests.of_files(files)
+    digest, declared = digests.of_files(files), layout.declared if labelled else None
+    return digest if declared is None else hashlib.sha256(f"{digest} {declared}".encode()).hexdigest()[:16]
 
 
 def _manifest(layout: Layout, settings: Mapping[str, Any], output_dir: Path) -> subsets.Manifest:

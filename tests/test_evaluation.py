@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor, nn
 
-from datamodules.labels import CELEBAMASK_HQ, LAPA, lapa_table
+from datamodules.labels import CELEBAMASK_HQ, LAPA
 from datamodules.layouts import SPLITS, open_layout
 from datamodules.layouts.celebamask_hq import MAPPING, PARTITIONS
 from datamodules.merging import merge
@@ -154,7 +154,7 @@ def test_a_perfect_parser_is_perfect_through_the_mapping(
         for face in layout.samples(split)
     }
     tested = [drawn[int(face.id)] for face in layout.samples("test")]
-    table = lapa_table()[: len(CELEBAMASK_HQ)]
+    table = CELEBAMASK_HQ.table_to(LAPA)[: len(CELEBAMASK_HQ)]
     swapped = np.where(table < 6, np.array([0, 1, 3, 2, 5, 4])[table.clip(max=5)], table)
 
     def score(source: str, target: str, root: Path, labels: list[Tensor], table: np.ndarray) -> dict[str, float]:
@@ -162,8 +162,8 @@ def test_a_perfect_parser_is_perfect_through_the_mapping(
         split = "split=all" if len(labels) > 4 else "split=test"
         config = config_of(*words, f"output_dir={output}", "image_size=64", split)
         evaluation = plan_evaluation(check_evaluation(config))
-        assert evaluation.as_lapa
-        module = scored_module(load(trained[source][-1].folder.best), as_lapa=True, background="literature")
+        assert evaluation.scored_in is LAPA
+        module = scored_module(load(trained[source][-1].folder.best), "literature", evaluation.mapped)
         module.model = MergedClasses(Perfect(labels, len(CELEBAMASK_HQ)), table.tolist())
         for batch in scored_faces(evaluation).test_dataloader():
             module.test_step(batch, 0)
@@ -197,7 +197,7 @@ def test_a_folder_without_lists_of_splits_is_scored_as_a_whole(
 @pytest.mark.parametrize("as_lapa", [False, True])
 def test_merging_classes_adds_their_probabilities(as_lapa: bool) -> None:
     logits = torch.randn(2, len(CELEBAMASK_HQ), 4, 4, generator=torch.Generator().manual_seed(0))
-    merged = lapa_table()[: len(CELEBAMASK_HQ)].tolist() if as_lapa else list(range(len(CELEBAMASK_HQ)))
+    merged = CELEBAMASK_HQ.table_to(LAPA)[: len(CELEBAMASK_HQ)].tolist() if as_lapa else list(range(len(CELEBAMASK_HQ)))
     answer = MergedClasses(nn.Identity(), merged)(logits).softmax(dim=1)
     expected = torch.zeros_like(answer)
     for part, whole in enumerate(merged):

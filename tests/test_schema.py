@@ -43,7 +43,7 @@ def test_every_experiment_composes(experiment: str) -> None:
         assert settings["label_fraction"] == 1
         assert f"svm_{settings['datamodule.dataset']}".startswith(experiment)
         return
-    method, dataset, fraction = re.fullmatch(r"(mtl|baseline)_(lapa|celebamask)(.*)", experiment).groups()  # type: ignore[union-attr]
+    method, dataset, fraction = re.fullmatch(r"(mtl|baseline)_(lapa|celebamask|folder)(.*)", experiment).groups()  # type: ignore[union-attr]
     assert settings["method"] == method
     assert settings["datamodule.dataset"] == {"lapa": "lapa", "celebamask": "celebamask_hq"}[dataset]
     assert settings["datamodule.merging"] == {"lapa": None, "celebamask": "official"}[dataset]
