@@ -236,6 +236,13 @@ def _fork_followers() -> None:
     forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]
 
 
+def _leave_coverage_of_the_server() -> None:
+    """Under ``make coverage`` this process is measured by itself; what measured the server must not end here again."""
+    coverage = sys.modules.get("coverage")
+    if coverage is not None and (inherited := getattr(coverage.process_startup, "coverage", None)) is not None:
+        atexit.unregister(inherited._atexit)
+
+
 def _run(
     script: str,
     words: Sequence[str],
@@ -251,6 +258,7 @@ def _run(
     if leads_group:
         os.setsid()
     multiprocessing.set_start_method(None, force=True)
+    _leave_coverage_of_the_server()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if followers == "forked":
         _fork_followers()
