@@ -18,6 +18,13 @@ FILE = "classes.yaml"
 MOST_BYTES = 65_536
 MOST_CLASSES = 254
 """Ids 0..253; 254 is free for the reader of coloured label maps, 255 is :data:`datamodules.labels.IGNORE`."""
+DEEPEST = 8
+"""Levels of nested entries; the format has four."""
+OPENING = (
+    *(yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken),
+    *(yaml.BlockSequenceStartToken, yaml.BlockMappingStartToken),
+)
+CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 KEYS = ("name", "classes", "pairs", "left", "maps_to", "split_seed")
 CLASS_KEYS = ("name", "id", "color")
 NAME = re.compile(r"\w[\w .-]{0,62}")
@@ -107,9 +114,7 @@ class _Reader:
             self._refuse(f"is larger than {MOST_BYTES} bytes", EXAMPLE)
         try:
             text = raw.decode("utf-8-sig")
-            # A few aliases of aliases would describe billions of entries.
-            if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
-                self._refuse("uses YAML aliases (*name)", "Expected: every entry written out.")
+            self._require_plain(text)
             content = yaml.safe_load(text)
         except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
             first = " ".join(str(error).split())[:200]
@@ -117,6 +122,16 @@ class _Reader:
         if not isinstance(content, dict):
             self._refuse("holds no keys", EXAMPLE)
         return content
+
+    def _require_plain(self, text: str) -> None:
+        """See that a small file does not describe what takes much time or memory to build."""
+        depth = 0
+        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            if isinstance(token, yaml.AliasToken):
+                self._refuse("uses YAML aliases (*name)", "Expected: every entry written out.")
+            depth += isinstance(token, OPENING) - isinstance(token, CLOSING)
+            if depth > DEEPEST:
+                self._refuse(f"nests entries more than {DEEPEST} deep", EXAMPLE)
 
     def _require_class_entries(self, entries: Sequence[Any]) -> None:
         """See that every class has a name and an id of its own, the ids without a gap."""
@@ -220,7 +235,9 @@ class _Reader:
         for given, classes in mappings.items():
             target = CLASS_SETS.get(set_name(given))
             if target is None:
-                self._refuse(f"has maps_to of the unknown class set {reprlib.repr(given)}", _known(given, CLASS_SETS))
+                self._refuse(
+                    f"has maps_to of the unknown class set {reprlib.repr(given)}", _known(set_name(given), CLASS_SETS)
+                )
             where = f"maps_to: {given}"
             if not isinstance(classes, dict):
                 self._refuse(f"has {where}: {reprlib.repr(classes)}", "Expected: <class>: <class>, a line each.")
