@@ -259,7 +259,7 @@ class _Reader:
 
     def _seed(self, seed: Any) -> int:
         if type(seed) is not int or not 0 <= seed < 2**32:
-            self._refuse(f"has split_seed: {reprlib.repr(seed)}", "Expected: a whole number, 0 to 4294967295.")
+            self._refuse(f"has split_seed: {reprlib.repr(seed)}", "Expected: an integer, 0 to 4294967295.")
         return seed
 
 

@@ -271,7 +271,7 @@ def recorded_classes(recorded: Mapping[str, Any]) -> LabelSet | None:
         recorded: with ``dataset``, and ``class_set`` (:meth:`LabelSet.as_plain`) where the set is no published one.
 
     Returns:
-        None if it does not say.
+        None if neither is known.
     """
     published = CLASS_SETS.get(recorded.get("dataset", ""))
     plain = recorded.get("class_set")

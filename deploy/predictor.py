@@ -165,11 +165,11 @@ def classes_of(trained: Trained) -> LabelSet:
     """The classes of a parser, or those of a segmenter.
 
     Raises:
-        DataError: if its checkpoint does not say.
+        DataError: if its checkpoint does not hold them.
     """
     labels = OCCLUSION if trained.stage == SEGMENT.name else trained.labels
     if labels is None:
-        raise DataError(f"{trained.best} does not say which classes it has.\nExpected: a checkpoint of this project.")
+        raise DataError(f"{trained.best} does not hold its classes.\nExpected: a checkpoint of this project.")
     return labels
 
 

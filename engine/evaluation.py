@@ -176,7 +176,7 @@ def plan_evaluation(settings: Mapping[str, Any]) -> Evaluation:
 
 
 def _with_mappings(trained: Trained, path: Path) -> Trained:
-    """A parser whose classes are mapped as a ``classes.yaml`` says, instead of as its checkpoint does.
+    """A parser with the mappings of a ``classes.yaml`` instead of those of its checkpoint.
 
     Raises:
         ConfigError: if it declares other classes than the parser has.
@@ -269,7 +269,7 @@ def _require_fitting(dataset: str, trained: Trained) -> None:
             f"Expected: one of {', '.join(fitting)}, with what it has learnt to tell apart."
         )
     if trained.labels is None and trained.stage != SEGMENT.name:
-        raise ConfigError(f"{trained.best} does not say which classes it has.\nExpected: a checkpoint of this project.")
+        raise ConfigError(f"{trained.best} does not hold its classes.\nExpected: a checkpoint of this project.")
 
 
 def _own(settings: Mapping[str, Any], trained: Trained) -> dict[str, Any]:

@@ -175,7 +175,7 @@ def _tile(path: Path, alt: str) -> Tile | None:
 
 def _legend(run: RecordedRun) -> tuple[tuple[str, str], ...]:
     try:
-        label_set = recorded_classes(run.status)
+        label_set = recorded_classes({**run.status, "dataset": run.text("classes") or run.text("dataset")})
     except (KeyError, TypeError, ValueError, AttributeError):  # of a status that somebody has edited
         label_set = None
     if label_set is None or label_set.binary:

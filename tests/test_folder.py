@@ -251,6 +251,14 @@ def test_mistakes_in_classes_yaml_are_named(changes: dict[str, Any], message: st
     assert "Expected" in str(raised.value)
 
 
+def test_the_example_of_the_documentation_is_valid(tmp_path: Path) -> None:
+    text = (CONF.parent / "docs" / "your_own_faces.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    (tmp_path / "classes.yaml").write_text(text)
+    labels = read_classes(tmp_path / "classes.yaml").labels
+    assert labels.table_to(LAPA)[:4].tolist() == [0, 1, 4, 5]
+    assert labels.ignored_colour == (128, 128, 128)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
