@@ -56,9 +56,13 @@ class Folder(Layout):
         self.labels = declared.labels
         self.split_seed = declared.split_seed
 
-    @property
-    def drawn_instead(self) -> str:
-        return "  - start with synthetic faces in the layout of LaPa: make demo"
+    def missing(self, place: Path) -> DataError:
+        """See :meth:`Layout.missing`."""
+        state = "is empty" if place.is_dir() else "does not exist"
+        return DataError(
+            f"No images of your own: {place} {state}.\nExpected under {self.root}:  {self.published}\n"
+            f"  - name the folder that holds them: datamodule.root=/path/to/{self.title}"
+        )
 
     @property
     def data_name(self) -> str:
