@@ -145,7 +145,7 @@ def plan_evaluation(settings: Mapping[str, Any]) -> Evaluation:
         layout = open_layout(settings["dataset"], settings["root"] or ROOTS[settings["dataset"]])
     except DataError as fault:
         raise DataError(str(fault).replace("datamodule.root=", "root=")) from fault
-    scored_in = layout.labels if trained.labels is None else shared_classes(trained.labels, layout.labels)
+    scored_in = _scored_in(trained, layout)
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         with DigestCache(digest_cache(output_dir)) as digests:
@@ -173,6 +173,14 @@ def plan_evaluation(settings: Mapping[str, Any]) -> Evaluation:
         identity["mapping"] = {"classes": list(scored_in.classes), "tables": tables}
     folder = RunFolder(output_dir, EVALUATE, identity_digest(identity))
     return Evaluation(filled, identity, folder, layout, trained, scored_in)
+
+
+def _scored_in(trained: Trained, layout: Layout) -> LabelSet:
+    """The class set in which a parser can be scored on a data set; of a segmenter the one that there is."""
+    try:
+        return layout.labels if trained.labels is None else shared_classes(trained.labels, layout.labels)
+    except ConfigError as error:
+        raise ConfigError(f"{trained.name} cannot be scored on {layout.root}. {error}") from error
 
 
 def _with_mappings(trained: Trained, path: Path) -> Trained:

@@ -194,10 +194,10 @@ def test_a_folder_without_lists_of_splits_is_scored_as_a_whole(
     assert scored(*words, f"output_dir={output}", "split=all").status["faces"] == 40
 
 
-@pytest.mark.parametrize("as_lapa", [False, True])
-def test_merging_classes_adds_their_probabilities(as_lapa: bool) -> None:
+@pytest.mark.parametrize("mapped", [False, True])
+def test_merging_classes_adds_their_probabilities(mapped: bool) -> None:
     logits = torch.randn(2, len(CELEBAMASK_HQ), 4, 4, generator=torch.Generator().manual_seed(0))
-    merged = CELEBAMASK_HQ.table_to(LAPA)[: len(CELEBAMASK_HQ)].tolist() if as_lapa else list(range(len(CELEBAMASK_HQ)))
+    merged = CELEBAMASK_HQ.table_to(LAPA)[: len(CELEBAMASK_HQ)].tolist() if mapped else list(range(len(CELEBAMASK_HQ)))
     answer = MergedClasses(nn.Identity(), merged)(logits).softmax(dim=1)
     expected = torch.zeros_like(answer)
     for part, whole in enumerate(merged):
@@ -205,6 +205,15 @@ def test_merging_classes_adds_their_probabilities(as_lapa: bool) -> None:
     assert torch.allclose(answer, expected, atol=1e-6)
     with pytest.raises(ValueError, match="into class 1"):
         MergedClasses(nn.Identity(), [0, 2])
+
+
+def test_a_class_of_which_the_parser_knows_no_part_is_never_predicted() -> None:
+    logits = torch.randn(2, 3, 4, 4)
+    joined = MergedClasses(nn.Identity(), [0, 2, 2], classes=4)(logits)
+    assert joined.shape == (2, 4, 4, 4)
+    assert set(joined.argmax(dim=1).unique().tolist()) <= {0, 2}
+    assert (joined.softmax(dim=1)[:, [1, 3]] == 0).all()
+    assert joined.half().isfinite().all()
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from foundation.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 LABEL_SUFFIXES = (".png",)
+NO_LABELS = tuple(suffix for suffix in SUFFIXES if suffix not in LABEL_SUFFIXES)
 SCORED = 0.1
 """Share of the labelled images that a random split gives to validation, and to the test."""
 
@@ -134,12 +135,12 @@ class Folder(Layout):
     def _split_at_random(self, samples: list[Sample]) -> dict[str, list[Sample]]:
         # By the ids alone: an image more or less moves few others, and every machine splits alike.
         order = sorted(
-            (sample for sample in samples if sample.label is not None),
-            key=lambda sample: hashlib.sha256(f"{self.split_seed}/{sample.id}".encode()).digest(),
+            (sample.id for sample in samples if sample.label is not None),
+            key=lambda name: hashlib.sha256(f"{self.split_seed}/{name}".encode()).digest(),
         )
         count = max(1, round(SCORED * len(order)))
         scored = dict.fromkeys(order[:count], "test") | dict.fromkeys(order[count : 2 * count], "val")
-        return {split: [sample for sample in samples if scored.get(sample, "train") == split] for split in SPLITS}
+        return {split: [sample for sample in samples if scored.get(sample.id, "train") == split] for split in SPLITS}
 
     def _split_by_lists(self, samples: list[Sample], met: Met) -> dict[str, list[Sample]]:
         known = {sample.id for sample in samples}
@@ -181,15 +182,12 @@ class Folder(Layout):
         """The images below ``images`` with their label maps, sorted by id."""
         images = _files_by_id(folder / "images", SUFFIXES, met)
         labels = _files_by_id(folder / "labels", LABEL_SUFFIXES, met)
-        others = [
-            path for path in _files_below(folder / "labels") if path.suffix.lower() in SUFFIXES[:2] + SUFFIXES[3:]
-        ]
-        if others:
+        if others := _files_below(folder / "labels", NO_LABELS):
             error = DataError(
-                f"{others[0]} is no PNG, as are {len(others) - 1} more label maps.\n"
+                f"{folder / 'labels' / others[0]} is no PNG, as are {len(others) - 1} more label maps.\n"
                 f"Expected: label maps as PNG, which keeps every pixel as it is."
             )
-            met("foreign_file", [path.name for path in others], error)
+            met("foreign_file", others, error)
         if lonely := sorted(labels.keys() - images.keys()):
             error = DataError(
                 f"{len(lonely)} of {len(labels)} label maps in {folder / 'labels'} have no image, the first is "
@@ -203,21 +201,22 @@ class Folder(Layout):
 def _files_by_id(folder: Path, suffixes: tuple[str, ...], met: Met) -> dict[str, Path]:
     """Files below a folder by their paths without extension."""
     files: dict[str, Path] = {}
-    for path in _files_below(folder):
-        if path.suffix.lower() not in suffixes:
+    for name in _files_below(folder, suffixes):
+        stem = name.rpartition(".")[0]
+        path = folder / name
+        if stem in files:
+            met("same_name", [stem], same_name(path.parent, files[stem].name, path.name))
             continue
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in files:
-            met("same_name", [name], same_name(path.parent, files[name].name, path.name))
-            continue
-        files[name] = path
+        files[stem] = path
     return files
 
 
-def _files_below(folder: Path) -> list[Path]:
-    """Files at any depth, sorted; what begins with a dot is left out."""
-    found: list[Path] = []
+def _files_below(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
+    """Paths below a folder, at any depth, of files with one of the extensions, sorted; hidden ones are left out."""
+    found: list[str] = []
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in names if not name.startswith(".")]
+        below = Path(place).relative_to(folder).as_posix()
+        above = "" if below == "." else f"{below}/"
+        found += [above + name for name in names if name[0] != "." and name.lower().endswith(suffixes)]
     return sorted(found)
