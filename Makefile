@@ -45,8 +45,8 @@ format: setup ## let ruff put the code in shape
 dashboard: setup ## the report on http://127.0.0.1:8321, written anew while runs go on
 	$(PYTHON) report.py view=dashboard
 
-docs: setup ## docs/settings.md from the schema
-	$(PYTHON) -m engine.settings
+docs: setup ## docs/settings.md and the YAML files of defaults, from the settings
+	$(PYTHON) -m stages.document
 
 bench: setup ## what is claimed about speed, measured
 	@for file in benchmarks/*.py; do name=$$(basename $$file .py); echo "== $$name"; $(PYTHON) -m benchmarks.$$name || exit 1; done

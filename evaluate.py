@@ -8,16 +8,17 @@ import hydra
 from omegaconf import DictConfig
 
 from engine.door import answers, enter
-from engine.settings import EVALUATION
+from engine.settings import fields
+from stages.evaluation import EvaluationSettings
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 @answers
 def main(config: DictConfig) -> list[dict[str, Any]]:
-    from engine.evaluation import evaluate
+    from stages.evaluation import evaluate
 
     return evaluate(config)
 
 
 if __name__ == "__main__":
-    enter(main, EVALUATION)
+    enter(main, [name for name, _ in fields(EvaluationSettings)])

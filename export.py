@@ -5,8 +5,9 @@ from __future__ import annotations
 import hydra
 from omegaconf import DictConfig
 
+from deploy.settings import ExportSettings
 from engine.door import answers, enter
-from engine.settings import EXPORT
+from engine.settings import fields
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="export")
@@ -18,4 +19,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    enter(main, EXPORT, again="begins anew")
+    enter(main, [name for name, _ in fields(ExportSettings)], again="begins anew")

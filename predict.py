@@ -5,8 +5,9 @@ from __future__ import annotations
 import hydra
 from omegaconf import DictConfig
 
+from deploy.settings import PredictionSettings
 from engine.door import answers, enter
-from engine.settings import PREDICTION
+from engine.settings import fields
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="predict")
@@ -18,4 +19,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    enter(main, PREDICTION, again="begins anew; what is written stays")
+    enter(main, [name for name, _ in fields(PredictionSettings)], again="begins anew; what is written stays")

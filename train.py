@@ -8,15 +8,20 @@ import hydra
 from omegaconf import DictConfig
 
 from engine.door import answers, enter
+from engine.settings import fields
+from stages.command import Command
+from stages.groups import TRAINER_ARGUMENTS
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 @answers
 def main(config: DictConfig) -> list[dict[str, Any]]:
-    from engine.training import train
+    from stages.command import train
 
     return train(config)
 
 
 if __name__ == "__main__":
-    enter(main)
+    keys = [name for name, _ in fields(Command)]
+    addable = {f"trainer.{name}" for name in TRAINER_ARGUMENTS} - {*keys}
+    enter(main, [*keys, *sorted(addable)], addable=addable)

@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from engine.settings import ARCHITECTURES, NETWORKS
 from lightning_modules.occlusion import build_network
 from models.cost import flops, megabytes, milliseconds
 from models.parser import FaceParser
+from stages.finetuning import ARCHITECTURES
+from stages.segmentation import NETWORKS
 
 CLASSES = 19
 ENCODERS = {"unetplusplus": "resnet50", "deeplabv3plus": "resnet50", "segformer": "mit_b2", "linknet": "mobilenet_v2"}
@@ -45,7 +46,7 @@ def main() -> None:
         table.add_row(name, *_costs(build_network(name, chosen.width, 1, 3, 3, "all"), chosen))
     table.add_section()
     for architecture in ARCHITECTURES:
-        network = FaceParser(CLASSES, ENCODERS[architecture], architecture=architecture)  # type: ignore[arg-type]
+        network = FaceParser(CLASSES, ENCODERS[architecture], architecture=architecture)
         table.add_row(f"{architecture}, {ENCODERS[architecture]}", *_costs(network, chosen))
     Console(highlight=False).print(table)
 

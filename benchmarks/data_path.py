@@ -32,9 +32,9 @@ from datamodules.cache import Cache
 from datamodules.faces import LabelledFaces, open_labels, open_pictures
 from datamodules.labels import LabelSet
 from datamodules.layouts import Sample, open_layout
-from datamodules.synthesis.dataset import write_drawn_faces
 from datamodules.transforms import MEAN, STD, Augmentation, FaceTransform, WarpToSize
 from foundation.digests import digest_of_files
+from synthesis.synthetic_faces import write_synthetic_faces
 
 ROUNDS = 7
 CHAIN = "PIL + torchvision"
@@ -112,7 +112,7 @@ def main() -> None:
     choice = arguments.parse_args()
     if not choice.root.is_dir():
         choice.root = Path("data/drawn/benchmark")
-        write_drawn_faces(choice.root, layout="lapa", count=80, size=512, seed=0, workers=os.cpu_count() or 1)
+        write_synthetic_faces(choice.root, layout="lapa", count=80, size=512, seed=0, workers=os.cpu_count() or 1)
     layout = open_layout("lapa", choice.root)
     samples = layout.samples("train")[:48]
     torch.set_num_threads(1)

@@ -30,8 +30,8 @@ from rich.table import Table
 
 from datamodules.labels import LAPA
 from datamodules.landmarks import landmark_model
-from datamodules.synthesis.building import processes, settle
-from datamodules.synthesis.faces import DrawnFace, FaceScene, draw_face, render, sample_scene
+from synthesis.dataset_build import processes, settle
+from synthesis.faces import FaceScene, SyntheticFace, render, render_random_face, sample_scene
 
 ROUNDS = 9
 PER_ROUND = 24  # faces on one core
@@ -62,7 +62,7 @@ def table(title: str, *columns: str) -> Table:
 
 
 def draw_one(seed: tuple[int, int]) -> None:
-    draw_face(np.random.default_rng(seed), SIZE)
+    render_random_face(np.random.default_rng(seed), SIZE)
 
 
 def rates(ways: dict[str, tuple[int, Callable[[], None]]]) -> dict[str, list[float]]:
@@ -84,7 +84,7 @@ def speed(workers: int, seed: int) -> list[Table]:
     def on_one_core(size: int) -> Callable[[], None]:
         def draw() -> None:
             for index in range(PER_ROUND):
-                draw_face(np.random.default_rng((seed, index)), size)
+                render_random_face(np.random.default_rng((seed, index)), size)
 
         return draw
 
@@ -124,10 +124,10 @@ def draw_many(faces: int, seed: int) -> tuple[dict[str, float], dict[str, float]
     """Memory after a warm-up, and after `faces` further ones."""
     rng = np.random.default_rng(seed)
     for _ in range(WARM_UP):
-        draw_face(rng, MEMORY_SIZE)
+        render_random_face(rng, MEMORY_SIZE)
     before = resident()
     for _ in range(faces):
-        draw_face(rng, MEMORY_SIZE)
+        render_random_face(rng, MEMORY_SIZE)
     return before, resident()
 
 
@@ -195,11 +195,11 @@ def sheet(pictures: list[np.ndarray]) -> Image.Image:
     return Image.fromarray(np.concatenate(rows))
 
 
-def with_labels(face: DrawnFace) -> np.ndarray:
+def with_labels(face: SyntheticFace) -> np.ndarray:
     return cv2.addWeighted(face.image, 0.5, LAPA.colorize(face.label), 0.5, 0)
 
 
-def with_landmarks(face: DrawnFace) -> np.ndarray:
+def with_landmarks(face: SyntheticFace) -> np.ndarray:
     picture, bits = face.image.copy(), 4  # positions are given in 1/16 pixels
     for point in np.rint(face.landmarks_68 * 2**bits).astype(int).tolist():
         cv2.circle(picture, point, 20, (0, 255, 0), -1, cv2.LINE_AA, bits)

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from datamodules.synthesis.dataset import write_drawn_faces
+from synthesis.synthetic_faces import write_synthetic_faces
 
 ROOT = Path(__file__).parent.parent
 COMMAND = (
@@ -107,7 +107,7 @@ def main() -> None:
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        write_drawn_faces(work / "LaPa", layout="lapa", count=60, size=64, seed=0, workers=os.cpu_count() or 1)
+        write_synthetic_faces(work / "LaPa", layout="lapa", count=60, size=64, seed=0, workers=os.cpu_count() or 1)
         words = [*COMMAND, f"datamodule.root={work / 'LaPa'}", *choice.words]
         begun = time.perf_counter()
         first = None

@@ -30,11 +30,10 @@ from rich.table import Table
 from datamodules.landmarks import FaceFinder
 from datamodules.layouts.photographs import photographs
 from datamodules.reading import read_photograph
-from datamodules.synthesis.building import processes, settle
-from datamodules.synthesis.dataset import write_drawn_faces
-from datamodules.synthesis.masked_faces import MaskedFaces, write_masked_faces
-from datamodules.synthesis.masked_faces.finding import CHUNK
-from datamodules.synthesis.masks import (
+from synthesis.dataset_build import processes, settle
+from synthesis.masked_faces import MaskedFacesConfig, write_masked_faces
+from synthesis.masked_faces.face_search import CHUNK
+from synthesis.masks import (
     DISTRACTORS,
     MASK_TYPES,
     STYLES,
@@ -42,10 +41,11 @@ from datamodules.synthesis.masks import (
     FaceMask,
     MaskChoices,
     choose_mask,
-    draw_mask,
+    render_mask,
     tilt_of,
 )
-from datamodules.synthesis.masks.choices import TILTS, WORN
+from synthesis.masks.choices import TILTS, TYPES_OF_STYLE
+from synthesis.synthetic_faces import write_synthetic_faces
 
 PHOTOGRAPHS, ROUNDS, COLUMNS = 120, 7, 16
 WIDTH, HEIGHT = 178, 218  # of CelebA's aligned pictures
@@ -57,7 +57,7 @@ Face = tuple[np.ndarray, np.ndarray]
 def drawn(folder: Path, count: int, size: int, seed: int) -> Path:
     """Drawn faces as a source of photographs."""
     source = folder / "drawn"
-    write_drawn_faces(source, layout="celeba", count=count, size=size, seed=seed, workers=os.cpu_count() or 1)
+    write_synthetic_faces(source, layout="celeba", count=count, size=size, seed=seed, workers=os.cpu_count() or 1)
     return source
 
 
@@ -95,7 +95,7 @@ def measured(files: list[Path], seed: int) -> Times:
     worn = [choose_mask(rng, landmarks, choices) for _, landmarks in faces]
     greys = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image, _ in faces]
     boxes = [(float(p[:, 0].min()), float(p[:, 1].min()), float(p[:, 0].max()), float(p[:, 1].max())) for _, p in faces]
-    drawn = [draw_mask(*face, mask, choices) for face, mask in zip(faces, worn, strict=True)]
+    drawn = [render_mask(*face, mask, choices) for face, mask in zip(faces, worn, strict=True)]
 
     def write(image: np.ndarray, truth: np.ndarray) -> None:
         Image.fromarray(image).save(io.BytesIO(), format="JPEG", quality=95)
@@ -111,7 +111,7 @@ def measured(files: list[Path], seed: int) -> Times:
         for index, (file, faces_of) in enumerate(zip(files, seen, strict=True)):
             for one in faces_of:
                 mask = choose_mask(np.random.default_rng(index), one.landmarks, choices)
-                write(*draw_mask(read_photograph(file), one.landmarks, mask, choices))
+                write(*render_mask(read_photograph(file), one.landmarks, mask, choices))
 
     def all_of(way: Callable[..., object], *columns: Iterable[object]) -> Callable[[], object]:
         rows = list(zip(*columns, strict=True))
@@ -121,7 +121,7 @@ def measured(files: list[Path], seed: int) -> Times:
         "read": all_of(read_photograph, files),
         "detect": all_of(finder.boxes_in_the_middle, greys),
         "landmarks": all_of(finder.landmarks, greys, boxes),
-        "draw": all_of(lambda face, mask: draw_mask(face[0], face[1], mask, choices), faces, worn),
+        "draw": all_of(lambda face, mask: render_mask(face[0], face[1], mask, choices), faces, worn),
         "write": all_of(lambda pair: write(*pair), drawn),
         "all in": both_passes,
     }
@@ -156,7 +156,7 @@ def linear(source: Path, most: int, folder: Path, seed: int) -> Table:
         table.add_column(column, justify="right")
     for part in (8, 4, 2, 1):
         count = most // part
-        wanted = MaskedFaces(source, count, seed, MaskChoices(), fallbacks=("padded", "image"))
+        wanted = MaskedFacesConfig(source, count, seed, MaskChoices(), fallbacks=("padded", "image"))
         out = folder / f"set_{count}"
         took = seconds(lambda out=out, wanted=wanted: write_masked_faces(out, wanted, os.cpu_count() or 1))  # type: ignore[misc]
         table.add_row(str(count), f"{took:.1f}", f"{1000 * took / count:.2f}")
@@ -175,7 +175,7 @@ def sheets(source: Path, folder: Path, seed: int) -> None:
             break
     rows: dict[str, dict[str, Choice]] = {
         "types": {kind: ((kind,), "proper", None) for kind in MASK_TYPES},
-        "styles": {style: (WORN[style], style, None) for style in STYLES},
+        "styles": {style: (TYPES_OF_STYLE[style], style, None) for style in STYLES},
         "distractors": {thing: ((), "proper", thing) for thing in DISTRACTORS},
     }
     for name, choices in rows.items():
@@ -209,7 +209,7 @@ def write_sheets(folder: Path, name: str, rows: dict[str, list[tuple[Face, FaceM
         strips = []
         for pairs in rows.values():
             tiles = [
-                tile(*draw_mask(*face, worn, choices), size, shown=place >= columns // 2)
+                tile(*render_mask(*face, worn, choices), size, shown=place >= columns // 2)
                 for place, (face, worn) in enumerate(pairs[:columns])
             ]
             tiles += [np.zeros((size, size, 3), np.uint8)] * (columns - len(tiles))

@@ -24,13 +24,14 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import functional as F
 
+from callbacks.checkpoints import load as load_checkpoint
 from datamodules.layouts.photographs import photographs
 from datamodules.reading import read_photograph
 from datamodules.transforms import FaceTransform
 from deploy.prediction import predict_pictures
 from deploy.predictor import load
-from engine.checkpoints import load as load_checkpoint
-from engine.scoring import scored_module
+from deploy.settings import PredictionSettings
+from stages.scoring import scored_module
 
 SLICE, PHOTOGRAPHS = 50, 120
 
@@ -64,7 +65,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    settings = {"overlays": False, "parts": False}
+    settings = PredictionSettings(checkpoint="-", input="-", overlays=False, parts=False)
     quiet = Console(quiet=True)
     with tempfile.TemporaryDirectory() as place:
         seen = []

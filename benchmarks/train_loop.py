@@ -35,13 +35,14 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.synthesis.dataset import write_drawn_faces
 from engine.fitting import fit
-from engine.settings import CONF, check
-from engine.stages import Run, plan
+from engine.settings import CONF
+from engine.stage import Run
 from lightning_modules.optimization import configure_optimizer
 from lightning_modules.parsing import FaceParsing
 from models.parser import FaceParser
+from stages.command import check, plan
+from synthesis.synthetic_faces import write_synthetic_faces
 
 AIM = 5
 """Overhead of the Lightning loop that is aimed at, at most, in %."""
@@ -138,7 +139,7 @@ def main() -> None:
         folder = Path(name)
         data = folder / "LaPa"
         with contextlib.redirect_stderr(io.StringIO()):  # its progress
-            write_drawn_faces(data, layout="lapa", count=80, size=2 * choice.size, seed=0, workers=1)
+            write_synthetic_faces(data, layout="lapa", count=80, size=2 * choice.size, seed=0, workers=1)
 
         def trained(name: str, steps: int) -> list[float]:
             config = composed(

@@ -17,7 +17,7 @@ from callbacks.panels import flat
 from datamodules.labels import SMALL_AND_LARGE
 from datamodules.transforms import denormalize
 from foundation.errors import ConfigError, nearest
-from foundation.files import whole
+from foundation.files import atomic_write
 from lightning_modules.parsing import FaceParsing
 from lightning_modules.pretraining import MaskedPretraining
 
@@ -82,10 +82,10 @@ class Activations(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if batch_idx == 0 and trainer.is_global_zero and isinstance(pl_module, FaceParsing):  # a segmenter has no trunk
-            if pl_module.hparams["architecture"] != "unetplusplus":  # nor another parser the paper's map
-                return
-            self._save(trainer, pl_module, batch)
+        if batch_idx or not trainer.is_global_zero or not isinstance(pl_module, FaceParsing):
+            return
+        if pl_module.hparams["architecture"] == "unetplusplus" and pl_module.hparams["network"] is None:
+            self._save(trainer, pl_module, batch)  # no other network has the paper's map
 
     def _save(self, trainer: Trainer, module: FaceParsing | MaskedPretraining, batch: dict[str, Any]) -> None:
         folder = Path(trainer.default_root_dir) / "panels" / "activations"
@@ -151,5 +151,5 @@ def _beside(picture: np.ndarray, tiles: Sequence[tuple[str, np.ndarray]]) -> Ima
 
 
 def _write(sheet: Image.Image, path: Path) -> None:
-    with whole(path) as file:
+    with atomic_write(path) as file:
         sheet.save(file, format="PNG")

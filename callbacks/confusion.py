@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from foundation.files import whole, write_whole
+from foundation.files import atomic_write, write_text_atomically
 from lightning_modules.classification import PixelClassification
 from lightning_modules.occlusion import OcclusionSegmentation
 from lightning_modules.parsing import FaceParsing
@@ -30,7 +30,7 @@ class Confusion(Callback):
             return
         matrix = scores.counted.numpy()
         write_confusion(folder / "confusion.csv", scores.classes, matrix)
-        with whole(folder / "panels" / "test" / "confusion.png") as file:
+        with atomic_write(folder / "panels" / "test" / "confusion.png") as file:
             confusion_figure(scores.classes, matrix).savefig(file, format="png")
 
 
@@ -40,7 +40,7 @@ def write_confusion(path: Path, classes: Sequence[str], matrix: np.ndarray) -> N
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["truth", *classes])
     writer.writerows([name, *row] for name, row in zip(classes, matrix.tolist(), strict=True))
-    write_whole(path, text.getvalue())
+    write_text_atomically(path, text.getvalue())
 
 
 def confusion_figure(classes: Sequence[str], matrix: np.ndarray) -> Figure:

@@ -11,7 +11,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from foundation.files import write_whole
+from foundation.files import write_text_atomically
 
 
 class Curves(Logger):
@@ -113,4 +113,4 @@ class Curves(Logger):
         writer = csv.DictWriter(text, self._columns, restval="", lineterminator="\r\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_whole(self.path, text.getvalue())
+        write_text_atomically(self.path, text.getvalue())

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from callbacks.panels import Tiles, grid, occlusion_tiles
-from foundation.files import whole
+from foundation.files import atomic_write
 from lightning_modules.occlusion import OcclusionSegmentation
 
 NAME_WIDTH = 110
@@ -87,5 +87,5 @@ def _written(name: str, height: int) -> np.ndarray:
 
 
 def _save(picture: np.ndarray, path: Path) -> None:
-    with whole(path) as file:
+    with atomic_write(path) as file:
         Image.fromarray(picture).save(file, format="PNG")

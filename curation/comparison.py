@@ -29,9 +29,9 @@ from datamodules.layouts.augmented_celeba import MANIFEST
 from datamodules.layouts.layout import ALL, SPLITS
 from datamodules.layouts.photographs import photographs
 from datamodules.reading import read_photograph
-from datamodules.synthesis.building import require_whole_number
 from foundation.errors import BrokenFileError, ConfigError, DataError
-from foundation.files import require_folder, write_whole
+from foundation.files import require_folder, write_text_atomically
+from synthesis.dataset_build import require_whole_number
 
 POINTS, RADIUS = 24, 8
 PATTERNS = POINTS + 2  # uniform ones by their number of bright points, and all others
@@ -134,7 +134,7 @@ def write_comparison(
     result = Comparison(**compare(first, second, values, permutations, seed), unreadable=tuple(unreadable))
     names = [f"{root} ({split})" for root, split in zip(roots, splits, strict=True)]
     content = {"a": names[0], "b": names[1], "seed": seed, "permutations": permutations, **asdict(result)}
-    write_whole(out / "comparison.json", json.dumps(content, indent=2) + "\n")
+    write_text_atomically(out / "comparison.json", json.dumps(content, indent=2) + "\n")
     Console(highlight=False).print(_table(names, result, out))
     return result
 

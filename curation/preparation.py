@@ -47,9 +47,9 @@ def _require_own_settings(config: DictConfig) -> None:
 
 def _synthetic_faces(config: DictConfig) -> None:
     """Labelled faces drawn into a published layout."""
-    from datamodules.synthesis.dataset import write_drawn_faces
+    from synthesis.synthetic_faces import write_synthetic_faces
 
-    write_drawn_faces(
+    write_synthetic_faces(
         Path(str(config.out)) if config.out else None,
         layout=config.layout,
         count=2000 if config.count is None else config.count,
@@ -61,8 +61,8 @@ def _synthetic_faces(config: DictConfig) -> None:
 
 def _masked_faces(config: DictConfig) -> None:
     """Face masks drawn on photographs, with their binary masks."""
-    from datamodules.synthesis.masked_faces import MaskedFaces, write_masked_faces
-    from datamodules.synthesis.masks import MASK_TYPES, MOSTLY_PROPER, TEXTURES, MaskChoices
+    from synthesis.masked_faces import MaskedFacesConfig, write_masked_faces
+    from synthesis.masks import MASK_TYPES, MOSTLY_PROPER, TEXTURES, MaskChoices
 
     if not config.source:
         raise ConfigError("source is missing.\nExpected: source=<CelebA's folder, or any folder of photographs>.")
@@ -75,7 +75,7 @@ def _masked_faces(config: DictConfig) -> None:
         occluders=config.occluders,
         templates=Path(str(config.templates)) if config.templates else None,
     )
-    wanted = MaskedFaces(
+    wanted = MaskedFacesConfig(
         source=Path(str(config.source)),
         count=20000 if config.count is None else config.count,
         seed=config.seed,

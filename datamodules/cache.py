@@ -24,6 +24,7 @@ from joblib import cpu_count
 from datamodules.labels import LabelSet
 from datamodules.reading import Frame, LabelFiles, Picture, PictureFiles
 from foundation.errors import BrokenFileError, RunError
+from foundation.files import atomic_write, remove_drafts
 from foundation.locks import held
 
 VERSION = 2
@@ -195,8 +196,7 @@ class Cache:
                 with held(FileLock(self.folder / "build.lock"), f"fills {self.folder}"):
                     pack = kind.open(path, places)
                     if pack is None:
-                        for draft in self.folder.glob("*.draft"):  # of killed builds: nobody else has the lock
-                            draft.unlink()
+                        remove_drafts(self.folder)  # of killed builds: no other process has the lock
                         _write_pack(path, kind.channels, sources)
                         pack = kind.open(path, places)
         except OSError as fault:
@@ -228,20 +228,16 @@ def _pack_in_memory(kind: type[AnyPack], sources: Files, places: np.ndarray) -> 
 
 
 def _write_pack(path: Path, channels: int, sources: Files) -> None:
-    """Write a pack beside its place and move it there when it is whole and on the disk."""
+    """Write a pack, see :func:`foundation.files.atomic_write`."""
     entries, wanted = _entries(sources, channels)
     header = np.array([(FORMAT, channels, len(entries), wanted)], dtype=HEADER)
-    draft = path.with_suffix(".draft")
     try:
         if shutil.disk_usage(path.parent).free < wanted:  # better said now than after an hour
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with draft.open("wb") as file:
+        with atomic_write(path) as file:
             file.write(header.tobytes())
             file.write(entries.tobytes())
             _decode(sources, entries, lambda _, pixels: file.write(np.ascontiguousarray(pixels).data))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
         _sync_folder(path.parent)
     except OSError as fault:
         if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -250,8 +246,6 @@ def _write_pack(path: Path, channels: int, sources: Files) -> None:
             f"The disk of {path.parent} is full: decoded pictures or label maps want {_megabytes(wanted)} there.\n"
             f"Do one of: free some space; datamodule.cache=none."
         ) from fault
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

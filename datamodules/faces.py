@@ -15,12 +15,12 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from datamodules.cache import Cache
 from datamodules.labels import LabelSet
 from datamodules.layouts import Layout, Sample
-from datamodules.patches import Masking, draw_patches
 from datamodules.reading import LabelFiles, Picture, PictureFiles, require_size
 from datamodules.sampling import Draw, EpochSampler, scoring_batches
 from datamodules.subsets import of_fold
 from datamodules.transforms import Augmentation, FaceTransform
 from foundation.errors import ConfigError
+from models.masking import PatchSampling, sample_masking
 
 
 class Faces(Dataset[dict[str, Any]]):
@@ -39,8 +39,8 @@ class Faces(Dataset[dict[str, Any]]):
         return len(self.samples)
 
 
-class MaskedFaces(Faces):
-    """Unlabelled faces with the patches that hide parts of them.
+class PretrainingFaces(Faces):
+    """Unlabelled faces with the patches that are masked.
 
     An item is ``image`` (3, S, S) float, ``patches`` (P, 3) long: top, left, side, ``noise_seed`` int and ``id``.
 
@@ -48,7 +48,7 @@ class MaskedFaces(Faces):
         samples: the faces.
         pictures: a sample's picture by its index, see :func:`open_pictures`.
         transform: to training size.
-        masking: the patches.
+        masking: which patches are sampled.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class MaskedFaces(Faces):
         samples: Sequence[Sample],
         pictures: Callable[[int], Picture],
         transform: FaceTransform,
-        masking: Masking,
+        masking: PatchSampling,
     ) -> None:
         super().__init__(samples, transform)
         self.pictures = pictures
@@ -68,11 +68,11 @@ class MaskedFaces(Faces):
         image, _ = self.transform(picture.pixels, None, epoch, position, picture.extent)
         # The fourth number keeps the patches' random stream apart from the augmentation's.
         rng = np.random.default_rng([self.transform.seed, epoch, position, 1])
-        patches = draw_patches(rng, self.masking)
+        patches, noise_seed = sample_masking(rng, self.masking)
         return {
             "image": torch.from_numpy(image),
             "patches": torch.from_numpy(patches),
-            "noise_seed": int(rng.integers(2**31)),
+            "noise_seed": noise_seed,
             "id": self.samples[index].id,
         }
 
@@ -146,7 +146,7 @@ def open_labels(samples: Sequence[Sample], labels: LabelSet, cache: Cache | None
     """
     files = [(sample.id, sample.label) for sample in samples if sample.label is not None]
     if len(files) < len(samples):
-        raise ValueError("a face has no label map; unlabelled faces belong into MaskedFaces")
+        raise ValueError("a face has no label map; unlabelled faces belong into PretrainingFaces")
     return LabelFiles(tuple(path for _, path in files), labels) if cache is None else cache.labels(files, labels)
 
 
@@ -320,15 +320,15 @@ class ParsingDataModule(FaceDataModule):
         tested_in: the class set that label maps of the test are brought to; None leaves them as they are.
         arguments: those of :class:`FaceDataModule`.
 
-    Batches: see :class:`MaskedFaces` and :class:`LabelledFaces`. Labelled batches of CelebAMask-HQ need ``merging``,
-    see :class:`datamodules.merging.Merging`.
+    Batches: see :class:`PretrainingFaces` and :class:`LabelledFaces`. Labelled batches of CelebAMask-HQ need
+    ``merging``, see :class:`datamodules.merging.Merging`.
 
     Raises:
         ConfigError: if no mapping is declared from the data set's classes to ``tested_in``.
     """
 
     def __init__(
-        self, *args: Any, masking: Masking | None = None, tested_in: LabelSet | None = None, **arguments: Any
+        self, *args: Any, masking: PatchSampling | None = None, tested_in: LabelSet | None = None, **arguments: Any
     ) -> None:
         super().__init__(*args, **arguments)
         self.masking = masking
@@ -339,7 +339,8 @@ class ParsingDataModule(FaceDataModule):
         if self.masking is None:
             return super()._open(split, transform, cache)
         samples = self.layout.samples(split, labelled=False)
-        return MaskedFaces(samples, open_pictures(samples, transform.least_source, cache), transform, self.masking)
+        images = open_pictures(samples, transform.least_source, cache)
+        return PretrainingFaces(samples, images, transform, self.masking)
 
     def _table_of(self, split: str) -> np.ndarray | None:
         return self._table if split == "test" else None

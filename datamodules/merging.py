@@ -23,7 +23,7 @@ from datamodules.layouts import Sample
 from datamodules.reading import read_part
 from foundation.digests import DigestCache
 from foundation.errors import BrokenFileError, RunError
-from foundation.files import whole
+from foundation.files import atomic_write, remove_drafts
 from foundation.locks import held
 
 VERSION = 1
@@ -63,8 +63,7 @@ class Merging:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 with held(FileLock(folder / "build.lock"), f"fills {folder}"):
-                    for draft in folder.glob(".*.tmp"):  # of killed processes: nobody else has the lock
-                        draft.unlink()
+                    remove_drafts(folder)  # no other process has the lock
                     pending = _absent(merged)
                     for _ in in_threads(lambda index: self._keep(pending[index], digests), len(pending), DOING):
                         pass
@@ -80,7 +79,7 @@ class Merging:
         label = merge(sample, self.order, self.labels)
         if sample.label.name != _name(sample, digests):  # or what is kept would stand for other masks
             raise BrokenFileError(f"The part masks of {sample.image} changed while they were read.\nRun again.")
-        with whole(sample.label) as file:
+        with atomic_write(sample.label) as file:
             Image.fromarray(label).save(file, format="PNG")
 
 

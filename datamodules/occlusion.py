@@ -14,17 +14,19 @@ from datamodules.faces import FaceDataModule, Faces, open_pictures
 from datamodules.layouts import AugmentedCelebA, Sample
 from datamodules.reading import Picture
 from datamodules.sampling import Draw
-from datamodules.synthesis.masked_faces.wanted import choices_of
-from datamodules.synthesis.masks import MaskChoices, choose_mask, draw_mask
 from datamodules.transforms import FaceTransform
 from foundation.errors import DataError
 
 IN_FULL = 1 << 20
-"""More pixels than a picture has: it is decoded as it is, and landmarks are in its own pixels."""
+"""More pixels than an image has: it is decoded as it is, and landmarks are in its own pixels."""
+
+RenderMasks = Callable[[np.random.Generator, np.ndarray, Sequence[np.ndarray]], tuple[np.ndarray, np.ndarray]]
+"""Random numbers, image (H, W, 3) uint8 and the landmarks (68, 2) of each face -> the image with face masks, and where
+they occlude it (H, W) uint8, 0 or 255. See :class:`synthesis.masked_faces.on_the_fly.RandomMaskRenderer`."""
 
 
-class MasksDrawnAnew(Faces):
-    """Faces whose masks are drawn as they are asked for, by (seed, epoch, position): no face wears one twice.
+class RenderedMaskFaces(Faces):
+    """Faces whose masks are rendered when they are read, by (seed, epoch, position): another mask each time.
 
     Items as in :class:`datamodules.faces.LabelledFaces`, without ``full_label`` and ``groups``.
 
@@ -32,7 +34,7 @@ class MasksDrawnAnew(Faces):
         samples: the faces.
         photographs: a sample's picture without a mask by its index, in full.
         landmarks: for each sample those of its faces, (68, 2), in pixels.
-        choices: what is drawn.
+        render_masks: renders masks on the photographs.
         transform: to training size.
     """
 
@@ -41,25 +43,21 @@ class MasksDrawnAnew(Faces):
         samples: Sequence[Sample],
         photographs: Callable[[int], Picture],
         landmarks: Sequence[Sequence[np.ndarray]],
-        choices: MaskChoices,
+        render_masks: RenderMasks,
         transform: FaceTransform,
     ) -> None:
         super().__init__(samples, transform)
         self.photographs = photographs
         self.landmarks = landmarks
-        self.choices = choices
+        self.render_masks = render_masks
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         epoch, position, index = draw
         # The fourth number keeps the masks' random stream apart from the augmentation's.
         rng = np.random.default_rng([self.transform.seed, epoch, position, 2])
-        image = self.photographs(index).pixels
-        truth = np.zeros(image.shape[:2], np.uint8)
-        for landmarks in self.landmarks[index]:
-            image, hidden = draw_mask(image, landmarks, choose_mask(rng, landmarks, self.choices), self.choices)
-            truth |= hidden
+        image, occlusion = self.render_masks(rng, self.photographs(index).pixels, self.landmarks[index])
         sample = self.samples[index]
-        pixels, label = self.transform(image, truth // 255, epoch, position, face=sample.face)
+        pixels, label = self.transform(image, occlusion // 255, epoch, position, face=sample.face)
         return {"image": torch.from_numpy(pixels), "label": torch.from_numpy(label).long(), "id": sample.id}
 
 
@@ -69,17 +67,18 @@ class OcclusionDataModule(FaceDataModule):
     Batches of validation and test hold ``groups`` too, where the data set has such: the mask type and the pose.
 
     Args:
-        on_the_fly: render training masks again each time, on the photographs that were kept; validation and test stay
-            as built. Only for :class:`datamodules.layouts.augmented_celeba.AugmentedCelebA`.
+        render_masks: renders other training masks each time, on the photographs that were kept; None trains on the
+            masks as built. Those of validation and test always stay as built. Only for
+            :class:`datamodules.layouts.augmented_celeba.AugmentedCelebA`.
         arguments: those of :class:`datamodules.faces.FaceDataModule`.
     """
 
-    def __init__(self, *args: Any, on_the_fly: bool = False, **arguments: Any) -> None:
+    def __init__(self, *args: Any, render_masks: RenderMasks | None = None, **arguments: Any) -> None:
         super().__init__(*args, **arguments)
-        self.on_the_fly = on_the_fly
+        self.render_masks = render_masks
 
     def _open(self, split: str, transform: FaceTransform, cache: Cache | None) -> Faces:
-        if split != "train" or not self.on_the_fly:
+        if split != "train" or self.render_masks is None:
             return super()._open(split, transform, cache)
         samples = self.labelled(split)
         files = [sample.photograph for sample in samples if sample.photograph is not None]
@@ -94,4 +93,4 @@ class OcclusionDataModule(FaceDataModule):
         landmarks = [[np.array(face) for face in found[sample.id]] for sample in samples]
         bare = [replace(sample, image=file) for sample, file in zip(samples, files, strict=True)]
         photographs = open_pictures(bare, IN_FULL, cache)
-        return MasksDrawnAnew(samples, photographs, landmarks, choices_of(self.layout.parameters()), transform)
+        return RenderedMaskFaces(samples, photographs, landmarks, self.render_masks, transform)

@@ -10,7 +10,6 @@ can be read by a person.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 
 from datamodules.layouts import Sample
 from foundation.errors import DataError
+from foundation.files import write_text_atomically
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,7 @@ def manifest(folder: Path, dataset: str, ids: list[str], fraction: float, subset
     if not path.exists():
         order = np.random.default_rng([subset]).permutation(len(everything))
         chosen = [everything[index] for index in order[: count(fraction, len(everything))]]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}.tmp")
-        draft.write_text("\n".join(chosen) + "\n", encoding="utf-8")
-        draft.replace(path)
+        write_text_atomically(path, "\n".join(chosen) + "\n")
     chosen = [line for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if line]
     unknown = sorted(set(chosen) - set(everything))
     if unknown or not chosen:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -22,20 +21,21 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
-from datamodules.labels import IGNORE, OCCLUSION
+from callbacks.checkpoints import load
+from datamodules.labels import IGNORE
 from datamodules.transforms import MEAN, STD
 from deploy.latency import latencies
 from deploy.predictor import classes_of
-from engine.checkpoints import load
-from engine.evaluation import Evaluation, find, plan_evaluation
-from engine.exported import METADATA, load_exported, metadata_of
-from engine.scoring import scored_faces, scored_module
-from engine.settings import DETECTORS, check_export
-from engine.stages import SEGMENT
+from deploy.settings import ExportSettings, check_export
+from engine.stage import Run
 from foundation.errors import ConfigError, RunError
-from foundation.files import require_folder, to_json, write_whole
+from foundation.files import atomic_path, require_folder, to_json, write_text_atomically
+from lightning_modules.exported import METADATA, load_exported, metadata_of
 from lightning_modules.metrics import SegmentationScores
 from models.deployed import Deployed
+from stages.evaluation import Evaluation, EvaluationSettings, EvaluationTrainer, Trained, find, plan_evaluation
+from stages.scoring import scored_faces, scored_module
+from stages.segmentation import DETECTORS
 
 OPSET = 20
 EQUAL = {"fp32": 0.9999, "fp16": 0.998, "int8": 0.0}
@@ -77,8 +77,8 @@ def export(config: DictConfig) -> Path:
     assert isinstance(plain, dict)  # noqa: S101 (for the type checker: a composed configuration is a mapping)
     settings = check_export({str(name): value for name, value in plain.items()})
     console = Console(highlight=False, soft_wrap=True)
-    evaluation = _evaluation(settings)
-    trained = evaluation.trained
+    trained = find(settings.checkpoint, Path(settings.output_dir))
+    evaluation = _evaluation(settings, trained)
     if trained.best.suffix != ".ckpt":
         raise ConfigError(f"checkpoint={trained.best} is exported already.\nExpected: a run, or a best.ckpt.")
     content = load(trained.best)
@@ -89,12 +89,12 @@ def export(config: DictConfig) -> Path:
             f"{' and '.join(DETECTORS)}."
         )
     network = scored_module(content, background="literature", path=trained.best).model.eval()
-    size, precision = evaluation.settings["image_size"], settings["precision"]
+    size, precision = evaluation.settings.image_size, settings.precision
     content = content | {"settings": {**content["settings"], "datamodule.image_size": size}}
     about = metadata_of(content, {"precision": precision, "opset": OPSET}, classes_of(trained).classes)
 
-    suffix = "onnx" if settings["format"] == "onnx" else "torchscript"
-    out = Path(settings["out"] or Path(settings["output_dir"]) / "exports" / f"{trained.name}-{precision}.{suffix}")
+    suffix = "onnx" if settings.format == "onnx" else "torchscript"
+    out = Path(settings.out or Path(settings.output_dir) / "exports" / f"{trained.name}-{precision}.{suffix}")
     if out.suffix != f".{suffix}":
         raise ConfigError(
             f"out={out} cannot be of format={settings['format']}.\nExpected: a name that ends in .{suffix}."
@@ -102,43 +102,45 @@ def export(config: DictConfig) -> Path:
     if out.is_dir():
         raise ConfigError(f"out={out} is a folder.\nExpected: the name of a file.")
     require_folder(out.parent, "out")
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
-        part = Path(folder) / f"network.{suffix}"
+    with atomic_path(out, draft_name=f"network.{suffix}") as draft:  # TorchScript stores the name
         console.print(f"Exporting {trained.name} as {suffix}, {precision}")
         graph = Deployed(network, size, MEAN, STD, half=precision == "fp16").eval()
         if suffix == "onnx":
-            write_onnx(graph, part)
+            write_onnx(graph, draft)
             if precision == "int8":
-                quantize(part, _pictures(evaluation, "train", settings["calibration"], console))
-            _describe(part, about)
+                quantize(draft, _pictures(evaluation, "train", settings.calibration, console))
+            _describe(draft, about)
         else:
-            write_torchscript(graph, part, about)
-        agreement = compare(network, load_exported(part)["network"], evaluation, settings["faces"], console)
+            write_torchscript(graph, draft, about)
+        agreement = compare(network, load_exported(draft)["network"], evaluation, settings.faces, console)
         _require_equal(agreement, precision)
-        part.replace(out)
-    rows = latencies(trained.best, out, settings["rounds"], console) if settings["rounds"] else []
+    rows = latencies(trained.best, out, settings.rounds, console) if settings.rounds else []
     _report(out, about, agreement, rows, console)
     return out
 
 
-def _evaluation(settings: Mapping[str, Any]) -> Evaluation:
+def _evaluation(settings: ExportSettings, trained: Trained) -> Run:
     """The faces that are compared: those of an evaluation of the checkpoint on its own data set, or the one named."""
-    trained = find(settings["checkpoint"], Path(settings["output_dir"]))
-    dataset = settings["dataset"] or trained.dataset
-    if trained.stage != SEGMENT.name and dataset != trained.dataset:
+    dataset = settings.dataset or trained.dataset
+    if trained.stage != "segment" and dataset != trained.dataset:
         raise ConfigError(
             f"dataset={dataset}: {trained.name} was trained on the classes of {trained.dataset}.\n"
             f"Expected: faces with those labels, to see whether its export still answers alike."
         )
-    asked = {name: settings[name] for name in ("checkpoint", "root", "split", "image_size", "workers", "output_dir")}
-    rest = {"merging": None, "score_at": "input", "background": "in", "batch_size": 8, "trainer.precision": "32-true"}
-    evaluation = plan_evaluation({**asked, **rest, "dataset": dataset})
-    if evaluation.mapped is not None:
+    asked: dict[str, Any] = {
+        name: settings[name] for name in ("checkpoint", "root", "split", "image_size", "workers", "output_dir")
+    }
+    fixed: dict[str, Any] = {"score_at": "input", "background": "in", "batch_size": 8, "dataset": dataset}
+    run = plan_evaluation(
+        EvaluationSettings(**asked, **fixed, trainer=EvaluationTrainer(accelerator="cpu", precision="32-true"))
+    )
+    assert isinstance(run.stage, Evaluation)  # noqa: S101 (for the type checker)
+    if run.stage.mapped is not None:
         raise ConfigError(
-            f"root={evaluation.layout.root} has other classes than {trained.name}.\n"
-            f"Expected: faces with the classes it was trained on."
+            f"root={run.layout.root} has other classes than {trained.name}.\n"
+            f"It must hold faces with the classes that the network was trained on."
         )
-    return evaluation
+    return run
 
 
 @contextlib.contextmanager
@@ -225,16 +227,16 @@ def _describe(path: Path, about: Mapping[str, Any]) -> None:
     onnx.save_model(model, path)
 
 
-def _pictures(evaluation: Evaluation, split: str, count: int, console: Console) -> Iterator[np.ndarray]:
+def _pictures(evaluation: Run, split: str, count: int, console: Console) -> Iterator[np.ndarray]:
     """Pictures (1, S, S, 3) uint8 of a split, as the network sees them."""
     for batch in track(list(_batches(evaluation, split, count)), "calibrating", console=console, transient=True):
         for picture in _as_pictures(batch["image"]):
             yield picture[None]
 
 
-def _batches(evaluation: Evaluation, split: str, count: int) -> Iterator[dict[str, Any]]:
+def _batches(evaluation: Run, split: str, count: int) -> Iterator[dict[str, Any]]:
     """Batches with the first faces of a split, at the network's size."""
-    datamodule = scored_faces(replace(evaluation, settings={**evaluation.settings, "split": split}))
+    datamodule = scored_faces(replace(evaluation, settings=evaluation.settings.model_copy(update={"split": split})))
     datamodule.setup("test")
     for batch in datamodule.test_dataloader():
         kept = min(count, len(batch["image"]))
@@ -250,17 +252,17 @@ def _as_pictures(image: Tensor) -> np.ndarray:
 
 
 @torch.inference_mode()
-def compare(trained: nn.Module, exported: nn.Module, evaluation: Evaluation, faces: int, console: Console) -> Agreement:
+def compare(trained: nn.Module, exported: nn.Module, evaluation: Run, faces: int, console: Console) -> Agreement:
     """Both networks on the same labelled faces.
 
     Raises:
         ConfigError: if there is no face.
     """
-    classes = OCCLUSION.classes if evaluation.trained.stage == SEGMENT.name else evaluation.layout.labels.classes
+    classes = evaluation.layout.labels.classes
     scores = [SegmentationScores(classes, background="in") for _ in range(2)]
     seen, equal, pixels, difference = 0, 0, 0, 0.0
     for batch in track(
-        list(_batches(evaluation, evaluation.settings["split"], faces)), "comparing", console=console, transient=True
+        list(_batches(evaluation, evaluation.settings.split, faces)), "comparing", console=console, transient=True
     ):
         logits = [network(batch["image"]).float() for network in (trained, exported)]
         decided = [(one[:, 0] > 0).long() if one.shape[1] == 1 else one.argmax(dim=1) for one in logits]
@@ -293,7 +295,7 @@ def _report(
 ) -> None:
     size = out.stat().st_size / 2**20
     stated = {"file": out.name, "megabytes": round(size, 2), "agreement": vars(found), "latency": rows}
-    write_whole(out.with_suffix(out.suffix + ".json"), to_json({**about, **stated}))
+    write_text_atomically(out.with_suffix(out.suffix + ".json"), to_json({**about, **stated}))
     console.print(
         f"{escape(str(out))}: {size:.1f} MiB. On {found.faces} faces {100 * found.equal:.3f} % of the pixels are as "
         f"PyTorch has them; mean IoU {100 * found.miou:.2f} against {100 * found.trained_miou:.2f}; largest difference "

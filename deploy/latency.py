@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
+from callbacks.checkpoints import load
 from callbacks.throughput import peak_memory_mb
-from engine.checkpoints import load
-from engine.scoring import scored_module
+from stages.scoring import scored_module
 
 CPU = torch.device("cpu")
 BATCHES, THREADS = (1, 8), (1, 2)

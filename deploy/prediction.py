@@ -22,12 +22,12 @@ from datamodules.labels import OCCLUSION, LabelSet
 from datamodules.layouts.photographs import SUFFIXES
 from datamodules.reading import read_photograph
 from deploy.predictor import Masks, Predictor, load
+from deploy.settings import PredictionSettings, check_prediction
 from deploy.video import SUFFIXES as VIDEOS
 from deploy.video import open_clip, predict_clip
 from engine.circumstances import device_of
-from engine.settings import check_prediction
 from foundation.errors import BrokenFileError, ConfigError, DataError, RunError
-from foundation.files import require_folder, whole, write_whole
+from foundation.files import atomic_write, require_folder, write_text_atomically
 
 PICTURES = (*SUFFIXES, ".gif", ".bmp", ".tif", ".tiff")
 """Of what is taken for a picture in a folder; of those with several frames, the first one counts."""
@@ -49,27 +49,27 @@ def predict(config: DictConfig) -> None:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)  # noqa: S101 (for the type checker: a composed configuration is a mapping)
     settings = check_prediction({str(name): value for name, value in plain.items()})
-    camera = int(settings["input"]) if settings["input"].isdigit() else None
-    out = Path(settings["out"])
-    sources = {} if camera is not None else sources_of(settings["input"], out)
+    camera = int(settings.input) if str(settings.input).isdigit() else None
+    out = Path(settings.out)
+    sources = {} if camera is not None else sources_of(str(settings.input), out)
     clips: dict[str, Path | int] = {name: path for name, path in sources.items() if path.suffix.lower() in VIDEOS}
     pictures = {name: path for name, path in sources.items() if name not in clips}
     if camera is not None:
         clips[f"camera_{camera}"] = camera
     predictor = load(
-        settings["checkpoint"],
-        settings["output_dir"],
-        settings["image_size"],
-        settings["faces"],
-        settings["batch_size"],
-        device_of(settings["trainer.accelerator"]),
-        settings["landmark_model"],
+        settings.checkpoint,
+        settings.output_dir,
+        settings.image_size,
+        settings.faces,
+        settings.batch_size,
+        device_of(settings.trainer.accelerator),
+        settings.landmark_model,
     )
     console = Console(highlight=False, stderr=True, soft_wrap=True, markup=False)
     require_folder(out, "out")
     earlier = _lines_of(out / "predictions.jsonl")
     require_folder(out / "labels", "out")
-    write_whole(out / "predictions.jsonl", "".join(json.dumps(line) + "\n" for line in earlier))  # marks it as ours
+    _write_lines(out / "predictions.jsonl", earlier)  # marks the folder as ours
     started = time.perf_counter()
     lines: list[dict[str, Any]] = []
     failed: list[str] = []
@@ -85,7 +85,7 @@ def predict(config: DictConfig) -> None:
         anew = {line["label"] for line in lines}, {line["picture"] for line in lines}
         kept = [line for line in earlier if line["label"] not in anew[0] and line["picture"] not in anew[1]]
         if lines:
-            write_whole(out / "predictions.jsonl", "".join(json.dumps(line) + "\n" for line in kept + lines))
+            _write_lines(out / "predictions.jsonl", kept + lines)
     if len(failed) == len(pictures) + len(clips):
         raise RunError(f"None of the {len(failed)} pictures or videos could be read, the first: {failed[0]}")
     seconds = time.perf_counter() - started
@@ -121,18 +121,18 @@ def _lines_of(file: Path) -> list[dict[str, Any]]:
 
 
 def _predict_clip(
-    predictor: Predictor, name: str, source: Path | int, out: Path, settings: Mapping[str, Any], console: Console
+    predictor: Predictor, name: str, source: Path | int, out: Path, settings: PredictionSettings, console: Console
 ) -> list[dict[str, Any]]:
     """A line for each frame of a video or camera."""
 
     def keep(number: int, frame: np.ndarray, masks: Masks) -> dict[str, Any]:
         place = f"{name}/{number:06d}"
-        for file, pixels, options in _files(place, frame, masks, {**settings, "overlays": False}):
+        for file, pixels, options in _files(place, frame, masks, settings.model_copy(update={"overlays": False})):
             _write_picture(out / file, pixels, **options)
         faces = [{"box": face.box, "found": face.found, "classes": face.shares} for face in masks.faces]
         return {"picture": str(source), "frame": number, "label": f"labels/{place}.png", "faces": faces}
 
-    target = out / "overlays" / f"{name}.mp4" if settings["overlays"] else None
+    target = out / "overlays" / f"{name}.mp4" if settings.overlays else None
     every = range(len(predictor.labels))
     shown = lambda frame, masks: overlay(frame, masks, every)  # noqa: E731 (the legend of a video stays as it is)
     return predict_clip(predictor, open_clip(source), name, shown, keep, target, console)
@@ -177,7 +177,7 @@ def predict_pictures(
     predictor: Predictor,
     pictures: Mapping[str, Path],
     out: Path,
-    settings: Mapping[str, Any],
+    settings: PredictionSettings,
     console: Console,
     failed: list[str],
 ) -> Iterator[dict[str, Any]]:
@@ -200,14 +200,14 @@ def predict_pictures(
 
 
 def _files(
-    name: str, picture: np.ndarray, masks: Masks, settings: Mapping[str, Any]
+    name: str, picture: np.ndarray, masks: Masks, settings: PredictionSettings
 ) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
     """Place, pixels and options of each file that is written for a picture."""
     binary = masks.labels is OCCLUSION
     yield f"labels/{name}.png", masks.label * np.uint8(255 if binary else 1), {"format": "PNG"}
-    if settings["overlays"]:
+    if settings.overlays:
         yield f"overlays/{name}.jpg", overlay(picture, masks), {"format": "JPEG", "quality": 92}
-    if settings["parts"] and not binary:
+    if settings.parts and not binary:
         for class_id in np.unique(masks.label[masks.label > 0]).tolist():
             part = np.where(masks.label == class_id, 255, 0).astype(np.uint8)
             yield f"parts/{name}_{masks.labels.classes[class_id]}.png", part, {"format": "PNG"}
@@ -248,8 +248,12 @@ def _legend(labels: LabelSet, present: Sequence[int], width: int) -> np.ndarray:
     return strip
 
 
+def _write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    write_text_atomically(path, "".join(json.dumps(line) + "\n" for line in lines))
+
+
 def _write_picture(path: Path, pixels: np.ndarray, **options: Any) -> None:
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, **options)
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write(content.getvalue())

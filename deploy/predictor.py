@@ -15,19 +15,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from callbacks.checkpoints import load as load_checkpoint
 from datamodules.labels import OCCLUSION, LabelSet
 from datamodules.landmarks import FaceFinder, crop_box, square
 from datamodules.reading import shrunk
 from datamodules.transforms import FaceTransform
-from engine.checkpoints import load as load_checkpoint
-from engine.evaluation import Trained, find
-from engine.scoring import scored_module
-from engine.stages import SEGMENT
 from foundation.errors import ConfigError, DataError
 from lightning_modules.classification import PixelClassification
 from lightning_modules.occlusion import OcclusionSegmentation
 from lightning_modules.parsing import FaceParsing
 from models.layers import folded
+from stages.evaluation import Trained, find
+from stages.scoring import scored_module
 
 FACES = ("auto", "box", "whole")
 MARGIN = 0.45
@@ -167,7 +166,7 @@ def classes_of(trained: Trained) -> LabelSet:
     Raises:
         DataError: if its checkpoint does not hold them.
     """
-    labels = OCCLUSION if trained.stage == SEGMENT.name else trained.labels
+    labels = OCCLUSION if trained.stage == "segment" else trained.labels
     if labels is None:
         raise DataError(f"{trained.best} does not hold its classes.\nExpected: a checkpoint of this project.")
     return labels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from rich.progress import Progress
 
 from deploy.predictor import Masks, Predictor
 from foundation.errors import BrokenFileError, ConfigError
+from foundation.files import atomic_path, remove_drafts
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 """Of what is taken for a video."""
@@ -93,41 +95,64 @@ def predict_clip(
         What ``keep`` said of each frame.
     """
     said: list[dict[str, Any]] = []
-    writer: cv2.VideoWriter | None = None
-    part = None if target is None else target.with_name(f".{target.stem}.part{target.suffix}")
-    started, ended = time.perf_counter(), False
-    try:
-        with Progress(console=console) as progress:
-            task = progress.add_task(name, total=clip.count or None)
-            for frames in _grouped(clip.frames, ALONGSIDE if clip.count else 1):
-                for frame, masks in zip(frames, predictor.predict_many(frames), strict=True):
-                    said.append(keep(len(said), frame, masks))
-                    if part is not None:
-                        shown = overlay(frame, masks)
-                        shown = shown[: shown.shape[0] // 2 * 2, : shown.shape[1] // 2 * 2]  # players want even sides
-                        if writer is None:
-                            part.parent.mkdir(parents=True, exist_ok=True)
-                            writer = _writer(part, clip.rate, shown)
-                        writer.write(cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))
-                progress.update(task, completed=len(said))
-        ended = True
-    except KeyboardInterrupt:
-        ended = not clip.count  # a camera has no other end
-        if not ended:
-            raise
-    finally:
-        if writer is not None and part is not None and target is not None:
-            writer.release()
-            part.replace(target) if ended else part.unlink()
+    started = time.perf_counter()
+    with contextlib.nullcontext() if target is None else OverlayWriter.open(target, clip.rate) as writer:
+        try:
+            with Progress(console=console) as progress:
+                task = progress.add_task(name, total=clip.count or None)
+                for frames in _grouped(clip.frames, ALONGSIDE if clip.count else 1):
+                    for frame, masks in zip(frames, predictor.predict_many(frames), strict=True):
+                        said.append(keep(len(said), frame, masks))
+                        if writer is not None:
+                            writer.write(overlay(frame, masks))
+                    progress.update(task, completed=len(said))
+        except KeyboardInterrupt:
+            if clip.count:  # a camera has no other end
+                raise
     console.print(f"{name}: {len(said)} frames, {len(said) / (time.perf_counter() - started):.1f} a second.")
     return said
 
 
-def _writer(path: Path, rate: float, frame: np.ndarray) -> cv2.VideoWriter:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, frame.shape[1::-1])
-    if not writer.isOpened():
-        raise ConfigError(f"{path} cannot be written as a video: this OpenCV has no encoder for MPEG-4.")
-    return writer
+class OverlayWriter:
+    """Writes frames as a video: complete, or absent if an exception ends it.
+
+    Args:
+        path: of the draft.
+        target: of the video, for messages.
+        rate: frames a second.
+    """
+
+    def __init__(self, path: Path, target: Path, rate: float) -> None:
+        self.path, self.target, self.rate = path, target, rate
+        self.encoder: cv2.VideoWriter | None = None
+
+    @staticmethod
+    @contextlib.contextmanager
+    def open(target: Path, rate: float) -> Iterator[OverlayWriter]:
+        """The writer of the video ``target``, see :func:`foundation.files.atomic_path`."""
+        remove_drafts(target.parent, target.name)
+        with atomic_path(target) as draft:
+            writer = OverlayWriter(draft, target, rate)
+            try:
+                yield writer
+            finally:
+                if writer.encoder is not None:
+                    writer.encoder.release()
+
+    def write(self, frame: np.ndarray) -> None:
+        """Add a frame (H, W, 3) uint8 RGB.
+
+        Raises:
+            ConfigError: if OpenCV has no encoder.
+        """
+        frame = frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2]  # players need even sides
+        if self.encoder is None:
+            self.encoder = cv2.VideoWriter(
+                str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self.rate, frame.shape[1::-1]
+            )
+            if not self.encoder.isOpened():
+                raise ConfigError(f"{self.target} is not written: this OpenCV has no encoder for MPEG-4.")
+        self.encoder.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
 
 
 def _grouped(frames: Iterator[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:

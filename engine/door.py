@@ -9,7 +9,7 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from engine.clusters import explained_refusal
 from engine.processes import is_leader
-from engine.settings import KEYS, explain_overrides
+from engine.settings import explain_overrides
 from engine.sweeps import end_of_sweep
 from foundation.errors import UserError, explained
 
@@ -60,7 +60,10 @@ def answers(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
 
 
 def enter(
-    main: Callable[[], None], keys: Iterable[str] = KEYS, again: str = "goes on with what is not finished"
+    main: Callable[[], None],
+    keys: Iterable[str],
+    again: str = "goes on with what is not finished",
+    addable: Container[str] = (),
 ) -> None:
     """Run a ``@hydra.main`` function as a program.
 
@@ -68,6 +71,7 @@ def enter(
         main: the decorated function.
         keys: settings of this door, for the nearest right one to a mistyped key.
         again: what the same command does after an interruption.
+        addable: further keys, which the configuration does not hold, but a command may set.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     for word in sys.argv[1:]:
@@ -78,6 +82,7 @@ def enter(
                 2,
             )
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # wherever it was written
+    sys.argv[1:] = [f"++{word}" if word.partition("=")[0] in addable else word for word in sys.argv[1:]]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to here instead of Hydra's own exit
     try:
         main()

@@ -12,7 +12,6 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -42,14 +41,14 @@ def is_leader() -> bool:
     return int(os.environ.get("RANK" if by_torchrun() else "LOCAL_RANK", "0")) == 0
 
 
-def tell(names: list[str]) -> None:
+def broadcast(names: list[str]) -> None:
     """The leader's word to those that follow: the runs that are trained, in order."""
     os.environ[TOLD] = " ".join(names)  # Lightning's processes inherit it
     if by_torchrun():
         _store().set(_attempt(), os.environ[TOLD])
 
 
-def told() -> list[str]:
+def broadcast_runs() -> list[str]:
     """What the leader told; waits for it, as the leader may wait for another command's lock."""
     if by_torchrun():
         store = _store()
@@ -103,7 +102,7 @@ def is_sweep() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def require_one_group(settings: Mapping[str, Any]) -> None:
+def require_one_group(settings: Any) -> None:
     """Refuse ways to start several processes that would train against one another.
 
     Raises:

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from engine.clusters import prepare_jobs
 from foundation.errors import explained
-from foundation.files import to_json, write_whole
+from foundation.files import to_json, write_text_atomically
 
 JOB = "job.json"
 _running: list[Path] = []
@@ -43,7 +43,7 @@ class SweepJobs(Callback):
             reason = explained(fault)
             outcome = {"state": "failed", "runs": [], "error": f"{type(reason).__name__}: {reason}"}
         about = {"number": config.hydra.job.num, "overrides": list(config.hydra.overrides.task)}
-        write_whole(Path(config.hydra.runtime.output_dir) / JOB, to_json(about | outcome))
+        write_text_atomically(Path(config.hydra.runtime.output_dir) / JOB, to_json(about | outcome))
 
 
 def end_of_sweep(console: Console | None = None) -> bool:

@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from engine.processes import is_leader, is_sweep, require_one_group, tell, told
+from engine.processes import broadcast, broadcast_runs, is_leader, is_sweep
 from engine.screen import plan_table, results_table
-from engine.settings import check
-from engine.stages import Run, plan
+from engine.stage import Run
 from foundation.errors import ConfigError
-from foundation.files import require_folder
 from foundation.run_folder import git_state
 
 _forced: set[Path] = set()  # trained anew by this sweep: its jobs that share a stage force it once
@@ -26,46 +23,41 @@ _forced: set[Path] = set()  # trained anew by this sweep: its jobs that share a 
 console = Console(highlight=False)
 
 
-def train(config: DictConfig) -> list[dict[str, Any]]:
-    """Train every stage of a command that is not done yet, and show the results.
+def execute(runs: list[Run], config: dict[str, Any], force: bool, dry_run: bool = False) -> list[dict[str, Any]]:
+    """Run what is not finished, each run under its lock, and show the results.
+
+    Args:
+        runs: those of a command, in order.
+        config: the composed configuration, kept with each run.
+        force: run again what is finished; the earlier results are moved away, not deleted.
+        dry_run: only show what would be done.
 
     Returns:
         ``name`` of each run, and whether it ``ran`` now or was there already, as plain data.
-
-    Raises:
-        ConfigError: if a setting cannot be.
-        DataError: if data is missing or broken.
     """
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)  # noqa: S101 (for the type checker: a composed configuration is a mapping)
-    composed = {str(name): value for name, value in plain.items()}
-    settings = check(composed)
-    require_one_group(settings)
-    require_folder(Path(settings["output_dir"]), "output_dir")
-    runs = plan(settings)
-    if settings["dry_run"]:
-        console.print(plan_table(_outlook(runs, settings["force"])))
+    if dry_run:
+        console.print(plan_table(_outlook(runs, force)))
         return []
     if not is_leader():
-        _follow(runs, composed)
+        _follow(runs, config)
         return []
-    trained = _lead(runs, composed)
+    executed = _lead(runs, config, force)
     console.print(results_table(run.folder.path for run in runs))
-    return [{"name": run.folder.name, "ran": run in trained} for run in runs]
+    return [{"name": run.folder.name, "ran": run in executed} for run in runs]
 
 
-def _lead(runs: list[Run], config: dict[str, Any]) -> list[Run]:
+def _lead(runs: list[Run], config: dict[str, Any], force: bool) -> list[Run]:
     """Train what is not done yet, each run under its lock; these runs."""
     pending: list[tuple[Run, FileLock]] = []
     try:
         for run in reversed(runs):
-            if _is_needed(run, runs, [after for after, _ in pending]) and (lock := _claim(run)) is not None:
+            if _is_needed(run, runs, [after for after, _ in pending]) and (lock := _claim(run, force)) is not None:
                 pending.insert(0, (run, lock))
         for run, _ in pending:
-            if _is_forced(run):
+            if _is_forced(run, force):
                 _forced.add(run.folder.path)
                 run.folder.set_aside()
-        tell([run.folder.name for run, _ in pending])
+        broadcast([run.folder.name for run, _ in pending])
         for run in runs:
             if run.folder.done:
                 _say_done(run)
@@ -79,15 +71,15 @@ def _lead(runs: list[Run], config: dict[str, Any]) -> list[Run]:
 
 
 def _is_needed(run: Run, runs: Iterable[Run], pending: Iterable[Run]) -> bool:
-    """Whether a run is a result of its command, or one starts from it that has to be trained: else it is not missed."""
-    return all(other.upstream is not run.folder for other in runs) or any(
-        other.upstream is run.folder for other in pending
+    """Whether a run is a result of its command, or another one that has to be trained starts from it."""
+    return all(run.folder not in other.upstreams for other in runs) or any(
+        run.folder in other.upstreams for other in pending
     )
 
 
 def _train(run: Run, config: dict[str, Any]) -> None:
     resumed = run.folder.last.is_file()
-    console.print(f"{'Resuming' if resumed else 'Training'} [bold]{run.folder.name}[/]")
+    console.print(f"{'Resuming' if resumed else run.stage.verb} [bold]{run.folder.name}[/]{run.stage.subject(run)}")
     if resumed:
         _say_other_code(run)
     from engine.fitting import fit  # torch and Lightning, seconds
@@ -102,7 +94,7 @@ def _follow(runs: Iterable[Run], config: dict[str, Any]) -> None:
         ConfigError: if this process would train something else.
     """
     own = {run.folder.name: run for run in runs}
-    names = told()
+    names = broadcast_runs()
     if unknown := [name for name in names if name not in own]:
         raise ConfigError(
             f"The first process trains {unknown[0]}, this one would train {', '.join(own)}.\n"
@@ -114,31 +106,31 @@ def _follow(runs: Iterable[Run], config: dict[str, Any]) -> None:
         fit(own[name], config)
 
 
-def _claim(run: Run) -> FileLock | None:
+def _claim(run: Run, force: bool) -> FileLock | None:
     """The lock of a run that this process has to train, held; None if the run is done, by whichever process."""
-    if run.folder.done and not _is_forced(run):
+    if run.folder.done and not _is_forced(run, force):
         return None
     lock = run.folder.lock()
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        console.print(f"Waiting for the process that trains [bold]{run.folder.name}[/]")
+        console.print(f"Waiting for the process that runs [bold]{run.folder.name}[/]")
         lock.acquire()
         if run.folder.done:  # by that process, just now: force asks for no more
             lock.release()
             return None
-    if run.folder.done and not _is_forced(run):
+    if run.folder.done and not _is_forced(run, force):
         lock.release()
         return None
     return lock
 
 
-def _is_forced(run: Run) -> bool:
-    return run.settings["force"] and not (is_sweep() and run.folder.path in _forced)
+def _is_forced(run: Run, force: bool) -> bool:
+    return force and not (is_sweep() and run.folder.path in _forced)
 
 
 def _say_done(run: Run) -> None:
-    console.print(f"Done already: [bold]{run.folder.name}[/] (force=true trains it again)")
+    console.print(f"Done already: [bold]{run.folder.name}[/] (force=true runs it again)")
     _say_other_code(run)
     run.folder.last.unlink(missing_ok=True)  # left by a process that was killed as it ended
 

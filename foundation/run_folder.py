@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from foundation.errors import DataError
-from foundation.files import to_json, write_whole
+from foundation.files import remove_drafts, to_json, write_text_atomically
 
 EVALUATE = "evaluate"
 """The stage that trains nothing: its result are scores."""
@@ -71,7 +71,7 @@ class RunFolder:
 
     def write_status(self, **changes: Any) -> None:
         """Change parts of ``status.json``, atomically."""
-        write_whole(self.path / "status.json", to_json(self.status | changes))
+        write_text_atomically(self.path / "status.json", to_json(self.status | changes))
 
     @property
     def state(self) -> str:
@@ -106,8 +106,7 @@ class RunFolder:
 
     def tidy(self) -> None:
         """Remove what a killed process was about to write; the lock must be held."""
-        for draft in self.path.rglob(".*.tmp"):
-            draft.unlink()
+        remove_drafts(self.path, recursive=True)
 
     def set_aside(self) -> None:
         """Move the run out of the way (``force=true``), whatever its state; nothing is deleted."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from hydra.utils import instantiate
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,7 +32,8 @@ class OcclusionSegmentation(LightningModule):
     """Supervised training of a segmenter of what hides a face.
 
     Args:
-        network: ``modified_unet``, ``base_unet`` or one of :data:`models.comparators.COMPARATORS`.
+        network: ``modified_unet``, ``base_unet`` or one of :data:`models.comparators.COMPARATORS`; or
+            ``{_target_: ...}``, a network from outside, (N, 3, H, W) -> logits (N, 1, H, W).
         width: channels of its first level; null is the published one.
         bottleneck_convs: see :class:`models.unet.ModifiedUNet`, as are the three that follow; no other has them.
         kernel: side of the kernels of encoders and bottleneck.
@@ -59,7 +61,7 @@ class OcclusionSegmentation(LightningModule):
 
     def __init__(
         self,
-        network: str,
+        network: str | dict[str, Any],
         width: int | None,
         bottleneck_convs: int,
         kernel: int,
@@ -77,8 +79,12 @@ class OcclusionSegmentation(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["encoder_state"], logger=False)
-        self.model = build_network(network, width, bottleneck_convs, kernel, decoder_kernel, count)
-        initialize(self.model, initialization)
+        self.model: nn.Module
+        if isinstance(network, str):
+            self.model = build_network(network, width, bottleneck_convs, kernel, decoder_kernel, count)
+            initialize(self.model, initialization)
+        else:
+            self.model = instantiate(network, _convert_="all")
         if encoder_state is not None:
             self.model.get_submodule("encoder").load_state_dict(dict(encoder_state))
         self.scores = MaskScores(groups)

@@ -67,9 +67,10 @@ LEARNS = {
 """Networks that are not trained pixel by pixel -> what trains them."""
 
 
-def segmentation(network: str, **settings: Any) -> OcclusionSegmentation:
+def segmentation(network: str | dict[str, Any], **settings: Any) -> OcclusionSegmentation:
     """What trains and scores a network, see :class:`lightning_modules.occlusion.OcclusionSegmentation`."""
-    return LEARNS.get(network, OcclusionSegmentation)(network=network, **settings)
+    kind = LEARNS.get(network, OcclusionSegmentation) if isinstance(network, str) else OcclusionSegmentation
+    return kind(network=network, **settings)
 
 
 def _says(logits: Tensor, true: bool) -> Tensor:

@@ -4,11 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How a network is trained, for Lightning modules of your own: ``return self.optimization(self.parameters())``.
+
+    Args:
+        optimizer: see :func:`configure_optimizer`.
+        schedule: likewise.
+        steps: total number of optimiser steps.
+    """
+
+    optimizer: dict[str, Any]
+    schedule: dict[str, Any]
+    steps: int
+
+    def __call__(self, parameters: Iterable[nn.Parameter]) -> dict[str, Any]:
+        """What ``LightningModule.configure_optimizers`` returns."""
+        return configure_optimizer(parameters, self.optimizer, self.schedule, self.steps)
 
 
 def configure_optimizer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hydra.utils import instantiate
 from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,7 +15,7 @@ from torchmetrics import MeanMetric
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.optimization import configure_optimizer
 from models.losses import mean_over_pictures, parsing_loss
-from models.parser import Architecture, FaceParser
+from models.parser import FaceParser
 
 FROZEN = {"all": (), "decoder": ("trunk.encoder",), "head": ("trunk",)}
 """What is trained -> parts of the network that are not."""
@@ -27,7 +28,8 @@ class FaceParsing(LightningModule):
         classes: class names by id.
         encoder: encoder name.
         features: channels of the trunk's full-resolution map.
-        loss: see :func:`models.losses.parsing_loss`, as are the four numbers that follow.
+        loss: see :func:`models.losses.parsing_loss`, as are the four numbers that follow; or ``{_target_: ...}``, which
+            makes a function (logits (N, C, H, W), label (N, H, W) with 255 to ignore) -> scalar.
         lambda_ce: weight of the cross-entropy term.
         lambda_dice: weight of the Dice term.
         alpha: focal weight of the true class.
@@ -43,6 +45,7 @@ class FaceParsing(LightningModule):
         frozen_epochs: epochs at the start in which the head learns alone: the trunk keeps weights and statistics.
         statistics: those of the trunk's batch normalisation ``adapt`` to the labelled faces, or stay (``keep``).
         architecture: see :class:`models.parser.Trunk`.
+        network: ``{_target_: ...}``, a parser from outside: made with ``classes``, (N, 3, H, W) -> logits (N, C, H, W).
         background: whether it enters the means, see :class:`lightning_modules.metrics.SegmentationScores`.
 
     Logs ``train/loss``, ``val/loss`` and the scores of :class:`lightning_modules.metrics.SegmentationScores`, with
@@ -55,7 +58,7 @@ class FaceParsing(LightningModule):
         classes: Sequence[str],
         encoder: str,
         features: int,
-        loss: str,
+        loss: str | dict[str, Any],
         lambda_ce: float,
         lambda_dice: float,
         alpha: float,
@@ -69,11 +72,16 @@ class FaceParsing(LightningModule):
         frozen_epochs: int = 0,
         statistics: str = "adapt",
         background: str = "literature",
-        architecture: Architecture = "unetplusplus",
+        architecture: str | None = "unetplusplus",
+        network: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["encoder_state"], logger=False)
-        self.model = FaceParser(len(classes), encoder, features, encoder_state, architecture)
+        if network is None:
+            self.model = FaceParser(len(classes), encoder, features, encoder_state, str(architecture))
+        else:
+            self.model = instantiate(network, classes=len(classes), _convert_="all")
+        self.own_loss = None if isinstance(loss, str) else instantiate(loss, _convert_="all")
         self.frozen = [self.model.get_submodule(name).requires_grad_(False).eval() for name in FROZEN[trained]]
         self.scores = SegmentationScores(classes, background=background)
         self.mean_loss = MeanMetric()  # Lightning's own mean over processes rounds their numbers of faces
@@ -83,7 +91,7 @@ class FaceParsing(LightningModule):
         still = [*self.frozen, self.model.trunk] if self._trunk_waits() else self.frozen
         for module in still:
             module.eval()  # its normalisation too stays as it was trained
-        if self.hparams["statistics"] == "keep":
+        if self.hparams["statistics"] == "keep" and self.hparams["network"] is None:
             for module in self.model.trunk.modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()
@@ -105,7 +113,9 @@ class FaceParsing(LightningModule):
         return self.model(image)
 
     def loss(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Equations 2 and 3."""
+        """Equations 2 and 3, or a loss from outside."""
+        if self.own_loss is not None:
+            return self.own_loss(logits, label)
         names = ("lambda_ce", "lambda_dice", "alpha", "gamma")
         return parsing_loss(logits, label, self.hparams["loss"], **{name: self.hparams[name] for name in names})
 
@@ -149,6 +159,8 @@ class FaceParsing(LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer, schedule, steps = (self.hparams[name] for name in ("optimizer", "schedule", "steps"))
+        if self.hparams["network"] is not None:
+            return configure_optimizer(self.model.parameters(), optimizer, schedule, steps)
         parts = {module: [p for p in module.parameters() if p.requires_grad] for module in self.model.children()}
         trunk, head = parts[self.model.trunk], parts[self.model.head]
         if self.hparams["trunk_lr"] == 1.0 or not trunk:

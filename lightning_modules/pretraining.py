@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric
 
 from lightning_modules.optimization import configure_optimizer
 from models.losses import contrastive_loss, mean_over_pictures, reconstruction_loss
-from models.masking import box_region, harder_patches, hide, rasterize
+from models.masking import box_region, loss_region, random_masking, update_hardness
 from models.parser import FaceParser
 
 
@@ -25,9 +25,9 @@ class MaskedPretraining(LightningModule):
         loss: pixel loss L of Equation 1, ``mse`` or ``l1``.
         reduction: ``mean`` over the region or the paper's ``sum``.
         loss_over: region of the loss: the central ``box`` (Equation 1), the whole ``image``, or ``masked`` pixels.
-        fill: what hides the patches, see :func:`models.masking.hide`.
-        masking: ``adaptive`` keeps of the patches that come with a picture those that lie where reconstruction has
-            been worst so far; other values, which say where patches are drawn, change nothing here.
+        fill: what masked pixels become, see :func:`models.masking.fill_masked`.
+        masking: ``adaptive`` keeps of an image's patches those that lie where reconstruction has been worst so far;
+            other values decide where patches are sampled, and change nothing here.
         patches: patches per picture.
         image_size: side of the pictures, in pixels.
         contrastive: weight of a contrastive term between two maskings of each picture, beside Equation 1.
@@ -81,20 +81,20 @@ class MaskedPretraining(LightningModule):
         return self.model(image)
 
     def mask(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """The batch's mask (N, 1, H, W) and its pictures with the mask's pixels hidden."""
-        patches, count = batch["patches"], self.hparams["patches"]
-        if self.hparams["masking"] == "adaptive":
-            seeds = batch["noise_seed"]
-            patches = harder_patches(patches, self.hardness, count, seeds) if self.training else patches[:, :count]
-        mask = rasterize(patches, batch["image"].shape[-1])
-        return mask, hide(batch["image"], mask, self.hparams["fill"], batch["noise_seed"])
+        """The batch's mask (N, 1, H, W) and its masked images (N, 3, H, W)."""
+        adaptive = self.hparams["masking"] == "adaptive"
+        return random_masking(
+            batch["image"],
+            batch["patches"],
+            batch["noise_seed"],
+            self.hparams["fill"],
+            keep=self.hparams["patches"] if adaptive else None,
+            hardness=self.hardness if adaptive and self.training else None,
+        )
 
     def loss(self, prediction: Tensor, image: Tensor, mask: Tensor) -> Tensor:
         """Equation 1 over the configured region."""
-        over = self.hparams["loss_over"]
-        region = mask if over == "masked" else torch.ones_like(mask)
-        if over == "box":
-            region = box_region(image.shape[-1], image.device)
+        region = loss_region(self.hparams["loss_over"], mask)
         return reconstruction_loss(prediction, image, region, self.hparams["loss"], self.hparams["reduction"])
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
@@ -109,7 +109,7 @@ class MaskedPretraining(LightningModule):
             self.log("train/contrastive", contrast, batch_size=len(batch["id"]))
             loss = self.loss(prediction, batch["image"], mask) + self.hparams["contrastive"] * contrast
         if self.hparams["masking"] == "adaptive":
-            self._learn_hardness(prediction.detach(), batch["image"], mask)
+            update_hardness(self.hardness, prediction.detach(), batch["image"], mask)
         self.log("train/loss", loss, batch_size=len(batch["id"]))
         return loss
 
@@ -119,14 +119,6 @@ class MaskedPretraining(LightningModule):
         features = (deepest, self.model.trunk.encoder(self.mask(other)[1])[-1])
         first, second = (self.projector(feature.mean(dim=(2, 3))) for feature in features)
         return contrastive_loss(first, second, self.hparams["temperature"])
-
-    @torch.no_grad()
-    def _learn_hardness(self, prediction: Tensor, image: Tensor, mask: Tensor) -> None:
-        """A running mean of the squared error at each place of the picture, over pictures in which it was masked."""
-        error = (prediction - image).float().square().mean(dim=1, keepdim=True)
-        times = mask.sum(dim=0)[0]
-        error = (error * mask).sum(dim=0)[0] / times.clamp(min=1)
-        self.hardness.copy_(torch.where(times > 0, self.hardness.lerp(error.to(self.hardness), 0.02), self.hardness))
 
     def validation_step(self, batch: dict[str, Any], _: int) -> None:
         mask, masked = self.mask(batch)

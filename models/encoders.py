@@ -12,35 +12,48 @@ import torch
 from huggingface_hub import constants as hub
 from torch import Tensor
 
-TITLES = {"unetplusplus": "UNet++", "deeplabv3plus": "DeepLabV3+", "segformer": "SegFormer", "linknet": "LinkNet"}
-"""Architectures of the parser, in words."""
 UNDILATED = ("densenet", "inception", "vgg", "xception")
-"""Families of encoders that cannot be dilated, as DeepLabV3+ would have it."""
+"""Families of encoders that cannot be dilated, as DeepLabV3 and DeepLabV3+ have it."""
+DILATED = ("deeplabv3", "deeplabv3plus", "pan")
 
 
 class EncoderError(Exception):
-    """The encoder, or the weights asked for, cannot be had or do not fit."""
+    """The architecture, the encoder, or the weights asked for do not exist or do not fit."""
 
 
 def require_encoder(name: str, architecture: str = "unetplusplus") -> None:
-    """See that an architecture takes an encoder of segmentation-models-pytorch of that name.
+    """See that an architecture of segmentation-models-pytorch takes an encoder of that name.
 
     Raises:
         EncoderError: with the nearest name that exists.
     """
-    transformer, kind = architecture == "segformer", TITLES[architecture]
-    known = [encoder for encoder in smp.encoders.encoders if encoder.startswith("mit_b") == transformer]
-    if architecture == "deeplabv3plus":
-        known = [encoder for encoder in known if not encoder.startswith(UNDILATED)]
-    of_timm = name.startswith("tu-") and timm.is_model(name.removeprefix("tu-"))
-    if name not in known and (transformer or not of_timm):
-        near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    known = sorted(smp.MODEL_ARCHITECTURES_MAPPING)
+    if architecture not in known:
+        near = difflib.get_close_matches(architecture, known, n=1, cutoff=0.5)
         raise EncoderError(
-            f"model.encoder={name} does not exist or does not fit {kind}.\n"
-            f"Expected: {'mit_b0 to mit_b5' if transformer else 'a convolutional encoder'} of "
-            f"segmentation-models-pytorch, as {'mit_b2' if transformer else 'resnet50'}."
+            f"model.architecture={architecture} does not exist.\nIt must be one of {', '.join(known)}."
             + (f" Did you mean {near[0]}?" if near else "")
         )
+    example, fitting = _fitting(architecture)
+    of_timm = name.startswith("tu-") and timm.is_model(name.removeprefix("tu-")) and architecture != "segformer"
+    if name not in fitting and not of_timm:
+        near = difflib.get_close_matches(name, sorted(fitting), n=1, cutoff=0.5)
+        raise EncoderError(
+            f"model.encoder={name} does not exist or does not fit {architecture}.\n"
+            f"It must be an encoder of segmentation-models-pytorch, as {example}."
+            + (f" Did you mean {near[0]}?" if near else "")
+        )
+
+
+def _fitting(architecture: str) -> tuple[str, list[str]]:
+    """An example and all names of the encoders that fit an architecture, timm's (``tu-...``) left out."""
+    if architecture == "dpt":
+        return "tu-vit_base_patch16_224.augreg_in21k", []
+    transformer = architecture == "segformer"
+    fitting = [encoder for encoder in smp.encoders.encoders if encoder.startswith("mit_b") == transformer]
+    if architecture in DILATED:
+        fitting = [encoder for encoder in fitting if not encoder.startswith(UNDILATED)]
+    return ("mit_b2" if transformer else "resnet50"), fitting
 
 
 def encoder_state(

@@ -17,44 +17,39 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Architecture = Literal["unetplusplus", "deeplabv3plus", "segformer", "linknet"]
-ARCHITECTURES = {
-    "unetplusplus": smp.UnetPlusPlus,
-    "deeplabv3plus": smp.DeepLabV3Plus,
-    "segformer": smp.Segformer,
-    "linknet": smp.Linknet,
-}
-"""UNet++, the paper's; and what else a user would take to parse faces, as baselines."""
+OWN_ARGUMENTS: dict[str, dict[str, object]] = {"dpt": {"dynamic_img_size": True}}
+"""Arguments that an architecture needs to take images of any size."""
 TransferPart = Literal["trunk", "encoder", "all"]
 
 
 class Trunk(nn.Module):
-    """UNet++ without its segmentation head, or another network that a user would take instead.
+    """UNet++, or any other architecture of segmentation-models-pytorch, without its segmentation head.
 
     Args:
         encoder: name of an encoder of segmentation-models-pytorch, such as ``resnet50``.
         features: channels of UNet++'s full-resolution map; the others have their own number.
-        architecture: see :data:`ARCHITECTURES`.
+        architecture: name as :func:`segmentation_models_pytorch.create_model` takes it.
 
-    Shape: (N, 3, H, W) float -> (N, ``channels``, H, W) float, H/4 and W/4 of DeepLabV3+ and SegFormer; H and W are
-    multiples of 32.
+    Shape: (N, 3, H, W) float -> (N, ``channels``, H / r, W / r) float, r of the architecture: 1 of the UNets, 4 of
+    DeepLabV3+ and SegFormer; H and W are multiples of 32.
     """
 
-    def __init__(
-        self, encoder: str = "resnet50", features: int = 16, architecture: Architecture = "unetplusplus"
-    ) -> None:
+    def __init__(self, encoder: str = "resnet50", features: int = 16, architecture: str = "unetplusplus") -> None:
         super().__init__()
-        own = {"decoder_channels": (256, 128, 64, 32, features)} if architecture == "unetplusplus" else {}
-        network = ARCHITECTURES[architecture](
-            encoder_name=encoder, encoder_weights=None, in_channels=3, classes=1, **own
-        )
+        own = OWN_ARGUMENTS.get(architecture, {})
+        if architecture == "unetplusplus":
+            own = {"decoder_channels": (256, 128, 64, 32, features)}
+        network = smp.create_model(architecture, encoder, encoder_weights=None, in_channels=3, classes=1, **own)
         self.encoder = network.encoder
         self.decoder = network.decoder
-        self.channels: int = network.segmentation_head[0].in_channels
+        head = network.segmentation_head
+        self.channels: int = next(part for part in head.modules() if isinstance(part, nn.Conv2d)).in_channels
 
     def forward(self, image: Tensor) -> Tensor:
         pyramid = self.encoder(image)  # [N, 3, H, W], [N, C1, H/2, W/2] ... [N, C5, H/32, W/32]
-        return self.decoder(pyramid)  # [N, channels, H, W] or a quarter of H and W
+        if isinstance(pyramid, tuple):  # of DPT: with the class token of each level
+            return self.decoder(*pyramid)
+        return self.decoder(pyramid)  # [N, channels, H / r, W / r]
 
 
 class FaceParser(nn.Module):
@@ -65,7 +60,7 @@ class FaceParser(nn.Module):
         encoder: encoder name, see :class:`Trunk`.
         features: channels of the trunk's full-resolution map (n in the paper).
         encoder_state: weights of the encoder to start from (as ImageNet's), or None for random ones.
-        architecture: see :class:`Trunk`; the answer of a trunk of less resolution is interpolated.
+        architecture: see :class:`Trunk`; logits of a trunk of less resolution are interpolated.
 
     Shape: (N, 3, H, W) normalised picture -> (N, out_channels, H, W) pixels or logits.
     """
@@ -76,7 +71,7 @@ class FaceParser(nn.Module):
         encoder: str = "resnet50",
         features: int = 16,
         encoder_state: Mapping[str, Tensor] | None = None,
-        architecture: Architecture = "unetplusplus",
+        architecture: str = "unetplusplus",
     ) -> None:
         super().__init__()
         self.trunk = Trunk(encoder, features, architecture)

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from foundation.errors import DataError
-from foundation.files import write_whole
+from foundation.files import write_text_atomically
 from foundation.recorded_runs import RecordedRun, read_runs
 from reports import comparisons, figures, panels, papers, tables
 from reports.run_pages import write_run_pages
@@ -46,13 +46,13 @@ def write_report(output_dir: Path) -> Path:
     listed += [*shown["grid_searches"], *shown["papers"], *shown["class_ious"]]
     tables, charts = [table for table in listed if table.rows], shown["charts"]
     for name, table in zip(_files(table.title for table in tables), tables, strict=True):
-        write_whole(page.parent / "tables" / f"{name}.csv", table.csv(), "replace")
+        write_text_atomically(page.parent / "tables" / f"{name}.csv", table.csv(), "replace")
     for name, chart in zip(_files(chart.title for chart in charts), charts, strict=True):
-        write_whole(page.parent / "figures" / f"{name}.svg", chart.light, "replace")
+        write_text_atomically(page.parent / "figures" / f"{name}.svg", chart.light, "replace")
     name = output_dir.resolve().name
     templates = _templates()
     write_run_pages(runs, page.parent / "runs", templates, name=name, colours=figures.COLOURS)
-    write_whole(page, _render(templates, shown, runs, name), "replace")
+    write_text_atomically(page, _render(templates, shown, runs, name), "replace")
     return page
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment
 
-from foundation.files import write_whole
+from foundation.files import write_text_atomically
 from foundation.recorded_runs import RecordedRun
 from reports import panels
 
@@ -70,7 +70,7 @@ def write_run_pages(runs: Sequence[RecordedRun], folder: Path, templates: Enviro
             panels=panels.of_one_run(run),
             **shared,
         )
-        write_whole(folder / f"{run.path.name}.html", html, "replace")
+        write_text_atomically(folder / f"{run.path.name}.html", html, "replace")
     kept = {f"{run.path.name}.html" for run in runs}
     for page_file in folder.glob("*.html"):
         if page_file.name not in kept:

@@ -6,7 +6,6 @@ once, whatever happened; from it a run is written that is whole, offline, to be 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from rich.progress import track
 
 from engine.wandb_runs import described, log_classes, wandb_run
 from foundation.errors import ConfigError
+from foundation.files import atomic_path, remove_drafts
 from foundation.recorded_runs import RecordedRun
 
 OFFLINE: dict[str, Any] = {"project": "halfmask", "mode": "offline", "group": None, "tags": []}
@@ -44,12 +44,10 @@ def write_wandb_runs(runs: Sequence[RecordedRun], output_dir: Path, console: Con
         folders.append(folder)
         if folder.is_dir() and folder.stat().st_mtime > (run.path / "status.json").stat().st_mtime:
             continue
-        part = folder.with_name(f".{folder.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        _write(run, part)
-        shutil.rmtree(folder, ignore_errors=True)
-        part.replace(folder)
+        remove_drafts(folder.parent, folder.name)
+        with atomic_path(folder) as draft:
+            draft.mkdir()
+            _write(run, draft)
     return folders
 
 

@@ -30,9 +30,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
 from omegaconf import DictConfig, OmegaConf
 
-from engine.settings import CONF, check
-from engine.stages import Run, plan
-from engine.training import train
+from engine.settings import CONF, validated
+from engine.stage import Run
+from stages.command import check, plan, train
 from tests import commands
 
 if threading.current_thread() is threading.main_thread():
@@ -136,32 +136,32 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def lapa(shared: Path) -> Path:
     """Forty synthetic faces of 64 px in LaPa's layout: 32 train, 4 val, 4 test. Read only."""
-    from datamodules.synthesis.dataset import write_drawn_faces
+    from synthesis.synthetic_faces import write_synthetic_faces
 
     folder = shared / "data" / "LaPa"
-    write_drawn_faces(folder, layout="lapa", count=40, size=64, seed=3, workers=1)
+    write_synthetic_faces(folder, layout="lapa", count=40, size=64, seed=3, workers=1)
     return folder
 
 
 @pytest.fixture(scope="session")
 def celebamask(shared: Path) -> Path:
     """Forty synthetic faces of 64 px in CelebAMask-HQ's layout: 32 train, 4 val, 4 test. Read only."""
-    from datamodules.synthesis.dataset import write_drawn_faces
+    from synthesis.synthetic_faces import write_synthetic_faces
 
     folder = shared / "data" / "CelebAMask-HQ"
-    write_drawn_faces(folder, layout="celebamask_hq", count=40, size=64, seed=3, workers=1)
+    write_synthetic_faces(folder, layout="celebamask_hq", count=40, size=64, seed=3, workers=1)
     return folder
 
 
 @pytest.fixture(scope="session")
 def masked(lapa: Path, shared: Path) -> Path:
     """Forty of those faces, most with rendered face masks, as an augmented set of 64 px: 28, 4, 8. Read only."""
-    from datamodules.synthesis.masked_faces import MaskedFaces, write_masked_faces
-    from datamodules.synthesis.masks import MaskChoices
+    from synthesis.masked_faces import MaskedFacesConfig, write_masked_faces
+    from synthesis.masks import MaskChoices
 
     folder = shared / "data" / "AugmentedCelebA"
     choices = MaskChoices(bare=0.2)
-    write_masked_faces(folder, MaskedFaces(lapa, count=40, seed=5, choices=choices), workers=1)
+    write_masked_faces(folder, MaskedFacesConfig(lapa, count=40, seed=5, choices=choices), workers=1)
     return folder
 
 
@@ -217,6 +217,20 @@ def segmenter_run(masked: Path, shared: Path) -> Run:
     return run
 
 
+def changed(settings: Any, /, **changes: object) -> Any:
+    """Settings with others in their place; a setting ``a.b`` is changed by ``**{"a.b": value}``.
+
+    Raises:
+        ConfigError: see :func:`stages.command.check`.
+    """
+    return check(settings.flat() | changes)
+
+
+def unchecked(settings: Any, /, **changes: object) -> Any:
+    """As :func:`changed`, without asking whether the settings go together."""
+    return validated(type(settings), settings.flat() | changes)
+
+
 def copied(runs: list[Run], output: Path) -> list[Run]:
     """Shared runs in an output folder of one's own, for tests that add to it or change it."""
     for run in runs:
@@ -224,7 +238,7 @@ def copied(runs: list[Run], output: Path) -> list[Run]:
     manifests = runs[-1].folder.output_dir / "manifests"
     if manifests.is_dir():
         shutil.copytree(manifests, output / "manifests", dirs_exist_ok=True)
-    return plan({**runs[-1].settings, "output_dir": str(output)})
+    return plan(changed(runs[-1].settings, output_dir=str(output)))
 
 
 def wandb_records(folder: Path) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,13 +13,13 @@ from PIL import Image
 from scipy.io import savemat
 
 from datamodules.annotated import MARGIN, AnnotatedDataModule
-from datamodules.layouts import ANNOTATED, FMLD, MAFA, FolderPerClass
+from datamodules.layouts import ANNOTATED, FMLD, MAFA, MASKED, PARSED, FolderPerClass
 from datamodules.layouts.sample import KINDS
 from datamodules.transforms import Augmentation
-from engine.settings import ANNOTATED_DATA
-from engine.stages import Run
+from engine.stage import Run
 from foundation.errors import DataError
 from lightning_modules.annotation_scores import AnnotationScores, box_iou, mask_boxes
+from stages.evaluation import Dataset
 from tests.conftest import copied
 from tests.test_evaluation import scored
 
@@ -69,7 +70,7 @@ def mafa(tmp_path: Path) -> Path:
 
 
 def test_every_such_data_set_can_be_named() -> None:
-    assert set(ANNOTATED) == set(ANNOTATED_DATA)
+    assert {*PARSED, *MASKED, *ANNOTATED} == {*get_args(Dataset)}
 
 
 def test_mafa_is_read_as_published(mafa: Path) -> None:

@@ -23,11 +23,11 @@ from datamodules.cache import Cache, PackedPictures
 from datamodules.faces import ParsingDataModule
 from datamodules.labels import LAPA
 from datamodules.layouts import open_layout
-from datamodules.patches import Masking
 from datamodules.reading import PictureFiles, read_image, read_label
 from datamodules.transforms import Augmentation
 from foundation.digests import DigestCache
 from foundation.errors import DataError, RunError
+from models.masking import PatchSampling
 
 MOVES = Augmentation(rotation=30, scale=(0.75, 1.25), flip=0.5, color=0.5)
 
@@ -83,7 +83,7 @@ def test_samples_are_identical_with_and_without(lapa: Path, tmp_path: Path, mask
     """Without a cache, samples are the same for any number of workers, see test_sampling."""
 
     def batches(cache: Cache | None, workers: int = 0) -> list[dict[str, Any]]:
-        masking = Masking(count=16, sides=(2, 5), region=(5, 27)) if masked else None
+        masking = PatchSampling(count=16, sides=(2, 5), region=(5, 27)) if masked else None
         chosen = [name for name, _ in faces_of(lapa)][:12]
         data = ParsingDataModule(
             open_layout("lapa", lapa),
@@ -198,9 +198,9 @@ def test_a_killed_build_leaves_nothing_finished(lapa: Path, tmp_path: Path, monk
         killed.join()
     assert killed.exitcode == -signal.SIGKILL
     assert packs(tmp_path) == []
-    assert len(list(tmp_path.glob("*.draft"))) == 1
+    assert len(list(tmp_path.glob(".*.tmp"))) == 1
     assert np.array_equal(disk(tmp_path).pictures(files, 20)(9).pixels, read_image(files[9][1], 20).pixels)
-    assert list(tmp_path.glob("*.draft")) == [], "the next build cleans up, whatever it builds"
+    assert list(tmp_path.glob(".*.tmp")) == [], "the next build cleans up, whatever it builds"
     assert np.array_equal(disk(tmp_path).pictures(files, 32)(9).pixels, read_image(files[9][1], 32).pixels)
 
 

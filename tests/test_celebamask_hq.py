@@ -31,9 +31,10 @@ from datamodules.layouts import LaPa, Parts, Sample, open_layout
 from datamodules.merging import Merging, merge
 from datamodules.reading import read_label, read_part, require_size
 from datamodules.transforms import Augmentation, FaceTransform
-from engine.settings import check, flatten
-from engine.stages import Run, plan
+from engine.settings import flatten
+from engine.stage import Run
 from foundation.errors import BrokenFileError, DataError, RunError
+from stages.command import check, plan
 from tests.conftest import TINY, run_training, settings_of
 
 ID = {name: index for index, name in enumerate(CELEBAMASK_HQ.classes)}

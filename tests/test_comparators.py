@@ -14,12 +14,10 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn import functional as F
 
+from callbacks.checkpoints import load
 from deploy.export import export
 from deploy.predictor import load as load_predictor
-from engine.building import build_module
-from engine.checkpoints import load
-from engine.settings import ARCHITECTURES, CONF, DETECTORS, NETWORKS, OWN_LOSS, WITH_ENCODER, check, group_options
-from engine.stages import plan
+from engine.settings import CONF, group_options
 from foundation.errors import ConfigError
 from lightning_modules.occlusion_comparators import LEARNS, segmentation
 from models import parser
@@ -29,6 +27,9 @@ from models.comparators.mask_then_classify import offsets
 from models.comparators.unet_id import targets
 from models.comparators.yolo_loss import Found, assigned, detection_losses, mask_loss
 from models.cost import flops, megabytes, milliseconds
+from stages.command import check, plan
+from stages.finetuning import ARCHITECTURES
+from stages.segmentation import DETECTORS, NETWORKS, OWN_LOSS, WITH_ENCODER
 from tests.conftest import run_training, settings_of
 from tests.test_occlusion import segmenter
 
@@ -62,7 +63,7 @@ def test_the_names_in_the_schema_are_those_that_exist() -> None:
     assert set(COMPARATORS) | {"modified_unet", "base_unet"} == set(NETWORKS)
     assert set(OWN_LOSS) == set(LEARNS)
     assert {name for name in NETWORKS if published_encoder(name, 64)} == set(WITH_ENCODER)
-    assert set(parser.ARCHITECTURES) == set(ARCHITECTURES)
+    assert set(ARCHITECTURES) <= set(parser.smp.MODEL_ARCHITECTURES_MAPPING)
     assert set(group_options("model")) == set(NETWORKS) | set(ARCHITECTURES)
 
 
@@ -175,7 +176,7 @@ def test_published_weights_fit_their_encoders() -> None:
 
 def test_what_a_network_cannot_have_is_refused() -> None:
     words = ("experiment=occlusion_celeba", "model=unet_id")
-    with pytest.raises(ConfigError, match="unet_id learns otherwise"):
+    with pytest.raises(ConfigError, match="unet_id is trained by more"):
         check(settings_of(*words, "trainer.compile=true"))
     with pytest.raises(ConfigError, match="starts as its authors have it"):
         check(settings_of(*words, "segment.initialization=he"))
@@ -186,7 +187,7 @@ def test_weights_of_vgg_at_another_width_are_refused(masked: Path, tmp_path: Pat
     where = (f"datamodule.root={masked}", f"output_dir={tmp_path}")
     (run,) = plan(check(settings_of("experiment=occlusion_celeba", *where, *words)))
     with pytest.raises(ConfigError, match=r"fits no facial_mask_detector of segment\.width=8"):
-        build_module(run)
+        run.stage.module(run)
 
 
 def test_the_generator_is_not_moved_by_the_discriminators_loss() -> None:
@@ -333,9 +334,9 @@ def test_the_table_has_one_budget_for_every_row(scale: str, masked: Path, tmp_pa
         settings = deepcopy(composed)
         settings["segment"]["network"] = network
         (run,) = plan(check(settings))
-        assert run.setting("network") == network
+        assert run.own.network == network
         names = ("epochs", "steps_per_epoch", "batch_size", "optimizer.lr", "schedule.name", "width", "seed")
-        budgets.add(tuple(run.setting(name) for name in names))
+        budgets.add(tuple(run.own[name] for name in names))
         ids.add(run.id)
     assert len(budgets) == 1
     assert len(ids) == len(NETWORKS)
@@ -344,10 +345,13 @@ def test_the_table_has_one_budget_for_every_row(scale: str, masked: Path, tmp_pa
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("experiment=occlusion_celeba", "model=unetplusplus"), "method=segment wants a segmenter"),
-        (("experiment=mtl_lapa", "model=ganmasker"), "method=mtl wants a parser"),
-        (("experiment=mtl_lapa", "model=deeplabv3plus"), "method=mtl cannot be with model.architecture=deeplabv3plus"),
-        (("experiment=svm_lapa", "model=linknet"), "method=hybrid cannot be with model.architecture=linknet"),
+        (("experiment=occlusion_celeba", "model=unetplusplus"), "method=segment trains an occlusion segmenter"),
+        (("experiment=mtl_lapa", "model=ganmasker"), "method=mtl trains a parser"),
+        (
+            ("experiment=mtl_lapa", "model=deeplabv3plus"),
+            "method=mtl does not go with model.architecture=deeplabv3plus",
+        ),
+        (("experiment=svm_lapa", "model=linknet"), "method=hybrid does not go with model.architecture=linknet"),
         (("experiment=occlusion_celeba", "segment.encoder_weights=imagenet"), "modified_unet has no encoder"),
     ],
 )

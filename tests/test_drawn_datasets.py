@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.synthesis import dataset, faces
-from datamodules.synthesis.dataset import write_drawn_faces
-from datamodules.synthesis.faces import DrawnFace
-from datamodules.synthesis.published import LAYOUTS
 from foundation.errors import ConfigError, DataError
+from synthesis import faces, synthetic_faces
+from synthesis.faces import SyntheticFace
+from synthesis.layout_writers import LAYOUT_WRITERS
+from synthesis.synthetic_faces import write_synthetic_faces
 
 
 def files(root: Path) -> dict[str, str]:
@@ -27,7 +27,7 @@ def files(root: Path) -> dict[str, str]:
 
 def build(out: Path, **changes: object) -> None:
     arguments = {"layout": "lapa", "count": 20, "size": 32, "seed": 1, "workers": 1} | changes
-    write_drawn_faces(out, **arguments)  # type: ignore[arg-type]
+    write_synthetic_faces(out, **arguments)  # type: ignore[arg-type]
 
 
 @pytest.mark.process
@@ -57,7 +57,7 @@ def test_the_layout_is_that_of_lapa(tmp_path: Path) -> None:
         "count": 20,
         "size": 32,
         "seed": 1,
-        "generator_version": dataset.GENERATOR_VERSION,
+        "generator_version": synthetic_faces.GENERATOR_VERSION,
     }
 
 
@@ -122,21 +122,21 @@ def test_the_layout_is_that_of_celeba(tmp_path: Path) -> None:
         assert 20 < height <= 96 - y
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", LAYOUT_WRITERS)
 def test_an_interrupted_build_goes_on_to_the_same_bytes(
     layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build(tmp_path / "whole", layout=layout)
     drawn: list[int] = []
-    limit, true_draw = 7, faces.draw_face
+    limit, true_draw = 7, faces.render_random_face
 
-    def draw_until_interrupted(rng: np.random.Generator, size: int) -> DrawnFace:
+    def draw_until_interrupted(rng: np.random.Generator, size: int) -> SyntheticFace:
         if len(drawn) == limit:
             raise KeyboardInterrupt
         drawn.append(size)
         return true_draw(rng, size)
 
-    monkeypatch.setattr(faces, "draw_face", draw_until_interrupted)
+    monkeypatch.setattr(faces, "render_random_face", draw_until_interrupted)
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "cut", layout=layout)
     assert not (tmp_path / "cut").exists()
@@ -152,7 +152,7 @@ def test_a_partial_build_of_other_parameters_is_not_mixed_in(tmp_path: Path, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(dataset.Build, "each", interrupted)
+        patch.setattr(synthetic_faces.Build, "each", interrupted)
         with pytest.raises(KeyboardInterrupt):
             build(tmp_path / "a", seed=9)
     stale = tmp_path / "a.partial" / "train" / "labels" / "drawn_000000.png"
@@ -186,7 +186,7 @@ def test_what_is_there_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_telling_that_all_is_there_imports_no_drawing(tmp_path: Path) -> None:
     build(tmp_path / "a", count=10)
     code = (
-        "import sys; from pathlib import Path; from datamodules.synthesis.dataset import write_drawn_faces as w;"
+        "import sys; from pathlib import Path; from synthesis.synthetic_faces import write_synthetic_faces as w;"
         f"w(Path({str(tmp_path / 'a')!r}), layout='lapa', count=10, size=32, seed=1, workers=1);"
         "assert not {'cv2', 'torch'} & set(sys.modules)"
     )

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from datamodules.labels import LAPA
-from datamodules.synthesis import faces
-from datamodules.synthesis.faces import DrawnFace, draw_face
+from synthesis import faces
+from synthesis.faces import SyntheticFace, render_random_face
 
 ID = {name: i for i, name in enumerate(LAPA.classes)}
 
 
 @pytest.fixture(scope="module")
-def drawn() -> list[tuple[faces.FaceScene, DrawnFace]]:
+def drawn() -> list[tuple[faces.FaceScene, SyntheticFace]]:
     scenes = [faces.sample_scene(np.random.default_rng(seed)) for seed in range(40)]
     return [(scene, faces.render(scene, 96)) for scene in scenes]
 
@@ -25,7 +25,7 @@ def centroid(label: np.ndarray, name: str) -> np.ndarray:
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
-    first, again, other = (draw_face(np.random.default_rng(seed), 64) for seed in (3, 3, 4))
+    first, again, other = (render_random_face(np.random.default_rng(seed), 64) for seed in (3, 3, 4))
     for name in ("image", "label", "landmarks"):
         assert getattr(first, name).tobytes() == getattr(again, name).tobytes()
         assert getattr(first, name).tobytes() != getattr(other, name).tobytes()
@@ -33,7 +33,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
 
 @pytest.mark.parametrize("size", [32, 33, 97])
 def test_shapes_types_and_ids(size: int) -> None:
-    face = draw_face(np.random.default_rng(size), size)
+    face = render_random_face(np.random.default_rng(size), size)
     assert face.image.shape == (size, size, 3)
     assert face.label.shape == (size, size)
     assert face.image.dtype == face.label.dtype == np.uint8
@@ -42,7 +42,7 @@ def test_shapes_types_and_ids(size: int) -> None:
     assert face.label.max() < len(LAPA)
 
 
-def test_every_class_is_seen_in_most_faces(drawn: list[tuple[faces.FaceScene, DrawnFace]]) -> None:
+def test_every_class_is_seen_in_most_faces(drawn: list[tuple[faces.FaceScene, SyntheticFace]]) -> None:
     share = np.mean([[(face.label == i).any() for i in range(len(LAPA))] for _, face in drawn], axis=0)
     inner_mouth = share[ID["inner_mouth"]]
     assert np.delete(share, ID["inner_mouth"]).min() > 0.85
@@ -51,7 +51,7 @@ def test_every_class_is_seen_in_most_faces(drawn: list[tuple[faces.FaceScene, Dr
         assert (face.label == ID["inner_mouth"]).any() == (scene.expression.gap > 0)
 
 
-def test_left_is_the_left_of_the_upright_picture(drawn: list[tuple[faces.FaceScene, DrawnFace]]) -> None:
+def test_left_is_the_left_of_the_upright_picture(drawn: list[tuple[faces.FaceScene, SyntheticFace]]) -> None:
     for scene, face in drawn:
         roll = np.deg2rad(scene.pose.roll)
         along_the_eyes = np.array([np.cos(roll), np.sin(roll)])
@@ -59,7 +59,7 @@ def test_left_is_the_left_of_the_upright_picture(drawn: list[tuple[faces.FaceSce
         assert apart @ along_the_eyes > 0.1 * 96
 
 
-def test_landmarks_lie_on_their_parts(drawn: list[tuple[faces.FaceScene, DrawnFace]]) -> None:
+def test_landmarks_lie_on_their_parts(drawn: list[tuple[faces.FaceScene, SyntheticFace]]) -> None:
     parts = {"left_eye": np.r_[66:75], "right_eye": np.r_[75:84]}
     for scene, face in drawn:
         for name, rows in parts.items():

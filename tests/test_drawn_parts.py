@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from datamodules.labels import LAPA
-from datamodules.synthesis.faces import DrawnFace, FaceScene, render, sample_scene
-from datamodules.synthesis.scene import Pose
+from synthesis.faces import FaceScene, SyntheticFace, render, sample_scene
+from synthesis.scene import Pose
 
 ID = {name: i for i, name in enumerate(LAPA.classes)}
 SAME_PART = {  # LaPa names sides as the viewer sees them, CelebAMask-HQ as the person would
@@ -35,11 +35,11 @@ def wearing(scene: FaceScene, **changes: object) -> FaceScene:
 
 
 @pytest.fixture(scope="module")
-def drawn() -> list[tuple[FaceScene, DrawnFace]]:
+def drawn() -> list[tuple[FaceScene, SyntheticFace]]:
     return [(scene, render(scene, 128)) for scene in map(scene_of, range(40))]
 
 
-def test_part_masks_agree_with_the_label_map(drawn: list[tuple[FaceScene, DrawnFace]]) -> None:
+def test_part_masks_agree_with_the_label_map(drawn: list[tuple[FaceScene, SyntheticFace]]) -> None:
     for _, face in drawn:
         assert set(face.parts) <= PART_NAMES
         assert all(mask.dtype == bool and mask.shape == (128, 128) and mask.any() for mask in face.parts.values())
@@ -68,14 +68,14 @@ def test_skin_runs_on_beneath_the_features_and_neck_beneath_a_necklace() -> None
     assert (face.parts["neck_l"] & (face.parts["neck"] | face.parts["cloth"])).any()
 
 
-def test_the_person_s_left_is_the_right_of_the_picture(drawn: list[tuple[FaceScene, DrawnFace]]) -> None:
+def test_the_person_s_left_is_the_right_of_the_picture(drawn: list[tuple[FaceScene, SyntheticFace]]) -> None:
     for _, face in drawn:
         if {"l_eye", "r_eye"} <= set(face.parts):
             left, right = (np.argwhere(face.parts[part]).mean(0)[1] for part in ("l_eye", "r_eye"))
             assert left > right
 
 
-def test_68_landmarks_lie_on_their_parts(drawn: list[tuple[FaceScene, DrawnFace]]) -> None:
+def test_68_landmarks_lie_on_their_parts(drawn: list[tuple[FaceScene, SyntheticFace]]) -> None:
     for scene, face in drawn:
         if scene.hand != "none" or scene.hair.fringe != "none":
             continue

@@ -17,19 +17,19 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor, nn
 
+from callbacks.checkpoints import load
 from datamodules.labels import CELEBAMASK_HQ, LAPA
 from datamodules.layouts import SPLITS, open_layout
 from datamodules.layouts.celebamask_hq import MAPPING, PARTITIONS
 from datamodules.merging import merge
-from engine.checkpoints import load
-from engine.evaluation import evaluate, plan_evaluation
-from engine.scoring import scored_faces, scored_module
-from engine.settings import CONF, check_evaluation
-from engine.stages import Run
+from engine.settings import CONF
+from engine.stage import Run
 from foundation.errors import ConfigError, DataError
 from foundation.run_folder import RunFolder
 from lightning_modules.parsing import FaceParsing
 from models.merged_classes import MergedClasses
+from stages.evaluation import Evaluation, check_evaluation, evaluate, plan_evaluation
+from stages.scoring import scored_faces, scored_module
 from tests.commands import forked
 from tests.conftest import copied, run_training
 
@@ -162,8 +162,10 @@ def test_a_perfect_parser_is_perfect_through_the_mapping(
         split = "split=all" if len(labels) > 4 else "split=test"
         config = config_of(*words, f"output_dir={output}", "image_size=64", split)
         evaluation = plan_evaluation(check_evaluation(config))
-        assert evaluation.scored_in is LAPA
-        module = scored_module(load(trained[source][-1].folder.best), "literature", evaluation.mapped)
+        assert isinstance(evaluation.stage, Evaluation)
+        assert isinstance(evaluation.stage, Evaluation)
+        assert evaluation.stage.scored_in is LAPA
+        module = scored_module(load(trained[source][-1].folder.best), "literature", evaluation.stage.mapped)
         module.model = MergedClasses(Perfect(labels, len(CELEBAMASK_HQ)), table.tolist())
         for batch in scored_faces(evaluation).test_dataloader():
             module.test_step(batch, 0)
@@ -229,9 +231,9 @@ def test_a_class_of_which_the_parser_knows_no_part_is_never_predicted() -> None:
         (("checkpoint={pretrain}", "dataset=lapa"), ConfigError, "is of stage pretrain, which parses nothing"),
         (("checkpoint={moved}", "dataset=lapa"), ConfigError, "is of stage pretrain, which parses nothing"),
         (("checkpoint={rubbish}", "dataset=lapa"), DataError, "cannot be read"),
-        (("checkpoint={finetune}", "dataset=lappa"), ConfigError, "dataset=lappa cannot be.*\n.*Did you mean lapa"),
+        (("checkpoint={finetune}", "dataset=lappa"), ConfigError, "dataset=lappa is invalid.*\n.*Did you mean lapa"),
         (("checkpoint={finetune}", "dataset=lapa", "root=/nowhere"), DataError, " root=/path/to/LaPa"),
-        (("checkpoint={finetune}", "dataset=lapa", "merging=farl"), ConfigError, "merging=farl cannot be"),
+        (("checkpoint={finetune}", "dataset=lapa", "merging=farl"), ConfigError, "merging=farl does not go with"),
         (("checkpoint={finetune}", "dataset=lapa", "split=train"), ConfigError, "one of test, val, all"),
         (("checkpoint={finetune}",), ConfigError, "The setting dataset is missing"),
         (("dataset=lapa",), ConfigError, "The setting checkpoint is missing"),

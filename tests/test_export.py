@@ -15,14 +15,14 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
+from callbacks.checkpoints import load as load_checkpoint
 from datamodules.labels import OCCLUSION
 from deploy.export import EQUAL, LOSS, Agreement, _require_equal, export
 from deploy.predictor import load
-from engine.checkpoints import load as load_checkpoint
-from engine.exported import METADATA, load_exported
 from engine.settings import CONF
-from engine.stages import Run
+from engine.stage import Run
 from foundation.errors import ConfigError, DataError, RunError
+from lightning_modules.exported import METADATA, load_exported
 from models.deployed import Deployed, lean
 from models.layers import BatchInstanceNorm2d, SelfAttention
 from models.unet import Decoder, Encoder, ModifiedUNet

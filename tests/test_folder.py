@@ -19,8 +19,9 @@ from datamodules.reading import read_label
 from datamodules.transforms import Augmentation
 from deploy import load
 from deploy.prediction import overlay
+from engine.planning import data_digest, digest_cache
 from engine.settings import CONF
-from engine.stages import Run, data_digest, digest_cache
+from engine.stage import Run
 from foundation.digests import DigestCache, digest_of_files
 from foundation.errors import BrokenFileError, ConfigError, DataError
 from reports.page import write_report
@@ -313,7 +314,7 @@ def test_classes_without_a_mapping_are_refused(
         scored(f"checkpoint={runs[-1].folder.path}", f"output_dir={output}", "dataset=folder", f"root={copy}")
     assert sorted((output / "runs").iterdir()) == before
     start = (f"finetune.start_from={runs[-1].folder.path}", "finetune.transfer=all", "label_fraction=0.5")
-    with pytest.raises(ConfigError, match="Expected: the same classes, so that its head fits"):
+    with pytest.raises(ConfigError, match="They must be the same classes, so that its head fits"):
         run_training("baseline_folder", copy, output, "method=transfer", *start)
     # Both map to LaPa's classes, which are a third set.
     words = (

@@ -14,15 +14,16 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
+from callbacks.checkpoints import load as load_checkpoint
 from datamodules.pixels import draw_pixels
 from deploy.predictor import load as load_predictor
-from engine.checkpoints import load as load_checkpoint
-from engine.settings import CONF, check
-from engine.stages import Run, plan
+from engine.settings import CONF
+from engine.stage import Run
 from foundation.errors import RunError
 from foundation.recorded_runs import read_runs
 from reports.page import write_report
 from reports.tables import results
+from stages.command import check, plan
 from tests.conftest import TINY, copied, run_training
 from tests.test_evaluation import scored
 from tests.test_export import run_export
@@ -68,7 +69,7 @@ def test_a_run_folder_like_any_other(tree: list[Run], lapa: Path, output: Path) 
         assert 0 < status["metrics"]["test/miou"] < 1
         assert 0 < status["metrics"]["val/miou"] < 1
         assert status["metrics"]["test/count/skin"] > 0
-        assert OmegaConf.load(run.folder.config).classify.head == run.setting("head") == status["head"]
+        assert OmegaConf.load(run.folder.config).classify.head == run.own.head == status["head"]
         assert (run.folder.panels / "test" / "confusion.png").is_file()
         assert not run.folder.last.exists()
     assert bdt.folder.status["machines"] == 10
@@ -120,7 +121,7 @@ def test_every_head_is_fitted(words: tuple[str, ...], parser_runs: list[Run], la
     assert run.upstream is not None
     assert run.upstream.id == (finetune if "classify.after=finetune" in words else pretrain).id
     status = run.folder.status
-    assert status["machines"] == {"svm_ovr": 11, "svm_ovo": 55}.get(run.setting("head"), 10)
+    assert status["machines"] == {"svm_ovr": 11, "svm_ovo": 55}.get(run.own.head, 10)
     assert status["metrics"]["test/mean_accuracy"] > 1.5 / 11, "more than by chance, of a trunk hardly trained"
     if "classify.max_pixels=600" in words:
         assert status["sampled_pixels"] <= 600

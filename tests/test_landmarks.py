@@ -9,18 +9,18 @@ import pytest
 from PIL import Image
 
 from datamodules.landmarks import MODEL, FaceFinder, crop_box, from_106, landmark_model, read_landmarks, square
-from datamodules.synthesis.faces import DrawnFace, draw_face
 from foundation.errors import BrokenFileError, ConfigError
+from synthesis.faces import SyntheticFace, render_random_face
 
 
 @pytest.fixture(scope="module")
-def face() -> DrawnFace:
-    faces = (draw_face(np.random.default_rng([3, index]), 256) for index in range(20))
+def face() -> SyntheticFace:
+    faces = (render_random_face(np.random.default_rng([3, index]), 256) for index in range(20))
     finder = FaceFinder(fallbacks=())
     return next(face for face in faces if finder(face.image))
 
 
-def test_a_face_and_its_landmarks(face: DrawnFace) -> None:
+def test_a_face_and_its_landmarks(face: SyntheticFace) -> None:
     (found,) = FaceFinder()(face.image)
     assert found.found == "detector"
     assert found.landmarks.shape == (68, 2)
@@ -28,7 +28,7 @@ def test_a_face_and_its_landmarks(face: DrawnFace) -> None:
     assert np.hypot(*(found.landmarks - face.landmarks_68).T).mean() < 0.2 * eyes
 
 
-def test_several_faces_the_largest_first(face: DrawnFace) -> None:
+def test_several_faces_the_largest_first(face: SyntheticFace) -> None:
     small = np.asarray(Image.fromarray(face.image).resize((200, 200)))
     both = np.full((256, 470, 3), 90, np.uint8)
     both[20:220, :200], both[:, 210:466] = small, face.image
@@ -38,7 +38,7 @@ def test_several_faces_the_largest_first(face: DrawnFace) -> None:
     assert widths[0] > widths[1]
 
 
-def test_fall_backs_are_tried_in_their_order(face: DrawnFace) -> None:
+def test_fall_backs_are_tried_in_their_order(face: SyntheticFace) -> None:
     tiny = np.asarray(Image.fromarray(face.image).resize((80, 80)))
     assert FaceFinder(fallbacks=())(tiny) == []
     assert [one.found for one in FaceFinder(fallbacks=("upsampled",))(tiny)] in (["upsampled"], [])
@@ -50,7 +50,7 @@ def test_fall_backs_are_tried_in_their_order(face: DrawnFace) -> None:
     assert without.found == "image"
 
 
-def test_a_face_that_fills_the_picture_is_found_with_a_wider_border(face: DrawnFace) -> None:
+def test_a_face_that_fills_the_picture_is_found_with_a_wider_border(face: SyntheticFace) -> None:
     x, y = np.rint(face.landmarks_68.min(axis=0)).astype(int)
     right, low = np.rint(face.landmarks_68.max(axis=0)).astype(int)
     tight = face.image[max(y - 8, 0) : low, x:right]
@@ -81,7 +81,7 @@ def test_the_model_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         landmark_model()
 
 
-def test_the_crop_is_square_and_white_beyond_the_picture(face: DrawnFace) -> None:
+def test_the_crop_is_square_and_white_beyond_the_picture(face: SyntheticFace) -> None:
     left, top, side = crop_box(face.landmarks_68 - (60, 0))
     crop = square(face.image, left, top, side)
     assert crop.shape == (side, side, 3)
@@ -98,7 +98,7 @@ def test_the_crop_is_square_and_white_beyond_the_picture(face: DrawnFace) -> Non
 
 def test_lapas_106_landmarks_are_the_68_but_for_where_the_jaw_is_dotted() -> None:
     for index in range(12):
-        face = draw_face(np.random.default_rng([4, index]), 256)
+        face = render_random_face(np.random.default_rng([4, index]), 256)
         eyes = np.hypot(*(face.landmarks_68[36:42].mean(axis=0) - face.landmarks_68[42:48].mean(axis=0)))
         away = np.hypot(*(from_106(face.landmarks) - face.landmarks_68).T) / eyes
         assert away[17:].max() < 0.08
@@ -111,7 +111,7 @@ def test_landmarks_from_a_file(tmp_path: Path) -> None:
     points = np.arange(136, dtype=np.float32).reshape(68, 2)
     file.write_text("68\n" + "\n".join(f"{x} {y}" for x, y in points))
     assert np.array_equal(read_landmarks(file), points)
-    face = draw_face(np.random.default_rng(0), 64)
+    face = render_random_face(np.random.default_rng(0), 64)
     file.write_text("106\n" + "\n".join(f"{x} {y}" for x, y in face.landmarks))
     assert np.allclose(read_landmarks(file), from_106(face.landmarks), atol=1e-3)
     for text in ("", "68\n1 2", "two\n1 2", "1\n1 2", "68\n" + "nan nan\n" * 68):

@@ -22,18 +22,19 @@ from curation.preparation import prepare
 from datamodules.landmarks import FaceFinder
 from datamodules.layouts import AugmentedCelebA
 from datamodules.layouts.photographs import photographs
-from datamodules.synthesis.dataset import write_drawn_faces
-from datamodules.synthesis.masked_faces import MaskedFaces, dataset, write_masked_faces
-from datamodules.synthesis.masks import MaskChoices
 from engine.settings import CONF
 from foundation.errors import DataError, UserError
+from synthesis.dataset_build import Build
+from synthesis.masked_faces import MaskedFacesConfig, dataset, face_search, write_masked_faces
+from synthesis.masks import MaskChoices
+from synthesis.synthetic_faces import write_synthetic_faces
 from tests.commands import Forked, within
 
 
 @pytest.fixture(scope="module")
 def celeba(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("source") / "CelebA"
-    write_drawn_faces(root, layout="celeba", count=40, size=128, seed=2, workers=1)
+    write_synthetic_faces(root, layout="celeba", count=40, size=128, seed=2, workers=1)
     return root
 
 
@@ -45,7 +46,9 @@ def built(celeba: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def build(out: Path, source: Path, workers: int = 1, **changes: Any) -> Path:
     choices = changes.pop("choices", MaskChoices(bare=0.1, distractors=0.2))
-    write_masked_faces(out, MaskedFaces(source, **{"count": 24, "seed": 0, "choices": choices, **changes}), workers)
+    write_masked_faces(
+        out, MaskedFacesConfig(source, **{"count": 24, "seed": 0, "choices": choices, **changes}), workers
+    )
     return out
 
 
@@ -59,9 +62,9 @@ def interrupted(out: Path, source: Path, monkeypatch: pytest.MonkeyPatch, **chan
         drawn.append(job.sample.index)
         original(job)
 
-    original = dataset.draw
+    original = dataset.render_sample
     with monkeypatch.context() as patch:
-        patch.setattr(dataset, "draw", breaks)
+        patch.setattr(dataset, "render_sample", breaks)
         with pytest.raises(KeyboardInterrupt):
             build(out, source, **changes)
 
@@ -117,7 +120,7 @@ def test_killed_it_goes_on_to_the_same_bytes_with_any_number_of_workers(
 ) -> None:
     interrupted(tmp_path / "b", celeba, monkeypatch)
     partial = tmp_path / "b.partial"
-    unfinished = partial / "images" / "000012.jpg.tmp"
+    unfinished = partial / "images" / ".000012.jpg.tmp"
     os.mkfifo(unfinished)  # a build that comes to write this file waits, and is killed there
     words = ("task=masked_faces", f"source={celeba}", f"out={tmp_path / 'b'}", "count=24", "bare=0.1", "workers=1")
     running = Forked("prepare.py", *words, "distractors=0.2", cwd=tmp_path)
@@ -132,14 +135,28 @@ def test_killed_it_goes_on_to_the_same_bytes_with_any_number_of_workers(
     (partial / "masks" / "000003.png").unlink()  # as where several workers drew
     shutil.rmtree(partial / "found")  # to be found anew
     assert not (tmp_path / "b").exists()
-    find = dataset.find
-
-    def found(build: Any, wanted: Any, split: str, order: Any, count: int, workers: int) -> Any:
-        """By processes for one split alone, as each takes a second to start."""
-        return find(build, wanted, split, order, count, workers if split == "train" else 1)
-
-    monkeypatch.setattr(dataset, "find", found)
     assert files(build(tmp_path / "b", celeba, workers=2)) == files(built)
+
+
+@pytest.mark.process
+def test_several_processes_find_the_same_faces(celeba: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(face_search, "CHUNK", 8)
+    config = MaskedFacesConfig(celeba, count=24, seed=0, choices=MaskChoices())
+    found = []
+    for workers in (1, 2):
+        partial = Build(tmp_path / f"{workers}", config.parameters(), what="masked faces")
+        partial.open([partial.partial / "found"])
+        found.append(face_search.find_faces(partial, config, "train", photographs(celeba), 16, workers))
+    assert found[0] == found[1]
+
+
+def test_a_single_job_runs_in_the_calling_process(tmp_path: Path) -> None:
+    jobs = Build(tmp_path / "a", {"origin": "augmented"}, what="masked faces")
+    assert list(jobs.each(_process_id, ["job"], 4, "working")) == [os.getpid()]
+
+
+def _process_id(_: str) -> int:
+    return os.getpid()
 
 
 def test_a_build_whose_photographs_have_changed_begins_anew(
@@ -368,7 +385,7 @@ def places(celeba: Path, tmp_path: Path) -> dict[str, Path]:
         (("source={celeba}", "landmark_model=none.dat"), "landmark_model=none.dat is no file"),
         (("source={celeba}", "templates=none"), "masks.cfg does not exist"),
         (("source={photos}", "split=partition"), "split=partition, but no list_eval_partition"),
-        (("source={photos}",), "holds 1 photographs, too few to part by lot"),
+        (("source={photos}",), "holds 1 photographs, too few for random splits"),
         (("source={celeba}", "occluders=no"), "occluders=no cannot be"),
         (("source={celeba}", "photographs=off"), "photographs=off cannot be"),
         (("source={celeba}", "types=5"), "types=5 cannot be"),

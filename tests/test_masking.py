@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.patches import Masking, draw_patches
-from models.masking import box_region, central_box, harder_patches, hide, patch_sides, rasterize
+from models.masking import (
+    PatchSampling,
+    box_region,
+    central_box,
+    fill_masked,
+    patch_sides,
+    rasterize,
+    sample_hard_patches,
+    sample_patches,
+)
 
 
 @pytest.mark.parametrize(
@@ -20,9 +28,17 @@ def test_sizes_scale_with_the_input(size: int, box: tuple[int, int], sides: tupl
     assert patch_sides(size, (32, 64)) == sides
 
 
+def test_kinds_of_masking() -> None:
+    kinds = {kind: PatchSampling.of(kind, 480, 128, (32, 64)) for kind in ("central", "random", "adaptive", "none")}
+    assert kinds["central"] == PatchSampling(128, (32, 64), (80, 400)), "as in the paper"
+    assert kinds["random"] == PatchSampling(128, (32, 64), (0, 480))
+    assert kinds["adaptive"] == PatchSampling(512, (32, 64), (80, 400)), "candidates"
+    assert kinds["none"].count == 0
+
+
 def papers_patches(seed: int, size: int = 480) -> np.ndarray:
-    masking = Masking(128, patch_sides(size, (32, 64)), central_box(size))
-    return draw_patches(np.random.default_rng(seed), masking)
+    masking = PatchSampling(128, patch_sides(size, (32, 64)), central_box(size))
+    return sample_patches(np.random.default_rng(seed), masking)
 
 
 def test_patches_lie_wholly_inside_the_box_and_reach_its_sides() -> None:
@@ -36,8 +52,8 @@ def test_patches_lie_wholly_inside_the_box_and_reach_its_sides() -> None:
 
 
 def test_random_masking_reaches_the_pictures_edges() -> None:
-    masking = Masking(128, (32, 64), (0, 480))
-    patches = np.concatenate([draw_patches(np.random.default_rng(seed), masking) for seed in range(60)])
+    masking = PatchSampling(128, (32, 64), (0, 480))
+    patches = np.concatenate([sample_patches(np.random.default_rng(seed), masking) for seed in range(60)])
     assert patches[:, :2].min() == 0
     assert (patches[:, 0] + patches[:, 2]).max() == 480
 
@@ -71,10 +87,10 @@ def test_fill_hides_masked_pixels_alone(fill: str) -> None:
     image = torch.randn(2, 3, 32, 32) + 2
     mask = rasterize(torch.tensor([[[4, 6, 10]], [[0, 0, 5]]]), 32)
     seeds = torch.tensor([1, 2])
-    hidden = hide(image, mask, fill, seeds)
+    masked = fill_masked(image, mask, fill, seeds)
     outside = mask.expand_as(image) == 0
-    assert torch.equal(hidden[outside], image[outside])
-    inside = hidden[0, :, 4:14, 6:16]
+    assert torch.equal(masked[outside], image[outside])
+    inside = masked[0, :, 4:14, 6:16]
     if fill == "zero":
         assert (inside == 0).all()
     elif fill == "mean":
@@ -82,22 +98,22 @@ def test_fill_hides_masked_pixels_alone(fill: str) -> None:
     else:
         assert abs(inside.mean()) < 0.3
         assert abs(inside.std() - 1) < 0.2
-        alone = hide(image[1:], mask[1:], fill, seeds[1:])
-        assert torch.equal(alone[0], hidden[1]), "noise belongs to the sample, not to its place in the batch"
+        alone = fill_masked(image[1:], mask[1:], fill, seeds[1:])
+        assert torch.equal(alone[0], masked[1]), "noise belongs to the sample, not to its place in the batch"
 
 
 def test_harder_patches_lie_where_reconstruction_is_hard() -> None:
     rng = np.random.default_rng(0)
-    patches = torch.tensor(np.stack([draw_patches(rng, Masking(256, (3, 6), (8, 56))) for _ in range(8)]))
+    patches = torch.tensor(np.stack([sample_patches(rng, PatchSampling(256, (3, 6), (8, 56))) for _ in range(8)]))
     hardness = torch.full((64, 64), 0.1)
     hardness[:, 32:] = 1.0
-    chosen = harder_patches(patches, hardness, 64, torch.arange(8))
+    chosen = sample_hard_patches(patches, hardness, 64, torch.arange(8))
     assert chosen.shape == (8, 64, 3)
     for few, many in zip(chosen.tolist(), patches.tolist(), strict=True):
         assert Counter(map(tuple, few)) <= Counter(map(tuple, many)), "each is one that came with the sample, once"
     right = [(some[..., 1] + some[..., 2] / 2 > 32).float().mean() for some in (patches, chosen)]
     assert right[0] < 0.6
     assert right[1] > 0.8
-    again = harder_patches(patches[3:4], hardness, 64, torch.tensor([3]))
+    again = sample_hard_patches(patches[3:4], hardness, 64, torch.tensor([3]))
     assert torch.equal(again[0], chosen[3]), "whatever batch it travels in"
-    assert not torch.equal(harder_patches(patches[3:4], hardness, 64, torch.tensor([4]))[0], chosen[3])
+    assert not torch.equal(sample_hard_patches(patches[3:4], hardness, 64, torch.tensor([4]))[0], chosen[3])

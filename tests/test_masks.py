@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from datamodules.landmarks import FaceFinder
-from datamodules.synthesis.faces import DrawnFace, render, sample_scene
-from datamodules.synthesis.masks import (
+from foundation.errors import BrokenFileError, ConfigError
+from synthesis.faces import SyntheticFace, render, sample_scene
+from synthesis.masks import (
     DISTRACTORS,
     MASK_TYPES,
     STYLES,
@@ -21,27 +22,26 @@ from datamodules.synthesis.masks import (
     FaceMask,
     MaskChoices,
     choose_mask,
-    draw_mask,
+    render_mask,
     tilt_of,
 )
-from datamodules.synthesis.masks.choices import WORN
-from datamodules.synthesis.masks.templates import laid_on, read_templates
-from datamodules.synthesis.masks.textures import PLAIN, tile
-from datamodules.synthesis.masks.window import Window
-from foundation.errors import BrokenFileError, ConfigError
+from synthesis.masks.choices import TYPES_OF_STYLE
+from synthesis.masks.templates import laid_on, read_templates
+from synthesis.masks.textures import PLAIN, tile
+from synthesis.masks.window import Window
 
 CHOICES = MaskChoices()
 NOSE_TIP, MOUTH, CHIN, BROWS = 30, slice(48, 68), 8, slice(17, 27)
 
 
-def face_turned(yaw: float, size: int = 192, seed: int = 5) -> DrawnFace:
+def face_turned(yaw: float, size: int = 192, seed: int = 5) -> SyntheticFace:
     scene = sample_scene(np.random.default_rng(seed))
     pose = dataclasses.replace(scene.pose, yaw=yaw, pitch=0.0, roll=0.0, centre=(0.5, 0.45), scale=0.2)
     return render(dataclasses.replace(scene, pose=pose), size=size)
 
 
 @pytest.fixture(scope="module")
-def face() -> DrawnFace:
+def face() -> SyntheticFace:
     return face_turned(0.0)
 
 
@@ -50,8 +50,8 @@ def worn(kind: str | None, style: str | None = "proper", seed: int = 1, **change
     return dataclasses.replace(plain, **changes)
 
 
-def drawn(face: DrawnFace, mask: FaceMask, choices: MaskChoices = CHOICES) -> tuple[np.ndarray, np.ndarray]:
-    return draw_mask(face.image, face.landmarks_68, mask, choices)
+def drawn(face: SyntheticFace, mask: FaceMask, choices: MaskChoices = CHOICES) -> tuple[np.ndarray, np.ndarray]:
+    return render_mask(face.image, face.landmarks_68, mask, choices)
 
 
 def hidden(truth: np.ndarray, points: np.ndarray) -> float:
@@ -73,8 +73,8 @@ def test_a_proper_mask_hides_nose_mouth_and_chin_and_leaves_the_eyes(kind: str, 
     assert hidden(truth, points[36:48]) <= 0.2, "a niqab's edge may touch a lower lid"
 
 
-@pytest.mark.parametrize(("style", "kind"), [(style, kind) for style in STYLES for kind in WORN[style]])
-def test_each_way_of_wearing(face: DrawnFace, style: str, kind: str) -> None:
+@pytest.mark.parametrize(("style", "kind"), [(style, kind) for style in STYLES for kind in TYPES_OF_STYLE[style]])
+def test_each_way_of_wearing(face: SyntheticFace, style: str, kind: str) -> None:
     image, truth = drawn(face, worn(kind, style))
     points, nose = face.landmarks_68, hidden(truth, face.landmarks_68[NOSE_TIP])
     assert 0.005 < (truth > 0).mean() < 0.75
@@ -87,7 +87,7 @@ def test_each_way_of_wearing(face: DrawnFace, style: str, kind: str) -> None:
     assert (image[truth == 0] != face.image[truth == 0]).mean() < 0.2, "shadows and soft edges alone"
 
 
-def test_masks_of_a_type_differ_in_size(face: DrawnFace) -> None:
+def test_masks_of_a_type_differ_in_size(face: SyntheticFace) -> None:
     areas = [(drawn(face, worn("n95", seed=seed))[1] > 0).sum() for seed in range(8)]
     assert np.std(areas) / np.mean(areas) > 0.03
 
@@ -109,7 +109,7 @@ def test_some_plain_cloth_masks_are_in_one_piece_around_the_ears_hole() -> None:
     assert max(holes("camouflage_green")) < 10, "printed cloth has straps"
 
 
-def test_a_mask_on_one_ear_hangs_from_a_strap(face: DrawnFace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mask_on_one_ear_hangs_from_a_strap(face: SyntheticFace, monkeypatch: pytest.MonkeyPatch) -> None:
     widths: list[float] = []
     lines = Window.lines
 
@@ -124,13 +124,13 @@ def test_a_mask_on_one_ear_hangs_from_a_strap(face: DrawnFace, monkeypatch: pyte
     assert min(widths) > 0
 
 
-def test_the_truth_is_where_the_mask_is_at_least_half_opaque(face: DrawnFace) -> None:
+def test_the_truth_is_where_the_mask_is_at_least_half_opaque(face: SyntheticFace) -> None:
     # Drawn on black and on white the same mask differs by what shines through it.
     mask = worn("cloth", texture="olive")
     points = face.landmarks_68
     black, white = (np.full_like(face.image, value) for value in (0, 255))
-    dark, truth = draw_mask(black, points, mask, CHOICES)
-    light, same = draw_mask(white, points, mask, CHOICES)
+    dark, truth = render_mask(black, points, mask, CHOICES)
+    light, same = render_mask(white, points, mask, CHOICES)
     assert np.array_equal(truth, same)
     assert set(np.unique(truth)) == {0, 255}
     assert dark[truth == 0].max() < 200, "light falls on what is laid on alone"
@@ -140,15 +140,15 @@ def test_the_truth_is_where_the_mask_is_at_least_half_opaque(face: DrawnFace) ->
     assert (inside < 250).mean() > 0.97
 
 
-def test_edges_are_soft_but_neither_bright_nor_dark(face: DrawnFace) -> None:
+def test_edges_are_soft_but_neither_bright_nor_dark(face: SyntheticFace) -> None:
     grey = np.full_like(face.image, 120)
-    image, truth = draw_mask(grey, face.landmarks_68, worn("n95", texture="grey"), CHOICES)
+    image, truth = render_mask(grey, face.landmarks_68, worn("n95", texture="grey"), CHOICES)
     assert image.max() < 190, "MaskTheFace adds mask and photograph at the edge"
     assert image.min() > 30
     assert (truth > 0).any()
 
 
-def test_what_is_not_there_changes_nothing(face: DrawnFace) -> None:
+def test_what_is_not_there_changes_nothing(face: SyntheticFace) -> None:
     image, truth = drawn(face, worn(None))
     assert np.array_equal(image, face.image)
     assert image is not face.image
@@ -156,7 +156,7 @@ def test_what_is_not_there_changes_nothing(face: DrawnFace) -> None:
 
 
 @pytest.mark.parametrize("thing", DISTRACTORS)
-def test_distractors_hide_the_face_only_if_asked_for(face: DrawnFace, thing: str) -> None:
+def test_distractors_hide_the_face_only_if_asked_for(face: SyntheticFace, thing: str) -> None:
     bare = worn(None, distractor=thing)
     image, truth = drawn(face, bare)
     assert not truth.any()
@@ -170,17 +170,17 @@ def test_distractors_hide_the_face_only_if_asked_for(face: DrawnFace, thing: str
     assert not np.array_equal(with_mask, drawn(face, worn("n95"))[0])
 
 
-def test_equal_arguments_give_equal_bytes_and_another_seed_another_mask(face: DrawnFace) -> None:
+def test_equal_arguments_give_equal_bytes_and_another_seed_another_mask(face: SyntheticFace) -> None:
     for kind in MASK_TYPES:
         first, again, other = (drawn(face, worn(kind, seed=seed)) for seed in (1, 1, 2))
         assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
         assert not np.array_equal(first[0], other[0])
 
 
-def test_a_mask_is_as_dark_as_its_photograph(face: DrawnFace) -> None:
+def test_a_mask_is_as_dark_as_its_photograph(face: SyntheticFace) -> None:
     night = (face.image * 0.3).astype(np.uint8)
     bright, truth = drawn(face, worn("surgical"))
-    dark, same = draw_mask(night, face.landmarks_68, worn("surgical"), CHOICES)
+    dark, same = render_mask(night, face.landmarks_68, worn("surgical"), CHOICES)
     assert np.array_equal(truth, same)
     assert dark[truth > 0].mean() < 0.6 * bright[truth > 0].mean()
 
@@ -194,25 +194,25 @@ def test_any_size(size: int) -> None:
         assert 0.03 < (truth > 0).mean() < 0.75
 
 
-def test_landmarks_may_lie_outside_the_picture(face: DrawnFace) -> None:
+def test_landmarks_may_lie_outside_the_picture(face: SyntheticFace) -> None:
     for shift in ((-90, 0), (0, 60), (400, 0), (0, -5000)):
-        image, truth = draw_mask(face.image, face.landmarks_68 + shift, worn("scarf"), CHOICES)
+        image, truth = render_mask(face.image, face.landmarks_68 + shift, worn("scarf"), CHOICES)
         assert image.shape == face.image.shape
         assert truth.any() == (max(np.abs(shift)) < 300)
 
 
-def test_what_cannot_be_drawn_on_is_refused(face: DrawnFace) -> None:
+def test_what_cannot_be_drawn_on_is_refused(face: SyntheticFace) -> None:
     with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8"):
-        draw_mask(face.image[..., 0], face.landmarks_68, worn("n95"), CHOICES)
+        render_mask(face.image[..., 0], face.landmarks_68, worn("n95"), CHOICES)
     with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8"):
-        draw_mask(face.image / 255, face.landmarks_68, worn("n95"), CHOICES)
+        render_mask(face.image / 255, face.landmarks_68, worn("n95"), CHOICES)
     with pytest.raises(ValueError, match="landmarks"):
-        draw_mask(face.image, face.landmarks_68[:5], worn("n95"), CHOICES)
+        render_mask(face.image, face.landmarks_68[:5], worn("n95"), CHOICES)
     with pytest.raises(ValueError, match="finite"):
-        draw_mask(face.image, face.landmarks_68 * np.nan, worn("n95"), CHOICES)
+        render_mask(face.image, face.landmarks_68 * np.nan, worn("n95"), CHOICES)
 
 
-def test_shares_are_kept(face: DrawnFace) -> None:
+def test_shares_are_kept(face: SyntheticFace) -> None:
     choices = MaskChoices(bare=0.25, distractors=0.3)
     rng = np.random.default_rng(0)
     masks = [choose_mask(rng, face.landmarks_68, choices) for _ in range(4000)]
@@ -225,7 +225,7 @@ def test_shares_are_kept(face: DrawnFace) -> None:
     clothed = [mask for mask in masks if mask.type]
     for style, share in choices.styles.items():
         assert sum(mask.style == style for mask in clothed) / len(clothed) == pytest.approx(share, abs=0.03)
-        assert {mask.type for mask in clothed if mask.style == style} == set(WORN[style])
+        assert {mask.type for mask in clothed if mask.style == style} == set(TYPES_OF_STYLE[style])
     assert {mask.texture for mask in clothed} == set(TEXTURES)
     medical = [mask for mask in clothed if mask.type in ("surgical", "n95")]
     assert sum(mask.texture in PLAIN for mask in medical) / len(medical) == pytest.approx(0.83, abs=0.05)
@@ -285,7 +285,7 @@ def templates(folder: Path, points: str = "10, 10") -> Path:
     return folder / "masks"
 
 
-def test_templates_of_masktheface_are_drawn_without_bright_edges(face: DrawnFace, tmp_path: Path) -> None:
+def test_templates_of_masktheface_are_drawn_without_bright_edges(face: SyntheticFace, tmp_path: Path) -> None:
     choices = MaskChoices(templates=templates(tmp_path))
     assert choices.types == ("red",)
     mask = choose_mask(np.random.default_rng(0), face.landmarks_68, choices)
@@ -299,7 +299,7 @@ def test_templates_of_masktheface_are_drawn_without_bright_edges(face: DrawnFace
         MaskChoices(templates=templates(tmp_path / "broken", points="10"))
 
 
-def test_large_templates_are_averaged_onto_small_faces(face: DrawnFace, tmp_path: Path) -> None:
+def test_large_templates_are_averaged_onto_small_faces(face: SyntheticFace, tmp_path: Path) -> None:
     def laid(enlarged: int) -> tuple[np.ndarray, np.ndarray]:
         folder = templates(tmp_path / str(enlarged))
         file = folder / "templates" / "red.png"
@@ -316,7 +316,7 @@ def test_large_templates_are_averaged_onto_small_faces(face: DrawnFace, tmp_path
     assert np.abs(small - large)[alpha > 0.99].max() < 3
 
 
-def test_the_templates_of_masktheface_themselves(face_data: Path, face: DrawnFace) -> None:
+def test_the_templates_of_masktheface_themselves(face_data: Path, face: SyntheticFace) -> None:
     choices = MaskChoices(templates=face_data / "native" / "MaskTheFace" / "masks")
     assert {"surgical", "N95", "KN95", "cloth", "gas"} <= set(choices.types)
     assert "empty" not in choices.types
@@ -333,7 +333,7 @@ def test_real_faces(face_data: Path) -> None:
         image = np.asarray(Image.open(path))
         for one in finder(image)[:1]:
             mask = choose_mask(rng, one.landmarks, MaskChoices(styles={"proper": 1.0}))
-            drawn_on, truth = draw_mask(image, one.landmarks, mask, CHOICES)
+            drawn_on, truth = render_mask(image, one.landmarks, mask, CHOICES)
             assert drawn_on.shape == image.shape
             assert hidden(truth, one.landmarks[MOUTH]) == 1
             assert hidden(truth, one.landmarks[BROWS]) == 0

@@ -16,25 +16,25 @@ import torch
 from PIL import Image
 from sklearn.metrics import jaccard_score
 
+from callbacks.checkpoints import load
 from datamodules.labels import OCCLUSION
 from datamodules.layouts import AugmentedCelebA, ImageMaskFolder
 from datamodules.occlusion import OcclusionDataModule
 from datamodules.pose import pose, pose_groups
 from datamodules.reading import read_label
-from datamodules.synthesis.masked_faces import MaskedFaces, write_masked_faces
-from datamodules.synthesis.masks import MaskChoices
 from datamodules.transforms import Augmentation, FaceTransform, denormalize
-from engine.building import build_datamodule, build_module
-from engine.checkpoints import load
-from engine.evaluation import plan_evaluation
-from engine.scoring import scored_faces, scored_module
-from engine.settings import check, check_evaluation
-from engine.stages import Run, plan
+from engine.stage import Run
 from foundation.errors import BrokenFileError, ConfigError, DataError
 from foundation.recorded_runs import read_run
 from lightning_modules.occlusion import OcclusionSegmentation
 from models.layers import BatchInstanceNorm2d
-from tests.conftest import TINY_SEGMENTER, copied, run_training, settings_of
+from stages.command import check, plan
+from stages.evaluation import check_evaluation, plan_evaluation
+from stages.scoring import scored_faces, scored_module
+from synthesis.masked_faces import MaskedFacesConfig, write_masked_faces
+from synthesis.masked_faces.on_the_fly import RandomMaskRenderer
+from synthesis.masks import MaskChoices
+from tests.conftest import TINY_SEGMENTER, changed, copied, run_training, settings_of
 from tests.test_evaluation import config_of, scored
 from tests.test_masks import templates
 
@@ -209,14 +209,17 @@ def test_what_hides_a_face_is_dyed_and_nothing_else() -> None:
 @pytest.fixture(scope="module")
 def with_photographs(lapa: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "WithPhotographs"
-    wanted = MaskedFaces(lapa, count=20, seed=5, choices=MaskChoices(types=("surgical",)), photographs=True, form="png")
+    wanted = MaskedFacesConfig(
+        lapa, count=20, seed=5, choices=MaskChoices(types=("surgical",)), photographs=True, form="png"
+    )
     write_masked_faces(folder, wanted, workers=1)
     return folder
 
 
 def test_masks_are_drawn_anew_each_time(with_photographs: Path) -> None:
     still = Augmentation(0, (1, 1), 0, 0)
-    data = OcclusionDataModule(AugmentedCelebA(with_photographs), 64, 2, 7, still, workers=0, on_the_fly=True)
+    render = RandomMaskRenderer.as_built(AugmentedCelebA(with_photographs).parameters())
+    data = OcclusionDataModule(AugmentedCelebA(with_photographs), 64, 2, 7, still, workers=0, render_masks=render)
     faces = data.train_dataloader().dataset
     assert len(data.labelled("train")) == 14
     assert len(list((with_photographs / "photographs").iterdir())) == 14, "of the training faces alone"
@@ -245,8 +248,8 @@ def test_training_on_the_fly_and_by_folds(with_photographs: Path, tmp_path: Path
 def test_training_on_the_fly_wants_photographs_and_masks_of_ours(masked: Path, folder: Path, tmp_path: Path) -> None:
     run = planned_run(masked, tmp_path, "segment.on_the_fly=true")
     with pytest.raises(DataError, match="built with photographs=true"):
-        build_datamodule(run).train_dataloader()
-    with pytest.raises(ConfigError, match="whose masks are none of ours"):
+        run.stage.data(run).train_dataloader()
+    with pytest.raises(ConfigError, match="whose masks this project did not render"):
         planned_run(folder, tmp_path, "segment.on_the_fly=true", experiment="occlusion_mfsd")
 
 
@@ -255,7 +258,7 @@ def test_what_masks_are_drawn_from_is_in_the_id_of_training_on_the_fly(with_phot
     about, manifest = json.loads((copy / "dataset.json").read_text()), (copy / "manifest.jsonl").read_text()
 
     still = planned_run(copy, tmp_path).settings
-    both = [{**still, "segment.on_the_fly": fly} for fly in (True, False)]
+    both = [changed(still, **{"segment.on_the_fly": fly}) for fly in (True, False)]
 
     def planned(rows: str = manifest, **changes: Any) -> list[str]:
         """Ids of training on the fly and of training on masks as they were built."""
@@ -298,12 +301,12 @@ def test_folds_part_the_photographs(masked: Path) -> None:
 def test_the_schedule_is_as_long_as_the_epochs_of_a_fold(masked: Path, tmp_path: Path) -> None:
     words = ("segment.folds=2", "segment.fold=1", "segment.steps_per_epoch=null", "segment.batch_size=2")
     run = planned_run(masked, tmp_path, *words)
-    batches = len(build_datamodule(run).train_dataloader())
-    assert build_module(run).hparams["steps"] == run.setting("epochs") * batches
+    batches = len(run.stage.data(run).train_dataloader())
+    assert run.stage.module(run).hparams["steps"] == run.own.epochs * batches
 
 
 def test_folds_beyond_what_is_there_are_refused(masked: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"segment\.fold=3 cannot be with segment\.folds=3"):
+    with pytest.raises(ConfigError, match=r"segment\.fold=3 with segment\.folds=3"):
         planned_run(masked, tmp_path, "segment.folds=3", "segment.fold=3")
     data = OcclusionDataModule(AugmentedCelebA(masked), 32, 2, 0, Augmentation(), fold=(0, 999), workers=0)
     with pytest.raises(DataError, match="too few for 999 folds"):
@@ -370,10 +373,10 @@ def test_a_run_leaves_scores_raw_cleaned_and_by_group(segmenter_run: Run) -> Non
 
 
 def test_the_test_score_is_that_of_the_best_weights_by_an_independent_count(segmenter_run: Run) -> None:
-    module = build_module(segmenter_run).eval()
+    module = segmenter_run.stage.module(segmenter_run).eval()
     module.load_state_dict(load(segmenter_run.folder.best)["state_dict"])
     found, truth = [], []
-    for batch in build_datamodule(segmenter_run).test_dataloader():
+    for batch in segmenter_run.stage.data(segmenter_run).test_dataloader():
         with torch.no_grad():
             found.append((module(batch["image"]) > 0).flatten())
         truth.append((batch["label"] == 1).flatten())
@@ -383,10 +386,10 @@ def test_the_test_score_is_that_of_the_best_weights_by_an_independent_count(segm
 
 def test_built_again_it_starts_with_the_same_loss(segmenter_run: Run) -> None:
     """As the whole of a parser's training is repeated in tests/test_training.py."""
-    pl.seed_everything(segmenter_run.setting("seed"), workers=True, verbose=False)
-    module: Any = build_module(segmenter_run)
+    pl.seed_everything(segmenter_run.own.seed, workers=True, verbose=False)
+    module: Any = segmenter_run.stage.module(segmenter_run)
     module.log = lambda *_, **__: None  # no trainer listens
-    batch = next(iter(build_datamodule(segmenter_run).train_dataloader()))
+    batch = next(iter(segmenter_run.stage.data(segmenter_run).train_dataloader()))
     _, losses = read_run(segmenter_run.folder.path).curve("step", "train/loss")
     assert module.training_step(batch, 0).item() == pytest.approx(losses[0], rel=1e-5)
 
@@ -423,8 +426,8 @@ def test_training_on_a_folder_of_images_and_masks(folder: Path, tmp_path: Path) 
     [
         (("datamodule.image_size=100",), "multiple of 32"),
         (("segment.network=unet",), "modified_unet"),
-        (("datamodule=lapa",), r"method=segment cannot be with datamodule.dataset=lapa"),
-        (("method=baseline",), "method=baseline cannot be with datamodule.dataset=augmented_celeba"),
+        (("datamodule=lapa",), r"method=segment does not go with datamodule.dataset=lapa"),
+        (("method=baseline",), "method=baseline does not go with datamodule.dataset=augmented_celeba"),
         (("segment.validate_every=9",), "beyond"),
     ],
 )

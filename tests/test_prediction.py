@@ -19,14 +19,14 @@ from PIL import Image
 from datamodules.labels import LAPA
 from datamodules.landmarks import FaceFinder
 from datamodules.reading import read_image
-from datamodules.synthesis.faces import draw_face
 from datamodules.transforms import FaceTransform
 from deploy.prediction import predict
 from deploy.predictor import Predictor, load
 from deploy.video import open_clip
 from engine.settings import CONF
-from engine.stages import Run
+from engine.stage import Run
 from foundation.errors import ConfigError, DataError, RunError
+from synthesis.faces import render_random_face
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def parser(parser_runs: list[Run]) -> Run:
 def faces() -> list[np.ndarray]:
     """Three drawn faces of 200 px that dlib finds."""
     finder = FaceFinder(fallbacks=())
-    drawn = (draw_face(np.random.default_rng((5, place)), 200).image for place in range(60))
+    drawn = (render_random_face(np.random.default_rng((5, place)), 200).image for place in range(60))
     return list(islice((image for image in drawn if len(finder(image)) == 1), 3))
 
 
@@ -232,7 +232,7 @@ def test_what_is_wrong_is_said_once(
         with pytest.raises(DataError, match="names no picture"):
             run_predict(good, "input=empty")
     elif fault == "no face setting":
-        with pytest.raises(ConfigError, match="faces=some cannot be"):
+        with pytest.raises(ConfigError, match="faces=some is invalid"):
             run_predict(good, "input=face.png", "faces=some")
     elif fault == "pickle":
         (tmp_path / "bad.ckpt").write_bytes(pickle.dumps(Harmful()))

@@ -16,11 +16,10 @@ import torch
 import torch.distributed.run
 
 from datamodules.sampling import EpochSampler
-from engine.building import build_datamodule, build_module
-from engine.processes import TOLD, require_one_group, tell, told
-from engine.settings import check
-from engine.stages import Run, plan
+from engine.processes import TOLD, broadcast, broadcast_runs, require_one_group
+from engine.stage import Run
 from foundation.errors import ConfigError
+from stages.command import check, plan
 from tests.commands import ROOT, Forked, forked
 from tests.conftest import TINY, settings_of
 
@@ -151,10 +150,10 @@ def test_two_processes_train_together_and_score_as_one(together: Run, odd: Path)
     words = (*TOGETHER, f"datamodule.root={odd}", f"output_dir={together.folder.output_dir}", "trainer.strategy=ddp")
     assert "Done already: " in finish(Forked("train.py", *words))[0]
 
-    module = build_module(together)
+    module = together.stage.module(together)
     module.load_state_dict(torch.load(together.folder.best, weights_only=True)["state_dict"])
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
-    (alone,) = trainer.test(module, build_datamodule(together), verbose=False)
+    (alone,) = trainer.test(module, together.stage.data(together), verbose=False)
     for name in ("test/loss", "test/miou", "test/mean_f1", "test/pixel_accuracy", "test/iou/hair"):
         assert status["metrics"][name] == pytest.approx(alone[name], abs=1e-6), name
 
@@ -249,7 +248,7 @@ def test_fewer_faces_than_devices_are_refused(lapa: Path, tmp_path: Path) -> Non
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
     (run,) = plan(check(settings_of(*TOGETHER, f"datamodule.root={root}", f"output_dir={tmp_path / 'outputs'}")))
-    data = build_datamodule(run)
+    data = run.stage.data(run)
     data.trainer = SimpleNamespace(global_rank=0, world_size=2)  # type: ignore[assignment]
     with pytest.raises(ConfigError, match=r"trainer.devices=2, but the val split holds 1 face"):
         data.val_dataloader()
@@ -258,10 +257,10 @@ def test_fewer_faces_than_devices_are_refused(lapa: Path, tmp_path: Path) -> Non
 def test_followers_hear_what_the_leader_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(TOLD, raising=False)
     monkeypatch.setenv(TOLD, "")
-    tell(["pretrain-1", "finetune-2"])
-    assert told() == ["pretrain-1", "finetune-2"]
-    tell([])
-    assert told() == []
+    broadcast(["pretrain-1", "finetune-2"])
+    assert broadcast_runs() == ["pretrain-1", "finetune-2"]
+    broadcast([])
+    assert broadcast_runs() == []
 
 
 @pytest.mark.parametrize(

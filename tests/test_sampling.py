@@ -11,15 +11,15 @@ import torch
 
 from datamodules.faces import ParsingDataModule
 from datamodules.layouts import open_layout
-from datamodules.patches import Masking
 from datamodules.sampling import EpochSampler, scoring_batches
 from datamodules.transforms import Augmentation
+from models.masking import PatchSampling
 
 MOVES = Augmentation(rotation=30, scale=(0.75, 1.25), flip=0.5, color=0.5)
 
 
 def datamodule(root: Path, workers: int, masked: bool, **changes: Any) -> ParsingDataModule:
-    masking = Masking(count=16, sides=(2, 5), region=(5, 27)) if masked else None
+    masking = PatchSampling(count=16, sides=(2, 5), region=(5, 27)) if masked else None
     arguments = {"image_size": 32, "batch_size": 8, "seed": 1, "augmentation": MOVES, **changes}
     return ParsingDataModule(open_layout("lapa", root), masking=masking, workers=workers, **arguments)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import shutil
 from pathlib import Path
@@ -13,11 +12,12 @@ import torch
 from PIL import Image
 
 from datamodules.layouts import LAYOUTS
-from engine import stages
-from engine.settings import DOCUMENT, KEYS, check, flatten, table
-from engine.stages import Run, plan
+from engine.settings import fields, flatten, note
+from engine.stage import Run
 from foundation.errors import ConfigError
-from tests.conftest import TINY, settings_of
+from stages.command import STAGES, Command, check, plan
+from stages.document import texts
+from tests.conftest import TINY, settings_of, unchecked
 
 MTL, BASELINE = "mtl_lapa_10pct", "baseline_lapa_10pct"
 SVM = ("svm_lapa", *TINY, "label_fraction=0.1")
@@ -46,13 +46,13 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def settings(lapa: Path, output: Path) -> dict[str, Any]:
-    """A command's settings, flat."""
+def settings(lapa: Path, output: Path) -> Any:
+    """A command's settings."""
     return check(composed(MTL, *TINY) | {"datamodule.root": str(lapa), "output_dir": str(output)})
 
 
 @pytest.fixture(scope="module")
-def reference(settings: dict[str, Any]) -> dict[str, str]:
+def reference(settings: Any) -> dict[str, str]:
     """The ids of that command."""
     return {run.stage.name: run.id for run in plan(settings)}
 
@@ -65,7 +65,7 @@ def segmenter(masked: Path, output: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def segmenter_id(segmenter: dict[str, Any]) -> str:
+def segmenter_id(segmenter: Any) -> str:
     (run,) = plan(segmenter)
     return run.id
 
@@ -80,6 +80,7 @@ NEITHER: set[str] = set()
 BOTH = {"pretrain", "finetune"}  # of a pre-training's id the fine-tuning's follows
 SECOND = {"finetune"}
 
+KEYS = dict(fields(Command))
 CHANGES: dict[str, tuple[object, set[str]]] = {
     "experiment": ("elsewhere", NEITHER),
     "scale": ("named", NEITHER),
@@ -93,6 +94,10 @@ CHANGES: dict[str, tuple[object, set[str]]] = {
     "output_dir": ("named", NEITHER),
     "force": (True, NEITHER),
     "dry_run": (True, NEITHER),
+    "stages": (["pretrain", "finetune"], NEITHER),
+    "datamodule.layout": ({"_target_": "datamodules.layouts.LaPa"}, BOTH),
+    "model.network": ({"_target_": "models.parser.FaceParser"}, BOTH),
+    "pretrain.task": ({"_target_": "lightning_modules.pretraining.MaskedPretraining"}, BOTH),
     "datamodule.root": ("copy", NEITHER),
     "datamodule.dataset": ("lapa_again", BOTH),
     "datamodule.merging": ("farl", SECOND),
@@ -249,15 +254,17 @@ WITHIN: list[tuple[dict[str, object], dict[str, object], set[str]]] = [
 
 def test_no_setting_is_unclassified() -> None:
     assert CHANGES.keys() == KEYS.keys()
-    for name, key in KEYS.items():
-        assert isinstance(key.enters, str) or set(key.enters) <= {*BOTH, "segment", "classify"}, name
-        assert key.enters, name
+    read = [name for stage in STAGES.values() for name in stage.reads]
+    for name, field in KEYS.items():
+        assert field.description, name
+        reasons = note(field, "harmless")
+        assert reasons or any(name == prefix or name.startswith(f"{prefix}.") for prefix in read), name
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_each_setting_changes_the_ids_that_it_must(
     key: str,
-    settings: dict[str, Any],
+    settings: Any,
     reference: dict[str, str],
     lapa: Path,
     tmp_path: Path,
@@ -269,27 +276,25 @@ def test_each_setting_changes_the_ids_that_it_must(
     if key == "datamodule.root":
         shutil.copytree(lapa, tmp_path / str(value))
     monkeypatch.setitem(LAYOUTS, "lapa_again", LAYOUTS["lapa"])
-    changed = {**settings, key: KEYS[key].read(value)}
+    changes = {key: value}
     if key == "seed":  # the stages' own seeds follow it
-        changed |= {"pretrain.seed": value, "finetune.seed": value}
-    found = {run.stage.name: run.id for run in plan(changed)}
+        changes |= {"pretrain.seed": value, "finetune.seed": value}
+    found = {run.stage.name: run.id for run in plan(unchecked(settings, **changes))}
     assert {stage for stage in found if found[stage] != reference[stage]} == expected
 
 
 @pytest.mark.parametrize("key", SEGMENT)
-def test_each_setting_of_the_segmenter_changes_its_id_if_it_must(
-    key: str, segmenter: dict[str, Any], segmenter_id: str
-) -> None:
+def test_each_setting_of_the_segmenter_changes_its_id_if_it_must(key: str, segmenter: Any, segmenter_id: str) -> None:
     value, changes = SEGMENT[key]
     assert segmenter[key] != value, "another value"
-    (after,) = plan(segmenter | {key: KEYS[key].read(value)})
+    (after,) = plan(unchecked(segmenter, **{key: value}))
     assert (segmenter_id != after.id) == changes
 
 
 def heads(root: Path, output: Path, /, **changes: object) -> dict[str, str]:
     """The ids of a command's classifiers, by their heads; the one that is asked for as svm_rh, whichever it is."""
     *_, conv, own = planned(SVM, root, output, **{"classify.head": "svm_rh"} | changes)
-    assert conv.setting("head") == "conv"
+    assert conv.own.head == "conv"
     return {"conv": conv.id, "svm_rh": own.id}
 
 
@@ -327,7 +332,7 @@ def test_settings_of_a_classifier_whose_effect_depends_on_others(
 
 def test_a_conv_head_stands_beside_every_other_one(lapa: Path, output: Path, reference: dict[str, str]) -> None:
     pretrain, conv, tree = planned(SVM, lapa, output)
-    assert [pretrain.stage.name, conv.setting("head"), tree.setting("head")] == ["pretrain", "conv", "svm_bdt"]
+    assert [pretrain.stage.name, conv.own.head, tree.own.head] == ["pretrain", "conv", "svm_bdt"]
     assert pretrain.id == reference["pretrain"], "shared with a parser"
     assert conv.upstream is pretrain.folder
     assert tree.upstream is pretrain.folder
@@ -371,35 +376,43 @@ def test_the_seed_is_that_of_the_stages_without_their_own(lapa: Path, output: Pa
     assert ids_with("seed=7", *both) == ids_with(*both)
 
 
-def test_every_entering_setting_is_in_some_identity(settings: dict[str, Any]) -> None:
+def test_every_entering_setting_is_in_some_identity(settings: Any) -> None:
     held: set[str] = set().union(*(run.identity["settings"] for run in plan(settings)))
     idle = {
         "pretrain.optimizer.momentum",
         "finetune.optimizer.momentum",
         "trainer.sync_batchnorm",
-        "datamodule.merging",
         "pretrain.temperature",
-        "finetune.background",
-        "finetune.frozen_epochs",
-        "finetune.statistics",
-        "model.architecture",
     }
-    entering = {name for name, key in KEYS.items() if any(key.is_in(stage) for stage in BOTH)}
+    read = [prefix for stage in BOTH for prefix in STAGES[stage].reads]
+    entering = {
+        name
+        for name, field in KEYS.items()
+        if not note(field, "harmless") and any(name == prefix or name.startswith(f"{prefix}.") for prefix in read)
+    }
     assert held == entering - idle
 
 
 def test_a_stages_version_is_in_its_id(
-    settings: dict[str, Any], reference: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    settings: Any, reference: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    newer = dataclasses.replace(stages.FINETUNE, version=99)
-    monkeypatch.setitem(stages.METHODS, "mtl", (stages.PRETRAIN, newer))
+    monkeypatch.setattr(type(STAGES["finetune"]), "version", 99)
     pretrain, finetune = plan(settings)
     assert pretrain.id == reference["pretrain"]
     assert finetune.id != reference["finetune"]
 
 
-def test_the_documents_table_is_the_schemas() -> None:
-    assert DOCUMENT.read_text().endswith(f".\n\n{table()}\n"), "make docs"
+@pytest.mark.parametrize("file", texts())
+def test_what_is_generated_from_the_settings_is_up_to_date(file: Path) -> None:
+    assert file.read_text() == texts()[file], "make docs"
+
+
+def test_the_composed_defaults_are_those_of_the_settings() -> None:
+    """At the paper's scale and recipe, which set nothing but their names and the model's."""
+    found = settings_of("experiment=mtl_lapa")
+    assert flatten(found) == Command(experiment="mtl_lapa").flat() | {
+        name: found[name] for name in ("callbacks", "logger")
+    } | {"segment.network": None, "finetune.validate_every": 10}
 
 
 def test_pretraining_is_shared_and_baseline_stands_alone(lapa: Path, output: Path, reference: dict[str, str]) -> None:
@@ -443,11 +456,11 @@ def test_encoder_weights_enter_by_content(lapa: Path, output: Path, tmp_path: Pa
         ids_with("nowhere.pth")
 
 
-def test_runs_know_their_upstream(settings: dict[str, Any]) -> None:
+def test_runs_know_their_upstream(settings: Any) -> None:
     runs = plan(settings)
     assert [run.stage.name for run in runs] == ["pretrain", "finetune"]
     assert runs[1].upstream is runs[0].folder
-    assert runs[1].identity["upstream"] == runs[0].id
+    assert runs[1].identity["upstreams"] == [runs[0].id]
     assert runs[0].manifest is None
     assert runs[1].manifest is not None
     assert len(runs[1].manifest.ids) == 3

@@ -16,11 +16,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from engine.settings import CONF, check, group_options
-from engine.stages import plan
+from engine.settings import CONF, group_options
 from engine.wandb_runs import described, log_classes
 from foundation.recorded_runs import read_runs
 from reports.wandb_sync import write_wandb_runs
+from stages.command import check, plan
 from tests.commands import Forked, within
 from tests.conftest import TINY, run_training, settings_of, wandb_records
 

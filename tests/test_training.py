@@ -18,14 +18,13 @@ import torch
 from filelock import Timeout
 from omegaconf import OmegaConf
 
-from engine.building import build_module
-from engine.fitting import _description
-from engine.settings import check, flatten
-from engine.stages import Run, plan
+from engine.settings import flatten
+from engine.stage import Run
 from foundation.errors import BrokenFileError, ConfigError, DataError, RunError
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.parsing import FaceParsing, score_batch
 from lightning_modules.pretraining import MaskedPretraining
+from stages.command import check, plan
 from tests.conftest import TINY, copied, run_training, settings_of, wandb_records
 
 BARE = ("callbacks.panels=null", "callbacks.activations=null")
@@ -159,8 +158,8 @@ def test_a_run_can_start_from_another(parser_runs: list[Run], lapa: Path, tmp_pa
     assert len({run.id for (run,) in (*parts.values(), other)}) == 3
     trained = weights(finetune)
     for part, (run,) in parts.items():
-        assert run.identity["upstream"] == finetune.id
-        for name, value in build_module(run).state_dict().items():
+        assert run.identity["upstreams"] == [finetune.id]
+        for name, value in run.stage.module(run).state_dict().items():
             if name.startswith("model.trunk.") or (part == "all" and name.startswith("model.head.")):
                 assert torch.equal(value, trained[name]), name
             elif name.startswith("model.head.weight"):
@@ -176,9 +175,9 @@ def test_a_run_is_labelled_with_the_masking_of_the_pretraining_that_it_starts_fr
     pretrain, finetune = parser_runs
     for start, masking in ((pretrain, "central"), (finetune, None)):
         (run,) = transferred(lapa, tmp_path, start.folder.path, **{"pretrain.masking": "random"})
-        assert _description(run, attempt=1)["masking"] == masking
+        assert run.stage.description(run)["masking"] == masking
     for run in planned(lapa, tmp_path):
-        assert _description(run, attempt=1)["masking"] == "central", "not trained yet"
+        assert run.stage.description(run)["masking"] == "central", "not trained yet"
 
 
 @pytest.mark.parametrize(
@@ -204,7 +203,7 @@ def test_what_a_run_cannot_start_from(
 
 def test_fine_tuning_starts_from_the_pretrained_trunk(parser_runs: list[Run]) -> None:
     pretrain, finetune = parser_runs
-    start = build_module(finetune).state_dict()
+    start = finetune.stage.module(finetune).state_dict()
     handed_over = weights(pretrain)
     trunk = [name for name in start if ".trunk." in name]
     assert len(trunk) > 200
@@ -354,7 +353,7 @@ def test_interrupt_in_the_middle_of_a_write_is_an_interrupt(
     lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """torch.save turns an interrupt within it into an error of its own."""
-    from engine import checkpoints
+    from callbacks import checkpoints
 
     def broken(*_: Any) -> None:
         try:

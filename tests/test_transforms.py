@@ -100,6 +100,18 @@ def test_pure_in_seed_epoch_and_position() -> None:
             assert np.abs(one - other).max() > 0.05
 
 
+@pytest.mark.parametrize(
+    "move", [Augmentation(30, (1, 1), 0, 0), Augmentation(0, (0.5, 1.5), 0, 0), Augmentation(0, (1, 1), 0, 1)]
+)
+def test_each_random_number_depends_on_seed_epoch_and_position(move: Augmentation) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    draws = [
+        np.stack([FaceTransform(48, move, LAPA, seed)(image, None, epoch, start + place)[0] for place in range(6)])
+        for seed, epoch, start in ((5, 0, 0), (6, 0, 0), (5, 1, 0), (5, 0, 6))
+    ]
+    assert all(not np.array_equal(draws[0], other) for other in draws[1:])
+
+
 def test_picture_and_label_move_together() -> None:
     """A picture whose brightness is its label map: after the warp, brightness still says the label."""
     label = np.kron(np.array([[1, 6], [10, 7]], dtype=np.uint8), np.ones((40, 40), dtype=np.uint8))

@@ -14,7 +14,7 @@ from curation.audit.tally import Tally
 from datamodules.cache import in_threads
 from datamodules.layouts import Layout, Sample
 from foundation.errors import DataError, RunError
-from foundation.files import require_outside, to_json, whole, write_whole
+from foundation.files import atomic_write, require_outside, to_json, write_text_atomically
 
 REPORT, SHEET = "audit.json", "worst.png"
 
@@ -41,11 +41,11 @@ def write_audit(layout: Layout, out: Path, order: str) -> Tally:
     merging = {"merging": order} if any(sample.parts for sample in samples) else {}
     sheet = contact_sheet(tally.faults, samples, layout, order)
     try:
-        write_whole(out / REPORT, to_json(about | merging | tally.as_plain()))
+        write_text_atomically(out / REPORT, to_json(about | merging | tally.as_plain()))
         if sheet is None:
             (out / SHEET).unlink(missing_ok=True)  # of an earlier audit, when there was something to see
         else:
-            with whole(out / SHEET) as file:
+            with atomic_write(out / SHEET) as file:
                 sheet.save(file, format="PNG")
     except OSError as fault:
         raise RunError(

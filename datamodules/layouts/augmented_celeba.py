@@ -82,7 +82,7 @@ class AugmentedCelebA(Layout):
         return {row["id"]: [face["landmarks"] for face in row["faces"]] for row in self._rows()}
 
     def parameters(self) -> dict[str, Any]:
-        """What the set was built with, see ``MaskedFaces.parameters``.
+        """What the set was built with, see ``MaskedFacesConfig.parameters``.
 
         Raises:
             DataError: if the file that says so is damaged.

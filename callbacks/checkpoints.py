@@ -1,0 +1,129 @@
+"""Checkpoints that are whole or absent, at epoch boundaries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins.io import TorchCheckpointIO
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+
+from callbacks.curves import Curves
+from callbacks.throughput import Throughput
+from foundation.errors import DataError, RunError
+from foundation.files import atomic_write
+from foundation.run_folder import RunFolder
+from lightning_modules.exported import SUFFIXES, load_exported
+
+
+def save(content: dict[str, Any], path: Path) -> None:
+    """``torch.save``, see :func:`foundation.files.atomic_write`."""
+    with atomic_write(path) as file:
+        torch.save(content, file)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A checkpoint of ours, without unpickling code; of an exported file the same, with ``network`` for its weights.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    if path.suffix in SUFFIXES:
+        return load_exported(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as fault:
+        run = RunFolder.at(path.parent.parent)
+        raise DataError(
+            f"The checkpoint {path} cannot be read ({type(fault).__name__}).\n"
+            + (
+                "Expected: a run's checkpoints/best.ckpt, or a file of export.py."
+                if run is None
+                else f"Train its run again with force=true, or move the folder {run.path} away."
+            )
+        ) from fault
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's own checkpoints, written and read as ours."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        save(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        return load(Path(path))
+
+
+class EpochCheckpoint(Checkpoint):
+    """After every epoch: the weights and their validation as ``best``, where it is; the curves; the status; and
+    ``last``, from which the run goes on. In this order, whatever a crash leaves is not behind ``last``.
+
+    Args:
+        folder: the run folder.
+        monitor: the validation score to maximise; None keeps the last epoch's weights: fine-tuning starts from where
+            pre-training ended, as no score of a reconstruction says which epoch parses best.
+        description: plain values kept with the weights.
+        throughput: what measures the run.
+    """
+
+    def __init__(
+        self, folder: RunFolder, monitor: str | None, description: dict[str, Any], throughput: Throughput
+    ) -> None:
+        self.folder = folder
+        self.monitor = monitor
+        self.description = description
+        self.throughput = throughput
+        self.score = float("-inf")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"score": self.score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.score = state_dict["score"]
+
+    def on_load_checkpoint(self, trainer: Trainer, _: LightningModule, checkpoint: dict[str, Any]) -> None:
+        for curves in _curves(trainer):
+            curves.cut(checkpoint["global_step"])
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        scaled = trainer.precision == "16-mixed"  # a step whose loss overflows is left out, and training goes on
+        for name in ("val/loss",) if scaled else ("train/loss", "val/loss"):
+            if not trainer.callback_metrics.get(name, torch.zeros(())).isfinite():
+                raise RunError(
+                    f"{name} is {float(trainer.callback_metrics[name])} after epoch {epoch}: the training diverged.\n"
+                    f"Do one of: a smaller {self.folder.stage}.optimizer.lr; trainer.precision=32-true."
+                )
+        if self._is_best(trainer) and trainer.is_global_zero:
+            values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            content = {
+                "state_dict": {name: value.cpu() for name, value in pl_module.state_dict().items()},
+                "hyper_parameters": dict(pl_module.hparams),
+                "metrics": {name: value for name, value in values.items() if name.startswith("val/")},
+                "epoch": epoch,
+                "global_step": trainer.global_step,
+                **self.description,
+            }
+            save(content, self.folder.best)
+        for curves in _curves(trainer):
+            curves.flush()
+        if trainer.is_global_zero:
+            self.folder.write_status(epoch=epoch, **self.throughput.summary)
+        trainer.save_checkpoint(self.folder.last, weights_only=False)  # with the optimiser; all processes meet here
+
+    def _is_best(self, trainer: Trainer) -> bool:
+        if self.monitor is None:
+            return trainer.current_epoch + 1 == trainer.max_epochs
+        if not trainer.fit_loop.epoch_loop._should_check_val_epoch():  # no validation of this very epoch
+            return False
+        score = float(trainer.callback_metrics[self.monitor])
+        if score <= self.score:
+            return False
+        self.score = score
+        return True
+
+
+def _curves(trainer: Trainer) -> list[Curves]:
+    return [logger for logger in trainer.loggers if isinstance(logger, Curves)]

@@ -1,0 +1,124 @@
+"""From settings to runs: each stage with the identity that its configuration gives it.
+
+A run's id is a digest of everything that can change its result and of nothing else. Pre-training reads no labels, so no
+fraction, subset or parsing loss is in its id, and all fine-tunings of a study share one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from datamodules import subsets
+from datamodules.layouts import Layout
+from engine.plugins import source_digests
+from engine.settings import entering
+from engine.stage import Run, Stage
+from foundation.digests import DigestCache
+from foundation.errors import RunError
+from foundation.run_folder import RunFolder
+
+
+def identity_digest(identity: Mapping[str, Any]) -> str:
+    """Identity -> id: twelve hexadecimal digits."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def plan(
+    steps: Iterable[tuple[Stage, Any]],
+    start: RunFolder | None,
+    layout: Layout,
+    output_dir: Path,
+    added: Mapping[str, Any] = types.MappingProxyType({}),
+) -> list[Run]:
+    """The runs of a command, in order, each with its id and folder; nothing is trained and little is imported.
+
+    Args:
+        steps: stages, each with the command's settings as it reads them. Each starts from the one before it, except
+            that stages beside one another, as several heads on the same features, start from the same one.
+        start: the run that the first stage starts from.
+        layout: reader of the data.
+        output_dir: where run folders lie.
+        added: what enters every id as if it were a setting.
+
+    Raises:
+        DataError: if the data is not where the settings say.
+    """
+    runs: list[Run] = []
+    with DigestCache(digest_cache(output_dir)) as digests:
+        for stage, settings in steps:
+            before = [run.folder for run in runs if run.stage.name != stage.name]
+            upstreams = tuple(before[-1:] or ([] if start is None else [start]))
+            manifest = _manifest(layout, settings, output_dir) if stage.labelled and stage.takes_fraction else None
+            runs.append(_identified(Run(stage, settings, layout, manifest, upstreams), output_dir, digests, added))
+    return runs
+
+
+def _identified(run: Run, output_dir: Path, digests: DigestCache, added: Mapping[str, Any]) -> Run:
+    settings = {**entering(run.settings, run.stage.reads), **added, **run.stage.identity(run, digests)}
+    identity: dict[str, Any] = {
+        "stage": run.stage.name,
+        "version": run.stage.version,
+        "data": _data(run, digests),
+        "labels": None if run.manifest is None else run.manifest.digest,
+        "upstreams": [folder.id for folder in run.upstreams],
+        "settings": {name: value for name, value in settings.items() if value is not LEFT_OUT},
+    }
+    if sources := source_digests([*identity["settings"].values(), type(run.stage)]):
+        identity["sources"] = sources
+    return replace(run, identity=identity, folder=RunFolder(output_dir, run.stage.name, identity_digest(identity)))
+
+
+LEFT_OUT: Any = object()
+"""What :meth:`engine.stage.Stage.identity` gives a setting that does not enter after all."""
+
+
+def require_unchanged(run: Run) -> None:
+    """See that the data still is what the run's identity says, now that it has been read.
+
+    Raises:
+        RunError: if it is not.
+    """
+    with DigestCache(digest_cache(run.folder.output_dir)) as digests:
+        changed = _data(run, digests) != run.identity["data"]
+        its = run.stage.identity(run, digests)
+        if changed or any(value != run.identity["settings"].get(name, LEFT_OUT) for name, value in its.items()):
+            raise RunError(
+                f"Files in {run.layout.root}, or weights, changed while {run.folder.name} ran: its result is void.\n"
+                f"The same command now uses the data as they are, as another run."
+            )
+
+
+def digest_cache(output_dir: Path) -> Path:
+    """Where digests of file contents are remembered."""
+    return output_dir / "cache" / "digests.sqlite"
+
+
+def _data(run: Run, digests: DigestCache) -> str:
+    """Digest of all data that a run reads."""
+    digest = data_digest(run.layout, run.stage.splits, run.stage.labelled, digests)
+    extra = run.stage.extra_data(run, digests)
+    return digest if extra is None else hashlib.sha256(f"{digest} {extra}".encode()).hexdigest()[:16]
+
+
+def data_digest(layout: Layout, splits: Sequence[str], labelled: bool, digests: DigestCache) -> str:
+    """Digest of the contents of all files of some splits, with or without those of labels and declared classes."""
+    files: list[tuple[str, Path]] = []
+    for split in splits:
+        for sample in layout.samples(split, labelled=labelled):
+            files.append((f"{split}/{sample.id}/image", sample.image))
+            files += [(f"{split}/{sample.id}/{name}", path) for name, path in sample.label_files]
+            if sample.photograph is not None:
+                files.append((f"{split}/{sample.id}/photograph", sample.photograph))
+    digest, declared = digests.of_files(files), layout.declared if labelled else None
+    return digest if declared is None else hashlib.sha256(f"{digest} {declared}".encode()).hexdigest()[:16]
+
+
+def _manifest(layout: Layout, settings: Any, output_dir: Path) -> subsets.Manifest:
+    ids = [sample.id for sample in layout.samples("train")]
+    return subsets.manifest(output_dir / "manifests", layout.name, ids, settings.label_fraction, settings.subset)

@@ -1,0 +1,187 @@
+"""Code from outside: objects of the user's own package by ``_target_``, and what of them enters a run's id.
+
+The id holds the ``_target_``, its arguments, and a digest of its source: of its file and of the modules of the same
+package that it imports, directly or through one another.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+
+from foundation.errors import ConfigError, nearest
+
+OURS = Path(__file__).parent.parent
+OUR_PACKAGES = ("callbacks", "datamodules", "engine", "lightning_modules", "models", "stages", "synthesis")
+"""Packages whose changes of results are said by the versions of stages."""
+TARGET = "_target_"
+
+
+def is_plugin(value: Any) -> bool:
+    return isinstance(value, Mapping) and TARGET in value
+
+
+def locate(target: Any, key: str) -> Any:
+    """The class or function that ``_target_`` names.
+
+    Args:
+        target: as ``my_package.my_module.Thing``.
+        key: the setting that holds it, for messages.
+
+    Raises:
+        ConfigError: if its module cannot be imported, or has no such name.
+    """
+    if not isinstance(target, str) or "." not in target or not all(map(str.isidentifier, target.split("."))):
+        raise ConfigError(f"{key}.{TARGET}={target} is invalid.\nIt must be package.module.Name.")
+    module_name, _, name = target.rpartition(".")
+    _see_own_folder()
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or module_name
+        own = module_name == missing or module_name.startswith(f"{missing}.")
+        raise ConfigError(
+            f"{key}.{TARGET}={target}: there is no module {missing}"
+            + (
+                ".\nIt must be importable from the current folder, or installed; or set PYTHONPATH."
+                if own
+                else f", which {module_name} imports."
+            )
+        ) from error
+    except Exception as error:
+        raise ConfigError(
+            f"{key}.{TARGET}={target}: importing {module_name} failed: {type(error).__name__}: {error}"
+        ) from error
+    if not hasattr(module, name):
+        near = nearest(name, [other for other in vars(module) if not other.startswith("_")])
+        raise ConfigError(
+            f"{key}.{TARGET}={target}: {module_name} has no {name}." + (f" Did you mean {near}?" if near else "")
+        )
+    return getattr(module, name)
+
+
+def _see_own_folder() -> None:
+    """Modules of the folder that the command is given in are found, as with ``python -m``."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+
+
+def build(value: Mapping[str, Any], key: str, /, *arguments: Any, **added: Any) -> Any:
+    """The object that ``{_target_: ..., name: value}`` describes.
+
+    Args:
+        value: the plugin.
+        key: the setting that holds it, for messages.
+        arguments: passed first.
+        added: keyword arguments beside its own.
+
+    Raises:
+        ConfigError: if it cannot be imported, does not take these arguments, or refuses them.
+    """
+    kind = locate(value.get(TARGET), key)
+    own = {name: part for name, part in value.items() if name != TARGET}
+    try:
+        inspect.signature(kind).bind(*arguments, **added, **own)
+    except TypeError as error:
+        raise ConfigError(f"{key}: {value[TARGET]} does not take these arguments: {error}.") from error
+    except ValueError:  # without a signature, as built-in types
+        pass
+    try:
+        partial = instantiate(dict(value), _partial_=True, _convert_="all")  # nested ones too
+    except HydraException as error:
+        raise ConfigError(f"{key}: {value[TARGET]} cannot be built: {error}") from error
+    return partial(*arguments, **added)
+
+
+def source_digests(values: Iterable[Any]) -> dict[str, str]:
+    """Digests of the sources of all outside code among some values, which may be nested.
+
+    Args:
+        values: settings, of which ``_target_`` mappings count; or classes.
+    """
+    found: dict[str, str] = {}
+    for value in values:
+        if isinstance(value, type):
+            if not _is_ours(value.__module__):
+                found[f"{value.__module__}.{value.__qualname__}"] = source_digest(value.__module__)
+        elif isinstance(value, Mapping):
+            if is_plugin(value):
+                target = str(value[TARGET])
+                kind = locate(target, "")
+                module = getattr(kind, "__module__", target.rpartition(".")[0])
+                if not _is_ours(module):
+                    found[target] = source_digest(module)
+            found |= source_digests(value.values())
+        elif isinstance(value, list | tuple):
+            found |= source_digests(value)
+    return found
+
+
+def _is_ours(module: str) -> bool:
+    """Whether a module is of this project, whose stages carry versions."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return file is not None and _lies_in_our_packages(Path(file))
+
+
+def _lies_in_our_packages(file: Path) -> bool:
+    path = file.resolve()
+    return path.is_relative_to(OURS) and path.relative_to(OURS).parts[0] in OUR_PACKAGES
+
+
+def source_digest(module: str) -> str:
+    """Digest of a module's source and of the modules beside it that it imports; of a library, of its one file."""
+    total = hashlib.sha256()
+    for name, path in sorted(_sources(module, None, {}).items()):
+        total.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
+    return total.hexdigest()[:16]
+
+
+def _sources(module: str, root: Path | None, found: dict[str, Path]) -> dict[str, Path]:
+    """The files of a module and of what it imports from the folder ``root`` that its package lies in."""
+    if module in found:
+        return found
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):  # a name within a module, as imported from it
+        return found
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return found
+    path = Path(spec.origin)
+    if root is None:
+        is_package = spec.submodule_search_locations is not None
+        root = path.parents[module.count(".") + is_package]
+    elif not path.is_relative_to(root) or _lies_in_our_packages(path):
+        return found
+    found[module] = path
+    if "site-packages" in path.parts:  # a library is replaced as a whole
+        return found
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(node, module, spec.submodule_search_locations is not None)
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            _sources(name, root, found)
+    return found
+
+
+def _absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:
+    if not node.level:
+        return node.module or ""
+    parts = module.split(".")
+    parts = parts[: len(parts) - node.level + is_package]
+    return ".".join([*parts, *([node.module] if node.module else [])])

@@ -1,0 +1,1 @@
+"""What is trained and scored, one file a stage: its settings, data, network and description."""

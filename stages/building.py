@@ -1,0 +1,174 @@
+"""What stages that train on faces build alike: the batches, the encoder's weights, the number of steps."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.planning import LEFT_OUT, digest_cache
+from engine.stage import Run, Stage
+from foundation.digests import DigestCache, digest_of_files
+from foundation.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from datamodules.cache import Cache
+    from datamodules.faces import FaceDataModule
+    from datamodules.merging import Merging
+    from datamodules.transforms import Augmentation
+
+
+class TrainingStage(Stage):
+    """A stage of ``train.py``: its runs belong to an experiment."""
+
+    def description(self, run: Run) -> dict[str, Any]:
+        settings = run.settings
+        labelled = run.manifest is not None
+        return {
+            "experiment": settings.experiment,
+            "method": settings.method if settings.stages is None else "own",
+            "ablation": settings.ablation,
+            "sweep": settings.sweep_name,
+            "masking": _masking(run),
+            "loss": None,
+            "network": None,
+            "recipe": settings.recipe,
+            "scale": settings.scale,
+            "merging": settings.datamodule.merging if labelled else None,
+            "label_fraction": settings.label_fraction if labelled else None,
+            "labelled": 0 if run.manifest is None else len(run.manifest.ids),
+            "manifest": None if run.manifest is None else str(run.manifest.path),
+            "subset": settings.subset if labelled else None,
+            "seed": run.own.seed,
+        } | self.method_description(run)
+
+    def method_description(self, run: Run) -> dict[str, Any]:
+        """What tells runs of this stage from one another: ``loss``, ``network`` and the like."""
+        del run
+        return {}
+
+
+def _masking(run: Run) -> str | None:
+    """The masking of the pre-training that a run is, or starts from; None without one."""
+    own = run.settings.pretrain
+    if run.stage.name == "pretrain":
+        return own.masking if own.task is None else own.task["_target_"]
+    for folder in run.upstreams:
+        if folder.stage == "pretrain":  # with method=transfer that of another command
+            its = folder.status.get("identity", {}).get("settings", {})
+            task = its.get("pretrain.task", own.task)
+            return its.get("pretrain.masking", own.masking) if task is None else task["_target_"]
+    return own.masking if run.stage.name == "classify" else None
+
+
+def open_datamodule(run: Run, augmentation: Augmentation | None = None, **own: Any) -> FaceDataModule:
+    """The batches of a stage: all training images unlabelled, or those of the manifest with their labels.
+
+    Args:
+        run: what is trained.
+        augmentation: of training images; None is the one that its settings describe.
+        own: arguments beyond those that all stages have.
+
+    Raises:
+        BrokenFileError: if label maps are to be merged and one of their masks cannot be read.
+    """
+    from datamodules.datasets import datamodule_type
+    from datamodules.layouts import SPLITS
+    from datamodules.transforms import Augmentation
+
+    if augmentation is None:
+        move = run.own.augmentation.flat()
+        augmentation = Augmentation(**(move | {"scale": tuple(move["scale"])}))
+        own = {"batch_size": run.own.batch_size, "steps_per_epoch": run.own.steps_per_epoch} | own
+    settings = run.settings.datamodule
+    data = datamodule_type(run.layout)(
+        layout=run.layout,
+        image_size=settings.image_size,
+        seed=run.own.seed,
+        augmentation=augmentation,
+        train_ids=None if run.manifest is None else run.manifest.ids,
+        eval_batch_size=settings.eval_batch_size,
+        full_labels=run.stage.labelled and run.own.score_at == "label",
+        workers=settings.workers,
+        cache=_cache(run),
+        merging=_merging(run),
+        **own,
+    )
+    if data.merging is not None:
+        for split in SPLITS:  # now, so that a broken mask of a test face is not met after hours of training
+            data.labelled(split)
+    if run.stage.labelled:
+        data.require_scored_faces()
+    return data
+
+
+def _merging(run: Run) -> Merging | None:
+    from datamodules.merging import Merging
+
+    order = run.settings.datamodule.merging
+    if order is None or not run.stage.labelled:
+        return None
+    output_dir = run.folder.output_dir
+    return Merging(order, run.layout.labels, output_dir / "cache" / "merged", digest_cache(output_dir))
+
+
+def _cache(run: Run) -> Cache | None:
+    from datamodules.cache import Cache
+
+    kind = run.settings.datamodule.cache
+    folder = run.folder.output_dir / "cache"
+    digest = functools.partial(digest_of_files, digest_cache(run.folder.output_dir))
+    return None if kind == "none" else Cache(kind, folder / "decoded", digest)
+
+
+def total_steps(run: Run, fold: tuple[int, int] | None = None) -> int:
+    """Optimiser steps of the whole run."""
+    from datamodules.sampling import batches_in_epoch
+    from datamodules.subsets import of_fold
+
+    samples = run.layout.samples("train", labelled=False)
+    if fold is not None:
+        samples = of_fold(samples, "train", *fold)
+    faces = len(samples if run.manifest is None else {sample.id for sample in samples} & set(run.manifest.ids))
+    steps, batch_size = run.own.steps_per_epoch, run.own.batch_size
+    draws = None if steps is None else steps * batch_size
+    batches = batches_in_epoch(faces, draws, batch_size, run.settings.trainer.devices)
+    accumulated = (run.settings.trainer.model_extra or {}).get("accumulate_grad_batches", 1)
+    return run.own.epochs * -(-batches // accumulated)
+
+
+def encoder_weights(run: Run, key: str, encoder: str) -> dict[str, Tensor] | None:
+    """The weights that an encoder starts from, as the setting ``key`` says.
+
+    Raises:
+        ConfigError: if they cannot be had, or do not fit.
+    """
+    from models.encoders import EncoderError, encoder_state
+
+    weights = run.settings[key]
+    try:
+        return encoder_state(encoder, weights if weights in (None, "imagenet") else Path(weights), key)
+    except EncoderError as error:
+        raise ConfigError(str(error)) from error
+
+
+def identity_of_weights(run: Run, key: str, encoder: str | None, digests: DigestCache) -> dict[str, Any]:
+    """How the setting ``key`` enters an id: a file by its content, and not at all where other weights replace it."""
+    if run.upstreams:
+        return {key: LEFT_OUT}
+    weights = run.settings[key]
+    if weights in (None, "imagenet"):
+        return {}
+    if not Path(weights).is_file():
+        raise ConfigError(
+            f"{key}={weights} is no file.\n"
+            f"It must be imagenet, null (random weights), or the path of a state dictionary of {encoder}."
+        )
+    return {key: digests.of_file(Path(weights))}
+
+
+def hyperparameters(run: Run) -> dict[str, Any]:
+    """Optimiser, schedule and number of steps, as the Lightning modules take them."""
+    return {"optimizer": run.own.optimizer.flat(), "schedule": run.own.schedule.flat()}

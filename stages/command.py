@@ -1,0 +1,285 @@
+"""All settings of ``train.py``, and the runs that a command consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import Field, create_model
+
+from datamodules.layouts import MASKED, PARSED, Layout, open_layout
+from engine.planning import plan as plan_runs
+from engine.plugins import build, is_plugin
+from engine.processes import require_one_group
+from engine.settings import FREE, Seed, Settings, group_options, setting, validated
+from engine.stage import Run, Stage
+from engine.training import execute
+from foundation.errors import ConfigError, nearest
+from foundation.files import require_folder
+from stages.classification import Classification, ClassifySettings
+from stages.finetuning import UNETPP, FinetuneSettings, Finetuning, start_of
+from stages.groups import PLACE, DataSettings, ModelSettings, TrainerSettings
+from stages.pretraining import Pretraining, PretrainSettings
+from stages.segmentation import Segmentation, SegmentSettings
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage for stage in (Pretraining(), Finetuning(), Segmentation(), Classification())
+}
+METHODS = {
+    "mtl": ("pretrain", "finetune"),
+    "baseline": ("finetune",),
+    "transfer": ("finetune",),
+    "segment": ("segment",),
+    "hybrid": ("pretrain", "finetune", "classify"),
+}
+"""``transfer`` fine-tunes from ``finetune.start_from``, a run on whatever data; ``segment`` trains an occlusion
+segmenter; ``hybrid`` fits heads to features, of pre-training alone if ``classify.after`` says so."""
+
+NAME = "a name; what it sets enters by itself"
+ACTION = "what is done, not what comes of it"
+MANIFEST = "enters as the set of labelled faces that it chooses"
+
+
+class Command(Settings):
+    """Every setting of ``train.py``."""
+
+    experiment: str = setting(..., "set by the experiment's file; always to be given", harmless=NAME)
+    scale: str = setting("paper", "set by the scale's file", harmless=NAME)
+    recipe: str = setting("paper", "set by the recipe's file", harmless=NAME)
+    method: Literal["mtl", "baseline", "transfer", "segment", "hybrid"] = setting(
+        "mtl",
+        "mtl: pre-train, then fine-tune; baseline: fine-tune; transfer: from finetune.start_from; segment: occlusions; "
+        "hybrid: SVM heads on features",
+        harmless="enters as the ids of the runs that a run starts from",
+    )
+    stages: list[str | dict[str, Any]] | None = setting(
+        None,
+        "stages in their order, by name, or your own by _target_; null: those of the method",
+        harmless="enters as the ids of the runs that a run starts from",
+    )
+    ablation: str | None = setting(None, "set by the ablation's file, for tables", harmless=NAME)
+    sweep_name: str | None = setting(None, "set by the sweep's file: groups its runs", harmless=NAME)
+    label_fraction: float = setting(
+        1.0, "fraction of the training labels that fine-tuning may use", gt=0, le=1, harmless=MANIFEST
+    )
+    subset: Literal[0, 1, 2] = setting(0, "which of the nested random subsets of labels", harmless=MANIFEST)
+    seed: Seed = setting(0, "every stage's seed, unless it has its own", harmless="enters as each stage's own seed")
+    output_dir: str = setting("outputs", "runs, reports, manifests and caches", harmless=PLACE)
+    force: bool = setting(False, "train every stage again; old runs move to output_dir/replaced", harmless=ACTION)
+    dry_run: bool = setting(False, "list the stages, their ids and what would run, and stop", harmless=ACTION)
+    datamodule: DataSettings = Field(default_factory=DataSettings)
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    pretrain: PretrainSettings = Field(default_factory=PretrainSettings)
+    finetune: FinetuneSettings = Field(default_factory=FinetuneSettings)
+    segment: SegmentSettings = Field(default_factory=SegmentSettings)
+    classify: ClassifySettings = Field(default_factory=ClassifySettings)
+    trainer: TrainerSettings = Field(default_factory=TrainerSettings)
+
+
+MERGED_DATA = ("celebamask_hq",)
+"""Data sets whose labels come as one mask per class, to be merged."""
+
+
+def check(config: Mapping[str, Any]) -> Any:
+    """A composed configuration, nested or flat, as settings.
+
+    Raises:
+        ConfigError: for a setting that is missing, unknown or invalid, and for settings that exclude one another.
+    """
+    stages = _stages_of(config)
+    free = {name: config.get(name) or {} for name in FREE}
+    extra: dict[str, Any] = {
+        stage.name: (stage.settings, Field(default_factory=stage.settings))
+        for stage in stages
+        if stage.name not in STAGES
+    }
+    kind = create_model("Command", __base__=Command, **extra) if extra else Command
+    if not config.get("experiment"):
+        raise ConfigError(
+            f"The setting experiment is missing.\n"
+            f"It must be experiment=<one of {', '.join(group_options('experiment'))}>."
+        )
+    settings = validated(kind, {name: value for name, value in config.items() if name not in FREE})
+    _check_data(settings, stages)
+    _check_model(settings, stages)
+    for stage in stages:
+        own = settings[stage.name]
+        if stage.one_process:
+            continue
+        if own.batch_size % settings.trainer.devices:
+            raise ConfigError(
+                f"{stage.name}.batch_size={own.batch_size} cannot be shared by trainer.devices="
+                f"{settings.trainer.devices}.\nIt must be a multiple of the number of devices: it is the total."
+            )
+        every = getattr(own, "validate_every", 1)
+        if every > own.epochs:
+            raise ConfigError(
+                f"{stage.name}.validate_every={every} is beyond {stage.name}.epochs={own.epochs}: no epoch would be "
+                f"validated.\nIt must be at most the number of epochs."
+            )
+    for stage in stages:
+        stage.check(settings, config)
+    _check_objects(free)
+    if settings.trainer.precision == "16-mixed" and settings.trainer.accelerator == "cpu":
+        raise ConfigError("trainer.precision=16-mixed is not for the CPU.\nIt must be 32-true or bf16-mixed there.")
+    return settings
+
+
+def _stages_of(config: Mapping[str, Any]) -> list[Stage]:
+    """The stages of a command: those of its method, or those it lists."""
+    listed = config.get("stages")
+    if listed is None:
+        method = config.get("method")
+        return [STAGES[name] for name in METHODS.get(method if isinstance(method, str) else "", ())]
+    stages: list[Stage] = []
+    for place, entry in enumerate(listed if isinstance(listed, list) else [listed]):
+        if is_plugin(entry):
+            stage = build(entry, f"stages[{place}]")
+            if not isinstance(stage, Stage):
+                raise ConfigError(f"stages[{place}]: {entry['_target_']} is no subclass of engine.stage.Stage.")
+        elif entry in STAGES:
+            stage = STAGES[entry]
+        else:
+            near = nearest(str(entry), list(STAGES))
+            raise ConfigError(
+                f"stages={entry} is invalid.\nIt must be a list of {', '.join(STAGES)}, or of mappings with _target_."
+                + (f" Did you mean {near}?" if near else "")
+            )
+        stages.append(stage)
+    return stages
+
+
+def _check_data(settings: Command, stages: Iterable[Stage]) -> None:
+    dataset, segments = settings.datamodule.dataset, any(stage.name == "segment" for stage in stages)
+    if settings.datamodule.layout is None and dataset not in (fitting := MASKED if segments else PARSED):
+        raise ConfigError(
+            f"method={settings.method} does not go with datamodule.dataset={dataset}.\n"
+            f"It must be datamodule=<one of {', '.join(fitting)}> there."
+        )
+    merging = settings.datamodule.merging
+    if (merging is None) == (dataset in MERGED_DATA):
+        raise ConfigError(
+            f"datamodule.merging={merging or 'null'} does not go with datamodule.dataset={dataset}.\n"
+            f"It must be {'official, zllrunning, farl' if dataset in MERGED_DATA else 'null'} there, the order of "
+            f"painting CelebAMask-HQ's masks."
+        )
+
+
+def _check_model(settings: Command, stages: Iterable[Stage]) -> None:
+    names = [stage.name for stage in stages]
+    model, start = settings.model, settings.finetune.start_from
+    if {"pretrain", "finetune", "classify"} & {*names}:
+        if model.architecture is None and model.network is None:
+            raise ConfigError(
+                f"The model chosen segments occlusions (segment.network={settings.segment.network}), "
+                f"method={settings.method} trains a parser.\n"
+                f"It must be model=unetplusplus or another parser, or experiment=occlusion_celeba."
+            )
+        if "pretrain" in names and (model.network is not None or model.architecture != UNETPP):
+            raise ConfigError(
+                f"method={settings.method} does not go with model.architecture={model.architecture}: it needs "
+                f"UNet++'s map at full resolution, which no other has.\n"
+                f"It must be method=baseline, as in experiment=baseline_lapa_10pct; or model=unetplusplus."
+            )
+    if settings.stages is None and (settings.method == "transfer") != (start is not None):
+        raise ConfigError(
+            f"method={settings.method} and finetune.start_from={start} do not go together.\n"
+            f"It must be method=transfer finetune.start_from=<a run>, or neither."
+        )
+    if "pretrain" in names and settings.finetune.transfer == "all":
+        raise ConfigError(
+            f"finetune.transfer=all is not for method={settings.method}: a head that reconstructs cannot parse.\n"
+            f"It must be finetune.transfer=trunk or encoder."
+        )
+
+
+def _check_objects(free: Mapping[str, Any]) -> None:
+    """See that callbacks and loggers are objects by ``_target_``, or null."""
+    for group, entries in free.items():
+        for name, entry in entries.items():
+            if entry is not None and not isinstance(entry, Mapping):
+                raise ConfigError(
+                    f"{group}.{name}={entry} is invalid.\nIt must be null, or _target_ and its arguments."
+                )
+            if entry is not None and not (is_plugin(entry) or (group, name) == ("logger", "wandb")):
+                raise ConfigError(f"{group}.{name} has no _target_.\nIt must name a class, as my_package.MyThing.")
+    mode = (free["logger"].get("wandb") or {}).get("mode", "offline")
+    if mode not in (modes := ("offline", "online", "disabled")):
+        near = nearest(str(mode), list(modes))
+        raise ConfigError(
+            f"logger.wandb.mode={mode} is invalid.\nIt must be one of {', '.join(modes)}."
+            + (f" Did you mean {near}?" if near else "")
+        )
+
+
+# From settings to results
+
+
+def plan(settings: Any, config: Mapping[str, Any] | None = None) -> list[Run]:
+    """The runs of a command, see :func:`engine.planning.plan`.
+
+    Args:
+        settings: those of :func:`check`.
+        config: the composed configuration, for callbacks that enter ids.
+    """
+    stages = _stages_of({"stages": settings.stages, "method": settings.method})
+    layout = layout_of(settings.datamodule)
+    start = start_of(settings, layout) if stages and stages[0].name == "finetune" else None
+    beside = outside_objects(config or {})
+    return plan_runs(_steps(stages, settings), start, layout, Path(settings.output_dir), beside)
+
+
+def layout_of(data: DataSettings) -> Layout:
+    """The reader of a command's data."""
+    if data.layout is None:
+        return open_layout(data.dataset, data.root)
+    layout = build(data.layout, "datamodule.layout", root=Path(data.root))
+    if not isinstance(layout, Layout):
+        raise ConfigError(f"datamodule.layout: {data.layout['_target_']} is no subclass of datamodules.layouts.Layout.")
+    return layout
+
+
+def _steps(stages: Iterable[Stage], settings: Any) -> Iterator[tuple[Stage, Any]]:
+    """The stages of a command, each with its settings; runs that a stage is compared with go before it."""
+    for stage in stages:
+        if stage.name == "finetune" and settings.method == "hybrid" and settings.classify.after != "finetune":
+            continue
+        for compared in stage.before(settings):
+            yield stage, compared
+        yield stage, settings
+
+
+def outside_objects(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Callbacks of the user's own: they may change results, and enter every id of a command."""
+    callbacks = config.get("callbacks") or {}
+    return {
+        f"callbacks.{name}": entry
+        for name, entry in callbacks.items()
+        if entry is not None and not str(entry["_target_"]).startswith("callbacks.")
+    }
+
+
+def train(config: DictConfig) -> list[dict[str, Any]]:
+    """Train every stage of a command that is not finished, and show the results.
+
+    Returns:
+        ``name`` of each run, and whether it ``ran`` now or was there already, as plain data.
+
+    Raises:
+        ConfigError: for invalid settings.
+        DataError: if data is missing or broken.
+    """
+    composed = plain_config(config)
+    settings = check(composed)
+    require_one_group(settings)
+    require_folder(Path(settings.output_dir), "output_dir")
+    return execute(plan(settings, composed), composed, settings.force, settings.dry_run)
+
+
+def plain_config(config: DictConfig) -> dict[str, Any]:
+    """A composed configuration as plain values, interpolations resolved."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)  # noqa: S101 (for the type checker: a composed configuration is a mapping)
+    return {str(name): value for name, value in plain.items()}

@@ -1,0 +1,226 @@
+"""Heads fitted to features: sample pixels of labelled faces, fit a head to them, score it on all pixels of images."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, cast
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import Logger
+
+from callbacks.checkpoints import load, save
+from callbacks.class_tree import class_tree_figure
+from callbacks.confusion import Confusion
+from callbacks.quiet import Quiet
+from callbacks.throughput import peak_memory_mb
+from datamodules.faces import FaceDataModule
+from datamodules.pixels import draw_pixels
+from engine.circumstances import device_of
+from engine.plugins import build
+from engine.stage import Run
+from engine.trainers import scoring_trainer
+from foundation.errors import RunError
+from foundation.files import atomic_write
+from lightning_modules.classification import PixelClassification
+from models.head_fitting import FittedHead, Fitting, fit_head
+from models.parser import Trunk
+from models.pixel_heads import PixelFeatures
+
+TIMED = 5
+"""Passes of the head over a batch of which the median is its speed."""
+Pixels = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Features (n, F), class ids (n,) and weights (n,)."""
+
+
+def fit_and_score(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, Any]:
+    """Fit a head, keep it as the run's ``best.ckpt`` and test it; what the run's status says at its end.
+
+    Raises:
+        RunError: if the features are no numbers, or no labelled face has a pixel of any class.
+    """
+    started = time.perf_counter()
+    pl.seed_everything(run.own.seed, workers=True, verbose=False)
+    assert run.upstream is not None  # noqa: S101 (for the type checker)
+    trained = load(run.upstream.best)["state_dict"]
+    data = cast(FaceDataModule, run.stage.data(run))
+    device = device_of(run.settings.trainer.accelerator)
+    there = is_fine_tuned_conv(run)
+    report: dict[str, Any] = {}
+    head = None
+    if not there:
+        pixels = _pixels(run, data, trained, device)
+        began = time.perf_counter()
+        head = fit_head(_fitting(run), *pixels, classes=len(run.layout.labels))
+        report = _reported(run, head, len(pixels[0])) | {"fit_seconds": round(time.perf_counter() - began, 3)}
+        _draw_tree(run, head, pixels)
+    module = build_module(run, head)
+    parts = _part(trained, "model.trunk.", "features.trunk.")
+    parts |= _part(trained, "model.head.", "head.") if head is None else _part(head.module.state_dict(), "", "head.")
+    module.model.load_state_dict(parts)
+
+    entries = {name: config["callbacks"].get(name) for name in ("panels", "progress_bar")}
+    shown = [build(entry, f"callbacks.{name}") for name, entry in entries.items() if entry]
+    trainer = scoring_trainer(
+        run.settings.trainer.accelerator, "32-true", run.folder.path, [Quiet(), *shown, Confusion()], loggers
+    )
+    (scores,) = trainer.validate(module, data, verbose=False)
+    metrics = {name: float(value) for name, value in scores.items()}
+    _keep(run, module, metrics)
+    tested = time.perf_counter()
+    (scores,) = trainer.test(module, data, verbose=False)
+    rate = len(data.labelled("test")) / (time.perf_counter() - tested)
+    if head is not None and module.scores.counted is not None:
+        report |= _tests(head, module.scores.counted.numpy())
+    return {
+        "metrics": metrics | {name: float(value) for name, value in scores.items()},
+        "parameters": sum(value.numel() for value in module.model.state_dict().values() if value.is_floating_point()),
+        **report,
+        "megapixels_per_second": round(_speed(module, data, device), 2),
+        "seconds": round(time.perf_counter() - started, 2),
+        "images_per_second": round(rate, 2),
+        "peak_memory_mb": round(peak_memory_mb(torch.device(device)), 1),
+    }
+
+
+def is_fine_tuned_conv(run: Run) -> bool:
+    """Whether the head is the one that fine-tuning has trained."""
+    return run.own.head == "conv" and run.upstream is not None and run.upstream.stage == "finetune"
+
+
+def build_module(run: Run, head: FittedHead | None) -> PixelClassification:
+    """The network of trunk and head; without a fitted head the one that fine-tuning has trained."""
+    return PixelClassification(
+        run.layout.labels.classes,
+        run.settings.model.encoder,
+        run.settings.model.features,
+        "map" if head is None else run.own.features,
+        None if head is None else head.arguments,
+        run.settings.finetune.background,
+    )
+
+
+def _fitting(run: Run) -> Fitting:
+    names = ("head", "machine", "C", "gamma", "landmarks", "order", "seed")
+    return Fitting(**{name: run.own[name] for name in names})
+
+
+@torch.inference_mode()
+def _pixels(run: Run, data: FaceDataModule, trained: dict[str, torch.Tensor], device: str) -> Pixels:
+    """Features, classes and weights of the pixels that a head is fitted to: of each face those of its own draw."""
+    trunk = Trunk(run.settings.model.encoder, run.settings.model.features)
+    trunk.load_state_dict(_part(trained, "model.trunk.", ""))
+    extractor = PixelFeatures(trunk, run.own.features).to(device).eval()
+    faces = len(data.labelled("train"))
+    most = max(1, min(run.own.pixels, run.own.max_pixels // (faces * len(run.layout.labels))))
+    features, classes, weights, place = [], [], [], 0
+    for batch in data.in_order("train"):
+        for single, label in zip(extractor(batch["image"].to(device)), batch["label"].numpy(), strict=True):
+            chosen, stands_for = draw_pixels(label, most, np.random.default_rng([run.own.seed, place]))
+            features.append(single.flatten(1)[:, torch.from_numpy(chosen).to(device)].T.cpu().numpy())
+            classes.append(label.ravel()[chosen])
+            weights.append(stands_for**run.own.prior)
+            place += 1
+    X, y, weight = map(np.concatenate, (features, classes, weights))  # noqa: N806
+    if len(y) > run.own.max_pixels:  # one of each class and face is too much already
+        share = max(1, run.own.max_pixels // len(np.unique(y)))
+        chosen, stands_for = draw_pixels(y, share, np.random.default_rng(run.own.seed))
+        X, y, weight = X[chosen], y[chosen], weight[chosen] * stands_for**run.own.prior  # noqa: N806
+    if not len(y):
+        raise RunError(
+            f"None of the {faces} labelled faces of {run.folder.name} has a pixel of any class.\n"
+            f"Expected: label maps with more than ignored pixels; see prepare.py task=audit."
+        )
+    if not np.isfinite(X).all():
+        name = "" if run.upstream is None else run.upstream.name
+        raise RunError(
+            f"The features of {name} are no numbers (NaN or infinite): no head can be fitted to them.\n"
+            f"Its training has gone astray: see its metrics.csv, and train it again with a lower learning rate."
+        )
+    return X, y, weight / weight.mean()
+
+
+def _part(state: dict[str, torch.Tensor], prefix: str, target: str) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin so, under names that begin as another module's."""
+    return {target + name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _reported(run: Run, head: FittedHead, pixels: int) -> dict[str, Any]:
+    names = run.layout.labels.classes
+    return {
+        "sampled_pixels": pixels,
+        "machines": head.machines,
+        "absent": [name for index, name in enumerate(names) if index not in head.present],
+    }
+
+
+def _tests(head: FittedHead, confusion: np.ndarray) -> dict[str, float]:
+    """Machines that a pixel of the test set passes, on average over what they were taken for."""
+    taken = confusion.sum(axis=0)[list(head.present)]
+    return {"tests_per_pixel": round(float(np.average(head.depths, weights=taken)), 3)}
+
+
+def _draw_tree(run: Run, head: FittedHead, pixels: Pixels) -> None:
+    if head.tree is None:
+        return
+    labels = run.layout.labels
+    names = [labels.classes[index] for index in head.present]
+    colours = [labels.palette[index] for index in head.present]
+    title = f"{run.own.head.upper().replace('_', '-')} on {labels.name}: balanced accuracy of each machine"
+    figure = class_tree_figure(head.tree, names, colours, _accuracies(head, *pixels), title)
+    with atomic_write(run.folder.panels / "tree.png") as file:
+        figure.savefig(file, format="png")
+
+
+@torch.inference_mode()
+def _accuracies(head: FittedHead, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> list[float]:  # noqa: N803
+    """Balanced accuracy of each machine of a tree on the pixels that it was fitted to."""
+    assert head.tree is not None  # noqa: S101 (for the type checker)
+    if not head.machines:
+        return []
+    scores = head.module.scores(torch.from_numpy(X.T)[None, :, None])[0, :, 0].numpy()  # [M, n]
+    accuracies = []
+    for score, sides in zip(scores, head.tree.groups, strict=True):
+        left, right = (np.isin(y, [head.present[index] for index in side]) for side in sides)
+        parts = [
+            np.average(score[left] <= 0, weights=weight[left]),
+            np.average(score[right] > 0, weights=weight[right]),
+        ]
+        accuracies.append(float(np.mean(parts)))
+    return accuracies
+
+
+def _keep(run: Run, module: PixelClassification, metrics: dict[str, float]) -> None:
+    content = {
+        "state_dict": {name: value.cpu() for name, value in module.state_dict().items()},
+        "hyper_parameters": dict(module.hparams),
+        "metrics": metrics,
+        "stage": run.stage.name,
+        "id": run.id,
+        "dataset": run.layout.name,
+        "class_set": run.layout.labels.as_plain(),
+        "settings": dict(run.identity["settings"]),
+    }
+    save(content, run.folder.best)
+
+
+@torch.inference_mode()
+def _speed(module: PixelClassification, data: FaceDataModule, device: str) -> float:
+    """Megapixels a second of the head alone, its features being there."""
+    module = module.to(device).eval()
+    image = next(iter(data.test_dataloader()))["image"].to(device)
+    features = module.model.features(image)
+    seconds = []
+    for _ in range(TIMED + 1):
+        _wait(device)
+        began = time.perf_counter()
+        module.model.head(features)
+        _wait(device)
+        seconds.append(time.perf_counter() - began)
+    return image[:, 0].numel() / 1e6 / float(np.median(seconds[1:]))
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()

@@ -1,0 +1,144 @@
+"""Score a trained network: its module, the data in the classes that both have, and what is measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from callbacks.checkpoints import load
+from callbacks.confusion import Confusion
+from callbacks.group_panels import GroupPanels
+from callbacks.panels import Panels
+from callbacks.progress import EpochProgressBar
+from callbacks.quiet import Quiet
+from callbacks.throughput import peak_memory_mb
+from datamodules.datasets import datamodule_type
+from datamodules.faces import FaceDataModule
+from datamodules.labels import LabelSet
+from datamodules.merging import Merging
+from datamodules.transforms import Augmentation
+from engine.planning import digest_cache
+from engine.stage import Run
+from engine.trainers import scoring_trainer
+from foundation.errors import DataError
+from lightning_modules.classification import PixelClassification
+from lightning_modules.metrics import SegmentationScores
+from lightning_modules.occlusion import OcclusionSegmentation
+from lightning_modules.occlusion_comparators import segmentation
+from lightning_modules.parsing import FaceParsing
+from models.merged_classes import MergedClasses
+from stages.evaluation import Evaluation
+
+
+def scored_module(
+    content: dict[str, Any],
+    background: str,
+    mapped: tuple[LabelSet, LabelSet] | None = None,
+    groups: Sequence[str] = (),
+    path: Path | None = None,
+) -> FaceParsing | PixelClassification | OcclusionSegmentation:
+    """The parser of a checkpoint, with logits of its own classes or of those that they are mapped to; or its segmenter.
+
+    Args:
+        content: what ``best.ckpt`` holds.
+        background: see :class:`lightning_modules.metrics.SegmentationScores`.
+        mapped: the parser's classes and those that its logits are brought to; None leaves them as they are.
+        groups: of the faces that a segmenter is scored on.
+        path: of the checkpoint, for messages.
+
+    Raises:
+        DataError: if it is none of this project.
+    """
+    try:
+        return _built(content, background, mapped, groups)
+    except (KeyError, RuntimeError, TypeError) as fault:
+        raise DataError(f"The checkpoint {path or ''} does not hold a parser or segmenter of this project.") from fault
+
+
+def _built(
+    content: dict[str, Any], background: str, mapped: tuple[LabelSet, LabelSet] | None, groups: Sequence[str]
+) -> FaceParsing | PixelClassification | OcclusionSegmentation:
+    if content["stage"] == "segment":
+        segmenter = segmentation(**(content["hyper_parameters"] | {"groups": list(groups)}))
+        _fill(segmenter, content)
+        return segmenter
+    kind = PixelClassification if content["stage"] == "classify" else FaceParsing
+    module = kind(**(content["hyper_parameters"] | {"background": background}))
+    _fill(module, content)
+    if mapped is not None:
+        own, target = mapped
+        merged = own.table_to(target)[: len(own)].tolist()
+        module.model = MergedClasses(module.model, merged, kind is FaceParsing, len(target))  # type: ignore[assignment]
+        module.scores = SegmentationScores(target.classes, background=background)
+    return module
+
+
+def _fill(module: FaceParsing | PixelClassification | OcclusionSegmentation, content: dict[str, Any]) -> None:
+    """Bring in what was trained: its weights, or the network of an exported file."""
+    if "network" in content:
+        module.model = content["network"]
+    else:
+        module.load_state_dict(content["state_dict"])
+
+
+def scored_faces(run: Run) -> FaceDataModule:
+    """The batches of an evaluation."""
+    settings, layout = run.settings, run.layout
+    assert isinstance(run.stage, Evaluation)  # noqa: S101 (for the type checker)
+    output_dir = run.folder.output_dir
+    merged, order = output_dir / "cache" / "merged", settings.merging
+    own: dict[str, Any] = {}
+    if layout.kind == "parsing" and not layout.labels.is_same_as(run.stage.scored_in):
+        own["tested_in"] = run.stage.scored_in
+    return datamodule_type(layout)(
+        layout=layout,
+        image_size=settings.image_size,
+        batch_size=1,
+        seed=0,
+        augmentation=Augmentation(0, (1, 1), 0, 0),
+        eval_batch_size=settings.batch_size,
+        full_labels=settings.score_at == "label",
+        workers=settings.workers,
+        merging=None if order is None else Merging(order, layout.labels, merged, digest_cache(output_dir)),
+        tested=settings.split,
+        **own,
+    )
+
+
+def scored_network(run: Run) -> FaceParsing | PixelClassification | OcclusionSegmentation:
+    """The trained module of an evaluation."""
+    assert isinstance(run.stage, Evaluation)  # noqa: S101 (for the type checker)
+    trained = run.stage.trained
+    faces = run.layout.samples(run.settings.split)
+    groups = sorted({group for sample in faces for group in sample.groups})
+    module = scored_module(load(trained.best), run.settings.background, run.stage.mapped, groups, trained.best)
+    if trained.settings.get("trainer.channels_last"):  # to round as its own test did
+        module = module.to(memory_format=torch.channels_last)
+    return module
+
+
+def score(run: Run) -> dict[str, Any]:
+    """Score an evaluation; what its status holds at the end."""
+    settings = run.settings
+    pl.seed_everything(0, workers=True, verbose=False)
+    module, datamodule = scored_network(run), scored_faces(run)
+    faces = len(datamodule.labelled("test"))
+    shown = [Panels(settings.panels), GroupPanels()] if settings.panels else []
+    callbacks = [Quiet(), *shown, Confusion(), EpochProgressBar()]
+    trainer = scoring_trainer(settings.trainer.accelerator, settings.trainer.precision, run.folder.path, callbacks)
+    started = time.perf_counter()
+    (scores,) = trainer.test(module, datamodule, verbose=False)
+    seconds = time.perf_counter() - started
+    return {
+        "metrics": {name: float(value) for name, value in scores.items()},
+        "parameters": sum(parameter.numel() for parameter in module.get_submodule("model").parameters()) or None,
+        "faces": faces,
+        "seconds": round(seconds, 2),
+        "images_per_second": round(faces / seconds, 2),
+        "peak_memory_mb": round(peak_memory_mb(trainer.strategy.root_device), 1),
+    }

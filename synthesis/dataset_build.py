@@ -1,0 +1,239 @@
+"""Builds a data set in `<out>.partial`, by all cores: all of it or nothing, and continued where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from filelock import FileLock
+from rich.console import Console
+from rich.progress import track
+
+from foundation.errors import ConfigError, DataError
+from foundation.files import atomic_write, require_folder
+from foundation.locks import held
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PARAMETERS_FILE = "dataset.json"
+SOURCES_FILE = "sources.sha256"
+
+LARGEST = 8192
+"""Of sides of pictures that are written, in pixels: larger ones do not fit into memory."""
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+class Build:
+    """A data set that is being built, or is there.
+
+    Everything is written into `<out>.partial` beside it, which is renamed at the very end. `dataset.json` says what the
+    data set is; what an earlier call with the same parameters left in the partial folder is gone on with.
+
+    Args:
+        out: folder of the data set; must not exist, or be empty, or hold a data set of the same parameters.
+        parameters: all that decides what is built; among them `origin`, which marks what was built here.
+        what: the data set, in words.
+
+    Raises:
+        ConfigError: if `out` names no folder of its own.
+    """
+
+    def __init__(self, out: Path, parameters: dict[str, Any], what: str) -> None:
+        if not out.name:
+            raise ConfigError(
+                f"out={out} cannot be.\nExpected: a folder of its own for the data set, as out=data/faces."
+            )
+        self.out, self.parameters, self.what = out, parameters, what
+        self.partial = out.with_name(out.name + ".partial")
+        self.console = Console(stderr=True)
+
+    def report(self, message: str) -> None:
+        self.console.print(f"{self.out}: {message}", soft_wrap=True, highlight=False, markup=False)
+
+    def is_there(self) -> bool:
+        """Whether `out` already holds what is asked for.
+
+        Raises:
+            DataError: if anything else lies there; it is left untouched.
+        """
+        if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
+            return False
+        found = _parameters_in(self.out)
+        if found == self.parameters:
+            return True
+        what = f"something that is not a data set of {self.what}"
+        if found is not None:
+            what = f"another data set ({_in_words(found, beside=self.parameters)})"
+        raise DataError(
+            f"{self.out} holds {what}; asked for: {_in_words(self.parameters, beside=found or {})}. "
+            "Nothing was written: choose another folder (out=...) or move that one away"
+        )
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[bool]:
+        """Whether it is to be built, by this process alone: another with the same `out` waits, and finds it there.
+
+        Raises:
+            DataError: see :meth:`is_there`.
+        """
+        if self.is_there():
+            yield False
+            return
+        require_folder(self.out.parent, "out")
+        file = self.out.with_name(self.out.name + ".partial.lock")
+        with held(FileLock(file), f"builds {self.out}"):
+            try:
+                yield not self.is_there()
+            finally:
+                file.unlink(missing_ok=True)
+
+    def open(self, folders: Sequence[Path], sources: str = "") -> None:
+        """Makes the folder in which to build; what an earlier call left there stays if it was building the same.
+
+        Args:
+            folders: folders to make in it.
+            sources: says what it is built of: where that has changed since, the build begins anew.
+
+        Raises:
+            DataError: if something that was not built here is in the way.
+        """
+        note = self.partial / SOURCES_FILE
+        changed = note.is_file() and note.read_text() != sources
+        if _parameters_in(self.partial) != self.parameters or changed:
+            # Only what says that it was built here is ours to delete.
+            ours = (_parameters_in(self.partial) or {}).get("origin") == self.parameters["origin"]
+            if self.partial.exists() and any(self.partial.iterdir()) and not ours:
+                raise DataError(f"{self.partial} is in the way and was not written here: move it away")
+            shutil.rmtree(self.partial, ignore_errors=True)
+        self.partial.mkdir(parents=True, exist_ok=True)
+        write_file(self.partial / PARAMETERS_FILE, (json.dumps(self.parameters, indent=2) + "\n").encode())
+        if sources:
+            write_file(note, sources.encode())
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def each(
+        self, work: Callable[[Job], Result], jobs: Sequence[Job], workers: int, words: str, chunk: int = 8
+    ) -> Iterator[Result]:
+        """What `work`, a function of a module, makes of each job, in order, by so many processes, with a bar."""
+        if not jobs:
+            return
+        if workers == 1 or len(jobs) == 1:  # a process takes a second to start
+            settle()
+            for job in track(jobs, words, console=self.console):
+                yield work(job)
+            return
+        with processes(min(workers, len(jobs))) as pool:
+            try:
+                results = pool.map(work, jobs, chunksize=chunk)
+                yield from track(results, words, total=len(jobs), console=self.console)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def finish(self) -> None:
+        """Gives the folder its name, now that all of it is there."""
+        (self.partial / SOURCES_FILE).unlink(missing_ok=True)
+        if self.out.exists():  # an empty folder: not every system lets a rename take its place
+            self.out.rmdir()
+        self.partial.replace(self.out)
+
+
+def require_whole_number(name: str, value: Any, least: int, most: int | None = None) -> None:
+    """See that a setting is a whole number that is large enough, and not too large.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name}={value} cannot be.\nExpected: a whole number of at least {least}.")
+    if most is not None and value > most:
+        raise ConfigError(f"{name}={value} cannot be.\nExpected: a whole number of at most {most}.")
+
+
+def require_flag(name: str, value: Any) -> None:
+    """See that a setting is true or false: a word such as "no" would count as true.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name}={value} cannot be.\nExpected: true or false.")
+
+
+def _parameters_in(folder: Path) -> dict[str, Any] | None:
+    """The parameters that a data set, finished or partial, was built with; None if it does not say."""
+    try:
+        found = json.loads((folder / PARAMETERS_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _in_words(parameters: dict[str, Any], beside: dict[str, Any]) -> str:
+    """What differs from other parameters; all of them if nothing is like those."""
+    different = {name: value for name, value in parameters.items() if beside.get(name, ...) != value}
+    return ", ".join(f"{name}={value}" for name, value in (different or parameters).items())
+
+
+@contextlib.contextmanager
+def processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """So many processes that draw, each as fast as one core can."""
+    # "spawn" is the only start method that behaves alike everywhere and beside other threads.
+    context = multiprocessing.get_context("spawn")
+    # glibc reads this once, when a process starts. A face's landmarks are read from all over 60 MB, for which pages of
+    # 4 kB are too small: a quarter of the predictor's time.
+    ours = TUNABLES not in os.environ
+    if ours:
+        os.environ[TUNABLES] = "glibc.malloc.hugetlb=1"
+    try:
+        with ProcessPoolExecutor(count, mp_context=context, initializer=settle) as pool:
+            yield pool
+    finally:
+        if ours:
+            del os.environ[TUNABLES]
+
+
+TUNABLES = "GLIBC_TUNABLES"
+
+
+def settle() -> None:
+    """Has this process draw as fast as one core can; the faces do not depend on it."""
+    import cv2  # here, because whether a data set is complete must be told without these imports
+
+    cv2.setNumThreads(1)  # the processes share the cores already
+    with contextlib.suppress(OSError, AttributeError):  # of glibc alone
+        # Pictures of a megabyte otherwise go back to the system and are cleared anew: an eighth of the time.
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in ((M_MMAP_THRESHOLD, 1 << 25), (M_TRIM_THRESHOLD, 1 << 28)):
+            mallopt(option, value)
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Writes one of a build's many files: complete or absent. The build's lock makes this process its only writer."""
+    with atomic_write(path, sync=False, exclusive=True) as file:
+        file.write(content)
+
+
+def encoded(pixels: np.ndarray, form: str, **options: int) -> bytes:
+    """Pixels uint8 as the bytes of a file: `form` is "JPEG" or "PNG", `options` are Pillow's."""
+    from PIL import Image  # here, because whether a data set is complete must be told without these imports
+
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, format=form, **options)
+    return content.getvalue()

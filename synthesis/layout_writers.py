@@ -1,0 +1,215 @@
+"""The published layouts that synthetic faces are written in, to the byte format: LaPa, CelebAMask-HQ, CelebA.
+
+Each layout says which folders it has, which file of a face is written last (it stands for the whole face), how a face
+becomes files, and which list files are made of them in the end. Besides what is published, each keeps the 68
+landmarks of iBUG and dlib in folders `landmarks_68`, as text like LaPa's own.
+"""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from synthesis.dataset_build import encoded, write_file
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from synthesis.faces import SyntheticFace
+
+SPLITS = ("train", "val", "test")
+FACES_PER_FOLDER = 2000
+"""CelebAMask-HQ keeps the part masks of so many faces in one folder."""
+LARGEST_MASK = 512
+"""Pixels. CelebAMask-HQ's masks are half as wide as its pictures of 1024; smaller pictures keep theirs whole."""
+
+
+@dataclass(frozen=True)
+class LayoutWriter(abc.ABC):
+    """A data set of `count` faces at `root`; `seed` fixes what a layout shuffles."""
+
+    root: Path
+    count: int
+    seed: int
+
+    default_folder: ClassVar[str]
+
+    def split(self, index: int) -> str:
+        """80 % train, 10 % val, 10 % test, in the order of the indices; each has at least one face."""
+        held_out = self.count // 10
+        return SPLITS[(index >= self.count - 2 * held_out) + (index >= self.count - held_out)]
+
+    @abc.abstractmethod
+    def folders(self) -> list[Path]:
+        """All folders that files go to."""
+
+    @abc.abstractmethod
+    def last_file(self, index: int) -> Path:
+        """The file of a face that is written when all its others are."""
+
+    @abc.abstractmethod
+    def write(self, index: int, face: SyntheticFace) -> None:
+        """Writes one face."""
+
+    def finish(self) -> None:  # noqa: B027 - not every layout has list files
+        """Writes the list files, if there are any, from the files of the faces."""
+
+
+class LaPaWriter(LayoutWriter):
+    """`{train,val,test}/{images/*.jpg, labels/*.png, landmarks/*.txt}`: ids 0..10 and 106 landmarks."""
+
+    default_folder = "LaPa"
+
+    def folders(self) -> list[Path]:
+        kinds = ("images", "labels", "landmarks", "landmarks_68")
+        return [self.root / split / kind for split in SPLITS for kind in kinds]
+
+    def _file(self, index: int, folder: str, ending: str) -> Path:
+        return self.root / self.split(index) / folder / f"drawn_{index:06d}{ending}"
+
+    def last_file(self, index: int) -> Path:
+        return self._file(index, "labels", ".png")
+
+    def write(self, index: int, face: SyntheticFace) -> None:
+        write_file(self._file(index, "images", ".jpg"), _jpeg(face))
+        write_file(self._file(index, "landmarks", ".txt"), _points(face.landmarks))
+        write_file(self._file(index, "landmarks_68", ".txt"), _points(face.landmarks_68))
+        write_file(self.last_file(index), _png(face.label))
+
+
+class CelebAMaskHQWriter(LayoutWriter):
+    """Pictures, one RGB mask of 0 and 255 for each part that is seen, the mapping to CelebA, CelebA's partition.
+
+    Faces stand for pictures of CelebA in shuffled order, and those are split in three runs, as published: whoever does
+    not join mapping and partition gets other splits. Masks are as wide as the picture, above `LARGEST_MASK` half.
+    """
+
+    default_folder = "CelebAMask-HQ"
+
+    def folders(self) -> list[Path]:
+        last = (self.count - 1) // FACES_PER_FOLDER
+        masks = [self.root / "CelebAMask-HQ-mask-anno" / str(folder) for folder in range(last + 1)]
+        return [self.root / "CelebA-HQ-img", self.root / "landmarks_68", *masks]
+
+    def last_file(self, index: int) -> Path:
+        return self.root / "CelebA-HQ-img" / f"{index}.jpg"
+
+    def write(self, index: int, face: SyntheticFace) -> None:
+        folder = self.root / "CelebAMask-HQ-mask-anno" / str(index // FACES_PER_FOLDER)
+        for part, seen in face.parts.items():
+            mask = _at_published_size(seen)
+            if not mask.any():  # a part that is not seen has no file
+                continue
+            write_file(folder / f"{index:05d}_{part}.png", _part_mask(mask))
+        write_file(self.root / "landmarks_68" / f"{index}.txt", _points(face.landmarks_68))
+        write_file(self.last_file(index), _jpeg(face))
+
+    def finish(self) -> None:
+        originals = list(range(self.count))
+        random.Random(self.seed).shuffle(originals)  # noqa: S311 - an order, no secret
+        rows = [f"{'idx':<12}{'orig_idx':<12}{'orig_file':<15}{'proc_md5':<34}final_md5"]
+        split_of = {}
+        for index, original in enumerate(originals):
+            digest = hashlib.md5(self.last_file(index).read_bytes(), usedforsecurity=False).hexdigest()
+            name = f"{original + 1:06d}.jpg"
+            rows.append(f"{index:<12}{original:<12}{name:<15}{digest:<34}{digest}")
+            split_of[name] = SPLITS.index(self.split(original))
+        _write_lines(self.root / "CelebA-HQ-to-CelebA-mapping.txt", rows)
+        partition = [f"{name} {split}" for name, split in sorted(split_of.items())]
+        _write_lines(self.root / "list_eval_partition.txt", partition)
+
+
+class CelebAWriter(LayoutWriter):
+    """Square pictures without labels, and CelebA's lists: partition, five landmarks, boxes (x, y, width, height).
+
+    Landmarks and boxes are in the pictures' own coordinates; left is the left of the picture, as in CelebA.
+    """
+
+    default_folder = "CelebA"
+
+    def folders(self) -> list[Path]:
+        return [self.root / "img_align_celeba", self.root / "landmarks_68"]
+
+    def last_file(self, index: int) -> Path:
+        return self.root / "img_align_celeba" / f"{index + 1:06d}.jpg"
+
+    def write(self, index: int, face: SyntheticFace) -> None:
+        write_file(self.root / "landmarks_68" / f"{index + 1:06d}.txt", _points(face.landmarks_68))
+        write_file(self.last_file(index), _jpeg(face))
+
+    def finish(self) -> None:
+        partition, landmarks, boxes = [], [], []
+        for index in range(self.count):
+            name = self.last_file(index).name
+            lines = (self.root / "landmarks_68" / f"{index + 1:06d}.txt").read_text().splitlines()[1:]
+            points = [tuple(map(float, line.split())) for line in lines]
+            partition.append(f"{name} {SPLITS.index(self.split(index))}")
+            five = [_middle(points[36:42]), _middle(points[42:48]), points[30], points[48], points[54]]
+            landmarks.append(name + "".join(f" {round(value):4d}" for point in five for value in point))
+            boxes.append("{} {:5d} {:3d} {:3d} {:3d}".format(name, *self._box(index, points)))
+        names = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
+        header = " ".join(f"{name}_{axis}" for name in names for axis in "xy")
+        _write_lines(self.root / "list_eval_partition.txt", partition)
+        _write_lines(self.root / "list_landmarks_align_celeba.txt", [str(self.count), header, *landmarks])
+        _write_lines(self.root / "list_bbox_celeba.txt", [str(self.count), "image_id x_1 y_1 width height", *boxes])
+
+    def _box(self, index: int, points: list[tuple[float, ...]]) -> tuple[int, int, int, int]:
+        """x, y, width and height of a face within its picture."""
+        from PIL import Image
+
+        with Image.open(self.last_file(index)) as picture:
+            width, height = picture.size
+        across, down = zip(*points, strict=True)
+        top = min(down) - 0.35 * (max(down) - min(down))  # the points end at the brows, CelebA's boxes at the hairline
+        left, top = max(round(min(across)), 0), max(round(top), 0)
+        return left, top, min(round(max(across)), width) - left, min(round(max(down)), height) - top
+
+
+LAYOUT_WRITERS: dict[str, type[LayoutWriter]] = {
+    "lapa": LaPaWriter,
+    "celebamask_hq": CelebAMaskHQWriter,
+    "celeba": CelebAWriter,
+}
+
+
+def _write_lines(path: Path, lines: list[str]) -> None:
+    write_file(path, ("\n".join(lines) + "\n").encode())
+
+
+def _jpeg(face: SyntheticFace) -> bytes:
+    return encoded(face.image, "JPEG", quality=face.quality)
+
+
+def _png(label: np.ndarray) -> bytes:
+    return encoded(label, "PNG")
+
+
+def _at_published_size(mask: np.ndarray) -> np.ndarray:
+    """A part mask, half as wide where the picture is wider than `LARGEST_MASK`."""
+    import cv2
+    import numpy as np
+
+    if len(mask) <= LARGEST_MASK:
+        return mask
+    half = (len(mask) // 2, len(mask) // 2)
+    return cv2.resize(mask.astype(np.uint8) * 255, half, interpolation=cv2.INTER_AREA) > 127
+
+
+def _part_mask(mask: np.ndarray) -> bytes:
+    """A mask as published: RGB of 0 and 255."""
+    import numpy as np
+
+    return _png(np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255)
+
+
+def _points(points: np.ndarray) -> bytes:
+    lines = "\n".join(f"{x:.3f} {y:.3f}" for x, y in points)
+    return f"{len(points)}\n{lines}\n".encode()
+
+
+def _middle(points: list[tuple[float, ...]]) -> tuple[float, ...]:
+    return tuple(sum(axis) / len(points) for axis in zip(*points, strict=True))

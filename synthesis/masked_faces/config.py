@@ -1,0 +1,89 @@
+"""The configuration of a masked-face data set: everything that determines its bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from foundation.errors import ConfigError
+from synthesis.dataset_build import LARGEST, require_flag, require_whole_number
+from synthesis.masks import MaskChoices
+
+VERSION = 4
+"""Raised by hand whenever the same seed would give other bytes, in this package or in `masks`."""
+
+
+@dataclass(frozen=True)
+class MaskedFacesConfig:
+    """What is to be built.
+
+    Args:
+        source: CelebA's folder, or any folder of photographs; only read.
+        count: number of samples, at least 10. Where there are fewer photographs they are used again, with other masks.
+        seed: 0 or more.
+        choices: mask types, textures and wearing styles, and how often each is rendered.
+        split: ``paper`` is 70/10/20, no photograph (and, where identities are known, no person) in two splits;
+            ``partition`` keeps the source's own.
+        size: longer side of a written picture, in pixels; None leaves it as it is.
+        crop: ``paper`` crops the largest face and squares it on white; ``none``.
+        fallbacks: see :class:`datamodules.landmarks.FaceFinder`; None suits the source.
+        landmark_model: see :func:`datamodules.landmarks.landmark_model`.
+        form: ``jpg`` (quality 95) or ``png``, of the pictures.
+        photographs: keep the training images without masks too, so that other masks can be rendered during training.
+
+    Raises:
+        ConfigError: for a value that cannot be.
+    """
+
+    source: Path
+    count: int
+    seed: int
+    choices: MaskChoices
+    split: str = "paper"
+    size: int | None = None
+    crop: str = "none"
+    fallbacks: tuple[str, ...] | None = None
+    landmark_model: str | None = None
+    form: str = "jpg"
+    photographs: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("split", self.split, ("paper", "partition")),
+            ("crop", self.crop, ("paper", "none")),
+            ("format", self.form, ("jpg", "png")),
+        ):
+            if value not in allowed:
+                raise ConfigError(f"{name}={value} cannot be.\nExpected: {' or '.join(allowed)}.")
+        require_flag("photographs", self.photographs)
+        require_whole_number("count", self.count, 10)
+        require_whole_number("seed", self.seed, 0)
+        if self.size is not None:
+            require_whole_number("size", self.size, 32, LARGEST)
+
+    def parameters(self) -> dict[str, Any]:
+        """All that decides what is built, as plain data."""
+        chosen = asdict(self.choices) | {"templates": self.choices.templates and str(self.choices.templates)}
+        plain = {
+            name: getattr(self, name)
+            for name in ("count", "seed", "split", "size", "crop", "fallbacks", "landmark_model", "form")
+        }
+        if self.photographs:  # was no choice once: sets from then are still known
+            plain["photographs"] = True
+        about = {"origin": "augmented", "layout": "augmented_celeba", "version": VERSION}
+        whole = about | {"source": str(Path(self.source).resolve())} | plain | chosen
+        return json.loads(json.dumps(whole))  # as it comes back from the file
+
+
+def choices_of(parameters: Mapping[str, Any]) -> MaskChoices:
+    """The choices in a built set's parameters, see :meth:`MaskedFacesConfig.parameters`.
+
+    Raises:
+        ConfigError: if its templates are no longer where they were.
+    """
+    chosen = {choice.name: parameters[choice.name] for choice in fields(MaskChoices)}
+    chosen |= {name: tuple(chosen[name]) for name in ("types", "textures")}
+    return MaskChoices(**chosen | {"templates": chosen["templates"] and Path(chosen["templates"])})

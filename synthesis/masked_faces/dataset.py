@@ -1,0 +1,76 @@
+"""Writes masked faces as a data set.
+
+Three passes, each by all cores and continued where it stopped: faces are searched, in photographs in random order,
+until there are enough; masks are rendered; the manifest is written. Sample k depends on the photographs, the
+configuration and (seed, k) alone.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from datamodules.landmarks import landmark_model
+from datamodules.layouts.photographs import digest, photographs
+from foundation.files import require_outside
+from synthesis.dataset_build import Build, require_whole_number, write_file
+from synthesis.masked_faces.config import MaskedFacesConfig
+from synthesis.masked_faces.face_search import find_faces
+from synthesis.masked_faces.samples import MaskedFaceSample, RenderJob, render_sample
+from synthesis.masked_faces.splits import split_photographs
+from synthesis.masked_faces.summary import SUMMARY, summary_of, table
+
+MANIFEST = "manifest.jsonl"
+
+
+def write_masked_faces(out: Path, config: MaskedFacesConfig, workers: int) -> None:
+    """Build the set: ``images/``, ``masks/`` (0 and 255), ``manifest.jsonl``, ``summary.json``, ``dataset.json``.
+
+    A manifest's line says of a sample its id, files, split, source, size, crop and, for each face, landmarks, how they
+    were found, and what it wears. Photographs that cannot be read and those without a face are listed in the summary.
+
+    Args:
+        out: folder of the set; must not exist, or hold this very set.
+        config: what is to be built.
+        workers: number of processes; it does not change the result.
+
+    Raises:
+        ConfigError: if there is no landmark model.
+        DataError: if the source holds no photographs, or no face, or not the splits that are asked for; or if `out`
+            holds something else.
+    """
+    require_whole_number("workers", workers, 1)
+    require_outside(out, config.source)
+    build = Build(out, config.parameters(), what="masked faces")
+    with build.claimed() as lacking:
+        if lacking:
+            _write(build, config, workers)
+        else:
+            build.report(f"{config.count} masked faces are there already")
+
+
+def _write(build: Build, config: MaskedFacesConfig, workers: int) -> None:
+    landmark_model(config.landmark_model)
+    photos = photographs(config.source)
+    splits = split_photographs(config, photos)
+    names = ("images", "masks", "found", *(("photographs",) if config.photographs else ()))
+    build.open([build.partial / name for name in names], digest(photos))
+    seen = {split: find_faces(build, config, split, order, count, workers) for split, (order, count) in splits.items()}
+    samples: list[MaskedFaceSample] = []
+    for split, (_, count) in splits.items():
+        usable = seen[split][0]  # each is used again once all others of its split have been
+        samples += [
+            MaskedFaceSample(len(samples) + place, split, usable[place % len(usable)]) for place in range(count)
+        ]
+    jobs = [RenderJob(build.partial, config, sample) for sample in samples]
+    jobs = [job for job in jobs if not job.sample.mask_file(build.partial).is_file()]
+    for _ in build.each(render_sample, jobs, workers, "rendering masks"):
+        pass
+    lines = [sample.line(config) for sample in samples]
+    write_file(build.partial / MANIFEST, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    summary = summary_of(config, photos, [row for _, rows in seen.values() for row in rows], lines)
+    write_file(build.partial / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
+    shutil.rmtree(build.partial / "found")
+    build.finish()
+    build.console.print(table(build.out, summary))

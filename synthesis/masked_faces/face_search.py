@@ -1,0 +1,101 @@
+"""The first pass: photographs are looked through in their order until enough faces are found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.landmarks import Box, FaceFinder, read_landmarks
+from datamodules.layouts.photographs import Photograph, is_aligned
+from datamodules.reading import read_photograph
+from foundation.errors import BrokenFileError, DataError
+from synthesis.dataset_build import Build, write_file
+from synthesis.masked_faces.config import MaskedFacesConfig
+
+CHUNK = 32  # photographs that are looked through as one job
+
+
+def find_faces(
+    build: Build, config: MaskedFacesConfig, split: str, order: list[Photograph], count: int, workers: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Photographs of a split with faces, as many as there are samples if there are so many; and all looked through."""
+    aligned = is_aligned(config.source)
+    fallbacks = config.fallbacks
+    if fallbacks is None:  # what suits the source
+        fallbacks = ("padded", "upsampled", "image" if aligned else "box")
+    chunks = [order[start : start + CHUNK] for start in range(0, len(order), CHUNK)]
+    rows: list[dict[str, Any]] = []
+    done = 0
+    while done < len(chunks) and (lacking := count - sum(bool(row["faces"]) for row in rows)) > 0:
+        next_done = min(len(chunks), done + max(1, round(1.05 * lacking / CHUNK)))
+        jobs = [
+            _FindJob(
+                build.partial / "found" / f"{split}_{place:06d}.json",
+                tuple(chunks[place]),
+                fallbacks,
+                aligned,
+                config.landmark_model,
+            )
+            for place in range(done, next_done)
+        ]
+        for found in build.each(_find_faces_of_job, jobs, workers, f"finding faces ({split})", chunk=1):
+            rows += found
+        done = next_done
+    with_faces = [row for row in rows if row["faces"]]
+    if count and not with_faces:
+        raise DataError(
+            f"No face was found in the {len(rows)} photographs of {config.source} for the split {split}.\n"
+            f"Expected: photographs of faces, 80 px wide or more. Do one of:\n"
+            f"  - if each photo is one aligned face: fallbacks=[padded,upsampled,image]\n"
+            f"  - if they wear masks already, this detector fails on most of them"
+        )
+    return with_faces[:count], rows
+
+
+@dataclass(frozen=True)
+class _FindJob:
+    """Photographs to look for faces in; what is found is kept in a file."""
+
+    file: Path
+    photos: tuple[Photograph, ...]
+    fallbacks: tuple[str, ...]
+    aligned: bool
+    model: str | None
+
+
+def _find_faces_of_job(job: _FindJob) -> list[dict[str, Any]]:
+    if not job.file.is_file():
+        finder = FaceFinder(job.model, job.fallbacks, job.aligned)
+        at_once = CHUNK if job.aligned else 1  # aligned photos are small
+        parts = [job.photos[start : start + at_once] for start in range(0, len(job.photos), at_once)]
+        rows = [row for part in parts for row in _faces_of(part, finder)]
+        write_file(job.file, json.dumps(rows).encode())
+    return json.loads(job.file.read_text())
+
+
+def _faces_of(photos: Sequence[Photograph], finder: FaceFinder) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    searched: list[tuple[dict[str, Any], np.ndarray, Box | None]] = []
+    for photo in photos:
+        row: dict[str, Any] = {"source": photo.id, "image": str(photo.image), "faces": []}
+        rows.append(row)
+        try:
+            image = read_photograph(photo.image, grey=True)
+            landmarks = None if photo.landmarks is None else read_landmarks(photo.landmarks)
+        except BrokenFileError as fault:
+            row["error"] = str(fault).splitlines()[0]
+            continue
+        row["size"] = [image.shape[1], image.shape[0]]
+        if landmarks is None:
+            searched.append((row, image, photo.box))
+        else:
+            row["faces"] = [{"landmarks": landmarks.tolist(), "found": "layout"}]
+    found = finder.of_all([image for _, image, _ in searched], [box for _, _, box in searched])
+    for (row, _, _), faces in zip(searched, found, strict=True):
+        row["faces"] = [{"landmarks": face.landmarks.tolist(), "found": face.found} for face in faces]
+    return rows

@@ -1,0 +1,250 @@
+"""Lays a mask, or what is no mask, on a photograph: layers from back to front, each with its own opacity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from synthesis.canvas import recorded_noise
+from synthesis.masks.choices import FaceMask, MaskChoices
+from synthesis.masks.distractors import DistractorLayer, distractor_layers
+from synthesis.masks.folds import FOLDS, SIDE, relief
+from synthesis.masks.lighting import Lighting
+from synthesis.masks.shapes import (
+    COLUMNS,
+    CUTS,
+    ONE_PIECE,
+    ROWS,
+    Face,
+    ear_loop,
+    hanging_grid,
+    laid_grid,
+    tailored,
+)
+from synthesis.masks.templates import Template, laid_on, read_templates
+from synthesis.masks.textures import PLAIN, tile
+from synthesis.masks.textures import SIDE as TILE
+from synthesis.masks.window import Window
+
+STRAPS = {"ears": 0.007, "head": 0.012, "none": 0.0}
+"""Width of straps, in widths of the face."""
+
+IN_ONE_PIECE = 0.6
+"""Share of plain cloth masks that are cut in one piece with the loops around the ears."""
+
+ELASTIC = np.array([(226, 228, 228), (40, 40, 44)], np.float32)
+RUBBER = np.array([(58, 62, 70), (96, 100, 106), (150, 156, 158)], np.float32)
+
+
+def render_mask(
+    image: np.ndarray, landmarks: np.ndarray, mask: FaceMask, choices: MaskChoices
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw what a face wears on its photograph.
+
+    The mask's colours are blended by its opacity; the truth is where the opacity of all that hides the face is 0.5 or
+    more: cloth, valves and the straps as far as they are seen.
+
+    Args:
+        image: (H, W, 3) uint8 RGB; stays as it is.
+        landmarks: (68, 2), in pixels, in the order of iBUG and dlib; some may lie outside the picture.
+        mask: what is worn, see :func:`~synthesis.masks.choices.choose_mask`.
+        choices: where templates are, and whether hands and objects hide the face.
+
+    Returns:
+        The new picture (H, W, 3) uint8, and the truth (H, W) uint8, 0 or 255. Equal arguments give equal bytes.
+
+    Raises:
+        ValueError: for arrays of another shape or type.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"a picture of shape {image.shape} and type {image.dtype}: has to be (H, W, 3) uint8")
+    if landmarks.shape != (68, 2) or not np.isfinite(landmarks).all():
+        raise ValueError(f"landmarks of shape {landmarks.shape}: have to be (68, 2), all of them finite")
+    picture = image.copy()
+    truth = np.zeros(image.shape[:2], np.uint8)
+    if mask.type is None and mask.distractor is None:
+        return picture, truth
+    face, rng = Face.of(landmarks), np.random.default_rng(mask.seed)
+    lighting = Lighting.of(image, face)
+    if mask.type is not None and choices.templates is not None:
+        _lay_template(picture, truth, landmarks, mask, read_templates(choices.templates)[mask.type], lighting)
+    elif mask.type is not None:
+        _lay_cloth(picture, truth, face, mask, lighting, rng)
+    if mask.distractor is not None:
+        for layer in distractor_layers(mask.distractor, face, image, rng):
+            _lay_distractor(
+                picture, truth, layer, lighting, hides=choices.occluders and mask.distractor != "spectacles"
+            )
+    return picture, truth
+
+
+def _lay_template(
+    picture: np.ndarray,
+    truth: np.ndarray,
+    landmarks: np.ndarray,
+    mask: FaceMask,
+    tilts: dict[str, Template],
+    lighting: Lighting,
+) -> None:
+    colours, alpha = laid_on(tilts.get(mask.tilt, tilts["front"]), landmarks, picture.shape[:2])
+    lit = np.clip(colours * lighting.gain, 0, 255)
+    picture[:] = cv2.blendLinear(picture.astype(np.float32), lit.astype(np.float32), 1 - alpha, alpha).round()
+    truth[alpha >= 0.5] = 255
+
+
+def _lay_cloth(
+    picture: np.ndarray, truth: np.ndarray, face: Face, mask: FaceMask, lighting: Lighting, rng: np.random.Generator
+) -> None:
+    assert mask.type is not None  # noqa: S101 (for the type checker)
+    laid = _laid(face, mask, rng)
+    grid = laid.grid
+    window = Window.around(picture, np.concatenate([grid.reshape(-1, 2), *laid.straps, *laid.loops]), face.width)
+    if window is None:
+        return
+    blur = float(np.clip(face.width / 420, 0.45, 1.3))
+    outline = np.concatenate([grid[0], grid[1:, -1], grid[-1, -2::-1], grid[-2:0:-1, 0]])
+    covered = window.filled([outline], blur)
+    window.shadow(outline + 0.012 * face.width * face.down, 0.03 * face.width, covered)
+    elastic = ELASTIC[int(rng.random() < (0.7 if mask.texture in ("black", "navy") else 0.12))]
+    if laid.straps:
+        window.lay(window.lines(laid.straps, laid.strap * face.width, blur), lighting.gain * elastic * 0.92)
+    hue = RUBBER[rng.integers(3)] if mask.type == "respirator" and rng.random() < 0.75 else None
+    lit = window.light(lighting, face.width)
+    lit += np.float32(0.012 * lighting.grain) * recorded_noise(rng, *lit.shape)
+    shade, colours = _cloth(*window.over(grid), grid, mask, hue, rng)
+    if laid.loops:
+        cloth = np.array(cv2.mean(colours, (covered > 0.5).astype(np.uint8))[:3], np.float32)
+        window.lay(window.filled(laid.loops, blur), _tinted(lit, 0.85 * lighting.gain * cloth))
+    window.lay(covered, cv2.multiply(colours, _tinted(shade * lit, lighting.gain)))
+    for part, colour in _fittings(mask.type, grid, hue, face, rng):
+        bulge = window.filled([part], blur)
+        round_light = cv2.GaussianBlur(bulge, (0, 0), 0.035 * face.width) * np.float32(0.75) + np.float32(0.4)
+        window.lay(bulge, _tinted(lit * round_light, lighting.gain * colour))
+    window.put(truth)
+
+
+@dataclass(frozen=True)
+class _Laid:
+    """Where a mask lies: points of its cloth (ROWS, COLUMNS, 2), straps (2, 2), and loops (N, 2) that are cloth too.
+
+    ``strap`` is the straps' width, in widths of the face.
+    """
+
+    grid: np.ndarray
+    straps: list[np.ndarray]
+    strap: float
+    loops: list[np.ndarray]
+
+
+def _laid(face: Face, mask: FaceMask, rng: np.random.Generator) -> _Laid:
+    assert mask.type is not None  # noqa: S101 (for the type checker)
+    assert mask.style is not None  # noqa: S101
+    side = 1 if (face.yaw < 0) ^ (abs(face.yaw) < 0.15 and rng.random() < 0.5) else -1  # the one that is seen better
+    cut = CUTS[mask.type]
+    if mask.style == "one_ear":
+        grid = hanging_grid(face, side, float(rng.uniform(-0.15, 0.25) * side))
+        ear = face.ear(side)
+        return _Laid(grid, [np.array([grid[0, 1], ear]), np.array([grid[0, -2], ear])], STRAPS[cut.straps], [])
+    one_piece = mask.type == "cloth" and mask.texture in PLAIN and rng.random() < IN_ONE_PIECE
+    cut = tailored(ONE_PIECE if one_piece else cut, rng)
+    grid = laid_grid(face, cut, mask.style, side if rng.random() < 0.5 else -side)
+    straps = [np.array(ends) for ends in _strap_ends(grid, face, cut.straps)]
+    loops = [ear_loop(grid, face, ear) for ear in _ears(face)] if one_piece else []
+    return _Laid(grid, straps, STRAPS[cut.straps], [loop for loop in loops if loop is not None])
+
+
+def _tinted(light: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """Light (h, w) in a colour (3,): float32 (h, w, 3)."""
+    return cv2.merge([light * np.float32(part) for part in colour])
+
+
+def _ears(face: Face) -> list[int]:
+    """Sides (-1 left, 1 right) whose ear is not behind the head."""
+    return [side for side in (-1, 1) if side * face.yaw <= 0.42]
+
+
+def _strap_ends(grid: np.ndarray, face: Face, kind: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Corner of the mask and where its strap ends, for each strap that is seen."""
+    for side in _ears(face) if kind != "none" else ():
+        column = 0 if side < 0 else -1
+        upper, lower = grid[1, column], grid[-2, column]
+        if kind == "ears":
+            yield upper, face.ear(side)
+            yield lower, face.ear(side, 0.16)
+        else:
+            outwards = 0.03 * side * face.width * face.across
+            yield upper, face.jaw(0, side) + outwards - 0.05 * face.width * face.down
+            yield lower, face.jaw(1.8, side) + outwards
+
+
+def _cloth(
+    u: np.ndarray, v: np.ndarray, grid: np.ndarray, mask: FaceMask, hue: np.ndarray | None, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Light (h, w) on the cloth and its colours (h, w, 3) at each pixel's u and v (h, w), both 0 to 1."""
+    assert mask.type is not None  # noqa: S101 (for the type checker)
+    assert mask.texture is not None  # noqa: S101
+    folds = relief(mask.type, int(rng.integers(FOLDS)))
+    shade = cv2.remap(folds, u * (SIDE - 1), v * (SIDE - 1), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    shift_u, shift_v, turned = rng.random(3).tolist()
+    if hue is not None:
+        return shade, _tinted(np.ones_like(u), hue)
+    wide = float(np.hypot(*(grid[ROWS // 2, -1] - grid[ROWS // 2, 0])))
+    high = float(np.hypot(*(grid[-1, COLUMNS // 2] - grid[0, COLUMNS // 2])))
+    times = 2.0, 2.0 * high / max(wide, 1.0)
+    pixels = wide / times[0]  # that one tile is seen on
+    side = TILE
+    while side > 32 and side >= 2 * pixels:
+        side //= 2
+    x, y = (u * times[0] + shift_u) * side, (v * times[1] + shift_v) * side
+    if turned < 0.3:
+        x, y = y, x
+    picture = tile(mask.texture, side)
+    return shade, cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+
+
+def _fittings(
+    kind: str, grid: np.ndarray, hue: np.ndarray | None, face: Face, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Outlines and colours of valves and filters."""
+    ring = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    circle = np.stack([np.cos(ring), np.sin(ring)], axis=-1)
+
+    def disc(u: float, v: float, radius: float) -> np.ndarray:
+        row, column = v * (ROWS - 1), (u + 1) / 2 * (COLUMNS - 1)
+        squeeze = max(0.35, np.cos(face.yaw - 0.9 * u))  # seen from the side
+        round_ = circle * (radius * face.width * squeeze, radius * face.width)
+        return grid[round(row), round(column)] + round_ @ np.stack([face.across, face.down])
+
+    if kind == "respirator":
+        filters = np.array((206, 96, 130) if rng.random() < 0.3 else (196, 196, 190), np.float32)
+        rubber = np.array((70, 72, 78), np.float32) if hue is None else hue
+        for u in (-0.62, 0.62):
+            yield disc(u, 0.6, 0.19), rubber * 0.8
+            yield disc(u, 0.6, 0.155), filters
+        yield disc(0.0, 0.55, 0.1), rubber * 0.7
+    elif kind == "n95" and rng.random() < 0.45:
+        place = rng.choice([-0.4, 0.0, 0.4])
+        yield disc(place, 0.55, 0.085), np.array((216, 216, 214), np.float32)
+        yield disc(place, 0.55, 0.06), np.array((176, 178, 180), np.float32)
+
+
+def _lay_distractor(
+    picture: np.ndarray, truth: np.ndarray, layer: DistractorLayer, lighting: Lighting, hides: bool
+) -> None:
+    window = Window.around(picture, np.concatenate(layer.outlines), layer.unit)
+    if window is None:
+        return
+    blur = float(np.clip(layer.unit / 420, 0.45, 1.3))
+    cover = window.lines(layer.outlines, layer.line, blur) if layer.line else window.filled(layer.outlines, blur)
+    light = window.light(lighting, layer.unit)
+    if layer.rounded:
+        light *= cv2.GaussianBlur(cover, (0, 0), layer.rounded) * np.float32(0.6) + np.float32(0.5)
+    if not layer.line:
+        lower = np.concatenate(layer.outlines) + np.array([0, 0.01 * layer.unit])
+        window.shadow(lower, 0.03 * layer.unit, cover)
+    gain = np.ones(3, np.float32) if layer.as_seen else lighting.gain
+    window.lay(cover * np.float32(layer.opacity), _tinted(light, gain * layer.colour))
+    window.put(truth if hides else None)

@@ -1,0 +1,100 @@
+"""The part of a photograph that something is laid on, in layers from back to front, each with its own opacity."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from synthesis.masks.lighting import Lighting
+from synthesis.masks.shapes import COLUMNS, ROWS
+from synthesis.raster import grid_triangles, rasterise
+
+
+class Window:
+    """The part of a picture that something is laid on; nothing costs more than its own size.
+
+    Args:
+        picture: the whole, (H, W, 3) uint8; changed by :meth:`put`.
+        x: left edge.
+        y: top edge.
+        right: one beyond the right edge.
+        low: one beyond the bottom edge.
+    """
+
+    def __init__(self, picture: np.ndarray, x: int, y: int, right: int, low: int) -> None:
+        self.box = np.s_[y:low, x:right]
+        self.corner = np.array([x, y], np.float64)
+        self.target = picture[self.box]
+        self.rgb: np.ndarray = self.target.astype(np.float32)
+        self.shape = self.rgb.shape[:2]
+        self.clear = np.ones(self.shape, np.float32)
+
+    @staticmethod
+    def around(picture: np.ndarray, points: np.ndarray, unit: float) -> Window | None:
+        """The window around points (N, 2) of something ``unit`` pixels wide; None if that is outside the picture."""
+        margin = 3 + 0.06 * unit
+        x, y = np.maximum(np.floor(points.min(axis=0) - margin), 0).astype(int)
+        right, low = np.minimum(np.ceil(points.max(axis=0) + margin), picture.shape[1::-1]).astype(int)
+        return Window(picture, x, y, right, low) if right - x >= 2 and low - y >= 2 else None
+
+    def filled(self, outlines: list[np.ndarray], blur: float) -> np.ndarray:
+        """Coverage float32 (h, w) in 0..1 of polygons (N, 2), with soft edges."""
+        cover = np.zeros(self.shape, np.uint8)
+        for outline in outlines:
+            cv2.fillPoly(cover, [self._fixed(outline)], 255, cv2.LINE_AA, shift=4)
+        return cv2.GaussianBlur(cover.astype(np.float32) * np.float32(1 / 255), (0, 0), blur)
+
+    def lines(self, curves: list[np.ndarray], width: float, blur: float) -> np.ndarray:
+        """Coverage of curves (N, 2); one thinner than a pixel covers as much less."""
+        cover = np.zeros(self.shape, np.uint8)
+        for curve in curves:
+            cv2.polylines(cover, [self._fixed(curve)], False, 255, max(1, round(width)), cv2.LINE_AA, shift=4)
+        share = np.float32(min(1.0, width) / 255)
+        return cv2.GaussianBlur(cover.astype(np.float32) * share, (0, 0), 0.7 * blur)
+
+    def _fixed(self, points: np.ndarray) -> np.ndarray:
+        # Far outside it makes no difference where, but fixed point has its limits.
+        return np.rint(np.clip(points - self.corner, -4000, 8000) * 16).astype(np.int32)
+
+    def shadow(self, outline: np.ndarray, blur: float, cover: np.ndarray) -> None:
+        """Darken what lies around something that covers: the shadow that it casts on the face."""
+        dark = self.filled([outline], max(blur, 0.5)) * np.float32(0.3)
+        left = 1 - dark * (1 - cover)
+        self.rgb = cv2.multiply(self.rgb, cv2.merge([left, left, left]))
+
+    def light(self, lighting: Lighting, unit: float) -> np.ndarray:
+        """The photograph's own light over the window, float32 (h, w) around 1."""
+        down, across = (np.arange(count, dtype=np.float32) for count in self.shape)
+        (slope_x, slope_y), (x, y) = 0.8 * lighting.slope, lighting.middle - self.corner
+        field = 1 + (across - x) * (slope_x / unit) + ((down - y) * (slope_y / unit))[:, None]
+        return np.clip(field, 0.45, 1.5).astype(np.float32)
+
+    def over(self, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """u and v, each (h, w) from 0 to 1, at each pixel beneath a grid (ROWS, COLUMNS, 2); 0 elsewhere."""
+        middle = grid.mean(axis=(0, 1))
+        points = middle + 1.06 * (grid - middle) - self.corner  # a little wider than the outline
+        raster = np.zeros((max(self.shape),) * 2 + (3,), np.float32)
+        rasterise(points.reshape(-1, 2), _FLAT, _CORNERS, _TRIANGLES, raster)
+        u, v, _ = cv2.split(raster)
+        return u[: self.shape[0], : self.shape[1]], v[: self.shape[0], : self.shape[1]]
+
+    def lay(self, opacity: np.ndarray, colours: np.ndarray) -> None:
+        """Blend colours (h, w, 3) or (3,) in 0..255 over what is there, by opacity (h, w)."""
+        source = colours if colours.ndim == 3 else np.broadcast_to(colours, self.rgb.shape).astype(np.float32)
+        self.rgb = cv2.blendLinear(self.rgb, source, 1 - opacity, opacity)
+        self.clear *= 1 - opacity
+
+    def put(self, truth: np.ndarray | None) -> None:
+        """Write the window into the picture, and into the truth where what was laid hides half or more.
+
+        What does not hide the face (``truth`` None) leaves the truth as it is.
+        """
+        self.target[:] = cv2.convertScaleAbs(self.rgb)
+        if truth is not None:
+            truth[self.box][self.clear <= 0.5] = 255
+
+
+_TRIANGLES = grid_triangles(ROWS, COLUMNS)
+_V, _U = np.mgrid[0 : 1 : ROWS * 1j, 0 : 1 : COLUMNS * 1j]
+_CORNERS = np.stack([_U, _V, np.ones_like(_U)], axis=-1).reshape(-1, 3).astype(np.float32)
+_FLAT = np.full(ROWS * COLUMNS, 30.0)  # all equally far away
