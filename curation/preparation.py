@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from datamodules.labels import PAINTING_ORDERS
 from datamodules.layouts import PARSED
-from engine.settings import CONF, unknown_key
+from engine.settings import CONF
+from engine.validation import unknown_key
 from foundation.errors import ConfigError
 
 

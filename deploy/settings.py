@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from engine.settings import Settings, setting, validated
+from engine.settings import Settings, setting
+from engine.validation import validated
 from foundation.errors import ConfigError
 
 CHECKPOINT = "a run's name, as finetune-0123456789ab, its folder, a best.ckpt, or a file of export.py"

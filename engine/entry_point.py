@@ -20,8 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from engine.clusters import explained_refusal
 from engine.processes import is_leader
-from engine.settings import explain_overrides
 from engine.sweeps import end_of_sweep
+from engine.validation import explain_overrides
 from foundation.errors import UserError, explained
 
 FLAGS = (

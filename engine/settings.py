@@ -7,22 +7,16 @@ a stage reads enters its id, except those that are ``harmless`` and those that o
 
 from __future__ import annotations
 
-import types
-import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Le, MultipleOf
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
-
-from foundation.errors import ConfigError, nearest
 
 CONF = Path(__file__).parent.parent / "conf"
 FREE = ("callbacks", "logger")
 """Groups of objects by ``_target_``, to which a user may add."""
-S = TypeVar("S", bound="Settings")
 
 
 class Settings(BaseModel):
@@ -93,9 +87,6 @@ Plugin = dict[str, Any]
 """``{_target_: my_package.Thing, argument: value}``: code from outside, see :mod:`engine.plugins`."""
 
 
-# What there is
-
-
 def fields(group: type[Settings], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Every setting of a group and its subgroups, by dotted name."""
     for name, field in group.model_fields.items():
@@ -144,158 +135,6 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
-# Validation
-
-
-def validated(group: type[S], config: Mapping[str, Any]) -> S:
-    """A composed configuration, nested or flat, as settings.
-
-    Raises:
-        ConfigError: for a setting that is unknown, missing or invalid, with what it must be and the nearest right one.
-    """
-    flat = flatten(config)
-    known = dict(fields(group))
-    for name in flat:
-        if name not in known and not _is_extra(group, name):
-            raise ConfigError(unknown_key(name, known))
-    for name, field in known.items():
-        if name not in flat or flat[name] == "":
-            raise ConfigError(f"The setting {name} is missing.\nIt must be {expected(field)}: {field.description}.")
-    try:
-        return group.model_validate(nest(flat))
-    except ValidationError as error:
-        names = (name_of(problem["loc"], known) for problem in error.errors())
-        name = next((name for name in names if name is not None), "")
-        if not name:
-            raise
-        raise ConfigError(invalid(name, flat[name], known[name])) from error
-
-
-def _is_extra(group: type[Settings], name: str) -> bool:
-    """Whether a setting belongs to a subgroup that takes any."""
-    *path, _ = name.split(".")
-    kind: type[Settings] | None = group
-    for part in path:
-        field = kind.model_fields.get(part) if kind is not None else None
-        kind = None if field is None else subgroup(field)
-    return kind is not None and kind.model_config.get("extra") == "allow"
-
-
-def name_of(loc: Iterable[int | str], known: Mapping[str, Any]) -> str | None:
-    """The dotted setting at a place in an error of pydantic, which names kinds and items behind it."""
-    path: list[str] = []
-    for part in loc:
-        path.append(str(part))
-        if ".".join(path) in known:
-            return ".".join(path)
-    return None
-
-
-def invalid(name: str, value: Any, field: FieldInfo) -> str:
-    """The message about a value that is out of range or of the wrong type."""
-    choices = [choice for choice in options(field) if isinstance(choice, str)]
-    near = nearest(str(value), choices)
-    return f"{name}={plain(value)} is invalid.\nIt must be {expected(field)}." + (
-        f" Did you mean {near}?" if near else ""
-    )
-
-
-def unknown_key(name: str, keys: Iterable[str]) -> str:
-    """The message about a key that does not exist."""
-    keys = list(keys)
-    leaf = name.rpartition(".")[2]
-    same_leaf = [key for key in keys if key.rpartition(".")[2] == leaf]  # finetune.lr: finetune.optimizer.lr
-    near = nearest(name, same_leaf) or nearest(name, keys) or next(iter(same_leaf), None)
-    hint = f"Did you mean {near}?" if near else "See conf/ or --help for those that exist."
-    return f"There is no setting {name}.\n{hint}"
-
-
-def explain_overrides(overrides: Iterable[str], keys: Iterable[str]) -> str | None:
-    """What is wrong with command-line overrides that Hydra refused, in this project's words; None if unknown."""
-    keys = list(keys)
-    for override in overrides:
-        name, equals, value = override.lstrip("+~").partition("=")
-        name = name.partition("@")[0]
-        if value.startswith("~"):
-            return f"{override!r}: the shell leaves ~ as it is there.\nWrite {name}=$HOME{value[1:]}."
-        if not equals and not override.startswith("~"):
-            return f"{override!r} is not a setting.\nIt must be key=value, as in label_fraction=0.01."
-        if name in groups():
-            for choice in value.split(","):
-                if choice not in group_options(name):
-                    near = nearest(choice, group_options(name))
-                    return (
-                        f"{name}={choice} does not exist.\nIt must be one of {', '.join(group_options(name))}"
-                        f" (or a file of your own, see --config-dir)." + (f" Did you mean {near}?" if near else "")
-                    )
-        elif name not in keys and name.partition(".")[0] not in ("hydra", *FREE):
-            return unknown_key(name, keys if "." in name else [*keys, *groups()])
-    return None
-
-
-# What a setting must be, in words
-
-
-def options(field: FieldInfo) -> list[Any]:
-    """The values that a setting may take, where they are few; null is left out."""
-    found: list[Any] = []
-    for kind in _alternatives(field.annotation):
-        if get_origin(kind) is Literal:
-            found += get_args(kind)
-        elif kind is bool:
-            found += [True, False]
-    return found
-
-
-def expected(field: FieldInfo) -> str:
-    """What a setting must be, in words, from its type and limits."""
-    parts: list[str] = []
-    alternatives = _alternatives(field.annotation)
-    if type(None) in alternatives:
-        parts.append("null")
-    if choices := options(field):
-        parts.append("one of " + ", ".join(plain(choice) for choice in choices))
-    parts += [
-        _kind(kind, field.metadata)
-        for kind in alternatives
-        if kind not in (type(None), bool) and get_origin(kind) is not Literal
-    ]
-    return " or ".join(parts)
-
-
-def _kind(kind: Any, metadata: Iterable[Any]) -> str:
-    if get_origin(kind) is Annotated:
-        return _kind(get_args(kind)[0], [*_limits(get_args(kind)[1:]), *metadata])
-    if get_origin(kind) is list:
-        return f"[smallest, largest], each {_kind(get_args(kind)[0], ())}"
-    if get_origin(kind) is dict:
-        return "_target_ and its arguments"
-    if kind is str:
-        return "a text"
-    low, above, high, multiple = (
-        next((getattr(limit, name) for limit in _limits(metadata) if isinstance(limit, kind_of)), None)
-        for kind_of, name in ((Ge, "ge"), (Gt, "gt"), (Le, "le"), (MultipleOf, "multiple_of"))
-    )
-    text = "a whole number" if kind is int else "a number"
-    bounds = [f"above {above:g}"] if above is not None else [] if low is None else [f"of at least {low:.10g}"]
-    bounds += [] if high is None else [f"at most {high:.10g}"]
-    text += f" {' and '.join(bounds)}" if bounds else ""
-    return text + ("" if multiple is None else f", a multiple of {multiple}")
-
-
-def _limits(metadata: Iterable[Any]) -> list[Any]:
-    found: list[Any] = []
-    for part in metadata:
-        found += part.metadata if isinstance(part, FieldInfo) else [part]
-    return found
-
-
-def _alternatives(kind: Any) -> list[Any]:
-    if get_origin(kind) in (types.UnionType, typing.Union):
-        return [inner for part in get_args(kind) for inner in _alternatives(part)]
-    return [kind]
-
-
 def plain(value: Any) -> str:
     """A value as one writes it on the command line."""
     if value is None or isinstance(value, bool):
@@ -303,9 +142,6 @@ def plain(value: Any) -> str:
     if isinstance(value, Mapping):
         return str(value.get("_target_", dict(value)))
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-# Identity
 
 
 def entering(command: Settings, read: Iterable[str]) -> dict[str, Any]:
@@ -345,78 +181,3 @@ def _holds(name: str, comparison: str, command: Settings) -> bool:
     other = other.rstrip("!")
     key = other if "." in other else f"{name.rpartition('.')[0]}.{other}".lstrip(".")
     return (plain(command[key]) in values.split("|")) != negated
-
-
-# In print
-
-
-def yaml_of(group: type[Settings], indent: str = "") -> str:
-    """The defaults of a group as a YAML file, each with its description and what it must be."""
-    lines: list[str] = []
-    for name, field in group.model_fields.items():
-        if (inner := subgroup(field)) is not None:
-            lines += [f"{indent}{name}:", yaml_of(inner, indent + "  ").rstrip("\n")]
-            continue
-        value = note(field, "written") or yaml_value(field.get_default(call_default_factory=True))
-        line = f"{indent}{name}: {value}"
-        comment = f"# {about(field)}"
-        if len(line) < 32 and len(line) + len(comment) + 2 < 118:
-            lines.append(f"{line:<28} {comment}" if len(line) < 28 else f"{line}  {comment}")
-        else:
-            lines += [*_wrapped(comment, indent), line]
-    return "\n".join(lines) + "\n"
-
-
-def _wrapped(comment: str, indent: str) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(comment, 116, initial_indent=indent, subsequent_indent=f"{indent}# ")
-
-
-def yaml_value(value: Any) -> str:
-    if isinstance(value, float) and 0 < abs(value) < 1e-3:
-        return f"{value:.1e}"
-    if isinstance(value, float):
-        return repr(value)
-    return plain(value)
-
-
-def about(field: FieldInfo) -> str:
-    """Description, choices and conditions of a setting in one line."""
-    text = field.description or ""
-    if (choices := options(field)) and choices != [True, False]:
-        text += f" ({', '.join(plain(choice) for choice in choices)})"
-    if only := note(field, "only"):
-        text += f"; only with {only}"
-    return text
-
-
-def table(group: type[Settings], stages: Mapping[str, Iterable[str]]) -> str:
-    """All settings as a Markdown table.
-
-    Args:
-        group: the command's settings.
-        stages: a stage's name -> what it reads, see :func:`entering`.
-    """
-    lines = [
-        "| setting | default | must be | in the id of | meaning |",
-        "|---|---|---|---|---|",
-    ]
-    for name, field in fields(group):
-        readers = [
-            stage
-            for stage, read in stages.items()
-            if any(name == prefix or name.startswith(f"{prefix}.") for prefix in read)
-        ]
-        identity = f"none: {note(field, 'harmless')}" if note(field, "harmless") else ", ".join(readers) or "none"
-        only = f"; only with {note(field, 'only')}" if note(field, "only") else ""
-        default = "" if field.is_required() else note(field, "written") or yaml_value(field.get_default())
-        cells = (
-            f"`{name}`",
-            f"`{default}`" if default else "",
-            expected(field),
-            identity,
-            f"{field.description}{only}",
-        )
-        lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
-    return "\n".join(lines)

@@ -13,9 +13,10 @@ from datamodules.layouts import MASKED, PARSED, Layout, open_layout
 from engine.planning import plan as plan_runs
 from engine.plugins import build, is_plugin
 from engine.processes import require_one_group
-from engine.settings import FREE, Seed, Settings, group_options, setting, validated
+from engine.settings import FREE, Seed, Settings, group_options, setting
 from engine.stage import Run, Stage
 from engine.training import execute
+from engine.validation import validated
 from foundation.errors import ConfigError, nearest
 from foundation.files import require_folder
 from stages.classification import Classification, ClassifySettings

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.settings import CONF, Settings, table, yaml_of
+from engine.settings import CONF, Settings
+from engine.settings_text import table, yaml_of
 from stages.classification import ClassifySettings
 from stages.command import STAGES, Command
 from stages.finetuning import FinetuneSettings

@@ -18,9 +18,10 @@ from datamodules.labels import CLASS_SETS, LabelSet, recorded_classes, shared_cl
 from datamodules.layouts import ANNOTATED, MASKED, PARSED, Layout, open_layout
 from datamodules.layouts.layout import ALL
 from engine.planning import plan as plan_runs
-from engine.settings import Settings, setting, validated
+from engine.settings import Settings, setting
 from engine.stage import Run, Stage
 from engine.training import execute
+from engine.validation import validated
 from foundation.digests import DigestCache
 from foundation.errors import ConfigError, DataError, nearest
 from foundation.files import require_folder

@@ -30,8 +30,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
 from omegaconf import DictConfig, OmegaConf
 
-from engine.settings import CONF, validated
+from engine.settings import CONF
 from engine.stage import Run
+from engine.validation import validated
 from stages.command import check, plan, train
 from tests import commands
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from engine.settings import FREE, explain_overrides, fields, flatten, group_options
+from engine.settings import FREE, fields, flatten, group_options
+from engine.validation import explain_overrides
 from foundation.errors import ConfigError
 from stages.command import Command, check
 from tests.conftest import settings_of
