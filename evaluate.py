@@ -7,13 +7,13 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from engine.entry_point import answers, enter
+from engine.entry_point import keep_user_errors, run_main
 from engine.settings import fields
 from stages.evaluation import EvaluationSettings
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
-@answers
+@keep_user_errors
 def main(config: DictConfig) -> list[dict[str, Any]]:
     from stages.evaluation import evaluate
 
@@ -21,4 +21,4 @@ def main(config: DictConfig) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    enter(main, [name for name, _ in fields(EvaluationSettings)])
+    run_main(main, [name for name, _ in fields(EvaluationSettings)])

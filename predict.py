@@ -6,12 +6,12 @@ import hydra
 from omegaconf import DictConfig
 
 from deploy.settings import PredictionSettings
-from engine.entry_point import answers, enter
+from engine.entry_point import keep_user_errors, run_main
 from engine.settings import fields
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="predict")
-@answers
+@keep_user_errors
 def main(config: DictConfig) -> None:
     from deploy.prediction import predict
 
@@ -19,4 +19,6 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    enter(main, [name for name, _ in fields(PredictionSettings)], again="begins again; what is written stays")
+    run_main(
+        main, [name for name, _ in fields(PredictionSettings)], after_interruption="starts again; what is written stays"
+    )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from engine.entry_point import answers, enter
+from engine.entry_point import keep_user_errors, run_main
 from engine.settings import CONF, flatten
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="prepare")
-@answers
+@keep_user_errors
 def main(config: DictConfig) -> None:
     from curation.preparation import prepare
 
@@ -19,4 +19,4 @@ def main(config: DictConfig) -> None:
 
 if __name__ == "__main__":
     settings = OmegaConf.to_container(OmegaConf.load(CONF / "prepare.yaml"), resolve=False)
-    enter(main, flatten(settings))  # type: ignore[arg-type]
+    run_main(main, flatten(settings))  # type: ignore[arg-type]

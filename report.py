@@ -5,11 +5,11 @@ from __future__ import annotations
 import hydra
 from omegaconf import DictConfig
 
-from engine.entry_point import answers, enter
+from engine.entry_point import keep_user_errors, run_main
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="report")
-@answers
+@keep_user_errors
 def main(config: DictConfig) -> None:
     from reports.views import report
 
@@ -17,4 +17,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    enter(main, ["view", "port", "every", "entity", "project", "output_dir"])
+    run_main(main, ["view", "port", "every", "entity", "project", "output_dir"])

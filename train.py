@@ -7,14 +7,14 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from engine.entry_point import answers, enter
+from engine.entry_point import keep_user_errors, run_main
 from engine.settings import fields
 from stages.command import Command
 from stages.groups import TRAINER_ARGUMENTS
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-@answers
+@keep_user_errors
 def main(config: DictConfig) -> list[dict[str, Any]]:
     from stages.command import train
 
@@ -24,4 +24,4 @@ def main(config: DictConfig) -> list[dict[str, Any]]:
 if __name__ == "__main__":
     keys = [name for name, _ in fields(Command)]
     addable = {f"trainer.{name}" for name in TRAINER_ARGUMENTS} - {*keys}
-    enter(main, [*keys, *sorted(addable)], addable=addable)
+    run_main(main, [*keys, *sorted(addable)], addable=addable)

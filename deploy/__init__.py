@@ -1,6 +1,6 @@
-"""Trained networks at work: prediction, videos, export, latency.
+"""Deployment: prediction on images and videos, export, latency.
 
-``from deploy import load`` gives a trained network that takes any image, see :func:`deploy.predictor.load`.
+``from deploy import load`` loads a trained network that takes any image, see :func:`deploy.predictor.load`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["load"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":  # torch and Lightning, seconds: only for those who ask
+    if name == "load":  # imports torch and Lightning, which takes seconds
         from deploy.predictor import load
 
         return load

@@ -1,4 +1,4 @@
-"""What ``export.py`` does: a trained parser or segmenter into one file that other runtimes take, checked on faces."""
+"""Export a trained parser or segmenter to ONNX or TorchScript and compare it with PyTorch on labelled faces."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ from stages.segmentation import DETECTORS
 
 OPSET = 20
 EQUAL = {"fp32": 0.9999, "fp16": 0.998, "int8": 0.0}
-"""Share of pixels that must be given the same class as by PyTorch."""
+"""Minimum share of pixels with the same class as in PyTorch."""
 LOSS = {"fp32": 0.0005, "fp16": 0.002, "int8": 0.005}
-"""By how much the mean IoU of the faces may fall."""
+"""Maximum decrease of mean IoU."""
 IN_FLOAT = ("query", "key", "value")
-"""Parts of names of convolutions that int8 leaves alone: a softmax over their products magnifies what rounding does."""
+"""Convolutions (parts of their names) that int8 keeps in float: the softmax over their products amplifies rounding."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How an exported network compares with the trained one.
+    """Comparison of an exported network with the trained one.
 
     Args:
-        faces: number of faces that both saw.
-        difference: largest difference of two logits.
-        equal: share of pixels that both give the same class, 0..1.
-        trained_miou: mean IoU of the trained one, 0..1, at the input's size.
-        miou: that of the exported one.
+        faces: number of compared faces.
+        difference: largest absolute difference of logits.
+        equal: share of pixels with the same class, 0..1.
+        trained_miou: mean IoU of the trained network, 0..1, at the input's size.
+        miou: mean IoU of the exported network.
     """
 
     faces: int
@@ -66,12 +66,12 @@ class Agreement:
 
 
 def export(config: DictConfig) -> Path:
-    """Write what the configuration asks for; the file.
+    """Export the network that the configuration names; returns the file.
 
     Raises:
-        ConfigError: if a setting cannot be, the checkpoint is of another stage, or its network detects.
+        ConfigError: if a setting is invalid, the checkpoint is of another stage, or its network is a detector.
         DataError: if data or the checkpoint is missing or broken.
-        RunError: if the exported network does not answer as the trained one does; nothing is written then.
+        RunError: if the exported network differs too much from the trained one; nothing is written then.
     """
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)  # noqa: S101 (for the type checker: a composed configuration is a mapping)
@@ -80,13 +80,12 @@ def export(config: DictConfig) -> Path:
     trained = find(settings.checkpoint, Path(settings.output_dir))
     evaluation = _evaluation(settings, trained)
     if trained.best.suffix != ".ckpt":
-        raise ConfigError(f"checkpoint={trained.best} is exported already.\nExpected: a run, or a best.ckpt.")
+        raise ConfigError(f"checkpoint={trained.best} is an exported file.\nIt must be a run or a best.ckpt.")
     content = load(trained.best)
     if content["settings"].get("segment.network") in DETECTORS:
         raise ConfigError(
-            f"{trained.name} is a {content['settings']['segment.network']}: what it computes depends on how many masks "
-            f"it finds, and no file holds that.\nExpected: a network that decides pixel by pixel, any but "
-            f"{' and '.join(DETECTORS)}."
+            f"{trained.name} is a {content['settings']['segment.network']}: its graph depends on the number of "
+            f"detected masks, which no format can express.\nIt must be any network but {' and '.join(DETECTORS)}."
         )
     network = scored_module(content, "literature", path=trained.best, trust=settings.trust).model.eval()
     size, precision = evaluation.settings.image_size, settings.precision
@@ -97,10 +96,10 @@ def export(config: DictConfig) -> Path:
     out = Path(settings.out or Path(settings.output_dir) / "exports" / f"{trained.name}-{precision}.{suffix}")
     if out.suffix != f".{suffix}":
         raise ConfigError(
-            f"out={out} cannot be of format={settings['format']}.\nExpected: a name that ends in .{suffix}."
+            f"out={out} does not go with format={settings['format']}.\nIt must be a name that ends in .{suffix}."
         )
     if out.is_dir():
-        raise ConfigError(f"out={out} is a folder.\nExpected: the name of a file.")
+        raise ConfigError(f"out={out} is a folder.\nIt must be the name of a file.")
     require_folder(out.parent, "out")
     with atomic_path(out, draft_name=f"network.{suffix}") as draft:  # TorchScript stores the name
         console.print(f"Exporting {trained.name} as {suffix}, {precision}")
@@ -120,32 +119,32 @@ def export(config: DictConfig) -> Path:
 
 
 def _evaluation(settings: ExportSettings, trained: Trained) -> Run:
-    """The faces that are compared: those of an evaluation of the checkpoint on its own data set, or the one named."""
+    """The evaluation whose faces are compared: on the checkpoint's own data set, or on ``dataset``."""
     dataset = settings.dataset or trained.dataset
     if trained.stage != "segment" and dataset != trained.dataset:
         raise ConfigError(
             f"dataset={dataset}: {trained.name} was trained on the classes of {trained.dataset}.\n"
-            f"Expected: faces with those labels, to see whether its export still answers alike."
+            f"It must be a data set with these labels, to compare the exported network with the trained one."
         )
-    asked: dict[str, Any] = {
+    given: dict[str, Any] = {
         name: settings[name] for name in ("checkpoint", "root", "split", "image_size", "workers", "trust", "output_dir")
     }
     fixed: dict[str, Any] = {"score_at": "input", "background": "in", "batch_size": 8, "dataset": dataset}
     run = plan_evaluation(
-        EvaluationSettings(**asked, **fixed, trainer=EvaluationTrainer(accelerator="cpu", precision="32-true"))
+        EvaluationSettings(**given, **fixed, trainer=EvaluationTrainer(accelerator="cpu", precision="32-true"))
     )
     assert isinstance(run.stage, Evaluation)  # noqa: S101 (for the type checker)
     if run.stage.mapped is not None:
         raise ConfigError(
             f"root={run.layout.root} has other classes than {trained.name}.\n"
-            f"It must hold faces with the classes that the network was trained on."
+            f"It must contain faces with the classes of the network."
         )
     return run
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporters tell their own story at a level that is meant for news."""
+    """Exporters log their progress at warning level; show errors only."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", None)]  # None: the root
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -163,7 +162,7 @@ def write_onnx(graph: Deployed, path: Path) -> None:
     example = torch.zeros(2, graph.size, graph.size, 3, dtype=torch.uint8)
     batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # the exporter's talk of its own insides
+        warnings.simplefilter("ignore")  # about the exporter's internals
         torch.onnx.export(
             graph,
             (example,),
@@ -182,16 +181,16 @@ def write_torchscript(graph: Deployed, path: Path, about: Mapping[str, Any]) -> 
     """Write a graph as TorchScript, traced; it takes any number of images of any height and width."""
     example = torch.zeros(2, graph.size, graph.size, 3, dtype=torch.uint8)
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # TorchScript is called deprecated, and still is what many boards take
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, but many boards still need it
         traced = torch.jit.trace(graph, (example,))
         torch.jit.save(traced, str(path), _extra_files={f"{METADATA}.json": json.dumps(about).encode()})
 
 
 @_quiet()
 def quantize(path: Path, images: Iterator[np.ndarray]) -> None:
-    """Convolutions in int8 (weights by channel, maps uint8), their ranges seen on images (N, S, S, 3) uint8.
+    """Quantise convolutions to int8 (weights per channel, activations uint8), calibrated on images (N, S, S, 3) uint8.
 
-    Normalisation, attention and all that is no convolution stay in float: rounding them costs more than it saves.
+    Everything else, such as normalisation and attention, stays in float: rounding it costs more than it saves.
     """
     from onnx import load_model
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -202,7 +201,7 @@ def quantize(path: Path, images: Iterator[np.ndarray]) -> None:
             return next(({"image": batch} for batch in images), None)
 
     merged = path.with_suffix(".merged.onnx")
-    quant_pre_process(str(path), str(merged), skip_symbolic_shape=True)  # batch normalisation into convolutions
+    quant_pre_process(str(path), str(merged), skip_symbolic_shape=True)  # folds batch normalisation into convolutions
     convolutions = [node for node in load_model(merged).graph.node if node.op_type == "Conv"]
     kept = [node.name for node in convolutions if any(part in node.input[1] for part in IN_FLOAT)]
     quantize_static(
@@ -228,14 +227,14 @@ def _describe(path: Path, about: Mapping[str, Any]) -> None:
 
 
 def _images(evaluation: Run, split: str, count: int, console: Console) -> Iterator[np.ndarray]:
-    """Images (1, S, S, 3) uint8 of a split, as the network sees them."""
+    """Input images (1, S, S, 3) uint8 of a split."""
     for batch in track(list(_batches(evaluation, split, count)), "calibrating", console=console, transient=True):
         for image in _as_images(batch["image"]):
             yield image[None]
 
 
 def _batches(evaluation: Run, split: str, count: int) -> Iterator[dict[str, Any]]:
-    """Batches with the first faces of a split, at the network's size."""
+    """Batches with the first ``count`` faces of a split, at the network's size."""
     datamodule = scored_faces(replace(evaluation, settings=evaluation.settings.model_copy(update={"split": split})))
     datamodule.setup("test")
     for batch in datamodule.test_dataloader():
@@ -253,10 +252,10 @@ def _as_images(image: Tensor) -> np.ndarray:
 
 @torch.inference_mode()
 def compare(trained: nn.Module, exported: nn.Module, evaluation: Run, faces: int, console: Console) -> Agreement:
-    """Both networks on the same labelled faces.
+    """Run both networks on the same labelled faces.
 
     Raises:
-        ConfigError: if there is no face.
+        ConfigError: if the split is empty.
     """
     classes = evaluation.layout.labels.classes
     scores = [SegmentationScores(classes, background="in") for _ in range(2)]
@@ -265,12 +264,12 @@ def compare(trained: nn.Module, exported: nn.Module, evaluation: Run, faces: int
         list(_batches(evaluation, evaluation.settings.split, faces)), "comparing", console=console, transient=True
     ):
         logits = [network(batch["image"]).float() for network in (trained, exported)]
-        decided = [(one[:, 0] > 0).long() if one.shape[1] == 1 else one.argmax(dim=1) for one in logits]
-        for score, ids in zip(scores, decided, strict=True):
+        predicted = [(one[:, 0] > 0).long() if one.shape[1] == 1 else one.argmax(dim=1) for one in logits]
+        for score, ids in zip(scores, predicted, strict=True):
             score.update(ids, batch["label"].long())
         known = batch["label"] != IGNORE
         seen += len(batch["image"])
-        equal += int((decided[0] == decided[1])[known].sum())
+        equal += int((predicted[0] == predicted[1])[known].sum())
         pixels += int(known.sum())
         difference = max(difference, float((logits[0] - logits[1]).abs().max()))
     if not pixels:
@@ -283,9 +282,9 @@ def _require_equal(found: Agreement, precision: str) -> None:
     loss = found.trained_miou - found.miou
     if found.equal < EQUAL[precision] or loss > LOSS[precision]:
         raise RunError(
-            f"The exported network does not answer as the trained one does: {100 * found.equal:.3f} % of the pixels "
-            f"are given the same class, and mean IoU falls by {100 * loss:.2f} points, on {found.faces} faces.\n"
-            f"Expected of {precision}: {100 * EQUAL[precision]:g} % and at most {100 * LOSS[precision]:g} points.\n"
+            f"The predictions of the exported network differ: {100 * found.equal:.3f} % of the pixels have the same "
+            f"class, and mean IoU falls by {100 * loss:.2f} points, on {found.faces} faces.\n"
+            f"For {precision} it must be {100 * EQUAL[precision]:g} % and at most {100 * LOSS[precision]:g} points.\n"
             f"Nothing was written. Try a higher precision" + (", or more calibration=." if precision == "int8" else ".")
         )
 
@@ -294,16 +293,16 @@ def _report(
     out: Path, about: Mapping[str, Any], found: Agreement, rows: list[dict[str, Any]], console: Console
 ) -> None:
     size = out.stat().st_size / 2**20
-    stated = {"file": out.name, "megabytes": round(size, 2), "agreement": vars(found), "latency": rows}
-    write_text_atomically(out.with_suffix(out.suffix + ".json"), to_json({**about, **stated}))
+    report = {"file": out.name, "megabytes": round(size, 2), "agreement": vars(found), "latency": rows}
+    write_text_atomically(out.with_suffix(out.suffix + ".json"), to_json({**about, **report}))
     console.print(
-        f"{escape(str(out))}: {size:.1f} MiB. On {found.faces} faces {100 * found.equal:.3f} % of the pixels are as "
-        f"PyTorch has them; mean IoU {100 * found.miou:.2f} against {100 * found.trained_miou:.2f}; largest difference "
-        f"of logits {found.difference:.2g}."
+        f"{escape(str(out))}: {size:.1f} MiB. On {found.faces} faces {100 * found.equal:.3f} % of the pixels have "
+        f"the same class as in PyTorch; mean IoU {100 * found.miou:.2f}, PyTorch {100 * found.trained_miou:.2f}; "
+        f"largest difference of logits {found.difference:.2g}."
     )
     if not rows:
         return
-    table = Table(box=SIMPLE, pad_edge=False, caption="Milliseconds of a whole batch; MiB that the network takes.")
+    table = Table(box=SIMPLE, pad_edge=False, caption="Milliseconds per batch; MiB of the loaded network.")
     for column in rows[0]:
         table.add_column(column.replace("_", " "), justify="left" if column == "network" else "right")
     for row in rows:

@@ -1,4 +1,4 @@
-"""How long a network takes, as it was trained and as it was exported, side by side in processes of their own."""
+"""Latency of a network, as trained and as exported, each in its own process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from stages.scoring import scored_module
 CPU = torch.device("cpu")
 BATCHES, THREADS = (1, 8), (1, 2)
 WARM_UP, BLOCK = 3, 10
-"""Answers that do not count, and that do, whenever a network takes its turn."""
+"""Untimed and timed forward passes per turn of a network."""
 
 
 def latencies(
@@ -34,13 +34,13 @@ def latencies(
     Args:
         trained: a ``best.ckpt``.
         exported: what was exported from it.
-        rounds: how often each answers; both take turns of ten, so that a busy machine is busy for both.
+        rounds: timed forward passes of each; the networks take turns of ten, so that other load hits both.
         console: shows progress.
-        trust: package whose code the checkpoint may name.
+        trust: package whose network the checkpoint may use.
 
     Returns:
-        Rows of ``network``, ``batch``, ``threads``, ``median_ms``, ``p95_ms``, ``ratio`` to the trained one's median
-        and ``memory_mib`` that loading it and its answers took.
+        Rows of ``network``, ``batch``, ``threads``, ``median_ms``, ``p95_ms``, ``ratio`` to the trained median,
+        and ``memory_mib`` of loading it and one forward pass.
     """
     cases = [threads for threads in THREADS if threads <= cpu_count()]
     rows: list[dict[str, Any]] = []
@@ -50,19 +50,22 @@ def latencies(
 
 
 def measure(paths: tuple[Path, ...], threads: int, rounds: int, trust: str | None = None) -> list[dict[str, Any]]:
-    """A row for each batch and network, each network in a process of its own: none waits for the threads of another,
-    which go on looking for work for a while, and none has the memory that another gave back. See :func:`latencies`."""
+    """One row per batch size and network, see :func:`latencies`.
+
+    Each network has its own process: in one process, the threads of a network would spin for a while after its turn,
+    and a network could reuse memory that another freed.
+    """
     context, rows = multiprocessing.get_context("spawn"), []
     with ExitStack() as stack:
         processes = {
             path: stack.enter_context(ProcessPoolExecutor(1, context, _start, (path, threads, trust))) for path in paths
         }
         for batch in BATCHES:
-            memory = {path: process.submit(_first, batch).result() for path, process in processes.items()}
+            memory = {path: process.submit(_memory, batch).result() for path, process in processes.items()}
             times: dict[Path, list[float]] = {path: [] for path in paths}
             for start in range(0, rounds, BLOCK):
                 for path, process in processes.items():
-                    times[path] += process.submit(_turn, batch, min(BLOCK, rounds - start)).result()
+                    times[path] += process.submit(_milliseconds, batch, min(BLOCK, rounds - start)).result()
             reference = float(np.median(times[paths[0]]))
             rows += [
                 {
@@ -95,15 +98,15 @@ def _start(path: Path, threads: int, trust: str | None) -> None:
     _Measured.size = int(content["settings"]["datamodule.image_size"])
 
 
-def _first(batch: int) -> float:
-    """Memory in MiB after the first answer."""
-    _turn(batch, 0)
+def _memory(batch: int) -> float:
+    """Memory in MiB after the first forward passes."""
+    _milliseconds(batch, 0)
     return peak_memory_mb(CPU) - _Measured.before
 
 
 @torch.inference_mode()
-def _turn(batch: int, count: int) -> list[float]:
-    """Milliseconds of so many answers."""
+def _milliseconds(batch: int, count: int) -> list[float]:
+    """Milliseconds of ``count`` forward passes."""
     images, times = torch.zeros(batch, 3, _Measured.size, _Measured.size), []
     for _ in range(WARM_UP + count):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What ``predict.py`` does: masks of an image, a video, a folder, a pattern or a camera, into files."""
+"""Predict masks of an image, a video, a folder, a glob pattern or a camera, and write them to files."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from datamodules.layouts.photographs import SUFFIXES
 from datamodules.reading import read_photograph
 from deploy.predictor import Masks, Predictor, load
 from deploy.settings import PredictionSettings, check_prediction
-from deploy.video import SUFFIXES as VIDEOS
+from deploy.video import SUFFIXES as VIDEO_SUFFIXES
 from deploy.video import open_clip, predict_clip
 from engine.environment import device_of
 from foundation.errors import BrokenFileError, ConfigError, DataError, RunError
 from foundation.files import atomic_write, require_folder, write_text_atomically
 
-PICTURES = (*SUFFIXES, ".gif", ".bmp", ".tif", ".tiff")
-"""Of what is taken for an image in a folder; of those with several frames, the first one counts."""
-ALONGSIDE = 16
-"""Images that are read and predicted together."""
+IMAGE_SUFFIXES = (*SUFFIXES, ".gif", ".bmp", ".tif", ".tiff")
+"""Suffixes of image files; of files with several frames the first one is used."""
+IMAGES_AT_ONCE = 16
+"""Number of images that are read and predicted together."""
 OPACITY = 0.5
-"""Of an overlay's colours."""
-HIDDEN_COLOUR = (255, 64, 64)
+"""Opacity of an overlay's colours."""
+OCCLUSION_COLOUR = (255, 64, 64)
 
 
 def predict(config: DictConfig) -> None:
     """Write the masks of all images and videos that the configuration names.
 
     Raises:
-        ConfigError: if a setting cannot be.
+        ConfigError: if a setting is invalid.
         DataError: if there is no image, or the checkpoint cannot be read.
-        RunError: if not one image could be read.
+        RunError: if none of the images could be read.
     """
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)  # noqa: S101 (for the type checker: a composed configuration is a mapping)
@@ -52,7 +52,9 @@ def predict(config: DictConfig) -> None:
     camera = int(settings.input) if str(settings.input).isdigit() else None
     out = Path(settings.out)
     sources = {} if camera is not None else sources_of(str(settings.input), out)
-    clips: dict[str, Path | int] = {name: path for name, path in sources.items() if path.suffix.lower() in VIDEOS}
+    clips: dict[str, Path | int] = {
+        name: path for name, path in sources.items() if path.suffix.lower() in VIDEO_SUFFIXES
+    }
     images = {name: path for name, path in sources.items() if name not in clips}
     if camera is not None:
         clips[f"camera_{camera}"] = camera
@@ -70,7 +72,7 @@ def predict(config: DictConfig) -> None:
     require_folder(out, "out")
     earlier = _lines_of(out / "predictions.jsonl")
     require_folder(out / "labels", "out")
-    _write_lines(out / "predictions.jsonl", earlier)  # marks the folder as ours
+    _write_lines(out / "predictions.jsonl", earlier)  # marks the folder as one of predict.py
     started = time.perf_counter()
     lines: list[dict[str, Any]] = []
     failed: list[str] = []
@@ -82,7 +84,7 @@ def predict(config: DictConfig) -> None:
                 lines += _predict_clip(predictor, name, source, out, settings, console)
             except BrokenFileError as error:
                 failed.append(str(error).splitlines()[0])
-    finally:  # what is done stays known if the rest is interrupted
+    finally:  # record finished images also after an interruption
         again = {line["label"] for line in lines}, {line["image"] for line in lines}
         kept = [line for line in earlier if line["label"] not in again[0] and line["image"] not in again[1]]
         if lines:
@@ -92,7 +94,7 @@ def predict(config: DictConfig) -> None:
     seconds = time.perf_counter() - started
     without = sum(not line["faces"] for line in lines)
     console.print(
-        f"{out}: masks of {len(lines)} {'frames' if clips else 'images'}, {len(lines) / seconds:.1f} a second; "
+        f"{out}: masks of {len(lines)} {'frames' if clips else 'images'}, {len(lines) / seconds:.1f} per second; "
         f"no face in {without}."
     )
     for what in failed:
@@ -100,31 +102,31 @@ def predict(config: DictConfig) -> None:
 
 
 def _lines_of(file: Path) -> list[dict[str, Any]]:
-    """What is in the folder already, of other images.
+    """Entries of earlier predictions in the folder.
 
     Raises:
-        ConfigError: if label maps are there that are none of predict.py's.
-        DataError: if the list is none.
+        ConfigError: if the folder contains label maps that predict.py did not write.
+        DataError: if the file is not a list of predictions.
     """
     if not file.exists() and any((file.parent / "labels").glob("*")):
         raise ConfigError(
-            f"out={file.parent} holds labels/ that predict.py did not write.\n"
-            f"Expected: a folder of its own, or a new one."
+            f"out={file.parent} contains labels/ that predict.py did not write.\n"
+            f"It must be a folder of predict.py, or a new one."
         )
     try:
         lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
         return [line for line in lines if line["image"] and line["label"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{file} is no list of predictions ({error}).\nExpected: a folder of predict.py, or a new one: "
-            "out=<folder>. Nothing was written."
+            f"{file} is not a list of predictions ({error}).\nout= must be a folder of predict.py, or a new one. "
+            "Nothing was written."
         ) from error
 
 
 def _predict_clip(
     predictor: Predictor, name: str, source: Path | int, out: Path, settings: PredictionSettings, console: Console
 ) -> list[dict[str, Any]]:
-    """A line for each frame of a video or camera."""
+    """One entry of predictions.jsonl per frame of a video or camera."""
 
     def keep(number: int, frame: np.ndarray, masks: Masks) -> dict[str, Any]:
         place = f"{name}/{number:06d}"
@@ -135,31 +137,31 @@ def _predict_clip(
 
     target = out / "overlays" / f"{name}.mp4" if settings.overlays else None
     every = range(len(predictor.labels))
-    shown = lambda frame, masks: overlay(frame, masks, every)  # noqa: E731 (the legend of a video stays as it is)
+    shown = lambda frame, masks: overlay(frame, masks, every)  # noqa: E731 (a fixed legend for all frames)
     return predict_clip(predictor, open_clip(source), name, shown, keep, target, console)
 
 
 def sources_of(given: str, out: Path) -> dict[str, Path]:
-    """The images and videos that ``input=...`` names, by the names of what is written for them.
+    """The images and videos that ``input=...`` names, by the names of their output files.
 
-    What was written to ``out`` is none of them, in whichever folder that lies.
+    Files that predict.py wrote to ``out`` are left out.
 
     Raises:
-        DataError: if there is none.
+        DataError: if there are none.
     """
     path = Path(given)
     if path.is_dir():
         found = sorted(
             (file.relative_to(path).as_posix(), file)
             for file in path.rglob("*")
-            if file.suffix.lower() in (*PICTURES, *VIDEOS)
+            if file.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
         )
         named = {name: file for name, file in found if not any(part.startswith(".") for part in name.split("/"))}
     elif path.is_file():
         named = {path.name: path}
     else:
         files = [Path(name) for name in sorted(glob.glob(given, recursive=True)) if Path(name).is_file()]  # noqa: PTH207
-        # Named from where they part: nothing is ever written outside the folder that was asked for.
+        # Names are relative to the common folder: nothing is written outside out.
         above = Path(os.path.commonpath([file.resolve().parent for file in files])) if files else Path()
         named = {file.resolve().relative_to(above).as_posix(): file for file in files}
     ours = [(out / kind).resolve() for kind in ("labels", "overlays", "parts")]
@@ -168,8 +170,8 @@ def sources_of(given: str, out: Path) -> dict[str, Path]:
     }
     if not named:
         raise DataError(
-            f"input={given} names no image.\nExpected: an image, a video, a folder of such, a pattern in quotes, as "
-            f'input="photos/*.jpg", or the number of a camera; of the kinds {", ".join((*PICTURES, *VIDEOS))}.'
+            f"input={given} matches no image.\nIt must be an image, a video, a folder, a pattern in quotes, such as "
+            f'input="photos/*.jpg", or a camera number; file types: {", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))}.'
         )
     return named
 
@@ -182,13 +184,13 @@ def predict_images(
     console: Console,
     failed: list[str],
 ) -> Iterator[dict[str, Any]]:
-    """A line for each image that was read, once its files are written; what is wrong with the others is appended."""
+    """Write the files of each image, yield its entry of predictions.jsonl; append unreadable images to ``failed``."""
     names = list(images)
     if not names:
         return
-    for start in track(range(0, len(names), ALONGSIDE), "predicting masks", console=console):
+    for start in track(range(0, len(names), IMAGES_AT_ONCE), "predicting masks", console=console):
         read: dict[str, np.ndarray] = {}
-        for name in names[start : start + ALONGSIDE]:
+        for name in names[start : start + IMAGES_AT_ONCE]:
             try:
                 read[name] = read_photograph(images[name])
             except BrokenFileError as error:
@@ -203,7 +205,7 @@ def predict_images(
 def _files(
     name: str, image: np.ndarray, masks: Masks, settings: PredictionSettings
 ) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
-    """Place, pixels and options of each file that is written for an image."""
+    """Path, pixels and options of each output file of an image."""
     binary = masks.labels is OCCLUSION
     yield f"labels/{name}.png", masks.label * np.uint8(255 if binary else 1), {"format": "PNG"}
     if settings.overlays:
@@ -215,10 +217,10 @@ def _files(
 
 
 def overlay(image: np.ndarray, masks: Masks, named: Sequence[int] | None = None) -> np.ndarray:
-    """An image (H, W, 3) under its masks, with names of classes below it: of those that are there, or ``named``."""
+    """An image (H, W, 3) with its masks blended over it; below, a legend of the predicted classes, or of ``named``."""
     labels = masks.labels
     colours = (
-        np.array([(0, 0, 0), HIDDEN_COLOUR], np.uint8)[masks.label]
+        np.array([(0, 0, 0), OCCLUSION_COLOUR], np.uint8)[masks.label]
         if labels is OCCLUSION
         else labels.colorize(masks.label)
     )
@@ -228,7 +230,7 @@ def overlay(image: np.ndarray, masks: Masks, named: Sequence[int] | None = None)
 
 
 def _legend(labels: LabelSet, present: Sequence[int], width: int) -> np.ndarray:
-    """A strip (h, width, 3) that names the classes, in as many lines as it takes, larger for a larger image."""
+    """A legend (h, width, 3) of the classes, over several lines if necessary, scaled with the image."""
     unit = max(1.0, width / 600)
     font, size, line = cv2.FONT_HERSHEY_SIMPLEX, 0.4 * unit, round(18 * unit)
     box, gap = round(10 * unit), round(4 * unit)
@@ -240,7 +242,7 @@ def _legend(labels: LabelSet, present: Sequence[int], width: int) -> np.ndarray:
         wide = cv2.getTextSize(name, font, size, 1)[0][0] + box + 3 * gap
         if x > gap and x + wide > width:
             x, y = gap, y + line
-        places.append((x, y, name, HIDDEN_COLOUR if labels is OCCLUSION else labels.palette[class_id]))
+        places.append((x, y, name, OCCLUSION_COLOUR if labels is OCCLUSION else labels.palette[class_id]))
         x += wide
     strip = np.full((y + gap + 2 if places else 0, width, 3), 255, np.uint8)
     for left, low, name, colour in places:

@@ -1,4 +1,4 @@
-"""A trained parser or segmenter that takes any image: finds its faces, and gives masks at the image's own size.
+"""Predict masks of any image with a trained parser or segmenter: find its faces, predict at the image's own size.
 
 from deploy import load
 masks = load("finetune-0123456789ab").predict(image)      # (H, W, 3) uint8 RGB -> masks.label (H, W) uint8
@@ -30,7 +30,7 @@ from stages.scoring import scored_module
 
 FACES = ("auto", "box", "whole")
 MARGIN = 0.45
-"""What is cut out beyond the box of a face's landmarks, on every side, in shares of its longer side; twice on top."""
+"""Margin around the box of a face's landmarks, as a share of its longer side; twice as much above."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class PredictedFace:
     """One face of an image.
 
     Args:
-        box: left, top and side of the square that the network saw, in pixels; it may reach beyond the image.
-        found: how, see :data:`datamodules.landmarks.FOUND`; ``whole`` where the image was taken as it is.
-        shares: the share of the square that each class takes, of those that are there but for the background.
+        box: left, top and side in pixels of the square that the network saw; it may extend beyond the image.
+        found: how it was found, see :data:`datamodules.landmarks.FOUND`; ``whole`` for the complete image.
+        shares: share of the square of each predicted class, 0..1, without the background.
     """
 
     box: tuple[int, int, int]
@@ -50,11 +50,11 @@ class PredictedFace:
 
 @dataclass(frozen=True)
 class Masks:
-    """What was found in an image.
+    """The prediction for one image.
 
     Args:
-        label: ids of ``labels``, (H, W) uint8.
-        faces: the faces, the largest first.
+        label: class ids of ``labels``, (H, W) uint8.
+        faces: the faces, largest first.
         labels: the classes.
     """
 
@@ -70,10 +70,10 @@ class Predictor:
         module: the parser or segmenter.
         labels: its classes.
         image_size: side of its input, in pixels.
-        finder: finds faces.
+        finder: the face detector; None: the complete image is the face.
         faces: ``auto``, ``box`` or ``whole``, see ``conf/predict.yaml``.
-        batch_size: faces that pass the network at once.
-        device: where the network runs.
+        batch_size: faces in a batch.
+        device: torch device.
     """
 
     def __init__(
@@ -100,17 +100,17 @@ class Predictor:
         return masks
 
     def predict_many(self, images: Sequence[np.ndarray]) -> list[Masks]:
-        """The masks of images, each as if it were alone."""
+        """The masks of several images; the same as image by image."""
         places = [self.squares(image) for image in images]
         jobs = [(index, *place) for index, found in enumerate(places) for place in found]
-        answers = self._answers([square(images[index], *box) for index, box, _ in jobs])
+        label_maps = self._label_maps([square(images[index], *box) for index, box, _ in jobs])
         labels = [np.zeros(image.shape[:2], np.uint8) for image in images]
         faces: list[list[PredictedFace]] = [[] for _ in images]
-        for (index, box, found), answer in zip(jobs, answers, strict=True):
-            self._paste(labels[index], box, answer)
-            counts = np.bincount(answer.ravel(), minlength=len(self.labels))
+        for (index, box, found), label_map in zip(jobs, label_maps, strict=True):
+            self._paste(labels[index], box, label_map)
+            counts = np.bincount(label_map.ravel(), minlength=len(self.labels))
             shares = {
-                name: round(float(count) / answer.size, 6)
+                name: round(float(count) / label_map.size, 6)
                 for name, count in zip(self.labels.classes[1:], counts[1:], strict=True)
                 if count
             }
@@ -118,7 +118,7 @@ class Predictor:
         return [Masks(label, tuple(some), self.labels) for label, some in zip(labels, faces, strict=True)]
 
     def squares(self, image: np.ndarray) -> list[tuple[tuple[int, int, int], str]]:
-        """Left, top and side of each square that the network is to see, and how its face was found."""
+        """Left, top and side of each square for the network, and how its face was found."""
         height, width = image.shape[:2]
         side = max(height, width)
         whole = [(((width - side) // 2, (height - side) // 2, side), "whole")]
@@ -128,47 +128,47 @@ class Predictor:
         return found or ([] if self.faces == "box" else whole)
 
     @torch.inference_mode()
-    def _answers(self, crops: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    def _label_maps(self, crops: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
         """The label map (side, side) of each crop."""
         for start in range(0, len(crops), self.batch_size):
             some = crops[start : start + self.batch_size]
-            images = np.stack([self._seen(crop) for crop in some])
+            images = np.stack([self._network_input(crop) for crop in some])
             logits = self.module(torch.from_numpy(images).to(self.device)).float().cpu()
             for single, crop in zip(logits, some, strict=True):
-                yield _decided(single, len(crop))
+                yield _class_ids(single, len(crop))
 
-    def _seen(self, crop: np.ndarray) -> np.ndarray:
-        """A square as in training: what is far larger than the network's input is averaged first."""
+    def _network_input(self, crop: np.ndarray) -> np.ndarray:
+        """The network's input of a square, as in training: a much larger square is first shrunk by averaging."""
         photo = shrunk(crop, self._transform.least_source)
         image, _ = self._transform(photo.pixels, None, 0, 0, photo.extent)
         return image
 
-    def _paste(self, label: np.ndarray, box: tuple[int, int, int], answer: np.ndarray) -> None:
-        """Bring a face's label map into its image; faces that came before, which are larger, stay."""
+    def _paste(self, label: np.ndarray, box: tuple[int, int, int], label_map: np.ndarray) -> None:
+        """Paste a face's label map into that of its image; earlier (larger) faces are not overwritten."""
         left, top, side = box
         height, width = label.shape
         rows, columns = slice(max(top, 0), min(top + side, height)), slice(max(left, 0), min(left + side, width))
-        part = answer[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-        there = label[rows, columns]
-        there[there == 0] = part[there == 0]
+        part = label_map[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        target = label[rows, columns]
+        target[target == 0] = part[target == 0]
 
 
-def _decided(logits: Tensor, side: int) -> np.ndarray:
-    """Logits (C, S, S) -> ids (side, side) uint8; one channel says "hidden"."""
+def _class_ids(logits: Tensor, side: int) -> np.ndarray:
+    """Logits (C, S, S) -> class ids (side, side) uint8; one channel is the logit of occlusion."""
     full = F.interpolate(logits[None], size=(side, side), mode="bilinear", align_corners=False)[0]
     ids = (full[0] > 0) if len(full) == 1 else full.argmax(dim=0)
     return ids.to(torch.uint8).numpy()
 
 
 def classes_of(trained: Trained) -> LabelSet:
-    """The classes of a parser, or those of a segmenter.
+    """The classes of a parser or segmenter.
 
     Raises:
-        DataError: if its checkpoint does not hold them.
+        DataError: if its checkpoint does not contain them.
     """
     labels = OCCLUSION if trained.stage == "segment" else trained.labels
     if labels is None:
-        raise DataError(f"{trained.best} does not hold its classes.\nExpected: a checkpoint of this project.")
+        raise DataError(f"{trained.best} does not contain its classes.\nIt must be a checkpoint of this project.")
     return labels
 
 
@@ -182,32 +182,32 @@ def load(
     landmark_model: str | None = None,
     trust: str | None = None,
 ) -> Predictor:
-    """A predictor from a run or a checkpoint.
+    """Load a predictor from a run or a checkpoint.
 
     Args:
         checkpoint: a run's name, its folder, or a ``best.ckpt``.
-        output_dir: the folder that holds ``runs/``, for a name.
-        image_size: side of the network's input; None as it was trained.
-        faces: ``auto``, ``box`` or ``whole``.
-        batch_size: faces that pass the network at once.
-        device: as torch names it.
+        output_dir: the folder with ``runs/``, for a name.
+        image_size: side of the network's input in pixels; None: as trained.
+        faces: ``auto``, ``box`` or ``whole``, see ``conf/predict.yaml``.
+        batch_size: faces in a batch.
+        device: torch device.
         landmark_model: see :func:`datamodules.landmarks.landmark_model`.
-        trust: package whose code the checkpoint may name, see :func:`engine.plugins.require_trusted`.
+        trust: package whose code the checkpoint may use, see :func:`engine.plugins.require_trusted`.
 
     Raises:
-        ConfigError: if there is no such checkpoint, or a setting cannot be.
-        DataError: if the checkpoint cannot be read, or is none of a parser or segmenter.
+        ConfigError: if the checkpoint does not exist, or an argument is invalid.
+        DataError: if the checkpoint cannot be read, or is not a parser or segmenter.
     """
     if faces not in FACES:
-        raise ConfigError(f"faces={faces} cannot be.\nExpected: one of {', '.join(FACES)}.")
+        raise ConfigError(f"faces={faces} is invalid.\nIt must be one of {', '.join(FACES)}.")
     trained = find(checkpoint, Path(output_dir))
     content = load_checkpoint(trained.best)
     module = scored_module(content, "literature", path=trained.best, trust=trust)
-    module.model = folded(module.model)  # equal outputs, an eighth faster
+    module.model = folded(module.model)  # same output, 12 % faster
     size = image_size or trained.settings.get("datamodule.image_size")
     if size is None:
         raise ConfigError(
-            f"{trained.best} does not say at which size it was trained.\nExpected: image_size=480, or so."
+            f"{trained.best} does not record its training image size.\nSet image_size=480 or the actual size."
         )
     finder = None if faces == "whole" else FaceFinder(landmark_model)
     return Predictor(module, classes_of(trained), int(size), finder, faces, batch_size, device)

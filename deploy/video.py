@@ -1,4 +1,4 @@
-"""Masks of a video or a camera: frames in; label maps, and a video with the masks over it, out."""
+"""Predict masks of a video or camera: label maps per frame, and a video with the masks over it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from foundation.errors import BrokenFileError, ConfigError
 from foundation.files import atomic_path, remove_drafts
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
-"""Of what is taken for a video."""
+"""Suffixes of video files."""
 RATE = 25.0
-"""Frames a second where a video does not say."""
-ALONGSIDE = 16
-"""Frames that are predicted together."""
+"""Frames per second if the video does not record them."""
+FRAMES_AT_ONCE = 16
+"""Number of frames that are predicted together."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Clip:
     """An open video.
 
     Args:
-        frames: its frames, (H, W, 3) uint8 RGB, to be read once.
-        rate: frames a second.
-        count: how many frames it says it has; 0 where that is unknown, as of a camera.
+        frames: its frames, (H, W, 3) uint8 RGB, an iterator.
+        rate: frames per second.
+        count: number of frames according to its header; 0 if unknown, as for a camera.
     """
 
     frames: Iterator[np.ndarray]
@@ -42,10 +42,10 @@ class Clip:
 
 
 def open_clip(source: str | Path | int) -> Clip:
-    """A video file, or a camera by its number.
+    """Open a video file, or a camera by its number.
 
     Raises:
-        BrokenFileError: if the file is no video, or has no frame.
+        BrokenFileError: if the file is not a video, or has no frame.
         ConfigError: if there is no such camera.
     """
     capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
@@ -80,46 +80,46 @@ def predict_clip(
     target: Path | None,
     console: Console,
 ) -> list[dict[str, Any]]:
-    """Predict every frame; Ctrl-C is the end of a camera; of a clip that it interrupts, no video of overlays stays.
+    """Predict every frame. Ctrl-C ends a camera normally; it interrupts a video, whose overlay video is then removed.
 
     Args:
-        predictor: finds the masks.
+        predictor: predicts the masks.
         clip: the frames.
         name: of the clip, for the progress bar.
         overlay: frame and masks -> a frame with the masks over it, of the same size for all frames of a clip.
-        keep: number of the frame from 0, frame and masks -> what is said of it; writes what is to be kept.
-        target: the video of overlays, ``.mp4``; None for none.
+        keep: number of the frame from 0, frame and masks -> its entry of predictions.jsonl; writes its files.
+        target: the video of overlays, ``.mp4``; None: no video.
         console: shows progress.
 
     Returns:
-        What ``keep`` said of each frame.
+        The entries that ``keep`` returned.
     """
-    said: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
     started = time.perf_counter()
     with contextlib.nullcontext() if target is None else OverlayWriter.open(target, clip.rate) as writer:
         try:
             with Progress(console=console) as progress:
                 task = progress.add_task(name, total=clip.count or None)
-                for frames in _grouped(clip.frames, ALONGSIDE if clip.count else 1):
+                for frames in _grouped(clip.frames, FRAMES_AT_ONCE if clip.count else 1):
                     for frame, masks in zip(frames, predictor.predict_many(frames), strict=True):
-                        said.append(keep(len(said), frame, masks))
+                        lines.append(keep(len(lines), frame, masks))
                         if writer is not None:
                             writer.write(overlay(frame, masks))
-                    progress.update(task, completed=len(said))
+                    progress.update(task, completed=len(lines))
         except KeyboardInterrupt:
-            if clip.count:  # a camera has no other end
+            if clip.count:  # only a camera ends normally by Ctrl-C
                 raise
-    console.print(f"{name}: {len(said)} frames, {len(said) / (time.perf_counter() - started):.1f} a second.")
-    return said
+    console.print(f"{name}: {len(lines)} frames, {len(lines) / (time.perf_counter() - started):.1f} per second.")
+    return lines
 
 
 class OverlayWriter:
-    """Writes frames as a video: complete, or absent if an exception ends it.
+    """Writes frames to a video file, atomically.
 
     Args:
-        path: of the draft.
-        target: of the video, for messages.
-        rate: frames a second.
+        path: the path of the draft.
+        target: the path of the video, for messages.
+        rate: frames per second.
     """
 
     def __init__(self, path: Path, target: Path, rate: float) -> None:

@@ -1,4 +1,4 @@
-"""Sweeps whose jobs are processes of their own, above all on a SLURM cluster: what submitit needs to be told."""
+"""Sweeps on a SLURM cluster through submitit: environment of the jobs, job states, messages about refused jobs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from foundation.errors import ConfigError, RunError, UserError
 
-ANSWERS = {
-    "generic resource": "trainer=cpu asks for no GPU; hydra.launcher.partition=<name> names a partition that has some; "
-    "hydra.launcher.gpus_per_node=<n> says how many.",
+REMEDIES = {
+    "generic resource": "trainer=cpu (asks for no GPU), hydra.launcher.partition=<name> (a partition with GPUs) or "
+    "hydra.launcher.gpus_per_node=<n>.",
     "partition": "hydra.launcher.partition=<name>; `sinfo -s` lists them.",
     "account": "hydra.launcher.account=<name>, with a partition that it may use (hydra.launcher.partition=<name>).",
     "qos": "hydra.launcher.qos=<name>.",
@@ -25,13 +25,13 @@ ANSWERS = {
     "hydra.launcher.gpus_per_node=<n>: no node has as much; `sinfo -o '%P %c %m %G'` shows what they have.",
     "memory": "hydra.launcher.mem_gb=<n>.",
     "cpu count": "hydra.launcher.cpus_per_task=<n>: no node has as many; `sinfo -o '%P %c'` shows them.",
-    "controller": "wait until the cluster's controller answers; `sinfo` asks it.",
+    "controller": "nothing, but wait until the cluster's controller responds; `sinfo` shows whether it does.",
 }
-"""Words in a refusal of sbatch, and the settings that answer it; the first that fits counts."""
+"""Words in an error of sbatch -> settings that fix it; the first match counts."""
 
 
 def _if_gpu(accelerator: str, with_gpu: Any, without: Any) -> Any:
-    """One of two values; ``auto`` counts as a GPU, for the machine that submits need not have what its jobs run on."""
+    """One of two values. ``auto`` counts as a GPU: the login node need not have the GPU that its jobs get."""
     return without if accelerator == "cpu" else with_gpu
 
 
@@ -39,7 +39,7 @@ OmegaConf.register_new_resolver("if_gpu", _if_gpu, replace=True)
 
 
 def prepare_jobs(config: DictConfig) -> None:
-    """Before a sweep starts: let the jobs of submitit's launchers find this code, and be watched without accounting.
+    """Prepare a sweep of submitit: PYTHONPATH for its jobs, and job states on clusters without accounting.
 
     Args:
         config: the composed configuration, ``hydra`` included.
@@ -49,11 +49,11 @@ def prepare_jobs(config: DictConfig) -> None:
         return
     paths = (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", ""))
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    if launcher == "SlurmLauncher" and shutil.which("srun") and not _keeps_accounting():
-        _watch_the_queue()
+    if launcher == "SlurmLauncher" and shutil.which("srun") and not _has_accounting():
+        _use_queue_watcher()
 
 
-def _keeps_accounting() -> bool:
+def _has_accounting() -> bool:
     try:
         subprocess.run(["sacct", "--noheader", "--allocations"], capture_output=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -61,12 +61,12 @@ def _keeps_accounting() -> bool:
     return True
 
 
-def _watch_the_queue() -> None:
-    """Let submitit ask squeue for its jobs' states: it knows only sacct, and would warn at each of its polls."""
-    from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob  # slow, and not needed without a cluster
+def _use_queue_watcher() -> None:
+    """Let submitit read job states from squeue: by default it calls sacct, and warns at each poll if that fails."""
+    from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob  # slow to import, needed on a cluster only
 
     class QueueWatcher(SlurmInfoWatcher):
-        """Jobs that have left the queue have ended; whether well, their result files tell."""
+        """A job that has left the queue has ended; its result file records whether it succeeded."""
 
         def _make_command(self) -> list[str] | None:
             return ["squeue", "--me", "--array", "--noheader", "--format=%i|%T"] if self._registered else None
@@ -76,34 +76,34 @@ def _watch_the_queue() -> None:
             queued = dict(line.split("|") for line in lines)
             return {job: {"JobID": job, "State": queued.get(job, "ENDED")} for job in self._registered}
 
-    print("This cluster keeps no accounting (sacct fails): jobs are watched by squeue.", flush=True)
+    print("This cluster has no accounting (sacct fails): job states come from squeue.", flush=True)
     SlurmJob.watcher = QueueWatcher(delay_s=30)
 
 
 def explained_refusal(error: BaseException) -> UserError | None:
-    """What a user can do about jobs that SLURM refused or lost; None if the error is another one.
+    """The message about jobs that SLURM refused or lost, with the settings that fix it; None for any other error.
 
-    What sbatch said is on the screen already: submitit prints it.
+    Submitit has already printed the error of sbatch.
     """
     if 'Could not detect "srun"' in str(error):
         return ConfigError(
-            "launcher=submitit_slurm needs a SLURM cluster, but there is no srun on this machine.\n"
+            "launcher=submitit_slurm needs a SLURM cluster, but this machine has no srun.\n"
             "Do one of: run the command on a login node of the cluster; launcher=joblib or launcher=submitit_local, "
             "which run the jobs on this machine."
         )
     cause = error.__cause__
     if isinstance(cause, subprocess.CalledProcessError) and cause.cmd[0] == "sbatch":
-        said = str(cause.stderr).lower()
-        fitting = (answer for words, answer in ANSWERS.items() if words in said)
-        answer = next(fitting, "other settings of hydra.launcher; --cfg hydra --package hydra.launcher shows them.")
+        message = str(cause.stderr).lower()
+        matches = (remedy for words, remedy in REMEDIES.items() if words in message)
+        remedy = next(matches, "other settings of hydra.launcher; --cfg hydra --package hydra.launcher shows them.")
         return ConfigError(
-            f"SLURM refused the sweep's jobs, as sbatch says above. None was started.\nExpected: {answer}"
+            f"SLURM refused the sweep's jobs (see the error of sbatch above); none was started.\nSet {remedy}"
         )
     if type(error).__name__ in ("UncompletedJobError", "FailedJobError"):
         first, *_, last = [line for line in str(error).splitlines() if line.strip()] * 2
         return RunError(
-            f"A job of the sweep ended without a result, as one that is cancelled or runs out of memory:\n"
+            f"A job of the sweep ended without a result; it may have been cancelled or run out of memory:\n"
             f"{first.strip()} {last.strip()}\n"
-            f"Its log lies in the sweep's folder, under .submitit. The same command trains what is missing."
+            f"Its log is in the sweep's folder, under .submitit. The same command trains what is missing."
         )
     return None

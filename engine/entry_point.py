@@ -1,6 +1,6 @@
-"""The entry points' common frame: jobs raise, an entry point translates into one message and an exit code.
+"""What all entry points share: they turn an exception into one message and an exit code.
 
-Exit codes: 0 done; 1 a run failed; 2 a wrong setting or missing data; 130 interrupted.
+Exit codes: 0 done; 1 a run failed; 2 an invalid setting or missing data; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -35,13 +35,16 @@ FLAGS = (
     "--hydra-help",
     "--version",
 )
-"""Options of Hydra's that make sense here; it would take a setting written with dashes for the nearest of its own."""
+"""The supported options of Hydra. Hydra would match a setting written with dashes to one of its own options."""
 
 _failures: list[UserError] = []
 
 
-def answers(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """Keeps a user's mistake for the entry point, past Hydra's own report of a failed job; a sweep's jobs raise it."""
+def keep_user_errors(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """Decorator: a single job's :class:`UserError` is kept for :func:`run_main`, so that Hydra does not report it too.
+
+    The jobs of a sweep raise it: Hydra records which of them failed.
+    """
 
     @functools.wraps(job)
     def guarded(config: DictConfig) -> Any:
@@ -59,64 +62,64 @@ def answers(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     return guarded
 
 
-def enter(
+def run_main(
     main: Callable[[], None],
     keys: Iterable[str],
-    again: str = "goes on with what is not finished",
+    after_interruption: str = "resumes what is not finished",
     addable: Container[str] = (),
 ) -> None:
     """Run a ``@hydra.main`` function as a program.
 
     Args:
         main: the decorated function.
-        keys: settings of this entry point, for the nearest right one to a mistyped key.
-        again: what the same command does after an interruption.
-        addable: further keys, which the configuration does not hold, but a command may set.
+        keys: settings of this entry point; a message about a mistyped key names the nearest of them.
+        after_interruption: what the same command does after Ctrl-C, for the message.
+        addable: keys that a command may set although the configuration does not contain them.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     for word in sys.argv[1:]:
         if word.startswith("--") and word.partition("=")[0] not in FLAGS:
-            _leave(
-                f"{word} is no option.\nExpected: settings without dashes, as in label_fraction=0.01; or one of "
+            _exit(
+                f"{word} is not an option.\nIt must be a setting without dashes, as label_fraction=0.01, or one of "
                 f"{', '.join(FLAGS)}.",
                 2,
             )
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # wherever it was written
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # wherever the user wrote it
     sys.argv[1:] = [f"++{word}" if word.partition("=")[0] in addable else word for word in sys.argv[1:]]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to here instead of Hydra's own exit
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise errors instead of exiting
     try:
         main()
     except UserError as mistake:
         _failures.append(mistake)
-    except BrokenPipeError:  # whoever read what is printed is gone, as head is after its lines
+    except BrokenPipeError:  # the reader of stdout has exited, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OverrideParseException as error:
         name, _, value = error.override.partition("=")
-        _leave(
+        _exit(
             explain_overrides([error.override], keys)
             or f"{error.override!r} cannot be read: {error}\n"
-            f"Expected: key=value, with quotes around a value that has = , : ( ) [ or {{ in it: '{name}=\"{value}\"'.",
+            f"It must be key=value, with quotes around a value that contains = , : ( ) [ or {{: '{name}=\"{value}\"'.",
             2,
         )
     except (HydraException, OmegaConfBaseException) as error:
-        _leave(explain_overrides(_overrides(), keys) or str(error), 2)
+        _exit(explain_overrides(_overrides(), keys) or str(error), 2)
     except ValueError as error:
-        if "Config group override" not in str(error):  # Hydra's word for a number or null where a file's name belongs
+        if "Config group override" not in str(error):  # Hydra's error for a number or null in place of a file name
             raise
-        _leave(explain_overrides(_overrides(), keys) or str(error), 2)
+        _exit(explain_overrides(_overrides(), keys) or str(error), 2)
     except RuntimeError as error:
         refusal = explained_refusal(error)
         if refusal is None:
             raise
-        _leave(str(refusal), refusal.exit_code)
+        _exit(str(refusal), refusal.exit_code)
     except KeyboardInterrupt:
         same = "The same command" + (" without force" if any(word.startswith("force=") for word in sys.argv) else "")
-        _leave(f"Interrupted. {same} {again}." if is_leader() else "", 130)
+        _exit(f"Interrupted. {same} {after_interruption}." if is_leader() else "", 130)
     finally:
         some_failed = end_of_sweep()
     if _failures:
-        _leave(str(_failures[0]), 1 if some_failed else _failures[0].exit_code)
+        _exit(str(_failures[0]), 1 if some_failed else _failures[0].exit_code)
 
 
 def _overrides() -> list[str]:
@@ -124,11 +127,11 @@ def _overrides() -> list[str]:
 
 
 def _interrupt(*_: object) -> None:
-    """SIGTERM is a cluster that wants its machine back: as Ctrl-C."""
+    """SIGTERM (a cluster preempts the job) is handled as Ctrl-C."""
     raise KeyboardInterrupt
 
 
-def _leave(message: str, code: int) -> None:
+def _exit(message: str, code: int) -> None:
     sys.stdout.flush()
     if message:
         print(f"\n{message}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Where a result comes from, next to its settings: the code, the libraries and the machine."""
+"""The environment of a run: commit, library versions and device."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from foundation.errors import ConfigError
 from foundation.run_folder import git_state
 
 LIBRARIES = ("torchvision", "pytorch-lightning", "segmentation-models-pytorch", "albumentations", "numpy")
-"""Those whose versions a result may depend on, next to torch."""
+"""Libraries that can change a result; their versions are recorded, with that of torch."""
 OPTIONAL = ("ultralytics",)
-"""Likewise, where they are installed."""
+"""Likewise, if installed."""
 
 
 def environment_info(accelerator: str) -> dict[str, Any]:
-    """Commit, versions and the name of the device, for a status.
+    """Commit, versions and name of the device, for ``status.json``.
 
     Args:
         accelerator: as in ``trainer.accelerator``.
@@ -43,25 +43,27 @@ def _device(accelerator: str) -> str:
 
 
 def require_precision(precision: Any, accelerator: str) -> None:
-    """See that the device can compute so: Lightning would take another precision and only warn.
+    """Check that the device supports the precision: Lightning would use another one and only warn.
 
     Raises:
-        ConfigError: if it cannot, or is not there.
+        ConfigError: if it does not, or the device does not exist.
     """
     if precision == "16-mixed" and device_of(accelerator) == "cpu":
-        raise ConfigError("trainer.precision=16-mixed is not for the CPU.\nExpected: 32-true or bf16-mixed there.")
+        raise ConfigError("trainer.precision=16-mixed does not run on a CPU.\nIt must be 32-true or bf16-mixed there.")
 
 
 def device_of(accelerator: str) -> str:
-    """The device of ``trainer.accelerator`` as torch names it.
+    """The torch device of ``trainer.accelerator``: cpu, cuda or mps.
 
     Raises:
         ConfigError: if this machine has none.
     """
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if accelerator == "auto":
-        return "cuda" if there["cuda"] else "cpu"
+        return "cuda" if available["cuda"] else "cpu"
     name = {"gpu": "cuda"}.get(accelerator, accelerator)
-    if not there.get(name, True):
-        raise ConfigError(f"trainer.accelerator={accelerator}: there is no such device here.\nExpected: auto or cpu.")
+    if not available.get(name, True):
+        raise ConfigError(
+            f"trainer.accelerator={accelerator}: this machine has no such device.\nIt must be auto or cpu."
+        )
     return name

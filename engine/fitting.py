@@ -1,4 +1,4 @@
-"""Execute one run: the Trainer around a module and its data, the status next to it, the test at its end."""
+"""Execute one run: train with Lightning, test the best epoch, record the status."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from callbacks.throughput import Throughput
 from engine.environment import environment_info
 from engine.planning import require_unchanged
 from engine.plugins import build
-from engine.processes import end_followers, is_leader, leave_group, says_peer_is_gone, unwatch
+from engine.processes import end_followers, is_leader, is_lost_peer, leave_group, unwatch
 from engine.stage import Run
 from engine.trainers import training_trainer
 from engine.wandb_runs import described, log_classes, wandb_run
@@ -34,25 +34,25 @@ from foundation.files import write_text_atomically
 
 
 def fit(run: Run, config: dict[str, Any]) -> None:
-    """Execute a run from its start or its last checkpoint, and leave its status done.
+    """Execute a run from its start or its last checkpoint; its status is then done.
 
     Args:
-        run: what to do; its lock is held by the caller, or by the leader of this process.
+        run: the run; the caller, or the leader of this process, holds its lock.
         config: the composed configuration, kept as the run's ``config.yaml``.
 
     Raises:
-        KeyboardInterrupt: on Ctrl-C and SIGTERM; the status says interrupted.
-        UserError: for broken data or settings, or what the machine cannot do; any other error of the training itself.
-            The status says failed, and why.
+        KeyboardInterrupt: on Ctrl-C and SIGTERM; the status is interrupted.
+        UserError: for broken data, invalid settings, or lack of memory or disk space. Any other error of the training
+            is raised as it is. The status is failed, with the error.
     """
     folder, stage = run.folder, run.stage
     config = stage.kept_config(run, config)
     attempt = 0
-    hears_interrupts = signal.getsignal(signal.SIGINT)
+    sigint_handler = signal.getsignal(signal.SIGINT)
     silence()
     try:
         if stage.one_process:
-            leave_group()  # its scores are to ask no other process, which may have ended
+            leave_group()  # the other processes may have ended, so scoring must not synchronise with them
         if not is_leader():
             if not stage.one_process:
                 stage.fit(run, config, [])
@@ -76,52 +76,52 @@ def fit(run: Run, config: dict[str, Any]) -> None:
             raise
         raise reason from (error if isinstance(reason, Exception) else None)
     finally:
-        if threading.current_thread() is threading.main_thread():  # Lightning is deaf to Ctrl-C once it has met one
-            signal.signal(signal.SIGINT, hears_interrupts)
-        gc.collect()  # a trainer holds itself in a cycle, and with it a cache of images
+        if threading.current_thread() is threading.main_thread():  # Lightning ignores Ctrl-C after the first one
+            signal.signal(signal.SIGINT, sigint_handler)
+        gc.collect()  # a Trainer is part of a reference cycle that also holds a cache of images
 
 
 def _require_unchanged(run: Run) -> None:
     try:
         require_unchanged(run)
-    except RunError:  # with the data as they were, the same command shall not find it finished
+    except RunError:  # a rerun on the restored data must not find it finished
         run.folder.last.unlink(missing_ok=True)
         run.folder.best.unlink(missing_ok=True)
         raise
 
 
 def _record_end(run: Run, error: BaseException, attempt: int) -> BaseException:
-    """Have the status say how a run ended; what this process is to end with.
+    """Record in the status how a run ended; returns the exception that this process raises.
 
-    Of processes that train together the one that fails says why. The others see it gone, or are told to go.
+    Of several processes, the one that fails records its error; the others only see a lost connection, or are killed.
     """
-    # Lightning leaves by SystemExit on Ctrl-C, and a write cut short by it fails with an error of its own.
+    # Lightning raises SystemExit on Ctrl-C, and an interrupted write raises an error of its own.
     interrupted = any(isinstance(cause, KeyboardInterrupt | SystemExit) for cause in causes(error))
     together = getattr(run.settings.trainer, "devices", 1) > 1
-    lost = together and says_peer_is_gone(error) and explained(error) is error
+    lost = together and is_lost_peer(error) and explained(error) is error
     folder = run.folder
     if lost and not is_leader():
         return SystemExit(1)
-    patience = time.monotonic() + (5 if lost else 0)
+    deadline = time.monotonic() + (5 if lost else 0)
     while is_leader() and (lost or interrupted):
         status = folder.status
-        if status.get("state") == "failed" and status.get("attempts") == attempt:  # says another process
+        if status.get("state") == "failed" and status.get("attempts") == attempt:  # recorded by another process
             return SystemExit(1)
-        if time.monotonic() >= patience:
+        if time.monotonic() >= deadline:
             break
         time.sleep(0.05)
     if interrupted:
         reason: BaseException = KeyboardInterrupt()
     elif lost:
         reason = RunError(
-            f"Another process of this run is gone, as one is that is killed when memory runs out:\n"
+            f"Another process of this run has ended; it may have been killed for lack of memory:\n"
             f"{str(error).strip().splitlines()[-1]}\n"
-            f"The same command goes on from the last checkpoint."
+            f"The same command resumes from the last checkpoint."
         )
     else:
         reason = explained(error)
     message = str(reason) if isinstance(reason, UserError) else f"{type(reason).__name__}: {reason}"
-    with contextlib.suppress(OSError):  # a full disk shall not mask what filled it
+    with contextlib.suppress(OSError):  # on a full disk the original error is still raised
         if not interrupted:
             folder.write_status(state="failed", error=message)
         elif is_leader() and folder.status.get("state") == "running":
@@ -130,14 +130,14 @@ def _record_end(run: Run, error: BaseException, attempt: int) -> BaseException:
 
 
 def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, Any]:
-    """Train the stage's module on its data and test the best epoch; what the run's status holds at its end."""
+    """Train the stage's module and test the best epoch; returns the result part of the status."""
     pl.seed_everything(run.own.seed, workers=True, verbose=False)
     module = run.stage.module(run)
     datamodule = run.stage.data(run)
     if run.settings.trainer.channels_last:
         module = module.to(memory_format=torch.channels_last)
     if run.settings.trainer.compile:
-        module.get_submodule("model").compile()  # in place, so that the names of the weights stay
+        module.get_submodule("model").compile()  # in place: the names of the weights do not change
 
     throughput = Throughput()
     description = {
@@ -165,7 +165,7 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
                 if is_leader() and isinstance(logger, WandbLogger):
                     log_classes(logger.experiment, metrics)
     except BaseException:
-        unwatch()  # now: W&B may take its time to finish
+        unwatch()  # at once: W&B may take long to finish
         raise
     network = module.get_submodule("model").eval()
     parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -174,7 +174,7 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
 
 
 def _status(run: Run, attempt: int) -> dict[str, Any]:
-    """What a run is, in words and numbers that a report can group by."""
+    """The description of a run in its status; reports group runs by it."""
     origin = environment_info(run.settings.trainer.accelerator)
     earlier = run.folder.status
     return {
@@ -198,14 +198,14 @@ def _status(run: Run, attempt: int) -> dict[str, Any]:
 
 
 def _class_set(run: Run) -> dict[str, Any]:
-    """The classes of a run that reads labels, for its checkpoint and status: the data may be elsewhere later."""
+    """The classes of a run that reads labels, for its checkpoint and status; they are then known without the data."""
     return {"class_set": run.layout.labels.as_plain()} if run.stage.labelled else {}
 
 
 @contextlib.contextmanager
 def _loggers(run: Run, config: dict[str, Any], attempt: int) -> Iterator[list[Logger]]:
-    """``metrics.csv``, the user's loggers, and a W&B run for this attempt: a hard exit leaves an offline file that
-    cannot be continued."""
+    """``metrics.csv``, the user's loggers, and a W&B run for this attempt: an offline W&B run cannot be resumed after a
+    kill."""
     curves = Curves(run.folder.curves)
     entries = config.get("logger") or {}
     own: list[Logger] = [curves]
@@ -228,18 +228,20 @@ def _loggers(run: Run, config: dict[str, Any], attempt: int) -> Iterator[list[Lo
 
 
 def _callbacks(config: dict[str, Any]) -> list[Callback]:
-    """The configured callbacks; one that is set to null is left out."""
+    """The configured callbacks, without those set to null."""
     entries = config.get("callbacks") or {}
     return [_object(entry, f"callbacks.{name}", Callback) for name, entry in entries.items() if entry is not None]
 
 
 def _object(entry: dict[str, Any], key: str, kind: type) -> Any:
-    """The object that an entry of a group describes.
+    """Build the object of an entry of the groups ``logger`` and ``callbacks``.
 
     Raises:
-        ConfigError: if it cannot be built, or is of another kind.
+        ConfigError: if building fails, or the object is of another type.
     """
     built = build(entry, key)
     if not isinstance(built, kind):
-        raise ConfigError(f"{key}: {entry['_target_']} is no {kind.__module__.partition('.')[0]} {kind.__name__}.")
+        raise ConfigError(
+            f"{key}: {entry['_target_']} is not a {kind.__name__} of {kind.__module__.partition('.')[0]}."
+        )
     return built

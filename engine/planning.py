@@ -1,7 +1,7 @@
-"""From settings to runs: each stage with the identity that its configuration gives it.
+"""Plan the runs of a command: compute the identity and id of each stage.
 
-A run's id is a digest of everything that can change its result and of nothing else. Pre-training reads no labels, so no
-fraction, subset or parsing loss is in its id, and all fine-tunings of a study share one.
+A run's id is a digest of everything that can change its result and of nothing else. Pre-training reads no labels, so
+its id contains no label fraction, subset or parsing loss, and all fine-tunings of a study share one pre-training.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ def plan(
     output_dir: Path,
     added: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> list[Run]:
-    """The runs of a command, in order, each with its id and folder; nothing is trained and little is imported.
+    """The runs of a command, in order, each with its id and folder; trains nothing and does not import torch.
 
     Args:
-        steps: stages, each with the command's settings as it reads them. Each starts from the one before it, except
-            that stages next to one another, as several heads on the same features, start from the same one.
+        steps: stages, each with its settings. Each starts from the stage before it; consecutive steps of the same
+            stage (several heads on the same features) start from the same run.
         start: the run that the first stage starts from.
         layout: reader of the data.
-        output_dir: where run folders lie.
-        added: what enters every id as if it were a setting.
+        output_dir: contains the run folders.
+        added: enters every id like a setting.
 
     Raises:
-        DataError: if the data is not where the settings say.
+        DataError: if the data is not at the configured path.
     """
     runs: list[Run] = []
     with DigestCache(digest_cache(output_dir)) as digests:
@@ -75,27 +75,27 @@ def _identified(run: Run, output_dir: Path, digests: DigestCache, added: Mapping
 
 
 LEFT_OUT: Any = object()
-"""What :meth:`engine.stage.Stage.identity` gives a setting that does not enter after all."""
+"""The value by which :meth:`engine.stage.Stage.identity` removes a setting from the id."""
 
 
 def require_unchanged(run: Run) -> None:
-    """See that the data still is what the run's identity says, now that it has been read.
+    """Check after training that the data still matches the run's identity.
 
     Raises:
-        RunError: if it is not.
+        RunError: if it does not.
     """
     with DigestCache(digest_cache(run.folder.output_dir)) as digests:
         changed = _data(run, digests) != run.identity["data"]
         its = run.stage.identity(run, digests)
         if changed or any(value != run.identity["settings"].get(name, LEFT_OUT) for name, value in its.items()):
             raise RunError(
-                f"Files in {run.layout.root}, or weights, changed while {run.folder.name} ran: its result is void.\n"
-                f"The same command now uses the data as they are, as another run."
+                f"Files in {run.layout.root}, or weights, changed while {run.folder.name} ran: its result is invalid.\n"
+                f"The same command trains on the data as they are now, under another id."
             )
 
 
 def digest_cache(output_dir: Path) -> Path:
-    """Where digests of file contents are remembered."""
+    """The path of the digest cache."""
     return output_dir / "cache" / "digests.sqlite"
 
 
@@ -107,7 +107,7 @@ def _data(run: Run, digests: DigestCache) -> str:
 
 
 def data_digest(layout: Layout, splits: Sequence[str], labelled: bool, digests: DigestCache) -> str:
-    """Digest of the contents of all files of some splits, with or without those of labels and declared classes."""
+    """Digest of the contents of all files of some splits, with or without label maps and declared classes."""
     files: list[tuple[str, Path]] = []
     for split in splits:
         for sample in layout.samples(split, labelled=labelled):

@@ -1,4 +1,4 @@
-"""What a training command shows on the screen: what it would do, and what came of it."""
+"""Console tables of a training command: its planned runs (``dry_run=true``) and its results."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SCORES = (
     ("test/mean_f1", "test/dice"),
     ("test/pixel_accuracy", "test/accuracy", "test/balanced_accuracy"),
 )
-"""Of a parser, of a segmenter, or of one on faces without pixel ground truth."""
+"""Metrics of a parser, of a segmenter, and of a segmenter on faces without pixel ground truth."""
 
 
 def plan_table(rows: Iterable[Sequence[str]]) -> Table:
-    """Rows of run folder, its state, and what a command would do."""
+    """Rows of run folder, its state, and what the command does."""
     table = Table(box=SIMPLE)
-    for column in ("run folder", "state", "would"):
+    for column in ("run folder", "state", "action"):
         table.add_column(column)
     for row in rows:
         table.add_row(*map(escape, row))
@@ -31,16 +31,16 @@ def plan_table(rows: Iterable[Sequence[str]]) -> Table:
 
 
 def results_table(folders: Iterable[Path]) -> Table:
-    """What finished runs came to, a row a run folder."""
+    """The scores of finished runs, one row per run folder."""
     table = Table(
         box=SIMPLE,
         pad_edge=False,
-        caption="mIoU, mean F1 (of masks: Dice), accuracy of pixels (without pixel ground truth: of faces, balanced): "
-        "test set (of evaluate.py: what it was asked for), %. PSNR: validation set, dB.",
+        caption="mIoU, mean F1 (masks: Dice), pixel accuracy (without pixel ground truth: balanced accuracy of faces) "
+        "on the test set (evaluate.py: on its split), %. PSNR: validation set, dB.",
     )
     runs = [read_run(folder) for folder in folders]
     heads = any(run.text("head") for run in runs)
-    # A head's speed is none of training, and a narrow screen has no room for both.
+    # A head has no training speed, and a narrow screen has no room for both columns.
     for column in (
         "run",
         *(["head"] if heads else []),

@@ -1,8 +1,8 @@
-"""Settings declared once: type, range, default, meaning, and whether they enter a run's id.
+"""Settings are declared once: type, range, default, description, and whether they enter a run's id.
 
-A group of settings is a pydantic model whose fields are made by :func:`setting`. Validation, ``--help``, the YAML files
-of defaults, ``docs/settings.md`` and identities all come from it. Identity is opt-out: every setting of the groups that
-a stage reads enters its id, except those that are ``harmless`` and those that others leave without effect (``only``).
+A group of settings is a pydantic model; :func:`setting` declares its fields. Validation, ``--help``, the YAML files of
+defaults, ``docs/settings.md`` and run ids are derived from it. Every setting of the groups that a stage reads enters
+its id, except settings that are ``harmless`` and settings that have no effect next to the others (``only``).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pydantic.fields import FieldInfo
 
 CONF = Path(__file__).parent.parent / "conf"
 FREE = ("callbacks", "logger")
-"""Groups of objects by ``_target_``, to which a user may add."""
+"""Groups of ``_target_`` objects to which a user may add entries."""
 
 
 class Settings(BaseModel):
-    """A group of settings; ``settings["optimizer.lr"]`` is ``settings.optimizer.lr``."""
+    """Base class of a group of settings; ``settings["optimizer.lr"]`` is ``settings.optimizer.lr``."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -31,7 +31,7 @@ class Settings(BaseModel):
         return value
 
     def flat(self, prefix: str = "") -> dict[str, Any]:
-        """Every setting by its dotted name, as plain values."""
+        """The value of every setting, by dotted name."""
         return dict(self._leaves(prefix))
 
     def _leaves(self, prefix: str) -> Iterator[tuple[str, Any]]:
@@ -51,30 +51,31 @@ def setting(
     written: str = "",
     **limits: Any,
 ) -> Any:
-    """One setting of a group.
+    """Declare one setting of a group.
 
     Args:
-        default: its value where nothing is said; without one it must be given.
-        description: what it is, one line.
-        harmless: why it changes no result; it then stays out of every id.
-        only: when it has an effect, as ``name=sgd`` or ``head!=conv and machine=rbf|nystroem``: names of the same
-            group, or dotted ones of the whole command. It stays out of the id otherwise.
-        written: the default in YAML where it refers to another key, as ``${seed}``.
-        limits: ``ge``, ``gt``, ``le``, ``multiple_of``, as pydantic has them.
+        default: its default value; without one the user must set it.
+        description: one line.
+        harmless: the reason why it changes no result; it then enters no id.
+        only: the condition under which it has an effect, such as ``name=sgd`` or ``head!=conv and
+            machine=rbf|nystroem``: names of the same group, or dotted names of the command. Otherwise it does not
+            enter the id.
+        written: the default in YAML if it refers to another key, such as ``${seed}``.
+        limits: ``ge``, ``gt``, ``le``, ``multiple_of``, as in pydantic.
     """
     extra: dict[str, Any] = {"harmless": harmless, "only": only, "written": written}
     return Field(default, description=description, json_schema_extra=extra, **limits)
 
 
 def note(field: FieldInfo, name: str) -> str:
-    """What :func:`setting` was given by this name."""
+    """The ``harmless``, ``only`` or ``written`` of a setting, "" if it has none."""
     extra = field.json_schema_extra
     return str(extra.get(name) or "") if isinstance(extra, dict) else ""
 
 
 def _ordered(pair: list[Any]) -> list[Any]:
     if pair[0] > pair[1]:
-        raise ValueError("the second must not be below the first")
+        raise ValueError("the second must not be smaller than the first")
     return pair
 
 
@@ -84,11 +85,11 @@ ScaleRange = Annotated[
     list[Annotated[float, Field(ge=0.1, le=10)]], Field(min_length=2, max_length=2), AfterValidator(_ordered)
 ]
 Plugin = dict[str, Any]
-"""``{_target_: my_package.Thing, argument: value}``: code from outside, see :mod:`engine.plugins`."""
+"""``{_target_: my_package.MyClass, argument: value}``: user code, see :mod:`engine.plugins`."""
 
 
 def fields(group: type[Settings], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every setting of a group and its subgroups, by dotted name."""
+    """Every setting of a group and its subgroups, with its dotted name."""
     for name, field in group.model_fields.items():
         if (inner := subgroup(field)) is not None:
             yield from fields(inner, f"{prefix}{name}.")
@@ -124,7 +125,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The opposite of :func:`flatten`."""
+    """The inverse of :func:`flatten`."""
     nested: dict[str, Any] = {}
     for name, value in flat.items():
         *path, leaf = name.split(".")
@@ -136,7 +137,7 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> str:
-    """A value as one writes it on the command line."""
+    """A value as it is written on the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, Mapping):
@@ -149,7 +150,7 @@ def entering(command: Settings, read: Iterable[str]) -> dict[str, Any]:
 
     Args:
         command: all settings.
-        read: the groups and single settings that the stage reads, as ``model`` or ``datamodule.image_size``.
+        read: groups and single settings that the stage reads, such as ``model`` or ``datamodule.image_size``.
     """
     prefixes = tuple(read)
     found: dict[str, Any] = {}
@@ -158,7 +159,7 @@ def entering(command: Settings, read: Iterable[str]) -> dict[str, Any]:
             continue
         if not note(field, "harmless") and has_effect(name, note(field, "only"), command):
             found[name] = command[name]
-    for prefix in prefixes:  # settings beyond those that are declared enter too
+    for prefix in prefixes:  # undeclared settings (trainer.*) enter too
         group = command[prefix]
         if isinstance(group, Settings):
             found |= {f"{prefix}.{name}": value for name, value in (group.model_extra or {}).items()}
@@ -166,7 +167,7 @@ def entering(command: Settings, read: Iterable[str]) -> dict[str, Any]:
 
 
 def has_effect(name: str, condition: str, command: Settings) -> bool:
-    """Whether a setting has an effect next to the others, see :func:`setting`."""
+    """Whether a setting has an effect next to the others, see ``only`` of :func:`setting`."""
     if not condition:
         return True
     return any(

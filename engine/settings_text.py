@@ -15,7 +15,7 @@ from engine.settings import Settings, fields, note, plain, subgroup
 
 
 def options(field: FieldInfo) -> list[Any]:
-    """The values that a setting may take, where they are few; null is left out."""
+    """The values of a setting that has a fixed list of them, without null; else []."""
     found: list[Any] = []
     for kind in _alternatives(field.annotation):
         if get_origin(kind) is Literal:
@@ -26,7 +26,7 @@ def options(field: FieldInfo) -> list[Any]:
 
 
 def expected(field: FieldInfo) -> str:
-    """What a setting must be, in words, from its type and limits."""
+    """What a setting must be, as text, from its type and limits."""
     parts: list[str] = []
     alternatives = _alternatives(field.annotation)
     if type(None) in alternatives:
@@ -75,7 +75,7 @@ def _alternatives(kind: Any) -> list[Any]:
 
 
 def yaml_of(group: type[Settings], indent: str = "") -> str:
-    """The defaults of a group as a YAML file, each with its description and what it must be."""
+    """The defaults of a group as a YAML file with comments."""
     lines: list[str] = []
     for name, field in group.model_fields.items():
         if (inner := subgroup(field)) is not None:
@@ -104,7 +104,7 @@ def yaml_value(value: Any) -> str:
 
 
 def about(field: FieldInfo) -> str:
-    """Description, choices and conditions of a setting in one line."""
+    """Description, choices and condition of a setting in one line."""
     text = field.description or ""
     if (choices := options(field)) and choices != [True, False]:
         text += f" ({', '.join(plain(choice) for choice in choices)})"
@@ -118,7 +118,7 @@ def table(group: type[Settings], stages: Mapping[str, Iterable[str]]) -> str:
 
     Args:
         group: the command's settings.
-        stages: a stage's name -> what it reads, see :func:`entering`.
+        stages: a stage's name -> what it reads, see :func:`engine.settings.entering`.
     """
     lines = [
         "| setting | default | must be | in the id of | meaning |",

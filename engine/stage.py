@@ -1,6 +1,6 @@
-"""What a stage is: one kind of training (or scoring), with its settings, data, network and description in one object.
+"""A stage: one kind of training (or scoring), with its settings, data, network and description in one object.
 
-``stages/`` holds this project's; a stage of your own is a subclass too, see ``examples/own_stage``.
+``stages/`` contains the project's stages; write your own as a subclass, see ``examples/own_stage``.
 """
 
 from __future__ import annotations
@@ -26,95 +26,95 @@ class Stage(ABC):
     """One kind of training. Importing a stage must not import torch or Lightning: methods import what they need."""
 
     name: ClassVar[str]
-    """As in the configuration and in names of run folders."""
+    """Name in the configuration and in run folders."""
     version: ClassVar[int]
-    """Raised by hand when a change of the code changes results."""
+    """Increased by hand when a code change alters results."""
     settings: ClassVar[type[Settings]]
-    """Its group of settings, ``settings["<name>"]`` of a command."""
+    """Its group of settings: ``settings["<name>"]`` of a command."""
     reads: ClassVar[Sequence[str]]
-    """Groups and settings that can change its results: they enter its id, see :func:`engine.settings.entering`."""
+    """Groups and settings that can change its results and enter its id, see :func:`engine.settings.entering`."""
     labelled: ClassVar[bool] = True
     """Whether it reads labels."""
     splits: ClassVar[Sequence[str]] = ("train", "val", "test")
-    """Splits whose files it may read."""
+    """Splits whose files it reads."""
     takes_fraction: ClassVar[bool] = True
-    """Whether its labels are those of a manifest: ``label_fraction`` and ``subset``."""
+    """Whether it uses the labels of a manifest (``label_fraction``, ``subset``)."""
     verb: ClassVar[str] = "Training"
-    """What it does, for the screen."""
+    """Its activity, for the console."""
     monitor: ClassVar[str | None] = "val/miou"
-    """The validation score whose best epoch is kept; None keeps the last epoch."""
+    """The validation metric that selects the best epoch; None keeps the last epoch."""
     one_process: ClassVar[bool] = False
-    """Whether it runs in one process even where stages before it trained in several."""
+    """Whether it runs in one process even if earlier stages train in several."""
 
     def check(self, settings: Any, config: Mapping[str, Any]) -> None:
-        """See that the command's settings go together for this stage.
+        """Check that the command's settings are compatible for this stage.
 
         Raises:
-            ConfigError: if they do not.
+            ConfigError: if they are not.
         """
         del settings, config
 
     def before(self, settings: Any) -> list[Any]:
-        """Settings of further runs of this stage that this one is compared with; they are planned before it."""
+        """Settings of further runs of this stage, planned before this one, that it is compared with."""
         del settings
         return []
 
     def identity(self, run: Run, digests: DigestCache) -> dict[str, Any]:
-        """What enters the id beyond settings, data, labels and upstream runs; also: changes of their values."""
+        """Additional entries of the id, by name; they replace settings of the same name."""
         del run, digests
         return {}
 
     def extra_data(self, run: Run, digests: DigestCache) -> str | None:
-        """A text that stands for what it reads beyond the splits' files."""
+        """A text that identifies what it reads in addition to the files of its splits, for the data digest."""
         del run, digests
         return None
 
     @abstractmethod
     def data(self, run: Run) -> LightningDataModule:
-        """The batches."""
+        """The data module."""
 
     @abstractmethod
     def module(self, run: Run) -> LightningModule:
-        """The Lightning module at its start, what it starts from handed over."""
+        """The Lightning module, with the weights of the upstream run loaded."""
 
     def fit(self, run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, Any]:
-        """Train, and test where it reads labels; what the run's status holds at its end."""
+        """Train, and test if it reads labels; returns the result part of the run's status."""
         from engine.fitting import train_and_test
 
         return train_and_test(run, config, loggers)
 
     def kept_config(self, run: Run, config: dict[str, Any]) -> dict[str, Any]:
-        """The composed configuration as this run keeps it."""
+        """The composed configuration as it is saved with this run."""
         del run
         return config
 
     def results(self, run: Run, network: Any) -> dict[str, Any]:
-        """What is measured of the trained network beyond its scores."""
+        """Measurements of the trained network other than scores, for the status."""
         del run, network
         return {}
 
     def subject(self, run: Run) -> str:
-        """What is scored in which way, for the screen."""
+        """What the run scores, for the console."""
         del run
         return ""
 
     def description(self, run: Run) -> dict[str, Any]:
-        """What tells its runs from others in a report: ``masking``, ``loss``, ``network`` and the like."""
+        """Keys of the status that reports group runs by: ``masking``, ``loss``, ``network`` and so on."""
         del run
         return {}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A stage with a configuration: what is to be trained, and where it lies.
+    """One stage with one configuration.
 
     Args:
         stage: the kind of training.
-        settings: the command's.
+        settings: the settings of the command.
         layout: reader of the data.
-        manifest: the labelled images, for a stage that reads labels.
+        manifest: the labelled images, for a stage that reads labels; else None.
         upstreams: runs that it starts from.
-        identity: all that enters the id.
+        identity: everything that enters the id.
         folder: the run folder.
     """
 
@@ -137,5 +137,5 @@ class Run:
 
     @property
     def upstream(self) -> RunFolder | None:
-        """The run whose weights it starts from: the first of them."""
+        """The run whose weights it starts from: the first upstream run."""
         return self.upstreams[0] if self.upstreams else None

@@ -1,6 +1,6 @@
-"""A sweep's jobs: what became of each, whichever launcher ran it, and the table at the end.
+"""The jobs of a sweep: the outcome of each, for any launcher, and the table at the end.
 
-Each job leaves ``<output_dir>/sweeps/<time>/<number>/job.json``; the process that was started collects them.
+Each job leaves ``<output_dir>/sweeps/<time>/<number>/job.json``; the process that the user started collects them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from foundation.files import to_json, write_text_atomically
 
 JOB = "job.json"
 _running: list[Path] = []
-"""The folder of the sweep that this process was started for."""
+"""The folder of the sweep of this process."""
 
 
 class SweepJobs(Callback):
-    """Hydra's word on the beginning of a sweep and the end of each job."""
+    """Hydra callback at the start of a sweep and the end of each job."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         _running[:] = [Path(config.hydra.sweep.dir).absolute()]
@@ -47,35 +47,35 @@ class SweepJobs(Callback):
 
 
 def end_of_sweep(console: Console | None = None) -> bool:
-    """Show what became of the sweep's jobs, if there was a sweep; whether some failed while others did not."""
+    """Print the outcome of the jobs if this was a sweep; returns whether some failed and others did not."""
     if not _running:
         return False
     folder = _running.pop()
     jobs = sorted((json.loads(file.read_text()) for file in folder.glob(f"*/{JOB}")), key=lambda job: job["number"])
-    if len(jobs) > 1 and any(job["runs"] or job["state"] == "failed" for job in jobs):  # else a dry run
+    if len(jobs) > 1 and any(job["runs"] or job["state"] == "failed" for job in jobs):  # not a dry run
         (console or Console(highlight=False)).print(jobs_table(jobs, folder))
     states = {job["state"] for job in jobs}
     return states == {"done", "failed"}
 
 
 def jobs_table(jobs: Sequence[Mapping[str, Any]], folder: Path) -> Table:
-    """A row a job: what is its own, what became of it, and its runs or why it failed."""
+    """One row per job: the overrides that differ, its state, and its runs or its error."""
     shared = set.intersection(*(set(job["overrides"]) for job in jobs))
     table = Table(box=SIMPLE, pad_edge=False, title="Jobs of the sweep", title_justify="left")
-    for column in ("job", "its own", "state", "runs, or why"):
+    for column in ("job", "overrides", "state", "runs or error"):
         table.add_column(column)
     counts: dict[str, int] = {}
     for job in jobs:
         state = job["state"]
         if state == "done" and not any(run["ran"] for run in job["runs"]):
-            state = "skipped"  # all of it was there
+            state = "skipped"  # every run was done already
         counts[state] = counts.get(state, 0) + 1
         runs = " ".join(run["name"] for run in job["runs"])
         own = " ".join(word for word in job["overrides"] if word not in shared)
         why = job["error"].splitlines()[0] if "error" in job else runs
         table.add_row(str(job["number"]), escape(own), state, escape(why))
     summary = ", ".join(f"{count} {state}" for state, count in counts.items())
-    again = " The same command again trains what is missing." if "failed" in counts else ""
-    table.caption = f"{summary}.{again} {escape(str(folder))}"
+    hint = " The same command trains what is missing." if "failed" in counts else ""
+    table.caption = f"{summary}.{hint} {escape(str(folder))}"
     table.caption_justify = "left"
     return table

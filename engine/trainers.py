@@ -1,4 +1,4 @@
-"""Lightning's Trainer, as the settings ask for it."""
+"""Build Lightning's Trainer from the settings."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def training_trainer(run: Run, loggers: list[Logger], callbacks: list[Callback])
     """A Trainer for a run's training and test.
 
     Raises:
-        ConfigError: if this machine is not what the settings ask for, or Lightning refuses an argument.
+        ConfigError: if this machine lacks the device, or Lightning refuses an argument.
     """
     settings = run.settings.trainer
     require_precision(settings.precision, settings.accelerator)
     same = ("accelerator", "strategy", "precision", "sync_batchnorm", "deterministic")
-    # Lightning would take other launchers, as SLURM's srun, at their word about who trains with whom.
+    # Otherwise Lightning would take rank and world size from other launchers, such as SLURM's srun.
     environment = [] if by_torchrun() else [LightningEnvironment()]
     standard = {"log_every_n_steps": 1, "check_val_every_n_epoch": getattr(run.own, "validate_every", 1)}
     try:
@@ -38,7 +38,7 @@ def training_trainer(run: Run, loggers: list[Logger], callbacks: list[Callback])
             **(standard | (settings.model_extra or {})),
             max_epochs=run.own.epochs,
             num_sanity_val_steps=0,
-            use_distributed_sampler=False,  # the batches know of ranks themselves
+            use_distributed_sampler=False,  # the batch sampler handles ranks itself
             logger=loggers,
             callbacks=[*callbacks, LearningRateMonitor("step")] if loggers else callbacks,
             plugins=[AtomicCheckpointIO(), *environment],
@@ -49,27 +49,27 @@ def training_trainer(run: Run, loggers: list[Logger], callbacks: list[Callback])
         raise ConfigError(
             f"trainer: {error}\nIt must fit this machine and Lightning's Trainer; trainer=auto always does."
         ) from error
-    # Ctrl-C and SIGTERM are the entry point's: Lightning's own would tell others in the midst of what they do together.
+    # The entry point handles Ctrl-C and SIGTERM: Lightning's handlers would broadcast within a collective operation.
     trainer._signal_connector.register_signal_handlers = _leave_signals  # type: ignore[method-assign]
     if trainer.world_size != settings.devices:
         raise ConfigError(
-            f"trainer.devices={settings.devices}, but Lightning would train with {trainer.world_size}.\n"
-            f"It must be as many: the number enters the run's id."
+            f"trainer.devices={settings.devices}, but Lightning would use {trainer.world_size}.\n"
+            f"The numbers must be equal: the number enters the run's id."
         )
     return trainer
 
 
 def _leave_signals() -> None:
-    """In place of Lightning's handlers; a function of the module, for processes that are spawned."""
+    """Replaces Lightning's signal handlers; a module-level function, so that it can be pickled for ddp_spawn."""
 
 
 def scoring_trainer(
     accelerator: str, precision: Any, folder: Path, callbacks: list[Callback], loggers: Sequence[Logger] = ()
 ) -> pl.Trainer:
-    """A Trainer that only scores, in this process alone.
+    """A Trainer that only scores, in one process.
 
     Raises:
-        ConfigError: if this machine is not what the settings ask for.
+        ConfigError: if this machine lacks the device.
     """
     require_precision(precision, accelerator)
     try:
@@ -86,6 +86,8 @@ def scoring_trainer(
             default_root_dir=folder,
         )
     except MisconfigurationException as error:
-        raise ConfigError(f"trainer: {error}\nIt must fit this machine; auto takes it as it is.") from error
+        raise ConfigError(
+            f"trainer: {error}\nIt must fit this machine; trainer.accelerator=auto always does."
+        ) from error
     trainer._signal_connector.register_signal_handlers = _leave_signals  # type: ignore[method-assign]
     return trainer

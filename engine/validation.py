@@ -16,10 +16,10 @@ S = TypeVar("S", bound=Settings)
 
 
 def validated(group: type[S], config: Mapping[str, Any]) -> S:
-    """A composed configuration, nested or flat, as settings.
+    """Validate a composed configuration, nested or flat.
 
     Raises:
-        ConfigError: for a setting that is unknown, missing or invalid, with what it must be and the nearest right one.
+        ConfigError: for an unknown, missing or invalid setting; names what is valid and the nearest match.
     """
     flat = flatten(config)
     known = dict(fields(group))
@@ -40,7 +40,7 @@ def validated(group: type[S], config: Mapping[str, Any]) -> S:
 
 
 def _is_extra(group: type[Settings], name: str) -> bool:
-    """Whether a setting belongs to a subgroup that takes any."""
+    """Whether a setting belongs to a subgroup that allows undeclared settings."""
     *path, _ = name.split(".")
     kind: type[Settings] | None = group
     for part in path:
@@ -50,7 +50,7 @@ def _is_extra(group: type[Settings], name: str) -> bool:
 
 
 def name_of(loc: Iterable[int | str], known: Mapping[str, Any]) -> str | None:
-    """The dotted setting at a place in an error of pydantic, which names kinds and items behind it."""
+    """The dotted name of the setting in the location of a pydantic error, which may continue with types and indices."""
     path: list[str] = []
     for part in loc:
         path.append(str(part))
@@ -60,7 +60,7 @@ def name_of(loc: Iterable[int | str], known: Mapping[str, Any]) -> str | None:
 
 
 def invalid(name: str, value: Any, field: FieldInfo) -> str:
-    """The message about a value that is out of range or of the wrong type."""
+    """The message about a value of the wrong range or type."""
     choices = [choice for choice in options(field) if isinstance(choice, str)]
     near = nearest(str(value), choices)
     return f"{name}={plain(value)} is invalid.\nIt must be {expected(field)}." + (
@@ -74,18 +74,18 @@ def unknown_key(name: str, keys: Iterable[str]) -> str:
     leaf = name.rpartition(".")[2]
     same_leaf = [key for key in keys if key.rpartition(".")[2] == leaf]  # finetune.lr: finetune.optimizer.lr
     near = nearest(name, same_leaf) or nearest(name, keys) or next(iter(same_leaf), None)
-    hint = f"Did you mean {near}?" if near else "See conf/ or --help for those that exist."
+    hint = f"Did you mean {near}?" if near else "See conf/ or --help for all settings."
     return f"There is no setting {name}.\n{hint}"
 
 
 def explain_overrides(overrides: Iterable[str], keys: Iterable[str]) -> str | None:
-    """What is wrong with command-line overrides that Hydra refused, in this project's words; None if unknown."""
+    """The message about command-line overrides that Hydra rejected; None if the cause is unknown."""
     keys = list(keys)
     for override in overrides:
         name, equals, value = override.lstrip("+~").partition("=")
         name = name.partition("@")[0]
         if value.startswith("~"):
-            return f"{override!r}: the shell leaves ~ as it is there.\nWrite {name}=$HOME{value[1:]}."
+            return f"{override!r}: the shell does not expand ~ there.\nWrite {name}=$HOME{value[1:]}."
         if not equals and not override.startswith("~"):
             return f"{override!r} is not a setting.\nIt must be key=value, as in label_fraction=0.01."
         if name in groups():

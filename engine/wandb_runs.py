@@ -1,4 +1,4 @@
-"""Weights & Biases runs: opened with what they belong to, and finished whatever happens."""
+"""Weights & Biases runs: opened with name, group and tags, and finished also after an error."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 from foundation.errors import ConfigError
 
 BEST = {"val/miou": "max", "val/mean_f1": "max", "val/psnr": "max", "val/loss": "min"}
-"""What the summary of a W&B run keeps of a curve."""
+"""Whether the summary of a W&B run keeps the maximum or minimum of a metric."""
 
 
 def described(about: Mapping[str, Any], group: str | None, tags: Sequence[str]) -> dict[str, Any]:
     """Name, group, job type and tags of a run.
 
     Args:
-        about: ``stage``, ``experiment``, ``sweep``, ``method``, ``dataset`` and ``scale``, as the status has them.
-        group: None is the sweep with its experiment; a run that belongs to no sweep's file has the experiment alone.
-        tags: those of the user.
+        about: ``stage``, ``experiment``, ``sweep``, ``method``, ``dataset`` and ``scale`` of the status.
+        group: None: the names of sweep and experiment, or the experiment outside a sweep.
+        tags: tags from the settings.
     """
     return {
         "name": f"{about['experiment']} {about['stage']}",
@@ -32,15 +32,15 @@ def described(about: Mapping[str, Any], group: str | None, tags: Sequence[str]) 
 
 @contextlib.contextmanager
 def wandb_run(folder: Path, config: Mapping[str, Any], **description: Any) -> Iterator[Any]:
-    """Open a run and finish it with the stage: the next one of this process would continue it otherwise.
+    """Open a run and finish it with the stage; otherwise the next stage of this process would log to it.
 
     Args:
-        folder: where the offline files go.
-        config: the composed configuration, kept with the run; ``config["logger"]["wandb"]`` says how to log.
-        description: ``id``, and what :func:`described` says.
+        folder: for the offline files.
+        config: the composed configuration, saved with the run; ``config["logger"]["wandb"]`` has project and mode.
+        description: ``id``, and the result of :func:`described`.
 
     Raises:
-        ConfigError: if W&B refuses, as without a login.
+        ConfigError: if W&B refuses, for example without a login.
     """
     import wandb
 
@@ -70,16 +70,16 @@ def wandb_run(folder: Path, config: Mapping[str, Any], **description: Any) -> It
 
 
 def log_classes(run: Any, metrics: Mapping[str, float]) -> None:
-    """Put the test scores of single classes into a run as one table, ``test/classes``, a row for each class.
+    """Log the test scores of single classes as one table, ``test/classes``, one row per class.
 
     Args:
         run: an open W&B run.
-        metrics: all metrics, flat: ``test/<score>/<class or group of faces>``; without any, nothing is logged.
+        metrics: all metrics, flat: ``test/<score>/<class or group of faces>``; nothing is logged if there are none.
     """
     import wandb
 
     cells = {tuple(name.split("/", 2)[1:]): value for name, value in metrics.items() if name.startswith("test/")}
-    # Of a group, as type/surgical, the name goes on; what was cleaned has scores of its own and no class.
+    # Names of groups have a further part (type/surgical); cleaned/ has scores but no classes.
     by_class = {key: value for key, value in cells.items() if len(key) == 2 and key[0] != "cleaned"}
     kinds = sorted({kind for kind, _ in by_class})
     rows = [[name, *(by_class.get((kind, name)) for kind in kinds)] for name in dict.fromkeys(n for _, n in by_class)]
@@ -90,5 +90,5 @@ def log_classes(run: Any, metrics: Mapping[str, float]) -> None:
 def _finish(run: Any, exit_code: int) -> None:
     try:
         run.finish(exit_code=exit_code)
-    except Exception as error:  # what W&B cannot do shall change nothing
-        warnings.warn(f"W&B run {run.id} could not be finished ({error}); metrics.csv is whole.", stacklevel=2)
+    except Exception as error:  # an error of W&B must not fail the run
+        warnings.warn(f"W&B run {run.id} could not be finished ({error}); metrics.csv is complete.", stacklevel=2)

@@ -1,1 +1,1 @@
-"""What everything stands on: errors, files, locks, digests, run folders. It imports nothing else of the project."""
+"""Errors, atomic files, locks, digests, run folders. Imports no other package of the project."""

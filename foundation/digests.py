@@ -1,4 +1,4 @@
-"""Digests of what files hold, computed once for each file."""
+"""Digests of file contents, computed once per file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class DigestCache:
     """Content digests of files, remembered by (path, size, modification time).
 
     Args:
-        path: the cache's database, in a folder of ours: data folders are never written to.
+        path: the cache's database, in the output folder: data folders are never written to.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,7 +29,7 @@ class DigestCache:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._known = self._read()
-        except sqlite3.OperationalError:  # in use by others for very long, or no file can be made: go without
+        except sqlite3.OperationalError:  # locked for a minute, or not writable: run without the cache
             self._known = {}
         except sqlite3.DatabaseError:  # damaged: it is only a cache
             self.path.unlink(missing_ok=True)
@@ -37,14 +37,14 @@ class DigestCache:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remember what was computed, in one short transaction: others may be computing at the same time."""
+        """Store the new digests in one short transaction: other processes may use the cache at the same time."""
         if self._new:
             with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(self._open()) as base, base:
                 rows = [(path, *row) for path, row in self._new.items()]
                 base.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
 
     def of_files(self, files: Iterable[tuple[str, Path]]) -> str:
-        """One digest over (name, content) of files, whatever folder they lie in and whatever order they come in.
+        """One digest over (name, content) of files; independent of their folders and their order.
 
         Raises:
             DataError: if a file cannot be read.
@@ -71,7 +71,7 @@ class DigestCache:
         return digest
 
     def _key(self, path: Path) -> str:
-        """A file's place, whatever path leads to its folder; folders hold thousands of files and are resolved once."""
+        """The file's resolved path. Each folder is resolved once, since it may hold thousands of files."""
         folder, name = os.path.split(path)
         if folder not in self._folders:
             self._folders[folder] = str(Path(folder).resolve())
@@ -96,7 +96,7 @@ class DigestCache:
 def _progress(files: list[tuple[str, Path]]) -> Iterable[tuple[str, Path]]:
     from rich.progress import track
 
-    return track(files, "reading the data once, for its digest", transient=True)
+    return track(files, "reading the data once to compute its digest", transient=True)
 
 
 def digest_of_files(cache: Path, files: Iterable[tuple[str, Path]]) -> str:

@@ -1,7 +1,4 @@
-"""What a user can put right, said once and clearly; only the entry points turn these into an exit code.
-
-This file imports nothing of the project, and every part of it may raise what is defined here.
-"""
+"""Errors that a user can fix. Any package may raise them; only the entry points turn them into an exit code."""
 
 from __future__ import annotations
 
@@ -12,35 +9,35 @@ from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
-    """Something that the user can put right: what is wrong, where, what was expected, what to do."""
+    """An error that the user can fix; the message names what is wrong, where, what is valid, and what to do."""
 
     exit_code = 1
 
 
 class ConfigError(UserError):
-    """A setting that does not exist or has a value it cannot have (exit code 2)."""
+    """An unknown setting or an invalid value (exit code 2)."""
 
     exit_code = 2
 
 
 class DataError(UserError):
-    """Data that is missing or not in the expected layout: seen before anything is trained (exit code 2)."""
+    """Data that is missing or not in the expected layout, detected before training starts (exit code 2)."""
 
     exit_code = 2
 
 
 class BrokenFileError(DataError):
-    """A file that a run met and could not use; the run has failed (exit code 1)."""
+    """A broken file that a run read during training; the run has failed (exit code 1)."""
 
     exit_code = 1
 
 
 class RunError(UserError):
-    """What this machine could not do for a run, which has failed (exit code 1)."""
+    """A run that failed for lack of memory, disk space or the like (exit code 1)."""
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and those that led to it, the last one first."""
+    """An error and its chain of causes, the last error first."""
     seen: BaseException | None = error
     while seen is not None:
         yield seen
@@ -48,36 +45,36 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def explained(error: BaseException) -> BaseException:
-    """An error in words for its user, where there are any; else the error as it is."""
+    """The :class:`UserError` that explains an error to the user, if one is known; else the error itself."""
     text = str(error)
     named = [match for match in re.finditer(r"foundation\.errors\.(\w+): ", text) if match[1] in globals()]
-    if named:  # another process has wrapped it into its own traceback
+    if named:  # wrapped into the traceback of another process
         return globals()[named[-1][1]](text[named[-1].end() :].rstrip())
     if isinstance(error, UserError):
         return error
-    if isinstance(error, ImportError) and "pip install" in text:  # an optional package, asked for by a setting
+    if isinstance(error, ImportError) and "pip install" in text:  # a setting needs an optional package
         return ConfigError(text)
     if re.search(r"/dev/shm|</torch_|shared memory (object|limit)|out of shared memory", text):  # noqa: S108
         return RunError(
-            "The memory that processes share (/dev/shm) ran out.\n"
-            "Do one of: datamodule.workers=0; in a container, more of it, as in docker run --shm-size=8g."
+            "Shared memory (/dev/shm) ran out.\n"
+            "Do one of: datamodule.workers=0; in a container, more shared memory: docker run --shm-size=8g."
         )
     full = [cause for cause in causes(error) if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT)]
     if full or "No space left on device" in text:
         where = f" at {name}" if full and (name := getattr(full[0], "filename", None)) else ""
         return RunError(
-            f"The disk is full{where}. What was whole before is whole still.\n"
-            f"Free some space; the same command then goes on from the last checkpoint."
+            f"The disk is full{where}. Files that were complete are still complete.\n"
+            f"Free some space; the same command then resumes from the last checkpoint."
         )
     worker = next((line for line in text.splitlines() if "DataLoader worker" in line), "")
     if "killed" in worker or "exited unexpectedly" in worker:
         return RunError(
-            f"{worker.strip()}\nMost often memory ran out: set datamodule.workers or batch_size lower.\n"
-            f"The same command goes on from the last checkpoint."
+            f"{worker.strip()}\nThe usual cause is lack of memory: lower datamodule.workers or batch_size.\n"
+            f"The same command resumes from the last checkpoint."
         )
-    if isinstance(error, MemoryError) or "Failed to allocate" in text:  # NumPy's and OpenCV's words
+    if isinstance(error, MemoryError) or "Failed to allocate" in text:  # messages of NumPy and OpenCV
         return RunError(
-            f"Memory ran out: {text.strip().splitlines()[-1] if text.strip() else 'no more is there'}\n"
+            f"Memory ran out: {text.strip().splitlines()[-1] if text.strip() else 'allocation failed'}\n"
             f"Do one of: smaller images; a smaller batch_size; fewer workers."
         )
     if type(error).__name__ == "OutOfMemoryError" or "OutOfMemoryError" in text:
@@ -89,6 +86,6 @@ def explained(error: BaseException) -> BaseException:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word most like a mistyped one, or None if none is near."""
+    """The known word most similar to a mistyped one; None if no word is similar."""
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return matches[0] if matches else None

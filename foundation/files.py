@@ -17,16 +17,16 @@ from foundation.errors import ConfigError
 
 @contextlib.contextmanager
 def atomic_write(path: Path, *, sync: bool = True, exclusive: bool = False) -> Iterator[BinaryIO]:
-    """A file to write: a reader, also after a crash, finds the old content or the new one, never a part of it.
+    """Open a file for atomic writing: readers see the old content or the new, also after a crash, never a mixture.
 
-    The draft is a hidden file in the same folder, renamed when the block ends and removed if it raises. After a kill it
-    stays, see :func:`remove_drafts`.
+    The draft is a dotfile in the same folder, renamed when the block ends and removed if the block raises. A killed
+    process leaves its draft behind, see :func:`remove_drafts`.
 
     Args:
-        path: the file; missing folders above it are made.
-        sync: wait until the content is on the disk, so that it survives a power cut; without, writing is faster.
+        path: the file; missing parent folders are created.
+        sync: call fsync, so that the content survives a power cut; writing is faster without.
         exclusive: no other process writes this file at the same time. The draft then has a fixed name, and the next
-            write of the file replaces what a killed process left.
+            write replaces the draft of a killed process.
     """
     draft = _draft(path, exclusive)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,15 +43,14 @@ def atomic_write(path: Path, *, sync: bool = True, exclusive: bool = False) -> I
 
 @contextlib.contextmanager
 def atomic_path(path: Path, draft_name: str | None = None) -> Iterator[Path]:
-    """A path to write a file or a folder to, for writers that take a path: video encoders, exporters, loggers.
+    """A draft path for atomic writing of a file or folder, for writers that take a path: video encoders, exporters.
 
-    The draft lies in a hidden folder of its own, next to ``path`` and removed with all that is in it. When the block
-    ends, the draft replaces ``path``, also a folder with content; if it raises, ``path`` stays as it is. A block that
-    writes nothing changes nothing.
+    The draft is in a temporary dot folder next to ``path``. When the block ends, the draft replaces ``path``, even if
+    that is a folder with content. If the block raises or writes nothing, ``path`` does not change.
 
     Args:
-        path: the file or folder; missing folders above it are made.
-        draft_name: the draft's name, for writers that store it in the file; by default that of ``path``.
+        path: the file or folder; missing parent folders are created.
+        draft_name: the draft's name, for writers that store it in the file; default: the name of ``path``.
     """
     folder = _draft(path)
     shutil.rmtree(folder, ignore_errors=True)
@@ -60,7 +59,7 @@ def atomic_path(path: Path, draft_name: str | None = None) -> Iterator[Path]:
         draft = folder / (draft_name or path.name)
         yield draft
         if draft.exists():
-            if draft.is_dir():  # no rename replaces a folder that is not empty
+            if draft.is_dir():  # rename fails on a folder that is not empty
                 shutil.rmtree(path, ignore_errors=True)
             draft.replace(path)
     finally:
@@ -72,7 +71,7 @@ def _draft(path: Path, exclusive: bool = False) -> Path:
 
 
 def remove_drafts(folder: Path, name: str | None = None, recursive: bool = False) -> None:
-    """Remove the drafts that killed processes left; no other process may be writing there.
+    """Remove the drafts of killed processes; no other process may write there at the same time.
 
     Args:
         folder: where to look.
@@ -88,31 +87,33 @@ def remove_drafts(folder: Path, name: str | None = None, recursive: bool = False
 
 
 def require_folder(path: Path, key: str) -> None:
-    """See that a folder is there, or make it.
+    """Create a folder unless it exists.
 
     Raises:
-        ConfigError: if it cannot be.
+        ConfigError: if it cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"{key}={path} cannot be made: {error.strerror}.\nExpected: a folder, or the name of a new one."
+            f"{key}={path} cannot be created: {error.strerror}.\nIt must be a folder, or the name of a new one."
         ) from error
 
 
 def require_outside(path: Path, root: Path) -> None:
-    """See that a folder to write to does not lie in one that is only read.
+    """Check that an output folder is not inside the data set's folder.
 
     Raises:
-        ConfigError: if it does.
+        ConfigError: if it is.
     """
     if path.resolve().is_relative_to(root.resolve()):
-        raise ConfigError(f"out={path} lies in the data set's folder {root}, which is only read.\nChoose another.")
+        raise ConfigError(
+            f"out={path} is inside the data set's folder {root}, which is read-only.\nChoose another folder."
+        )
 
 
 def write_text_atomically(path: Path, text: str, errors: str = "strict") -> None:
-    """Write a text file in UTF-8, see :func:`atomic_write`; ``errors="replace"`` where names of files may be in it."""
+    """Write a text file in UTF-8, see :func:`atomic_write`; ``errors="replace"`` if it may contain file names."""
     with atomic_write(path) as file:
         file.write(text.encode("utf-8", errors))
 
@@ -123,7 +124,7 @@ def to_json(value: Any) -> str:
 
 
 def _without_nan(value: Any) -> Any:
-    """Numbers that are none (the score of a class that does not occur) become null, as JSON has no nan."""
+    """Replace NaN and infinity (such as the score of an absent class) by None: JSON has neither."""
     if isinstance(value, dict):
         return {name: _without_nan(part) for name, part in value.items()}
     if isinstance(value, list | tuple):

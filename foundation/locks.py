@@ -1,4 +1,4 @@
-"""One process at a time where several would write the same."""
+"""File locks between processes that write the same files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from filelock import FileLock, Timeout
 
 @contextlib.contextmanager
 def held(lock: FileLock, what: str) -> Iterator[None]:
-    """The lock, held; said where another process makes this one wait.
+    """Hold a lock; prints a message if it has to wait for another process.
 
     Args:
-        lock: the system frees it when the process that holds it ends, however it ends.
-        what: what its holder does, as "fills data/cache".
+        lock: the operating system frees it when its process ends, even if killed.
+        what: what the holder does, for the message: "fills data/cache".
     """
     try:
         lock.acquire(timeout=0)

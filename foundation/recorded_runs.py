@@ -1,4 +1,4 @@
-"""Run folders as they lie on disk: finished, running, failed or half written."""
+"""Read run folders from disk: finished, running, failed or incomplete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from foundation.run_folder import RunFolder
 
 STAGES = ("pretrain", "finetune", "classify", "segment", "evaluate")
 METHODS = {"baseline": "baseline", "mtl": "MTL", "transfer": "transfer", "segment": "segmenter", "hybrid": "hybrid"}
-"""How each method is written, in the order in which methods are listed."""
+"""Display name of each method, in the order of tables."""
 
 
 @dataclass(frozen=True)
@@ -26,62 +26,61 @@ class RecordedRun:
 
     Args:
         path: the folder, ``<output_dir>/runs/<stage>-<id>``.
-        status: what its ``status.json`` holds; any key may be missing. For an unreadable file, ``state`` is
-            "unreadable" and ``error`` says why.
+        status: the content of ``status.json``; any key may be missing. For an unreadable file, ``state`` is
+            "unreadable" and ``error`` is the reason.
     """
 
     path: Path
     status: dict[str, Any] = field(compare=False)
 
     def text(self, key: str) -> str:
-        """A value of the status as text that any file can hold, "" where it is missing."""
+        """A value of the status as printable text, "" if it is missing."""
         value = self.status.get(key)
         text = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
         return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
 
     def number(self, key: str) -> float:
-        """A value of the status as a number, NaN where it is missing or is none."""
+        """A value of the status as a number, NaN if it is missing or not a number."""
         return _number(self.status.get(key))
 
     def metric(self, name: str) -> float:
-        """A metric in its own unit (scores: 0..1, PSNR: dB), NaN where it is missing or undefined."""
+        """A metric (scores: 0..1, PSNR: dB), NaN if it is missing or undefined."""
         return _number(self.metrics.get(name))
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """All metrics, flat, as they stand in the status."""
+        """All metrics of the status, by name."""
         metrics = self.status.get("metrics")
         return metrics if isinstance(metrics, dict) else {}
 
     @property
     def state(self) -> str:
-        """running, done, failed, interrupted, unreadable, or whatever else the status says; interrupted too if it says
-        running and no process holds the run."""
+        """running, done, failed, interrupted or unreadable; interrupted too if its lock is free."""
         return self.text("state") or "unknown"
 
     @property
     def stage(self) -> str:
-        """pretrain, finetune or evaluate; from the folder's name if the status does not say."""
+        """The stage's name; from the folder's name if the status lacks it."""
         return self.text("stage") or self.path.name.partition("-")[0]
 
     @property
     def id(self) -> str:
-        """The run's id; from the folder's name if the status does not say."""
+        """The run's id; from the folder's name if the status lacks it."""
         return self.text("id") or self.path.name.partition("-")[2] or self.path.name
 
     @property
     def method(self) -> str:
-        """The method as it is written: MTL or baseline."""
+        """The method's display name: MTL, baseline."""
         return METHODS.get(self.text("method"), self.text("method"))
 
     @property
     def data(self) -> str:
-        """The data set, whether its faces are drawn or real, and how its parts are merged where labels come so."""
+        """The data set, its origin (real or synthetic) and the painting order of its part masks, if any."""
         return self._data("")
 
     @property
     def trained_on(self) -> str:
-        """The same of what an evaluated parser was trained on."""
+        """Likewise the data that an evaluated network was trained on."""
         return self._data("trained_")
 
     def _data(self, whose: str) -> str:
@@ -92,7 +91,7 @@ class RecordedRun:
 
     @property
     def fraction(self) -> str:
-        """The label fraction in per cent, with the number of labelled images where it is known."""
+        """The label fraction in per cent, with the number of labelled images if known."""
         fraction, labelled = self.number("label_fraction"), self.number("labelled")
         if math.isnan(fraction):
             return ""
@@ -101,54 +100,54 @@ class RecordedRun:
 
     @property
     def tested(self) -> bool:
-        """Whether this is a finished fine-tuning run or a head on its features, whose test scores count."""
+        """Whether this is a finished run of fine-tuning or classification, with test scores."""
         return self.stage in ("finetune", "classify") and self.state == "done"
 
     @property
     def evaluated(self) -> bool:
-        """Whether this is a finished evaluation of a parser that another run has trained."""
+        """Whether this is a finished evaluation of a parser."""
         return self.stage == "evaluate" and self.state == "done" and not self.of_masks
 
     @property
     def of_masks(self) -> bool:
-        """Whether it finds what hides a face: a finished segmenter, or an evaluation of one."""
+        """Whether this is a finished run or evaluation of an occlusion segmenter."""
         found = any(name == "test/accuracy" or name.startswith("test/called/") for name in self.metrics)
         return self.state == "done" and found
 
     @property
     def setting(self) -> Mapping[str, Any]:
-        """The settings that entered the run's id, by their names."""
+        """The settings that entered the run's id, by name."""
         identity = self.status.get("identity")
         settings = identity.get("settings") if isinstance(identity, Mapping) else None
         return settings if isinstance(settings, Mapping) else {}
 
     @property
     def version(self) -> str:
-        """Of the stage's code that trained or scored: results of another one are not comparable."""
+        """Version of the stage's code: results of different versions are not comparable."""
         identity = self.status.get("identity")
         return str(identity.get("version", "")) if isinstance(identity, Mapping) else ""
 
     @property
     def in_a_fold(self) -> bool:
-        """Whether it was trained for a grid search, on a part of the training faces."""
+        """Whether it was trained on one fold of a grid search."""
         return self.setting.get("segment.folds") is not None
 
     @cached_property
     def curves(self) -> dict[str, np.ndarray]:
-        """Columns of ``metrics.csv``, each float (rows,), NaN in empty cells; {} without a readable file."""
+        """Columns of ``metrics.csv``, float (rows,), NaN in empty cells; {} without a readable file."""
         try:
             with (self.path / "metrics.csv").open(newline="", encoding="utf-8", errors="replace") as file:
                 header, *rows = csv.reader(file)
         except (OSError, ValueError, csv.Error):
             return {}
-        whole = [row for row in rows if len(row) == len(header)]  # a run that writes leaves half a last line
-        columns = zip(*whole, strict=True) if whole else [()] * len(header)
+        complete = [row for row in rows if len(row) == len(header)]  # the last line may be partly written
+        columns = zip(*complete, strict=True) if complete else [()] * len(header)
         return {
             name: np.array([_number(cell) for cell in column]) for name, column in zip(header, columns, strict=True)
         }
 
     def curve(self, x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
-        """Two columns of ``metrics.csv``, where both are finite numbers; empty where either is missing."""
+        """Two columns of ``metrics.csv``, in the rows where both are finite; empty if either is missing."""
         if not {x, y} <= self.curves.keys():
             return np.empty(0), np.empty(0)
         points = np.stack([self.curves[x], self.curves[y]])  # [2, rows]
@@ -157,15 +156,15 @@ class RecordedRun:
 
 
 def read_runs(output_dir: Path) -> list[RecordedRun]:
-    """All runs of an output folder; [] if it holds none.
+    """All runs of an output folder, sorted; [] if there are none.
 
     Pre-training comes first, then fine-tuning by data set, scale, recipe, label fraction, subset and seed, with each
-    baseline next to what is compared with it. A folder whose status cannot be read is listed as such.
+    baseline next to the runs it is compared with. A folder with an unreadable status is listed as unreadable.
     """
     folders = output_dir / "runs"
     if not folders.is_dir():
         return []
-    return sorted((read_run(path) for path in folders.iterdir() if path.is_dir()), key=_place)
+    return sorted((read_run(path) for path in folders.iterdir() if path.is_dir()), key=_sort_key)
 
 
 def read_run(folder: Path) -> RecordedRun:
@@ -186,7 +185,7 @@ def _status(folder: Path) -> dict[str, Any]:
     return status | {"state": held.state} if status.get("state") == "running" and held is not None else status
 
 
-def _place(run: RecordedRun) -> tuple[object, ...]:
+def _sort_key(run: RecordedRun) -> tuple[object, ...]:
     def rank(value: str, known: tuple[str, ...]) -> int:
         return known.index(value) if value in known else len(known)
 

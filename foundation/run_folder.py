@@ -1,4 +1,4 @@
-"""The run folder: what is on disk for one stage with one identity, and its state."""
+"""The run folder of one stage with one identity: its paths, state and lock."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from foundation.errors import DataError
 from foundation.files import remove_drafts, to_json, write_text_atomically
 
 EVALUATE = "evaluate"
-"""The stage that trains nothing: its result are scores."""
+"""The stage that only scores."""
 
 
 class RunFolder:
     """``<output_dir>/runs/<stage>-<id>/``.
 
     Args:
-        output_dir: where all runs lie.
+        output_dir: contains ``runs/``.
         stage: the stage's name.
-        run_id: the stage's identity.
+        run_id: digest of the stage's identity.
     """
 
     def __init__(self, output_dir: Path, stage: str, run_id: str) -> None:
@@ -41,7 +41,7 @@ class RunFolder:
 
     @classmethod
     def at(cls, path: Path) -> RunFolder | None:
-        """The run folder at a path, which need not exist; None if no run folder is called so."""
+        """The run folder at a path, which need not exist; None if the path is not that of a run folder."""
         stage, dash, run_id = path.name.rpartition("-")
         return cls(path.parent.parent, stage, run_id) if dash and stage and path.parent.name == "runs" else None
 
@@ -53,10 +53,10 @@ class RunFolder:
 
     @property
     def status(self) -> dict[str, Any]:
-        """What ``status.json`` says; {} if there is none.
+        """The content of ``status.json``; {} if there is none.
 
         Raises:
-            DataError: if it cannot be read, so that a result of unknown state is not trained over.
+            DataError: if it cannot be read, so that a result of unknown state is not overwritten.
         """
         path = self.path / "status.json"
         try:
@@ -70,12 +70,12 @@ class RunFolder:
         return status
 
     def write_status(self, **changes: Any) -> None:
-        """Change parts of ``status.json``, atomically."""
+        """Update keys of ``status.json``, atomically."""
         write_text_atomically(self.path / "status.json", to_json(self.status | changes))
 
     @property
     def state(self) -> str:
-        """new, running, done, failed or interrupted. A run that says running while nobody holds its lock is not."""
+        """new, running, done, failed or interrupted. A run recorded as running whose lock is free is interrupted."""
         state = self.status.get("state", "new")
         if state != "running":
             return state
@@ -87,16 +87,16 @@ class RunFolder:
 
     @property
     def done(self) -> bool:
-        """Whether the stage is finished and its result is there to be used."""
+        """Whether the stage is finished and its result exists."""
         if self.status.get("state") != "done":
             return False
-        if self.stage == EVALUATE:  # where no pixel has a ground truth nothing is confused
+        if self.stage == EVALUATE:  # without pixel ground truth there is no confusion matrix
             return self.confusion.is_file() or bool(self.status.get("metrics"))
         return self.best.is_file()
 
     @property
     def attempts(self) -> int:
-        """How often a training of this run was begun, those that ``force=true`` has set aside included."""
+        """How often this run was started, including the starts that ``force=true`` moved to ``replaced/``."""
         aside = (path / "status.json" for path in (self.output_dir / "replaced").glob(f"{self.name}-*"))
         attempts = [self.status.get("attempts", 0)]
         for path in aside:
@@ -105,11 +105,11 @@ class RunFolder:
         return max(attempts)
 
     def tidy(self) -> None:
-        """Remove what a killed process was about to write; the lock must be held."""
+        """Remove the drafts of a killed process; the lock must be held."""
         remove_drafts(self.path, recursive=True)
 
     def set_aside(self) -> None:
-        """Move the run out of the way (``force=true``), whatever its state; nothing is deleted."""
+        """Move the run to ``replaced/`` (``force=true``), in any state; nothing is deleted."""
         if not self.path.exists():
             return
         number = 1
@@ -120,12 +120,12 @@ class RunFolder:
 
 
 def git_state() -> str | None:
-    """Commit of the code, with ``+changes`` where files differ from it; None outside a repository."""
+    """Commit of the code, with ``+changes`` if files differ from it; None outside a repository."""
     root = Path(__file__).parent.parent
 
     def git(*words: str) -> str:
-        answer = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True, timeout=20)
-        return answer.stdout.strip()
+        finished = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True, timeout=20)
+        return finished.stdout.strip()
 
     try:
         changed = git("status", "--porcelain", "--untracked-files=no")

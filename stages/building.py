@@ -1,4 +1,4 @@
-"""What stages that train on faces build alike: the batches, the encoder's weights, the number of steps."""
+"""Shared by the training stages: data module, encoder weights, number of steps, hyperparameters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class TrainingStage(Stage):
-    """A stage of ``train.py``: its runs belong to an experiment."""
+    """Base class of the stages of ``train.py``, whose runs belong to an experiment."""
 
     def description(self, run: Run) -> dict[str, Any]:
         settings = run.settings
@@ -45,18 +45,18 @@ class TrainingStage(Stage):
         } | self.method_description(run)
 
     def method_description(self, run: Run) -> dict[str, Any]:
-        """What tells runs of this stage from one another: ``loss``, ``network`` and the like."""
+        """Keys of the status that differ between runs of this stage: ``loss``, ``network`` and so on."""
         del run
         return {}
 
 
 def _masking(run: Run) -> str | None:
-    """The masking of the pre-training that a run is, or starts from; None without one."""
+    """The masking of a run's pre-training (the run itself or its upstream run); None without pre-training."""
     own = run.settings.pretrain
     if run.stage.name == "pretrain":
         return own.masking if own.task is None else own.task["_target_"]
     for folder in run.upstreams:
-        if folder.stage == "pretrain":  # with method=transfer that of another command
+        if folder.stage == "pretrain":  # with method=transfer a run of another command
             its = folder.status.get("identity", {}).get("settings", {})
             task = its.get("pretrain.task", own.task)
             return its.get("pretrain.masking", own.masking) if task is None else task["_target_"]
@@ -64,23 +64,23 @@ def _masking(run: Run) -> str | None:
 
 
 def open_datamodule(run: Run, augmentation: Augmentation | None = None, **own: Any) -> FaceDataModule:
-    """The batches of a stage: all training images unlabelled, or those of the manifest with their labels.
+    """The data module of a stage: all training images without labels, or those of the manifest with labels.
 
     Args:
-        run: what is trained.
-        augmentation: of training images; None is the one that its settings describe.
-        own: arguments beyond those that all stages have.
+        run: the run.
+        augmentation: of training images; None: as its settings describe.
+        own: arguments that only some stages pass.
 
     Raises:
-        BrokenFileError: if label maps are to be merged and one of their masks cannot be read.
+        BrokenFileError: if part masks are merged into label maps and one of them cannot be read.
     """
     from datamodules.datasets import datamodule_type
     from datamodules.layouts import SPLITS
     from datamodules.transforms import Augmentation
 
     if augmentation is None:
-        move = run.own.augmentation.flat()
-        augmentation = Augmentation(**(move | {"scale": tuple(move["scale"])}))
+        values = run.own.augmentation.flat()
+        augmentation = Augmentation(**(values | {"scale": tuple(values["scale"])}))
         own = {"batch_size": run.own.batch_size, "steps_per_epoch": run.own.steps_per_epoch} | own
     settings = run.settings.datamodule
     data = datamodule_type(run.layout)(
@@ -97,7 +97,7 @@ def open_datamodule(run: Run, augmentation: Augmentation | None = None, **own: A
         **own,
     )
     if data.merging is not None:
-        for split in SPLITS:  # now, so that a broken mask of a test face is not met after hours of training
+        for split in SPLITS:  # now: a broken test mask must not fail the run after hours of training
             data.labelled(split)
     if run.stage.labelled:
         data.require_scored_faces()
@@ -124,7 +124,7 @@ def _cache(run: Run) -> Cache | None:
 
 
 def total_steps(run: Run, fold: tuple[int, int] | None = None) -> int:
-    """Optimiser steps of the whole run."""
+    """Number of optimiser steps of the complete run."""
     from datamodules.sampling import batches_in_epoch
     from datamodules.subsets import of_fold
 
@@ -133,17 +133,17 @@ def total_steps(run: Run, fold: tuple[int, int] | None = None) -> int:
         samples = of_fold(samples, "train", *fold)
     faces = len(samples if run.manifest is None else {sample.id for sample in samples} & set(run.manifest.ids))
     steps, batch_size = run.own.steps_per_epoch, run.own.batch_size
-    draws = None if steps is None else steps * batch_size
-    batches = batches_in_epoch(faces, draws, batch_size, run.settings.trainer.devices)
+    samples_per_epoch = None if steps is None else steps * batch_size
+    batches = batches_in_epoch(faces, samples_per_epoch, batch_size, run.settings.trainer.devices)
     accumulated = (run.settings.trainer.model_extra or {}).get("accumulate_grad_batches", 1)
     return run.own.epochs * -(-batches // accumulated)
 
 
 def encoder_weights(run: Run, key: str, encoder: str) -> dict[str, Tensor] | None:
-    """The weights that an encoder starts from, as the setting ``key`` says.
+    """The initial weights of an encoder, from the setting ``key``; None for random weights.
 
     Raises:
-        ConfigError: if they cannot be had, or do not fit.
+        ConfigError: if they cannot be loaded or downloaded, or do not fit.
     """
     from models.encoders import EncoderError, encoder_state
 
@@ -155,7 +155,7 @@ def encoder_weights(run: Run, key: str, encoder: str) -> dict[str, Tensor] | Non
 
 
 def identity_of_weights(run: Run, key: str, encoder: str | None, digests: DigestCache) -> dict[str, Any]:
-    """How the setting ``key`` enters an id: a file by its content, and not at all where other weights replace it."""
+    """The id's entry for the setting ``key``: a file enters by its content; with an upstream run it does not enter."""
     if run.upstreams:
         return {key: LEFT_OUT}
     weights = run.settings[key]

@@ -1,4 +1,4 @@
-"""Stage ``classify``: fit SVMs to features of a trained trunk (Hybrid models)."""
+"""Stage ``classify``: fit SVMs to the features of a trained trunk (Hybrid models)."""
 
 from __future__ import annotations
 
@@ -15,47 +15,56 @@ if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
 
 MOST_EXACT = 20_000
-"""Pixels to which SVMs with an exact RBF kernel are fitted, at most."""
-FITTED = "head!=conv or after!=finetune"
-"""A fine-tuned conv head is there already."""
+"""Maximum number of training pixels of SVMs with an exact RBF kernel."""
+SVM_OR_PRETRAINED = "head!=conv or after!=finetune"
+"""Not for the conv head of a fine-tuned parser, which is trained already."""
 
 
 class ClassifySettings(Settings):
-    """Heads that are fitted to features, pixel by pixel."""
+    """Heads fitted to the features of single pixels."""
 
-    seed: Seed = setting(0, "of the pixels that are sampled", written="${seed}", only=FITTED)
+    seed: Seed = setting(0, "seed of the sampled pixels", written="${seed}", only=SVM_OR_PRETRAINED)
     after: Literal["pretrain", "finetune"] = setting(
         "pretrain",
-        "whose features: pre-trained ones, or fine-tuned on the same labels",
+        "source of the features: the pre-trained trunk, or the trunk fine-tuned on the same labels",
         harmless="enters as the id of that run",
     )
     head: Literal["svm_rh", "svm_bdt", "svm_ovr", "svm_ovo", "conv"] = setting(
-        "svm_bdt", "trees of N-1 binary SVMs, one against rest, one against one; or conv, which every command fits too"
+        "svm_bdt", "trees of N-1 binary SVMs, one-vs-rest, one-vs-one; or conv, which every command fits for comparison"
     )
     features: Literal["map", "hypercolumns"] = setting(
-        "map", "map: the trunk's full-resolution map; hypercolumns: the levels of its decoder too", only=FITTED
+        "map",
+        "map: the trunk's full-resolution features; hypercolumns: all levels of its decoder too",
+        only=SVM_OR_PRETRAINED,
     )
     machine: Literal["linear", "rbf", "nystroem"] = setting(
         "linear", "kernel of the binary SVMs; nystroem approximates rbf", only="head!=conv"
     )
-    C: float = setting(1.0, "cost of errors", gt=0, only=FITTED)
+    C: float = setting(1.0, "SVM cost parameter", gt=0, only=SVM_OR_PRETRAINED)
     gamma: float | None = setting(
-        None, "of the RBF kernel; null: 1 / (features x variance)", gt=0, only="head!=conv and machine!=linear"
+        None,
+        "coefficient of the RBF kernel; null: 1 / (features x variance)",
+        gt=0,
+        only="head!=conv and machine!=linear",
     )
-    landmarks: int = setting(256, "of the Nystroem approximation", ge=1, only="head!=conv and machine=nystroem")
+    landmarks: int = setting(
+        256, "number of samples of the Nystroem approximation", ge=1, only="head!=conv and machine=nystroem"
+    )
     order: Literal["separability", "frequency"] = setting(
-        "separability", "which class is split off first", only="head=svm_rh"
+        "separability", "criterion for the class that is split off first", only="head=svm_rh"
     )
-    pixels: int = setting(200, "sampled of each class in each labelled face", ge=1, only=FITTED)
-    max_pixels: int = setting(100_000, "sampled in all: with many faces fewer of each", ge=1, only=FITTED)
+    pixels: int = setting(200, "pixels sampled per class and labelled face", ge=1, only=SVM_OR_PRETRAINED)
+    max_pixels: int = setting(
+        100_000, "maximum of sampled pixels in total; with many faces fewer per face", ge=1, only=SVM_OR_PRETRAINED
+    )
     prior: float = setting(
-        0.5, "weight of classes: 0 all as sampled, 1 as frequent as in the faces", ge=0, le=1, only=FITTED
+        0.5, "class weights: 0: as sampled; 1: the class frequencies of the faces", ge=0, le=1, only=SVM_OR_PRETRAINED
     )
     score_at: Literal["label", "input"] = setting("label", "score at the label map's own size, or the network's input")
 
 
 class Classification(TrainingStage):
-    """A head fitted to the features of a trained trunk, and scored."""
+    """Fits a head to the features of a trained trunk and tests it."""
 
     name = "classify"
     version = 4
@@ -72,11 +81,11 @@ class Classification(TrainingStage):
         if own.machine == "rbf" and own.max_pixels > MOST_EXACT:
             raise ConfigError(
                 f"classify.machine=rbf with classify.max_pixels={own.max_pixels} would take hours.\n"
-                f"It must be classify.max_pixels={MOST_EXACT} or less there; or classify.machine=nystroem."
+                f"It must be classify.max_pixels={MOST_EXACT} or less; or classify.machine=nystroem."
             )
 
     def before(self, settings: Any) -> list[Any]:
-        """Every other head is compared with the linear conv head on the same features."""
+        """Every other head is compared with the conv head on the same features."""
         if settings.classify.head == "conv":
             return []
         return [settings.model_copy(update={"classify": settings.classify.model_copy(update={"head": "conv"})})]
@@ -85,7 +94,7 @@ class Classification(TrainingStage):
         return config | {"classify": config["classify"] | {"head": run.own.head}}
 
     def data(self, run: Run) -> LightningDataModule:
-        """Faces as they are, each seen once."""
+        """Faces without augmentation, each once."""
         from datamodules.transforms import Augmentation
 
         return open_datamodule(run, Augmentation(0, (1, 1), 0, 0), batch_size=run.settings.datamodule.eval_batch_size)

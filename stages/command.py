@@ -21,7 +21,7 @@ from foundation.errors import ConfigError, nearest
 from foundation.files import require_folder
 from stages.classification import Classification, ClassifySettings
 from stages.finetuning import UNETPP, FinetuneSettings, Finetuning, start_of
-from stages.groups import PLACE, DataSettings, ModelSettings, TrainerSettings
+from stages.groups import LOCATION_ONLY, DataSettings, ModelSettings, TrainerSettings
 from stages.pretraining import Pretraining, PretrainSettings
 from stages.segmentation import Segmentation, SegmentSettings
 
@@ -67,7 +67,7 @@ class Command(Settings):
     )
     subset: Literal[0, 1, 2] = setting(0, "which of the nested random subsets of labels", harmless=MANIFEST)
     seed: Seed = setting(0, "every stage's seed, unless it has its own", harmless="enters as each stage's own seed")
-    output_dir: str = setting("outputs", "runs, reports, manifests and caches", harmless=PLACE)
+    output_dir: str = setting("outputs", "runs, reports, manifests and caches", harmless=LOCATION_ONLY)
     force: bool = setting(False, "train every stage again; old runs move to output_dir/replaced", harmless=ACTION)
     dry_run: bool = setting(False, "list the stages, their ids and what would run, and stop", harmless=ACTION)
     datamodule: DataSettings = Field(default_factory=DataSettings)

@@ -1,6 +1,6 @@
-"""Stage ``evaluate``: score a trained parser or segmenter on a data set, once.
+"""Stage ``evaluate``: score a trained parser or segmenter on a data set.
 
-Nothing heavy is imported until something has to be scored, or a checkpoint lies outside any run folder.
+Torch is imported only if something has to be scored, or the checkpoint is outside a run folder.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from foundation.errors import ConfigError, DataError, nearest
 from foundation.files import require_folder
 from foundation.run_folder import EVALUATE, RunFolder
 from stages.command import ACTION, MERGED_DATA, plain_config
-from stages.groups import ALIKE, PLACE, SAME
+from stages.groups import LOCATION_ONLY, ROUNDING_ONLY, SPEED_ONLY
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule
@@ -46,42 +46,46 @@ Dataset = Literal[
 ROOTS = {"lapa": "data/LaPa", "celebamask_hq": "data/CelebAMask-HQ"}
 ROOTS |= {"mafa": "data/MAFA", "fmld": "data/FMLD", "folder_per_class": "data/RMFD"}
 ROOTS |= {"augmented_celeba": "data/AugmentedCelebA", "image_mask_folder": "data/MFSD", "folder": "data/my_faces"}
-"""Where each data set lies unless it is given."""
-WEIGHTS = "enters by what it holds"
+"""Default folder of each data set."""
+BY_CONTENT = "enters by its content"
 
 
 class EvaluationTrainer(Settings):
-    """The device."""
+    """Device and number format."""
 
-    accelerator: Literal["auto", "cpu", "gpu", "mps"] = setting("auto", "kind of device", harmless=ALIKE)
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = setting("auto", "kind of device", harmless=ROUNDING_ONLY)
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] | None = setting(None, "number format")
 
 
 class EvaluationSettings(Settings):
-    """Every setting of ``evaluate.py``; null is the checkpoint's own."""
+    """Every setting of ``evaluate.py``; null: the value of the checkpoint's run."""
 
     checkpoint: str = setting(
-        ..., "a run's name, as finetune-0123456789ab, its folder, or a best.ckpt", harmless=WEIGHTS
+        ..., "name of a run (finetune-0123456789ab), its folder, or a best.ckpt", harmless=BY_CONTENT
     )
     dataset: Dataset = setting(..., "the data set's layout")
-    root: str | None = setting(None, "its folder; null: its place under data/", harmless=PLACE)
+    root: str | None = setting(None, "its folder; null: its default folder in data/", harmless=LOCATION_ONLY)
     classes: str | None = setting(
-        None, "a classes.yaml whose maps_to replaces that of the checkpoint", harmless="enters as the mapping"
+        None, "a classes.yaml whose maps_to replaces the mapping of the checkpoint", harmless="enters as the mapping"
     )
     merging: Literal[None, "official", "zllrunning", "farl"] = setting(None, "painting order of CelebAMask-HQ's masks")
-    split: Literal["test", "val", "all"] = setting("test", "all: of which the network may have seen some")
-    score_at: Literal[None, "label", "input"] = setting(None, "the label map's own size, or the network's input")
+    split: Literal["test", "val", "all"] = setting(
+        "test", "all: includes images that the network may have been trained on"
+    )
+    score_at: Literal[None, "label", "input"] = setting(
+        None, "score at the size of the label map, or of the network's input"
+    )
     background: Literal[None, "literature", "in", "out"] = setting(None, "background in mean scores")
     image_size: int | None = setting(None, "side of the network's input in pixels", ge=32, multiple_of=32)
-    batch_size: int = setting(16, "images in a batch", ge=1, harmless=SAME)
-    workers: int | None = setting(None, "loader processes; null: one per core, at most 8", ge=0, harmless=SAME)
-    panels: int = setting(6, "faces of the first batch that panels/test shows; 0: none", ge=0, harmless=ACTION)
+    batch_size: int = setting(16, "images in a batch", ge=1, harmless=SPEED_ONLY)
+    workers: int | None = setting(None, "loader processes; null: one per core, at most 8", ge=0, harmless=SPEED_ONLY)
+    panels: int = setting(6, "number of faces of the first batch in panels/test; 0: none", ge=0, harmless=ACTION)
     trust: str | None = setting(
-        None, "package whose code the checkpoint may name: its own network or loss", harmless=WEIGHTS
+        None, "trusted package: the checkpoint may use a network or loss of it", harmless=BY_CONTENT
     )
     trainer: EvaluationTrainer = Field(default_factory=EvaluationTrainer)
-    output_dir: str = setting("outputs", "holds the checkpoint's run and the evaluation's", harmless=PLACE)
-    force: bool = setting(False, "score again; the old result moves to output_dir/replaced", harmless=ACTION)
+    output_dir: str = setting("outputs", "contains the checkpoint's run and the evaluation", harmless=LOCATION_ONLY)
+    force: bool = setting(False, "score again; the earlier result moves to output_dir/replaced", harmless=ACTION)
 
 
 @dataclass(frozen=True)
@@ -90,11 +94,12 @@ class Trained:
 
     Args:
         best: its checkpoint.
-        name: what it is called in messages.
-        id: its run's id.
+        name: its name in messages.
+        id: the id of its run.
         stage: the stage that trained it.
-        settings: those that entered its run's id; {} for a checkpoint that was moved and does not hold them.
-        status: its run's status; {} for one that was moved.
+        dataset: the data set that it was trained on.
+        settings: settings that entered the run's id; {} for a checkpoint outside a run folder that lacks them.
+        status: the run's status; {} for a checkpoint outside a run folder.
         labels: its classes; None for a segmenter.
     """
 
@@ -112,9 +117,9 @@ class Evaluation(Stage):
     """The scoring of one checkpoint.
 
     Args:
-        trained: what is scored.
+        trained: the network.
         split: ``test``, ``val`` or ``all``.
-        scored_in: the class set that the scores are in: the network's, the data's, or one that both are mapped to.
+        scored_in: the class set of the scores: the network's, the data's, or one that both map to.
     """
 
     name = EVALUATE
@@ -139,12 +144,12 @@ class Evaluation(Stage):
 
     @property
     def mapped(self) -> tuple[LabelSet, LabelSet] | None:
-        """The network's classes and those that its logits are brought to; None where these are the same."""
+        """The network's classes and those that its logits are mapped to; None if they are equal."""
         own = self.trained.labels
         return None if own is None or own.is_same_as(self.scored_in) else (own, self.scored_in)
 
     def classes(self, run: Run) -> str:
-        """The name of the class set that is scored; of segmenters the data set."""
+        """The name of the scored class set; for segmenters of the data set."""
         return run.layout.name if self.trained.labels is None else self.scored_in.name
 
     def subject(self, run: Run) -> str:
@@ -188,14 +193,14 @@ COPIED = (
     *("experiment", "method", "ablation", "masking", "loss", "network", "after", "head", "machine", "features"),
     *("recipe", "scale", "label_fraction", "labelled", "subset"),
 )
-"""What a status says of the run that trained the network."""
+"""Keys that the status copies from the run that trained the network."""
 
 
 def evaluate(config: DictConfig) -> list[dict[str, Any]]:
-    """Score a checkpoint unless that is done, and show the result.
+    """Score a checkpoint unless it is scored already, and print the result.
 
     Returns:
-        ``name`` of the run, and whether it ``ran`` now or was there already, as plain data.
+        ``name`` of the run and whether it ``ran`` now or was finished before, as plain data.
 
     Raises:
         ConfigError: for an invalid setting.
@@ -207,7 +212,7 @@ def evaluate(config: DictConfig) -> list[dict[str, Any]]:
 
 
 def check_evaluation(config: Mapping[str, Any]) -> EvaluationSettings:
-    """A composed evaluation as settings.
+    """Validate the composed configuration of an evaluation.
 
     Raises:
         ConfigError: see :func:`stages.command.check`.
@@ -216,18 +221,18 @@ def check_evaluation(config: Mapping[str, Any]) -> EvaluationSettings:
     if settings.merging is not None and settings.dataset not in MERGED_DATA:
         raise ConfigError(
             f"merging={settings.merging} does not go with dataset={settings.dataset}.\n"
-            f"It must be null there; it is the order in which CelebAMask-HQ's masks are painted."
+            f"It must be null; it is the painting order of the masks of CelebAMask-HQ."
         )
     return settings
 
 
 def plan_evaluation(settings: EvaluationSettings) -> Run:
-    """An evaluation with its id and folder; nothing is scored yet.
+    """An evaluation with its id and folder; scores nothing.
 
     Raises:
-        ConfigError: if the checkpoint does not exist, is of no parser or segmenter, or parses classes that are not
-            comparable with the data's.
-        DataError: if the data is not where the settings say.
+        ConfigError: if the checkpoint does not exist, is not a parser or segmenter, or its classes do not map to those
+            of the data.
+        DataError: if the data is not at the configured path.
     """
     output_dir = Path(settings.output_dir)
     trained = find(settings.checkpoint, output_dir)
@@ -244,23 +249,23 @@ def plan_evaluation(settings: EvaluationSettings) -> Run:
     try:
         (run,) = plan_runs([(stage, filled)], None, layout, output_dir)
     except DataError as error:
-        message = str(error).replace("datamodule.root=", "root=")  # as this entry point calls it
+        message = str(error).replace("datamodule.root=", "root=")  # the name of the setting here
         if settings.split != ALL and layout.root.is_dir():
-            message += f"\n  - or score every face there is, without lists of splits: split={ALL}"
+            message += f"\n  - or score all faces, without lists of splits: split={ALL}"
         raise DataError(message) from error
     return run
 
 
 def _scored_in(trained: Trained, layout: Layout) -> LabelSet:
-    """The class set in which a parser can be scored on a data set; of a segmenter the one that there is."""
+    """The class set in which a parser is scored on a data set; for a segmenter that of the data."""
     try:
         return layout.labels if trained.labels is None else shared_classes(trained.labels, layout.labels)
     except ConfigError as error:
-        raise ConfigError(f"{trained.name} cannot be scored on {layout.root}. {error}") from error
+        raise ConfigError(f"{trained.name} does not go with {layout.root}. {error}") from error
 
 
 def _identity_of_mapping(own: LabelSet | None, data: LabelSet, scored_in: LabelSet) -> dict[str, Any]:
-    """How declared classes are mapped, for an id; the published sets and their mappings are the code's."""
+    """The mapping of declared classes, for the id; mappings between the published class sets belong to the code."""
     if own is None or (own.name in CLASS_SETS and data.name in CLASS_SETS):
         return {}
     tables = [labels.table_to(scored_in)[: len(labels)].tolist() for labels in (own, data)]
@@ -271,7 +276,7 @@ def _with_mappings(trained: Trained, path: Path) -> Trained:
     """A parser with the mappings of a ``classes.yaml`` instead of those of its checkpoint.
 
     Raises:
-        ConfigError: if it declares other classes than the parser has.
+        ConfigError: if the file declares classes that differ from the parser's.
         DataError: if it cannot be read.
     """
     declared = read_classes(path).labels
@@ -285,10 +290,10 @@ def _with_mappings(trained: Trained, path: Path) -> Trained:
 
 
 def find(checkpoint: str, output_dir: Path) -> Trained:
-    """The parser that ``checkpoint=...`` names: a run's name, a run folder, or a checkpoint file.
+    """The network that ``checkpoint=...`` names: the name of a run, a run folder, or a checkpoint file.
 
     Raises:
-        ConfigError: if there is none, it is not done, or it is of another stage.
+        ConfigError: if it does not exist, its run is not done, or it is of another stage.
         DataError: if it cannot be read.
     """
     path = Path(checkpoint)
@@ -300,24 +305,24 @@ def find(checkpoint: str, output_dir: Path) -> Trained:
     status = {} if folder is None else folder.status
     _require_scorable(checkpoint, path, status.get("stage", "finetune"))
     if not best.is_file() or (path != best and status.get("state") != "done"):
-        state = f"is {folder.state}" if folder is not None and status else "is no run that was trained"
+        state = f"is {folder.state}" if folder is not None and status else "is not a trained run"
         if folder is not None and folder.done:
-            state = "is done, but its checkpoints/best.ckpt is gone"
+            state = "is done, but its checkpoints/best.ckpt is missing"
         runs = [] if path.exists() else [run.name for run in (output_dir / "runs").glob("*")]
         near = nearest(path.name, runs)
         raise ConfigError(
             f"checkpoint={checkpoint}: {path} {state if path.exists() else 'does not exist'}.\n"
-            f"Expected: a run that is done, by its name, as finetune-0123456789ab or segment-0123456789ab, or its "
-            f"folder; or the path of a best.ckpt." + (f"\nDid you mean {near}?" if near else "")
+            f"It must be a finished run, by its name (finetune-0123456789ab or segment-0123456789ab) or folder, or the "
+            f"path of a best.ckpt." + (f"\nDid you mean {near}?" if near else "")
         )
     if status:
         settings = status.get("identity", {}).get("settings", {})
         run_id, stage, dataset = (str(status.get(key)) for key in ("id", "stage", "dataset"))
         return Trained(best, place.name, run_id, stage, dataset, settings, status, _classes_of(stage, status))
-    from callbacks.checkpoints import load  # torch: only for a file without a run folder around it
+    from callbacks.checkpoints import load  # imports torch: only for a file outside a run folder
 
     content = load(best)
-    stage = content.get("stage", "something else")
+    stage = content.get("stage", "unknown")
     _require_scorable(checkpoint, path, stage)
     name = f"{stage}-{content['id']}"
     settings = content.get("settings", {})
@@ -325,15 +330,15 @@ def find(checkpoint: str, output_dir: Path) -> Trained:
 
 
 def _classes_of(stage: str, recorded: Mapping[str, Any]) -> LabelSet | None:
-    """The classes of a parser, by its status or checkpoint; None for a segmenter."""
+    """The classes of a parser, from its status or checkpoint; None for a segmenter."""
     return None if stage == "segment" else recorded_classes(recorded)
 
 
 def _require_scorable(checkpoint: str, path: Path, stage: str) -> None:
     if stage not in ("finetune", "classify", "segment"):
         raise ConfigError(
-            f"checkpoint={checkpoint}: {path} is of stage {stage}, which parses nothing.\n"
-            f"Expected: a fine-tuning, as finetune-0123456789ab; of a pre-training, the one that starts from it."
+            f"checkpoint={checkpoint}: {path} is of stage {stage}, which has no parser or segmenter.\n"
+            f"It must be a run of fine-tuning, such as finetune-0123456789ab."
         )
 
 
@@ -342,17 +347,17 @@ def _require_fitting(dataset: str, trained: Trained) -> None:
     if dataset not in fitting:
         raise ConfigError(
             f"dataset={dataset} has no labels for {trained.name}.\n"
-            f"Expected: one of {', '.join(fitting)}, with what it has learnt to tell apart."
+            f"It must be one of {', '.join(fitting)}, with labels for the classes of the network."
         )
     if trained.labels is None and trained.stage != "segment":
-        raise ConfigError(f"{trained.best} does not hold its classes.\nExpected: a checkpoint of this project.")
+        raise ConfigError(f"{trained.best} does not contain its classes.\nIt must be a checkpoint of this project.")
 
 
 def _filled(settings: EvaluationSettings, trained: Trained) -> EvaluationSettings:
-    """Settings that are null, as the checkpoint's own run had them.
+    """Fill settings that are null with the values of the checkpoint's run.
 
     Raises:
-        ConfigError: if one must be known and is not.
+        ConfigError: if a required value is unknown.
     """
     names = {
         "score_at": (f"{trained.stage}.score_at", "label"),
@@ -368,7 +373,7 @@ def _filled(settings: EvaluationSettings, trained: Trained) -> EvaluationSetting
         value = next((value for value in (settings[name], own_run, otherwise) if value is not None), None)
         if value is None:
             raise ConfigError(
-                f"{trained.best} does not say what {name} it was trained with.\nSet {name}=480, or what it was."
+                f"{trained.best} does not record the {name} it was trained with.\nSet {name}=480 or the actual value."
             )
         own[name] = value
     trainer = settings.trainer.model_copy(update={"precision": own.pop("trainer.precision")})

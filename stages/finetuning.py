@@ -1,4 +1,4 @@
-"""Stage ``finetune``: parse faces, from a pre-trained trunk or from the encoder's weights alone (Equations 2 and 3)."""
+"""Stage ``finetune``: train a face parser from a pre-trained trunk or only encoder weights (Equations 2 and 3)."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from datamodules.layouts import Layout
 
 ARCHITECTURES = ("unetplusplus", "deeplabv3plus", "segformer", "linknet")
-"""Those with a file in ``conf/model``; any other one of segmentation-models-pytorch is a ``model.architecture`` too."""
+"""Architectures with a file in ``conf/model``; any other of segmentation-models-pytorch is valid too."""
 UNETPP = "unetplusplus"
 """The paper's architecture, and the only one with a pre-training."""
 
 
 class FinetuneAugmentation(Augmentation):
-    """How far labelled images are moved (Data augmentation)."""
+    """Augmentation of labelled images (Data augmentation)."""
 
     rotation: float = setting(15.0, "degrees to either side", ge=0, le=180)
     scale: ScaleRange = setting([0.8, 1.2], "smallest and largest zoom")
@@ -57,21 +57,23 @@ class FinetuneSettings(TrainingSettings):
     optimizer: FinetuneOptimizer = Field(default_factory=FinetuneOptimizer)
     validate_every: int = setting(1, "epochs between validations", ge=1)
     start_from: str | None = setting(
-        None, "with method=transfer: the run to start from, by name or folder", harmless="enters as the id of that run"
+        None, "for method=transfer: name or folder of the run to start from", harmless="enters as the id of that run"
     )
     transfer: Literal["trunk", "encoder", "all"] = setting(
-        "trunk", "what is handed over: all of UNet++, its encoder, or its head too"
+        "trunk", "transferred weights: all of UNet++, only its encoder, or the head too"
     )
-    trained: Literal["all", "decoder", "head"] = setting("all", "what is trained; the rest stays frozen")
+    trained: Literal["all", "decoder", "head"] = setting("all", "trained part; the rest is frozen")
     trunk_lr: float = setting(
         1.0, "learning rate of the trunk, as a multiple of optimizer.lr, the head's", gt=0, only="trained!=head"
     )
-    frozen_epochs: int = setting(0, "epochs at the start in which the trunk is frozen", ge=0, only="trained!=head")
+    frozen_epochs: int = setting(0, "number of epochs at the start with a frozen trunk", ge=0, only="trained!=head")
     statistics: Literal["adapt", "keep"] = setting(
-        "adapt", "of the trunk's batch normalisation: adapted to the labelled faces, or kept", only="trained!=head"
+        "adapt",
+        "batch normalisation statistics of the trunk: adapted to the labelled faces, or kept",
+        only="trained!=head",
     )
     loss: Literal["focal_dice", "ce_dice", "focal", "ce"] | Plugin = setting(
-        "focal_dice", "focal_dice is Equation 3 (ablation C: others); or your own by _target_, loss(logits, label)"
+        "focal_dice", "focal_dice is Equation 3 (ablation C uses others); or your own by _target_, loss(logits, label)"
     )
     lambda_ce: float = setting(0.5, "weight of the cross-entropy term", ge=0, only="loss=focal_dice|ce_dice")
     lambda_dice: float = setting(0.5, "weight of the Dice term", ge=0, only="loss=focal_dice|ce_dice")
@@ -79,9 +81,11 @@ class FinetuneSettings(TrainingSettings):
         0.5, "focal weight of the true class; not in the paper", ge=0, le=1, only="loss=focal_dice|focal"
     )
     gamma: float = setting(2.0, "focal exponent; not in the paper", ge=0, only="loss=focal_dice|focal")
-    score_at: Literal["label", "input"] = setting("label", "score at the label map's own size, or the network's input")
+    score_at: Literal["label", "input"] = setting(
+        "label", "score at the size of the label map, or of the network's input"
+    )
     background: Literal["literature", "in", "out"] = setting(
-        "literature", "background in mean scores; literature: in mean IoU and accuracy, not in mean F1"
+        "literature", "background class in mean scores; literature: in mean IoU and accuracy, not in mean F1"
     )
 
 
@@ -102,20 +106,20 @@ class Finetuning(TrainingStage):
         if own.trained != "head" and own.frozen_epochs >= own.epochs:
             raise ConfigError(
                 f"finetune.frozen_epochs={own.frozen_epochs} with finetune.epochs={own.epochs}: the trunk would never "
-                f"be trained.\nIt must be less than the number of epochs; or finetune.trained=head."
+                f"be trained.\nIt must be less than finetune.epochs; or set finetune.trained=head."
             )
         if settings.model.network is not None:
-            whole = {"trained": "all", "trunk_lr": 1.0, "frozen_epochs": 0, "statistics": "adapt"}
-            for name, value in whole.items():
+            required = {"trained": "all", "trunk_lr": 1.0, "frozen_epochs": 0, "statistics": "adapt"}
+            for name, value in required.items():
                 if own[name] != value:
                     raise ConfigError(
-                        f"finetune.{name}={own[name]} needs a parser of trunk and head, which model.network is not.\n"
-                        f"finetune.{name} must be {value} there."
+                        f"finetune.{name}={own[name]} needs a parser with trunk and head, which model.network is not.\n"
+                        f"It must be {value}."
                     )
 
     def identity(self, run: Run, digests: DigestCache) -> dict[str, Any]:
         entering = identity_of_weights(run, "model.encoder_weights", run.settings.model.encoder, digests)
-        return entering if run.upstreams else entering | {"finetune.transfer": LEFT_OUT}  # nothing is handed over
+        return entering if run.upstreams else entering | {"finetune.transfer": LEFT_OUT}  # no weights are transferred
 
     def data(self, run: Run) -> LightningDataModule:
         return open_datamodule(run)
@@ -127,7 +131,7 @@ class Finetuning(TrainingStage):
 
         model, own = run.settings.model, run.own
         require_parser(model)
-        outside = model.network is not None
+        is_plugin = model.network is not None
         names = (
             *("loss", "lambda_ce", "lambda_dice", "alpha", "gamma"),
             *("background", "trained", "trunk_lr", "frozen_epochs", "statistics"),
@@ -140,7 +144,7 @@ class Finetuning(TrainingStage):
             encoder=model.encoder,
             features=model.features,
             encoder_state=None
-            if run.upstreams or outside
+            if run.upstreams or is_plugin
             else encoder_weights(run, "model.encoder_weights", model.encoder),
             architecture=model.architecture,
             network=model.network,
@@ -163,10 +167,10 @@ class Finetuning(TrainingStage):
 
 
 def require_parser(model: Any) -> None:
-    """See that architecture and encoder exist and fit one another.
+    """Check that architecture and encoder exist and are compatible.
 
     Raises:
-        ConfigError: with the nearest name that exists.
+        ConfigError: if not, with the nearest valid name.
     """
     from models.encoders import EncoderError, require_encoder
 
@@ -179,10 +183,10 @@ def require_parser(model: Any) -> None:
 
 
 def start_of(settings: Any, layout: Layout) -> RunFolder | None:
-    """The finished run that ``finetune.start_from`` names; None for a command that starts from nothing.
+    """The finished run that ``finetune.start_from`` names; None if it is null.
 
     Raises:
-        ConfigError: if there is none, or its network does not fit.
+        ConfigError: if it does not exist or is not finished, or its network does not fit.
     """
     name = settings.finetune.start_from
     if name is None:
@@ -190,35 +194,35 @@ def start_of(settings: Any, layout: Layout) -> RunFolder | None:
     path = Path(name)
     folder = RunFolder.at(Path(settings.output_dir) / "runs" / path if len(path.parts) == 1 else path)
     if folder is None or not folder.done:
-        state = "is no run folder" if folder is None or not folder.path.is_dir() else f"is {folder.state}"
+        state = "is not a run folder" if folder is None or not folder.path.is_dir() else f"is {folder.state}"
         raise ConfigError(
             f"finetune.start_from={name}: {path if folder is None else folder.path} {state}.\n"
-            f"It must be the name of a finished run, as finetune-0123456789ab, or the path of its folder."
+            f"It must be the name of a finished run, such as finetune-0123456789ab, or the path of its folder."
         )
     if folder.stage not in ("pretrain", "finetune"):
         raise ConfigError(
             f"finetune.start_from={name} is of stage {folder.stage}.\nIt must be a pretrain or finetune run."
         )
     its = {"model.architecture": UNETPP} | folder.status.get("identity", {}).get("settings", {})
-    kept = ("model.encoder", *(("model.features",) if settings.model.architecture == UNETPP else ()))
-    needed = {key: settings[key] for key in ("model.architecture", *kept)}
+    shared = ("model.encoder", *(("model.features",) if settings.model.architecture == UNETPP else ()))
+    needed = {key: settings[key] for key in ("model.architecture", *shared)}
     if settings.finetune.transfer == "all":
         needed["datamodule.dataset"] = layout.name
         if folder.stage != "finetune":
             raise ConfigError(
-                f"finetune.transfer=all takes the head too, and {folder.name} has none for parsing.\n"
-                f"It must be trunk or encoder there."
+                f"finetune.transfer=all transfers the head too, but {folder.name} has no parsing head.\n"
+                f"It must be trunk or encoder."
             )
     for key, value in needed.items():
         if its.get(key) != value:
             raise ConfigError(
                 f"{folder.name} was trained with {key}={its.get(key)}, this command has {key}={value}.\n"
-                f"It must be the same for both, so that its weights fit."
+                f"Both must be equal, so that the weights fit."
             )
     theirs = recorded_classes(folder.status)
     if settings.finetune.transfer == "all" and theirs is not None and not theirs.is_same_as(layout.labels):
         raise ConfigError(
             f"{folder.name} parses {', '.join(theirs.classes)}; {layout.root} has {', '.join(layout.labels.classes)}.\n"
-            f"They must be the same classes, so that its head fits; or finetune.transfer=trunk."
+            f"The classes must be equal, so that the head fits; or set finetune.transfer=trunk."
         )
     return folder

@@ -1,4 +1,4 @@
-"""Heads fitted to features: sample pixels of labelled faces, fit a head to them, score it on all pixels of images."""
+"""Fit heads to features: sample pixels of labelled faces, fit a head, score it on all pixels of the images."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from models.head_fitting import FittedHead, Fitting, fit_head
 from models.parser import Trunk
 from models.pixel_heads import PixelFeatures
 
-TIMED = 5
-"""Passes of the head over a batch of which the median is its speed."""
+TIMED_PASSES = 5
+"""Number of timed forward passes of the head; their median is its speed."""
 Pixels = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Features (n, F), class ids (n,) and weights (n,)."""
 
 
 def fit_and_score(run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, Any]:
-    """Fit a head, keep it as the run's ``best.ckpt`` and test it; what the run's status says at its end.
+    """Fit a head, save it as the run's ``best.ckpt`` and test it; returns the result part of the status.
 
     Raises:
-        RunError: if the features are no numbers, or no labelled face has a pixel of any class.
+        RunError: if features are NaN or infinite, or no labelled face has a labelled pixel.
     """
     started = time.perf_counter()
     pl.seed_everything(run.own.seed, workers=True, verbose=False)
@@ -46,10 +46,10 @@ def fit_and_score(run: Run, config: dict[str, Any], loggers: list[Logger]) -> di
     trained = load(run.upstream.best)["state_dict"]
     data = cast(FaceDataModule, run.stage.data(run))
     device = device_of(run.settings.trainer.accelerator)
-    there = is_fine_tuned_conv(run)
+    trained_head = is_fine_tuned_conv(run)
     report: dict[str, Any] = {}
     head = None
-    if not there:
+    if not trained_head:
         pixels = _pixels(run, data, trained, device)
         began = time.perf_counter()
         head = fit_head(_fitting(run), *pixels, classes=len(run.layout.labels))
@@ -85,12 +85,12 @@ def fit_and_score(run: Run, config: dict[str, Any], loggers: list[Logger]) -> di
 
 
 def is_fine_tuned_conv(run: Run) -> bool:
-    """Whether the head is the one that fine-tuning has trained."""
+    """Whether the head is the conv head of a fine-tuned parser, which needs no fitting."""
     return run.own.head == "conv" and run.upstream is not None and run.upstream.stage == "finetune"
 
 
 def build_module(run: Run, head: FittedHead | None) -> PixelClassification:
-    """The network of trunk and head; without a fitted head the one that fine-tuning has trained."""
+    """The network of trunk and head; None: with the conv head of the fine-tuned parser."""
     return PixelClassification(
         run.layout.labels.classes,
         run.settings.model.encoder,
@@ -108,7 +108,7 @@ def _fitting(run: Run) -> Fitting:
 
 @torch.inference_mode()
 def _pixels(run: Run, data: FaceDataModule, trained: dict[str, torch.Tensor], device: str) -> Pixels:
-    """Features, classes and weights of the pixels that a head is fitted to: of each face those of its own draw."""
+    """Features, classes and weights of the pixels that a head is fitted to; pixels are sampled per face."""
     trunk = Trunk(run.settings.model.encoder, run.settings.model.features)
     trunk.load_state_dict(_part(trained, "model.trunk.", ""))
     extractor = PixelFeatures(trunk, run.own.features).to(device).eval()
@@ -123,26 +123,26 @@ def _pixels(run: Run, data: FaceDataModule, trained: dict[str, torch.Tensor], de
             weights.append(stands_for**run.own.prior)
             place += 1
     X, y, weight = map(np.concatenate, (features, classes, weights))  # noqa: N806
-    if len(y) > run.own.max_pixels:  # one of each class and face is too much already
+    if len(y) > run.own.max_pixels:  # even one pixel per class and face is too many
         share = max(1, run.own.max_pixels // len(np.unique(y)))
         chosen, stands_for = draw_pixels(y, share, np.random.default_rng(run.own.seed))
         X, y, weight = X[chosen], y[chosen], weight[chosen] * stands_for**run.own.prior  # noqa: N806
     if not len(y):
         raise RunError(
             f"None of the {faces} labelled faces of {run.folder.name} has a pixel of any class.\n"
-            f"Expected: label maps with more than ignored pixels; see prepare.py task=audit."
+            f"Label maps must not consist of ignored pixels only; see prepare.py task=audit."
         )
     if not np.isfinite(X).all():
         name = "" if run.upstream is None else run.upstream.name
         raise RunError(
-            f"The features of {name} are no numbers (NaN or infinite): no head can be fitted to them.\n"
-            f"Its training has gone astray: see its metrics.csv, and train it again with a lower learning rate."
+            f"The features of {name} are NaN or infinite: no head can be fitted to them.\n"
+            f"Its training diverged: see its metrics.csv, and train it again with a lower learning rate."
         )
     return X, y, weight / weight.mean()
 
 
 def _part(state: dict[str, torch.Tensor], prefix: str, target: str) -> dict[str, torch.Tensor]:
-    """The tensors whose names begin so, under names that begin as another module's."""
+    """The tensors whose names start with ``prefix``, renamed to start with ``target``."""
     return {target + name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
@@ -156,7 +156,7 @@ def _reported(run: Run, head: FittedHead, pixels: int) -> dict[str, Any]:
 
 
 def _tests(head: FittedHead, confusion: np.ndarray) -> dict[str, float]:
-    """Machines that a pixel of the test set passes, on average over what they were taken for."""
+    """Average number of binary SVMs evaluated per pixel of the test set, from the predicted classes."""
     taken = confusion.sum(axis=0)[list(head.present)]
     return {"tests_per_pixel": round(float(np.average(head.depths, weights=taken)), 3)}
 
@@ -167,7 +167,7 @@ def _draw_tree(run: Run, head: FittedHead, pixels: Pixels) -> None:
     labels = run.layout.labels
     names = [labels.classes[index] for index in head.present]
     colours = [labels.palette[index] for index in head.present]
-    title = f"{run.own.head.upper().replace('_', '-')} on {labels.name}: balanced accuracy of each machine"
+    title = f"{run.own.head.upper().replace('_', '-')} on {labels.name}: balanced accuracy of each SVM"
     figure = class_tree_figure(head.tree, names, colours, _accuracies(head, *pixels), title)
     with atomic_write(run.folder.panels / "tree.png") as file:
         figure.savefig(file, format="png")
@@ -175,7 +175,7 @@ def _draw_tree(run: Run, head: FittedHead, pixels: Pixels) -> None:
 
 @torch.inference_mode()
 def _accuracies(head: FittedHead, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> list[float]:  # noqa: N803
-    """Balanced accuracy of each machine of a tree on the pixels that it was fitted to."""
+    """Balanced accuracy of each binary SVM of a tree on its training pixels."""
     assert head.tree is not None  # noqa: S101 (for the type checker)
     if not head.machines:
         return []
@@ -207,20 +207,20 @@ def _keep(run: Run, module: PixelClassification, metrics: dict[str, float]) -> N
 
 @torch.inference_mode()
 def _speed(module: PixelClassification, data: FaceDataModule, device: str) -> float:
-    """Megapixels a second of the head alone, its features being there."""
+    """Megapixels per second of the head, without feature extraction."""
     module = module.to(device).eval()
     image = next(iter(data.test_dataloader()))["image"].to(device)
     features = module.model.features(image)
     seconds = []
-    for _ in range(TIMED + 1):
-        _wait(device)
+    for _ in range(TIMED_PASSES + 1):
+        _synchronize(device)
         began = time.perf_counter()
         module.model.head(features)
-        _wait(device)
+        _synchronize(device)
         seconds.append(time.perf_counter() - began)
     return image[:, 0].numel() / 1e6 / float(np.median(seconds[1:]))
 
 
-def _wait(device: str) -> None:
+def _synchronize(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()

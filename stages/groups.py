@@ -1,4 +1,4 @@
-"""Groups of settings that several stages share: data, parser network, Trainer; augmentation, optimiser, schedule."""
+"""Groups of settings shared by several stages: data, parser, Trainer, augmentation, optimiser, schedule."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from datamodules.labels import PAINTING_ORDERS
 from engine.settings import Plugin, ScaleRange, Seed, Settings, setting
 from foundation.errors import ConfigError, nearest
 
-SAME = "the same samples and scores, sooner or later"
-ALIKE = "the same arithmetic elsewhere, equal up to rounding"
-PLACE = "where files lie; what they hold enters as the data's digest"
+SPEED_ONLY = "same samples and scores; changes speed only"
+ROUNDING_ONLY = "same arithmetic on another device; equal up to rounding"
+LOCATION_ONLY = "location only; file contents enter as the data digest"
 
 TRAINER_ARGUMENTS = (
     *("accelerator", "strategy", "devices", "num_nodes", "precision", "logger", "callbacks", "fast_dev_run"),
@@ -24,13 +24,13 @@ TRAINER_ARGUMENTS = (
     *("profiler", "detect_anomaly", "barebones", "plugins", "sync_batchnorm", "reload_dataloaders_every_n_epochs"),
     *("default_root_dir", "enable_autolog_hparams", "model_registry"),
 )
-"""Arguments of Lightning's Trainer, named here so that a mistyped one is met before Lightning is imported."""
-OWNED = {
+"""Arguments of Lightning's Trainer, listed to detect a mistyped one without importing Lightning."""
+SET_ELSEWHERE = {
     "max_epochs": "<stage>.epochs",
     "check_val_every_n_epoch": "<stage>.validate_every",
     "logger": "the group logger",
     "callbacks": "the group callbacks",
-    "num_nodes": "torchrun, which says it",
+    "num_nodes": "torchrun",
     **dict.fromkeys(
         (
             *("max_steps", "min_steps", "min_epochs", "max_time", "num_sanity_val_steps", "use_distributed_sampler"),
@@ -40,47 +40,49 @@ OWNED = {
         "the engine, so that runs can be resumed and compared",
     ),
 }
-"""Arguments that are set by other means."""
+"""Trainer arguments that something else sets."""
 
 
 class DataSettings(Settings):
-    """What is trained on."""
+    """The data set."""
 
-    dataset: str = setting("lapa", "name of the data set's layout")
-    root: str = setting("data/LaPa", "folder of the data set", harmless=PLACE)
-    layout: Plugin | None = setting(None, "a layout of your own, by _target_; called with root")
+    dataset: str = setting("lapa", "layout of the data set")
+    root: str = setting("data/LaPa", "folder of the data set", harmless=LOCATION_ONLY)
+    layout: Plugin | None = setting(None, "your own layout, by _target_; called with root")
     merging: Literal[None, "official", "zllrunning", "farl"] = setting(
-        None, "painting order where labels come as one mask per class"
+        None, "painting order for labels with one mask per class"
     )
     image_size: int = setting(480, "side of the network's input in pixels", ge=32, multiple_of=32)
-    eval_batch_size: int = setting(16, "images in a validation or test batch", ge=1, harmless=SAME)
-    workers: int | None = setting(None, "loader processes; null: one per core, at most 8", ge=0, harmless=SAME)
-    cache: Literal["none", "ram", "disk"] = setting("none", "keeps decoded images and labels", harmless=SAME)
+    eval_batch_size: int = setting(16, "images in a validation or test batch", ge=1, harmless=SPEED_ONLY)
+    workers: int | None = setting(None, "loader processes; null: one per core, at most 8", ge=0, harmless=SPEED_ONLY)
+    cache: Literal["none", "ram", "disk"] = setting(
+        "none", "where decoded images and labels are cached", harmless=SPEED_ONLY
+    )
 
 
 assert set(PAINTING_ORDERS) == {"official", "zllrunning", "farl"}  # noqa: S101 (the Literal above)
 
 
 class ModelSettings(Settings):
-    """The network that parses faces."""
+    """The parser."""
 
     architecture: str | None = setting(
         "unetplusplus", "unetplusplus, or any architecture of segmentation-models-pytorch; null: none"
     )
-    network: Plugin | None = setting(None, "a parser of your own, by _target_; called with classes=<number of classes>")
+    network: Plugin | None = setting(None, "your own parser, by _target_; called with classes=<number of classes>")
     encoder: str = setting("resnet50", "any encoder of segmentation-models-pytorch that fits the architecture")
     encoder_weights: str | None = setting("imagenet", "imagenet (downloaded once), null (random), or a file")
-    features: int = setting(16, "channels of UNet++'s full-resolution map", ge=1, only="architecture=unetplusplus")
+    features: int = setting(16, "channels of UNet++'s full-resolution features", ge=1, only="architecture=unetplusplus")
 
 
 class TrainerSettings(Settings):
-    """Lightning's Trainer. Any argument of it may be added; what is not named here enters the id."""
+    """Lightning's Trainer. Any of its arguments may be set; undeclared ones enter the id."""
 
     model_config = ConfigDict(extra="allow")
 
-    accelerator: Literal["auto", "cpu", "gpu", "mps"] = setting("auto", "kind of device", harmless=ALIKE)
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = setting("auto", "kind of device", harmless=ROUNDING_ONLY)
     devices: int = setting(1, "number of devices, and of processes", ge=1)
-    strategy: Literal["auto", "ddp", "ddp_spawn"] = setting("auto", "how processes are started", harmless=ALIKE)
+    strategy: Literal["auto", "ddp", "ddp_spawn"] = setting("auto", "how processes are started", harmless=ROUNDING_ONLY)
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = setting("32-true", "number format")
     sync_batchnorm: bool = setting(False, "batch statistics over all devices", only="trainer.devices!=1")
     channels_last: bool = setting(False, "memory format of convolutions")
@@ -90,8 +92,8 @@ class TrainerSettings(Settings):
     @model_validator(mode="after")
     def _extras_are_lightnings(self) -> TrainerSettings:
         for name in self.model_extra or {}:
-            if name in OWNED:
-                raise ConfigError(f"trainer.{name} is set by {OWNED[name]}.\nLeave trainer.{name} out.")
+            if name in SET_ELSEWHERE:
+                raise ConfigError(f"trainer.{name} is set by {SET_ELSEWHERE[name]}.\nLeave trainer.{name} out.")
             if name not in TRAINER_ARGUMENTS:
                 near = nearest(name, [*TRAINER_ARGUMENTS, *type(self).model_fields])
                 raise ConfigError(
@@ -102,11 +104,11 @@ class TrainerSettings(Settings):
 
 
 class Augmentation(Settings):
-    """How far training images are moved."""
+    """Augmentation of training images."""
 
     rotation: float = setting(0.0, "degrees to either side", ge=0, le=180)
     scale: ScaleRange = setting([1.0, 1.0], "smallest and largest zoom")
-    flip: float = setting(0.0, "probability of a mirror image", ge=0, le=1)
+    flip: float = setting(0.0, "probability of horizontal flipping", ge=0, le=1)
     color: float = setting(0.0, "strength of brightness, contrast, saturation and hue changes", ge=0, le=1)
 
 
@@ -120,19 +122,19 @@ class Optimizer(Settings):
 
 
 class Schedule(Settings):
-    """The learning rate over the steps."""
+    """The learning rate schedule."""
 
-    name: Literal["constant", "cosine"] = setting("constant", "shape after the warm-up")
-    warmup: float = setting(0.0, "fraction of the steps in which the rate rises from 0", ge=0, le=1)
+    name: Literal["constant", "cosine"] = setting("constant", "shape after warm-up")
+    warmup: float = setting(0.0, "fraction of the steps with a linear increase from 0", ge=0, le=1)
 
 
 class TrainingSettings(Settings):
-    """What every stage that trains a network has."""
+    """Settings of every stage that trains a network."""
 
-    seed: Seed = setting(0, "of order, augmentation, masks and initial weights", written="${seed}")
-    batch_size: int = setting(16, "images in a batch, over all devices together", ge=1)
+    seed: Seed = setting(0, "seed of sample order, augmentation, masks and initial weights", written="${seed}")
+    batch_size: int = setting(16, "images in a batch, over all devices", ge=1)
     epochs: int = setting(500, "number of epochs", ge=1)
-    steps_per_epoch: int | None = setting(None, "batches in an epoch; null: every image once", ge=1)
+    steps_per_epoch: int | None = setting(None, "batches per epoch; null: every image once", ge=1)
     augmentation: Augmentation = Field(default_factory=Augmentation)
     optimizer: Optimizer = Field(default_factory=Optimizer)
     schedule: Schedule = Field(default_factory=Schedule)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class PretrainAugmentation(Augmentation):
-    """How far unlabelled images are moved (Data augmentation)."""
+    """Augmentation of unlabelled images (Data augmentation)."""
 
     rotation: float = setting(30.0, "degrees to either side", ge=0, le=180)
     scale: ScaleRange = setting([0.75, 1.25], "smallest and largest zoom")
@@ -37,11 +37,11 @@ class PretrainSettings(TrainingSettings):
     """Masked pre-training."""
 
     augmentation: PretrainAugmentation = Field(default_factory=PretrainAugmentation)
-    task: Plugin | None = setting(None, "a pretext task of your own, by _target_; null: reconstruct masked patches")
+    task: Plugin | None = setting(None, "your own pretext task, by _target_; null: reconstruct masked patches")
     masking: Literal["central", "random", "adaptive", "none"] = setting(
         "central",
-        "central: patches inside the box W/6..5W/6; random: anywhere (ablation B); adaptive: inside the box, more of "
-        "them where reconstruction has been worst so far; none: the image is copied",
+        "central: patches inside the box W/6..5W/6; random: anywhere (ablation B); adaptive: inside the box, more "
+        "patches where the reconstruction error is largest; none: the image is copied",
     )
     patches: int = setting(128, "patches per image", ge=1, only="masking!=none")
     patch_size: SizeRange = setting(
@@ -50,13 +50,13 @@ class PretrainSettings(TrainingSettings):
     fill: Literal["zero", "mean", "noise"] = setting(
         "zero", "masked pixels: zero after normalisation, the image's mean colour, or noise", only="masking!=none"
     )
-    loss: Literal["mse", "l1"] = setting("mse", "Equation 1's pixel loss, which the paper leaves open")
-    reduction: Literal["mean", "sum"] = setting("mean", "over the region; the paper prints a sum")
+    loss: Literal["mse", "l1"] = setting("mse", "pixel loss of Equation 1; not in the paper")
+    reduction: Literal["mean", "sum"] = setting("mean", "over the pixels of the region; the paper prints a sum")
     loss_over: Literal["box", "image", "masked"] = setting(
-        "box", "all pixels of the central box (Equation 1), of the image, or masked pixels"
+        "box", "all pixels of the central box (Equation 1), of the image, or only masked pixels"
     )
     contrastive: float = setting(0.0, "weight of a contrastive term between two maskings of an image; 0: none", ge=0)
-    temperature: float = setting(0.1, "of the contrastive term", gt=0, only="contrastive!=0")
+    temperature: float = setting(0.1, "temperature of the contrastive term", gt=0, only="contrastive!=0")
 
 
 class Pretraining(TrainingStage):
@@ -68,7 +68,7 @@ class Pretraining(TrainingStage):
     reads = ("datamodule.dataset", "datamodule.image_size", "datamodule.layout", "model", "pretrain", "trainer")
     labelled = False
     splits = ("train", "val")
-    monitor = None  # no score of a reconstruction says which epoch parses best
+    monitor = None  # reconstruction scores do not predict which epoch parses best
 
     def check(self, settings: Any, config: Mapping[str, Any]) -> None:
         del config
@@ -78,17 +78,17 @@ class Pretraining(TrainingStage):
         if own.masking == "none" and own.loss_over == "masked":
             raise ConfigError(
                 "pretrain.loss_over=masked with pretrain.masking=none leaves no pixel to learn from.\n"
-                "pretrain.loss_over must be box or image there."
+                "pretrain.loss_over must be box or image."
             )
         if own.contrastive > 0 and own.masking == "none":
             raise ConfigError(
                 "pretrain.contrastive compares two maskings of an image, and pretrain.masking=none has none.\n"
-                "It must be central, random or adaptive there; or pretrain.contrastive=0."
+                "pretrain.masking must be central, random or adaptive; or set pretrain.contrastive=0."
             )
         if own.contrastive > 0 and own.batch_size < 2 * settings.trainer.devices:
             raise ConfigError(
-                f"pretrain.contrastive compares the images of a batch, of which a device has less than two.\n"
-                f"pretrain.batch_size must be at least {2 * settings.trainer.devices}; or pretrain.contrastive=0."
+                f"pretrain.contrastive compares the images of a batch, but a device has fewer than two.\n"
+                f"pretrain.batch_size must be at least {2 * settings.trainer.devices}; or set pretrain.contrastive=0."
             )
 
     def identity(self, run: Run, digests: DigestCache) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Score a trained network: its module, the data in the classes that both have, and what is measured."""
+"""Score a trained network: load its module, map its classes to those of the data, test it."""
 
 from __future__ import annotations
 
@@ -44,37 +44,39 @@ def scored_module(
     path: Path | None = None,
     trust: str | None = None,
 ) -> FaceParsing | PixelClassification | OcclusionSegmentation:
-    """The parser of a checkpoint, with logits of its own classes or of those that they are mapped to; or its segmenter.
+    """The parser or segmenter of a checkpoint; a parser's logits may be mapped to other classes.
 
     Args:
-        content: what ``best.ckpt`` holds.
+        content: the content of ``best.ckpt``.
         background: see :class:`lightning_modules.metrics.SegmentationScores`.
-        mapped: the parser's classes and those that its logits are brought to; None leaves them as they are.
-        groups: of the faces that a segmenter is scored on.
-        path: of the checkpoint, for messages.
-        trust: the package whose code its network or loss may name.
+        mapped: the parser's classes and those that its logits are mapped to; None: no mapping.
+        groups: groups of faces that a segmenter is scored on.
+        path: the path of the checkpoint, for messages.
+        trust: the package whose network or loss it may use.
 
     Raises:
-        ConfigError: if it names other code.
-        DataError: if it is none of this project.
+        ConfigError: if it uses code of another package.
+        DataError: if it is not a checkpoint of this project.
     """
     require_trusted(content.get("hyper_parameters"), trust, path or "The checkpoint")
     try:
-        return _built(content, background, mapped, groups)
+        return _build(content, background, mapped, groups)
     except (KeyError, RuntimeError, TypeError) as error:
-        raise DataError(f"The checkpoint {path or ''} does not hold a parser or segmenter of this project.") from error
+        raise DataError(
+            f"The checkpoint {path or ''} does not contain a parser or segmenter of this project."
+        ) from error
 
 
-def _built(
+def _build(
     content: dict[str, Any], background: str, mapped: tuple[LabelSet, LabelSet] | None, groups: Sequence[str]
 ) -> FaceParsing | PixelClassification | OcclusionSegmentation:
     if content["stage"] == "segment":
         segmenter = segmentation(**(content["hyper_parameters"] | {"groups": list(groups)}))
-        _fill(segmenter, content)
+        _load_weights(segmenter, content)
         return segmenter
     kind = PixelClassification if content["stage"] == "classify" else FaceParsing
     module = kind(**(content["hyper_parameters"] | {"background": background}))
-    _fill(module, content)
+    _load_weights(module, content)
     if mapped is not None:
         own, target = mapped
         merged = own.table_to(target)[: len(own)].tolist()
@@ -83,8 +85,8 @@ def _built(
     return module
 
 
-def _fill(module: FaceParsing | PixelClassification | OcclusionSegmentation, content: dict[str, Any]) -> None:
-    """Bring in what was trained: its weights, or the network of an exported file."""
+def _load_weights(module: FaceParsing | PixelClassification | OcclusionSegmentation, content: dict[str, Any]) -> None:
+    """Load the trained weights, or the network of an exported file."""
     if "network" in content:
         module.model = content["network"]
     else:
@@ -92,7 +94,7 @@ def _fill(module: FaceParsing | PixelClassification | OcclusionSegmentation, con
 
 
 def scored_faces(run: Run) -> FaceDataModule:
-    """The batches of an evaluation."""
+    """The data module of an evaluation."""
     settings, layout = run.settings, run.layout
     assert isinstance(run.stage, Evaluation)  # noqa: S101 (for the type checker)
     output_dir = run.folder.output_dir
@@ -123,13 +125,13 @@ def scored_network(run: Run) -> FaceParsing | PixelClassification | OcclusionSeg
     groups = sorted({group for sample in faces for group in sample.groups})
     background, mapped, best = run.settings.background, run.stage.mapped, trained.best
     module = scored_module(load(best), background, mapped, groups, best, run.settings.trust)
-    if trained.settings.get("trainer.channels_last"):  # to round as its own test did
+    if trained.settings.get("trainer.channels_last"):  # the same rounding as in its own test
         module = module.to(memory_format=torch.channels_last)
     return module
 
 
 def score(run: Run) -> dict[str, Any]:
-    """Score an evaluation; what its status holds at the end."""
+    """Score an evaluation; returns the result part of its status."""
     settings = run.settings
     pl.seed_everything(0, workers=True, verbose=False)
     module, datamodule = scored_network(run), scored_faces(run)

@@ -1,4 +1,4 @@
-"""Stage ``segment``: segment what occludes a face, by the occlusion paper's network or one of its comparators."""
+"""Stage ``segment``: occlusion segmentation with the occlusion paper's network or one of its comparators."""
 
 from __future__ import annotations
 
@@ -33,29 +33,27 @@ NETWORKS = (
     *("modified_unet", "base_unet", "map_module", "facial_mask_detector", "mask_then_classify"),
     *("unet_id", "maskplus", "yolo", "yolo_ultralytics", "ganmasker", "segformer"),
 )
-"""Networks that segment occlusions: the occlusion paper's Table 4, and SegFormer."""
+"""Networks for occlusion segmentation: Table 4 of the occlusion paper, and SegFormer."""
 DETECTORS = ("maskplus", "yolo", "yolo_ultralytics")
-"""Those that detect each mask in its box."""
+"""Networks that detect each mask with a box."""
 OWN_LOSS = ("map_module", *DETECTORS)
-"""Those that are not trained pixel by pixel."""
-LEARNS_MORE = ("mask_then_classify", "unet_id", *DETECTORS)
-"""Those whose training is more than the loss of their output."""
+"""Networks without a pixel-wise loss."""
+SEVERAL_LOSSES = ("mask_then_classify", "unet_id", *DETECTORS)
+"""Networks trained with losses on more than their output."""
 WITH_ENCODER = ("facial_mask_detector", "maskplus", "segformer")
-"""Those whose encoder has published weights."""
+"""Networks whose encoder has published weights."""
 UNETS = NETWORKS[:2]
 LOSSES = {"map_module": "adversarial", **dict.fromkeys(DETECTORS, "detection")}
-OF_UNET = "network=modified_unet"
+UNET_ONLY = "network=modified_unet"
 
 
 class SegmentAugmentation(Augmentation):
-    """How training images of occluded faces are changed."""
+    """Augmentation of training images of occluded faces."""
 
-    shift: float = setting(0.0, "fraction of the side", ge=0, le=0.5)
-    degrade: float = setting(0.0, "strength of blur, coarse resolution, grain, JPEG artefacts", ge=0, le=1)
-    crop: float = setting(
-        0.0, "probability of a close crop of the face; without effect where the data has no landmarks", ge=0, le=1
-    )
-    recolour: float = setting(0.0, "probability of a recoloured occlusion, plain or printed", ge=0, le=1)
+    shift: float = setting(0.0, "largest shift, as a fraction of the side", ge=0, le=0.5)
+    degrade: float = setting(0.0, "strength of blur, downsampling, noise and JPEG artefacts", ge=0, le=1)
+    crop: float = setting(0.0, "probability of a close crop of the face; no effect without landmarks", ge=0, le=1)
+    recolour: float = setting(0.0, "probability of colour augmentation of the occlusion, plain or printed", ge=0, le=1)
 
 
 class SegmentOptimizer(Optimizer):
@@ -89,37 +87,35 @@ class SegmentSettings(TrainingSettings):
         ]
         | Plugin
         | None
-    ) = setting(
-        "modified_unet", "set by model=<one of conf/model>; or your own by _target_, giving logits (N, 1, H, W)"
-    )
+    ) = setting("modified_unet", "set by model=<one of conf/model>; or your own by _target_, with logits (N, 1, H, W)")
     width: int | None = setting(None, "channels of the first level; null: as published", ge=2, multiple_of=2)
     encoder_weights: str | None = setting(
-        None, "null (random), imagenet, or a file, of facial_mask_detector, maskplus and segformer"
+        None, "null (random), imagenet, or a file; for facial_mask_detector, maskplus and segformer"
     )
     bottleneck_convs: Literal[1, 2] = setting(
-        1, "convolutions of BN1 and BN2 each: 1 as Table 1 and the count of parameters, 2 as the text", only=OF_UNET
+        1, "convolutions of BN1 and BN2 each: 1 as in Table 1 and the parameter count, 2 as in the text", only=UNET_ONLY
     )
-    kernel: int = setting(3, "side of the kernels of encoders and bottleneck", ge=1, only=OF_UNET)
-    decoder_kernel: int = setting(3, "side of the decoders' kernels; 2 is the text's", ge=1, only=OF_UNET)
+    kernel: int = setting(3, "side of the kernels of encoders and bottleneck", ge=1, only=UNET_ONLY)
+    decoder_kernel: int = setting(3, "side of the decoders' kernels; 2 as in the text", ge=1, only=UNET_ONLY)
     count: Literal["all", "paper"] = setting(
-        "all", "what is trained; paper: attention and normalisation frozen, 17,657,825 parameters", only=OF_UNET
+        "all", "trained parameters; paper: attention and normalisation frozen, 17,657,825 parameters", only=UNET_ONLY
     )
     rho_lr: float = setting(
-        10.0, "learning rate of batch-instance normalisation's rho, as a multiple of optimizer.lr", ge=0, only=OF_UNET
+        10.0, "learning rate of batch-instance normalisation's rho, as a multiple of optimizer.lr", ge=0, only=UNET_ONLY
     )
     initialization: Literal["default", "xavier", "he", "normal"] = setting(
-        "default", "of convolutions; normal has deviation 0.02"
+        "default", "initialisation of convolutions; normal has standard deviation 0.02"
     )
     lambda_dice: float = setting(
         0.0, "weight of a Dice term added to binary cross-entropy", ge=0, only="network!=" + "|".join(OWN_LOSS)
     )
-    noise_kernel: int = setting(7, "of noise processing, in pixels at 128 px", ge=1)
+    noise_kernel: int = setting(7, "kernel size of noise processing, in pixels at 128 px", ge=1)
     validate_every: int = setting(1, "epochs between validations", ge=1)
-    on_the_fly: bool = setting(False, "render training masks during training, on the photographs of the set")
-    folds: int | None = setting(None, "cross-validation: validate on one of so many parts of the training faces", ge=2)
-    fold: int = setting(0, "which one", ge=0, only="folds!=null")
+    on_the_fly: bool = setting(False, "render masks on the set's unmasked training photographs during training")
+    folds: int | None = setting(None, "cross-validation: number of folds of the training faces; null: none", ge=2)
+    fold: int = setting(0, "validation fold", ge=0, only="folds!=null")
     score_at: Literal["label", "input"] = setting(
-        "input", "score at the network's input size (the paper), or the mask's"
+        "input", "score at the size of the network's input (the paper), or of the mask"
     )
 
 
@@ -136,29 +132,29 @@ class Segmentation(TrainingStage):
         own = settings.segment
         if own.network is None:
             raise ConfigError(
-                f"The model chosen parses faces (model.architecture={settings.model.architecture}), method=segment "
+                f"The model is a face parser (model.architecture={settings.model.architecture}); method=segment "
                 f"trains an occlusion segmenter.\nIt must be model=<one of {', '.join(NETWORKS)}>."
             )
-        if settings.trainer.compile and own.network in LEARNS_MORE:
+        if settings.trainer.compile and own.network in SEVERAL_LOSSES:
             raise ConfigError(
-                f"trainer.compile=true compiles the output of a network, and {own.network} is trained by more.\n"
-                f"It must be trainer.compile=false there."
+                f"trainer.compile=true does not go with {own.network}, whose loss uses more than its output.\n"
+                f"It must be trainer.compile=false."
             )
         if own.initialization != "default" and own.network not in UNETS:
             raise ConfigError(
-                f"segment.initialization={own.initialization}: {own.network} starts as its authors have it.\n"
-                f"It must be default there, or model=<one of {', '.join(UNETS)}>."
+                f"segment.initialization={own.initialization}: {own.network} uses the initialisation of its authors.\n"
+                f"It must be default, or model=<one of {', '.join(UNETS)}>."
             )
         if own.encoder_weights is not None and own.network not in WITH_ENCODER:
             raise ConfigError(
-                f"segment.encoder_weights={own.encoder_weights}: {own.network} has no encoder of a published kind.\n"
-                f"It must be null there, or model=<one of {', '.join(WITH_ENCODER)}>."
+                f"segment.encoder_weights={own.encoder_weights}: {own.network} has no encoder with published weights.\n"
+                f"It must be null, or model=<one of {', '.join(WITH_ENCODER)}>."
             )
         dataset = settings.datamodule.dataset
         if own.on_the_fly and dataset != AugmentedCelebA.name:
             raise ConfigError(
-                f"segment.on_the_fly=true with datamodule.dataset={dataset}, whose masks this project did not render.\n"
-                f"It must be false there; or datamodule=augmented_celeba."
+                f"segment.on_the_fly=true with datamodule.dataset={dataset}, which has no rendered masks.\n"
+                f"It must be false; or datamodule=augmented_celeba."
             )
         if own.folds is not None and own.fold >= own.folds:
             raise ConfigError(
@@ -167,34 +163,34 @@ class Segmentation(TrainingStage):
 
     def identity(self, run: Run, digests: DigestCache) -> dict[str, Any]:
         entering = identity_of_weights(run, "segment.encoder_weights", run.own.network, digests)
-        if not run.layout.knows_faces:  # there is no face to crop to
+        if not run.layout.knows_faces:  # without landmarks crop has no effect
             entering["segment.augmentation.crop"] = LEFT_OUT
         return entering
 
     def extra_data(self, run: Run, digests: DigestCache) -> str | None:
-        """What decides the masks that are rendered during training: landmarks, templates, and what may be worn."""
+        """With on_the_fly: digest of landmarks, templates and mask choices, which determine the rendered masks."""
         if not run.own.on_the_fly:
             return None
         from synthesis.masked_faces.config import VERSION, choices_of  # image libraries
         from synthesis.masks.templates import read_templates
 
         layout = run.layout
-        assert isinstance(layout, AugmentedCelebA)  # noqa: S101 (for the type checker: refused elsewhere)
+        assert isinstance(layout, AugmentedCelebA)  # noqa: S101 (for the type checker: checked above)
         choices = choices_of(layout.parameters())
         files = [(MANIFEST, layout.root / MANIFEST)]
         if choices.templates is not None:
             files.append(("masks.cfg", choices.templates / "masks.cfg"))
             for name, tilts in read_templates(choices.templates).items():
                 files += [(f"template/{name}/{tilt}", template.file) for tilt, template in tilts.items()]
-        worn = asdict(choices) | {"templates": None}  # what they hold, not where they lie
-        return f"{VERSION} {digests.of_files(files)} {json.dumps(worn, sort_keys=True)}"
+        mask_choices = asdict(choices) | {"templates": None}  # the content of templates enters, not their path
+        return f"{VERSION} {digests.of_files(files)} {json.dumps(mask_choices, sort_keys=True)}"
 
     def data(self, run: Run) -> LightningDataModule:
         own: dict[str, Any] = {}
         if run.own.on_the_fly:
             from synthesis.masked_faces.on_the_fly import RandomMaskRenderer
 
-            assert isinstance(run.layout, AugmentedCelebA)  # noqa: S101 (for the type checker: refused elsewhere)
+            assert isinstance(run.layout, AugmentedCelebA)  # noqa: S101 (for the type checker: checked above)
             own["render_masks"] = RandomMaskRenderer.as_built(run.layout.parameters())
         return open_datamodule(run, fold=_fold(run), **own)
 
@@ -210,7 +206,7 @@ class Segmentation(TrainingStage):
         encoder = published_encoder(own.network, own.width) if isinstance(own.network, str) else None
         if own.encoder_weights is not None and encoder is None:
             raise ConfigError(
-                f"segment.encoder_weights={own.encoder_weights} fits no {own.network} of segment.width={own.width}.\n"
+                f"segment.encoder_weights={own.encoder_weights} does not fit segment.width={own.width}.\n"
                 f"It must be segment.width=null, or segment.encoder_weights=null (random weights)."
             )
         return segmentation(

@@ -44,7 +44,7 @@ _server.set_forkserver_preload(list(LIBRARIES))
 
 
 @dataclass(frozen=True)
-class Answer:
+class Finished:
     """What a finished command left."""
 
     returncode: int
@@ -52,7 +52,7 @@ class Answer:
     stderr: str
 
 
-def within(script: str, *words: str, cwd: Path) -> Answer:
+def within(script: str, *words: str, cwd: Path) -> Finished:
     """Run an entry point in this process, with its own arguments, folder and standard streams."""
     stdout, stderr, code = io.StringIO(), io.StringIO(), 0
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -76,10 +76,10 @@ def within(script: str, *words: str, cwd: Path) -> Answer:
         logging.getLogger().handlers[:] = loggers  # Hydra's writes to the stream of this command
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    return Answer(code, stdout.getvalue(), stderr.getvalue())
+    return Finished(code, stdout.getvalue(), stderr.getvalue())
 
 
-def process(script: str, *words: str, cwd: Path, environment: Mapping[str, str] | None = None) -> Answer:
+def process(script: str, *words: str, cwd: Path, environment: Mapping[str, str] | None = None) -> Finished:
     """Run an entry point as a user does: a new interpreter that imports everything itself."""
     ended = subprocess.run(
         [sys.executable, str(ROOT / script), *words],
@@ -90,7 +90,7 @@ def process(script: str, *words: str, cwd: Path, environment: Mapping[str, str] 
         timeout=300,
         check=False,
     )
-    return Answer(ended.returncode, ended.stdout, ended.stderr)
+    return Finished(ended.returncode, ended.stdout, ended.stderr)
 
 
 class Forked:

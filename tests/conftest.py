@@ -245,5 +245,5 @@ def copied(runs: list[Run], output: Path) -> list[Run]:
 def wandb_records(folder: Path) -> list[dict[str, Any]]:
     """What an offline W&B run holds, read by W&B's own tool."""
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    return [json.loads(line) for line in answer.stdout.splitlines() if line.startswith("{")]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return [json.loads(line) for line in finished.stdout.splitlines() if line.startswith("{")]

@@ -21,7 +21,7 @@ from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
 from omegaconf import OmegaConf
 from submitit.slurm.slurm import SlurmJob
 
-from engine.clusters import ANSWERS, explained_refusal, prepare_jobs
+from engine.clusters import REMEDIES, explained_refusal, prepare_jobs
 from engine.settings import CONF
 from foundation.errors import ConfigError, RunError
 from tests.commands import Forked, forked, within
@@ -215,15 +215,15 @@ def test_a_cancelled_job_has_ended_without_accounting_too(tmp_path: Path, monkey
     assert "ended without a result" in str(explained)
 
 
-@pytest.mark.parametrize("words", ANSWERS)
+@pytest.mark.parametrize("words", REMEDIES)
 def test_every_answer_to_a_refusal_names_a_setting_or_a_way_out(words: str) -> None:
     error = RuntimeError("sbatch failed")
     error.__cause__ = CalledProcessError(1, ["sbatch", "x.sh"], stderr=f"sbatch: error: bad {words}")
     refusal = explained_refusal(error)
     assert isinstance(refusal, ConfigError)
-    assert ANSWERS[words] in str(refusal)
+    assert REMEDIES[words] in str(refusal)
     known = (CONF / "launcher" / "submitit_slurm.yaml").read_text()
-    for name in re.findall(r"hydra\.launcher\.(\w+)=", ANSWERS[words]):
+    for name in re.findall(r"hydra\.launcher\.(\w+)=", REMEDIES[words]):
         assert name in known or name in SlurmQueueConf.__dataclass_fields__
 
 
@@ -235,7 +235,7 @@ def test_without_slurm_the_launchers_that_need_none_are_named(
     lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    answer = within("train.py", *BASELINE, f"datamodule.root={lapa}", "subset=0", cwd=tmp_path)
-    assert answer.returncode == 2
-    assert "launcher=joblib" in answer.stderr
-    assert "accounting" not in answer.stdout
+    finished = within("train.py", *BASELINE, f"datamodule.root={lapa}", "subset=0", cwd=tmp_path)
+    assert finished.returncode == 2
+    assert "launcher=joblib" in finished.stderr
+    assert "accounting" not in finished.stdout

@@ -32,14 +32,14 @@ from tests.conftest import ROOT, TINY
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(words: list[str], expected: list[str], tmp_path: Path) -> None:
-    answer = within("train.py", *words, cwd=tmp_path)
-    assert answer.returncode == 2
-    assert answer.stdout == ""
-    assert "Traceback" not in answer.stderr
-    assert "Error executing job" not in answer.stderr
-    assert len(answer.stderr.strip().splitlines()) < 14
+    finished = within("train.py", *words, cwd=tmp_path)
+    assert finished.returncode == 2
+    assert finished.stdout == ""
+    assert "Traceback" not in finished.stderr
+    assert "Error executing job" not in finished.stderr
+    assert len(finished.stderr.strip().splitlines()) < 14
     for word in expected:
-        assert word in answer.stderr
+        assert word in finished.stderr
     assert not (tmp_path / "outputs" / "runs").exists()
 
 
@@ -56,10 +56,10 @@ def test_a_mistake_is_one_message_and_exit_code_2(words: list[str], expected: li
     ],
 )
 def test_help_shows_choices_and_examples(name: str, expected: tuple[str, ...], tmp_path: Path) -> None:
-    answer = process(f"{name}.py", "--help", cwd=tmp_path)
-    assert answer.returncode == 0
+    finished = process(f"{name}.py", "--help", cwd=tmp_path)
+    assert finished.returncode == 0
     for word in expected:
-        assert word in answer.stdout
+        assert word in finished.stdout
 
 
 @pytest.mark.process
@@ -113,12 +113,12 @@ def test_first_run_dry_run_and_all_done(lapa: Path, tmp_path: Path) -> None:
     ],
 )
 def test_evaluate_says_what_cannot_be(words: list[str], expected: list[str], tmp_path: Path) -> None:
-    answer = within("evaluate.py", *words, cwd=tmp_path)
-    assert answer.returncode == 2
-    assert answer.stdout == ""
-    assert "Traceback" not in answer.stderr
+    finished = within("evaluate.py", *words, cwd=tmp_path)
+    assert finished.returncode == 2
+    assert finished.stdout == ""
+    assert "Traceback" not in finished.stderr
     for word in expected:
-        assert word in answer.stderr
+        assert word in finished.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -144,9 +144,9 @@ def test_prepare_draws_a_data_set_and_finds_it_again(tmp_path: Path) -> None:
     ],
 )
 def test_prepare_says_what_cannot_be(words: list[str], tmp_path: Path) -> None:
-    answer = within("prepare.py", *words, cwd=tmp_path)
-    assert answer.returncode == 2
-    assert "Traceback" not in answer.stderr
+    finished = within("prepare.py", *words, cwd=tmp_path)
+    assert finished.returncode == 2
+    assert "Traceback" not in finished.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -156,7 +156,7 @@ def test_each_setting_of_prepare_is_heeded_by_a_task() -> None:
 
 
 def test_report_without_runs(tmp_path: Path) -> None:
-    answer = within("report.py", cwd=tmp_path)
-    assert answer.returncode == 2
-    assert "outputs" in answer.stderr
-    assert "train.py" in answer.stderr
+    finished = within("report.py", cwd=tmp_path)
+    assert finished.returncode == 2
+    assert "outputs" in finished.stderr
+    assert "train.py" in finished.stderr

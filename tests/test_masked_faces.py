@@ -392,7 +392,7 @@ def places(celeba: Path, tmp_path: Path) -> dict[str, Path]:
         (("source={celeba}", "types=[]"), "types is empty"),
         (("source={celeba}", "format=gif"), "format=gif cannot be"),
         (("source={celeba}", "size=1000000"), "at most 8192"),
-        (("source={celeba}", "out={photos}/1.jpg/x"), "cannot be made"),
+        (("source={celeba}", "out={photos}/1.jpg/x"), "cannot be created"),
         (("source={celeba}", "out={celeba}/out"), "which is only read"),
         (("source={celeba}", "distractors=many"), "distractors=many cannot be"),
     ],

@@ -114,7 +114,9 @@ def test_a_large_face_is_seen_as_in_training(parser: Run, tmp_path: Path) -> Non
     transform = FaceTransform(32, None, LAPA, seed=0)
     read = read_image(tmp_path / "face.png", transform.least_source)
     expected, _ = transform(read.pixels, None, 0, 0, read.extent)
-    np.testing.assert_array_equal(load(str(parser.folder.path), faces="whole", image_size=32)._seen(image), expected)
+    np.testing.assert_array_equal(
+        load(str(parser.folder.path), faces="whole", image_size=32)._network_input(image), expected
+    )
 
 
 def test_the_whole_image_is_seen_where_no_face_is_found(parser: Run) -> None:
@@ -243,11 +245,11 @@ def test_what_is_wrong_is_said_once(
         with pytest.raises(ConfigError, match="which parses nothing"):
             run_predict(f"checkpoint={pretrain.folder.path}", "input=face.png")
     elif error == "a file":
-        with pytest.raises(ConfigError, match=r"out=face\.png/masks cannot be made"):
+        with pytest.raises(ConfigError, match=r"out=face\.png/masks cannot be created"):
             run_predict(good, "input=face.png", "out=face.png/masks")
     elif error == "a file for labels":
         (tmp_path / "empty" / "labels").touch()
-        with pytest.raises(ConfigError, match=r"out=empty/labels cannot be made"):
+        with pytest.raises(ConfigError, match=r"out=empty/labels cannot be created"):
             run_predict(good, "input=face.png", "out=empty")
     elif error == "true labels":
         (tmp_path / "empty" / "labels").mkdir()

@@ -16,7 +16,7 @@ import torch
 import torch.distributed.run
 
 from datamodules.sampling import EpochSampler
-from engine.processes import TOLD, broadcast, broadcast_runs, require_one_group
+from engine.processes import RUNS_VARIABLE, broadcast, broadcast_runs, require_one_group
 from engine.stage import Run
 from foundation.errors import ConfigError
 from stages.command import check, plan
@@ -255,8 +255,8 @@ def test_fewer_faces_than_devices_are_refused(lapa: Path, tmp_path: Path) -> Non
 
 
 def test_followers_hear_what_the_leader_tells(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(TOLD, raising=False)
-    monkeypatch.setenv(TOLD, "")
+    monkeypatch.delenv(RUNS_VARIABLE, raising=False)
+    monkeypatch.setenv(RUNS_VARIABLE, "")
     broadcast(["pretrain-1", "finetune-2"])
     assert broadcast_runs() == ["pretrain-1", "finetune-2"]
     broadcast([])
@@ -279,7 +279,7 @@ def test_followers_hear_what_the_leader_tells(monkeypatch: pytest.MonkeyPatch) -
 def test_processes_that_would_train_against_one_another(
     environment: dict[str, str], settings: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(TOLD, raising=False)
+    monkeypatch.delenv(RUNS_VARIABLE, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=message):

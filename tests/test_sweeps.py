@@ -103,9 +103,9 @@ def test_every_ablation_trains(ablation: str, celebamask: Path, shared: Path) ->
 def test_a_sweep_needs_no_m(lapa: Path, tmp_path: Path) -> None:
     words = ("experiment=mtl_lapa", "sweep=quick", "dry_run=true", "scale=demo", f"datamodule.root={lapa}")
     own = ("hydra.sweeper.params.subset='2'", f"output_dir={tmp_path}")
-    answer = within("train.py", *words, *own, cwd=tmp_path)
-    assert answer.returncode == 0, answer.stderr
-    assert [answer.stdout.count(f"method={name} ") for name in ("mtl", "baseline")] == [2, 2]
+    finished = within("train.py", *words, *own, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert [finished.stdout.count(f"method={name} ") for name in ("mtl", "baseline")] == [2, 2]
 
 
 def sweep(lapa: Path, output: Path, *words: str) -> tuple[int, str, dict[str, dict]]:
