@@ -45,7 +45,8 @@ def _kind(kind: Any, metadata: Iterable[Any]) -> str:
     if get_origin(kind) is Annotated:
         return _kind(get_args(kind)[0], [*_limits(get_args(kind)[1:]), *metadata])
     if get_origin(kind) is list:
-        return f"[smallest, largest], each {_kind(get_args(kind)[0], ())}"
+        item = get_args(kind)[0]
+        return f"[smallest, largest], each {_kind(item, ())}" if get_origin(item) is Annotated else "a list"
     if get_origin(kind) is dict:
         return "_target_ and its arguments"
     if kind is str:

@@ -55,7 +55,10 @@ class RecordedRun:
 
     @property
     def state(self) -> str:
-        """running, done, failed, interrupted or unreadable; interrupted too if its lock is free."""
+        """running, done, failed, interrupted or unreadable.
+
+        A run recorded as running whose lock is free is interrupted.
+        """
         return self.text("state") or "unknown"
 
     @property
