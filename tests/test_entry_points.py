@@ -28,7 +28,7 @@ from tests.conftest import ROOT, TINY
         (["experiment=mtl_lapa_1pct", "seed=[1"], ["seed=[1", "quotes"]),
         (["experiment=mtl_lapa_1pct", "datamodule.root=a=b"], ['datamodule.root="a=b"']),
         (["experiment=mtl_lapa_1pct", "finetune=null"], ["finetune=null does not exist"]),
-        (["--experiment", "mtl_lapa_1pct"], ["--experiment is no option", "without dashes"]),
+        (["--experiment", "mtl_lapa_1pct"], ["--experiment is not an option", "without dashes"]),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(words: list[str], expected: list[str], tmp_path: Path) -> None:

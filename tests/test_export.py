@@ -144,7 +144,7 @@ def test_a_segmenter_is_exported_and_taken_back(
     image = np.random.default_rng(0).integers(0, 255, (80, 60, 3), np.uint8)
     masks = load(str(file), faces="whole").predict(image)
     assert masks.label.shape == (80, 60)
-    with pytest.raises(ConfigError, match="exported already"):
+    with pytest.raises(ConfigError, match="is an exported file"):
         run_export(f"checkpoint={file}", *data)
     with pytest.raises(ConfigError, match="was exported for"):
         load(str(file), faces="whole", image_size=96).predict(image)
@@ -175,7 +175,7 @@ def test_an_export_that_answers_otherwise_is_refused(
     true = Deployed.forward
     monkeypatch.setattr(Deployed, "forward", lambda self, image: -true(self, image))
     words = (f"checkpoint={small.folder.path}", f"root={masked}", f"output_dir={tmp_path}")
-    with pytest.raises(RunError, match="does not answer as the trained one"):
+    with pytest.raises(RunError, match="predictions of the exported network differ"):
         run_export(*words, f"out={tmp_path / 'wrong.torchscript'}", "format=torchscript")
     with pytest.raises(ConfigError, match=r"ends in \.torchscript"):
         run_export(*words, f"out={tmp_path / 'wrong.onnx'}", "format=torchscript")

@@ -91,7 +91,7 @@ def test_interrupted_by_a_signal_the_same_command_goes_on(
         assert status(output)["state"] == "running"
     else:
         assert process.returncode == 130, screen
-        assert "The same command goes on" in screen
+        assert "The same command resumes" in screen
         assert "Traceback" not in screen
         assert status(output)["state"] == "interrupted"
     code, screen = run(lapa, output, "datamodule.workers=1")

@@ -148,7 +148,7 @@ def test_features_that_are_no_numbers_are_said(tree: list[Run], lapa: Path, tmp_
     name = next(name for name, weights in content["state_dict"].items() if weights.ndim == 4)
     content["state_dict"][name].fill_(torch.nan)
     torch.save(content, best)
-    with pytest.raises(RunError, match=f"features of {tree[0].folder.name} are no numbers"):
+    with pytest.raises(RunError, match=f"features of {tree[0].folder.name} are NaN or infinite"):
         command(lapa, tmp_path)
     (failed,) = (run for run in read_runs(tmp_path) if run.stage == "classify")
     assert failed.state == "failed"

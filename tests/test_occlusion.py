@@ -249,7 +249,7 @@ def test_training_on_the_fly_wants_photographs_and_masks_of_ours(masked: Path, f
     run = planned_run(masked, tmp_path, "segment.on_the_fly=true")
     with pytest.raises(DataError, match="built with photographs=true"):
         run.stage.data(run).train_dataloader()
-    with pytest.raises(ConfigError, match="whose masks this project did not render"):
+    with pytest.raises(ConfigError, match="which has no rendered masks"):
         planned_run(folder, tmp_path, "segment.on_the_fly=true", experiment="occlusion_mfsd")
 
 

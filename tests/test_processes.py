@@ -270,10 +270,10 @@ def test_followers_hear_what_the_leader_tells(monkeypatch: pytest.MonkeyPatch) -
         (
             {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "1"},
             {"trainer.strategy": "ddp_spawn"},
-            "under torchrun: ddp",
+            "Under torchrun it must be ddp",
         ),
-        ({"LOCAL_RANK": "1"}, {}, r"none of them leads(.|\n)*torchrun"),
-        ({"LOCAL_RANK": "0", "WORLD_SIZE": "2"}, {}, r"none of them leads(.|\n)*torchrun"),
+        ({"LOCAL_RANK": "1"}, {}, r"there is no leader(.|\n)*torchrun"),
+        ({"LOCAL_RANK": "0", "WORLD_SIZE": "2"}, {}, r"there is no leader(.|\n)*torchrun"),
     ],
 )
 def test_processes_that_would_train_against_one_another(
