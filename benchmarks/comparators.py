@@ -1,9 +1,9 @@
-"""What one image costs each segmenter of the occlusion paper's Table 4, and each parser that model= offers.
+"""Cost of one image for each segmenter of the occlusion paper's Table 4 and each parser of model=.
 
     python -m benchmarks.comparators [--size 128] [--width 16] [--rounds 10] [--threads 1]
 
-Parameters, operations (two a multiplication, of convolutions and matrix products), size of the weights, median time of
-a forward pass; untrained networks, spectral norms folded. A network that detects costs more once it finds something.
+Parameters, operations (two per multiply-add, of convolutions and matrix products), size of the weights, median time of
+a forward pass; untrained networks, spectral norms folded. A detector also takes time per detected mask.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from stages.segmentation import NETWORKS
 
 CLASSES = 19
 ENCODERS = {"unetplusplus": "resnet50", "deeplabv3plus": "resnet50", "segformer": "mit_b2", "linknet": "mobilenet_v2"}
-"""Those of ``scale=paper``."""
+"""Encoders of ``scale=paper``."""
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
-"""Samples per second of the training data path, next to the same work as a PIL + torchvision chain, in one run.
+"""Samples per second of the training data path, compared with the same work as a PIL + torchvision chain, in one run.
 
     python -m benchmarks.data_path [--root FOLDER] [--size 480]
 
-Both read an image and its label map from disk, rotate, scale and resize them, and normalise the image; with a cache
-ours reads decoded pixels, the same ones. Medians of seven interleaved rounds in one process; look at the ratios,
-absolute figures are this machine's.
+Both read an image and its label map from disk, rotate, scale and resize them, and normalise the image; with a cache,
+the project's path reads the same pixels, decoded. Medians of seven interleaved rounds in one process; compare the
+ratios, absolute values depend on the machine.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from synthesis.synthetic_faces import write_synthetic_faces
 
 ROUNDS = 7
 CHAIN = "PIL + torchvision"
-WHOLE = "whole"
+TOTAL = "total"
 
 
 def chain(samples: list[Sample], size: int) -> Callable[[int], None]:
@@ -65,13 +65,13 @@ def chain(samples: list[Sample], size: int) -> Callable[[int], None]:
 
 
 class Clocks:
-    """What each stage of a round took, in seconds."""
+    """Seconds of each stage of a round."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = defaultdict(float)
 
     def around(self, stage: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        """The call itself, with a clock around it."""
+        """The call with a timer."""
 
         def timed(*arguments: Any, **named: Any) -> Any:
             start = time.perf_counter()
@@ -82,7 +82,7 @@ class Clocks:
         return timed
 
     def on_transforms(self) -> contextlib.ExitStack:
-        """Clocks around the stages of all transforms that are made before the stack is closed."""
+        """Timers around the stages of all transforms that are created before the stack is closed."""
         stack = contextlib.ExitStack()
         for owner, name, stage in (
             (WarpToSize, "apply", "warp image"),
@@ -130,8 +130,8 @@ def main() -> None:
 
     print(f"{choice.root} at {choice.size} px, one thread")
     for name in paths:
-        whole = median(name, WHOLE)
-        print(f"{name:>18} {1000 / whole:8.1f} samples/s {whole:7.2f} ms {median(CHAIN, WHOLE) / whole:6.2f} x")
+        total = median(name, TOTAL)
+        print(f"{name:>18} {1000 / total:8.1f} samples/s {total:7.2f} ms {median(CHAIN, TOTAL) / total:6.2f} x")
     print("\nWhere the time goes, ms per sample")
     own = [name for name in paths if name != CHAIN]
     print(" " * 26 + "".join(f"{name:>18}" for name in own))
@@ -140,14 +140,14 @@ def main() -> None:
 
 
 def one_round(load: Callable[[int], object], count: int, clocks: Clocks) -> dict[str, float]:
-    """Milliseconds per sample of each stage that has a clock, of what remains, and of the whole."""
+    """Milliseconds per sample of each timed stage, of the rest, and in total."""
     clocks.spent.clear()
     start = time.perf_counter()
     for index in range(count):
         load(index)
-    whole = 1000 * (time.perf_counter() - start) / count
+    total = 1000 * (time.perf_counter() - start) / count
     row = {stage: 1000 * spent / count for stage, spent in clocks.spent.items()}
-    return row | {"rest (label to long, ...)": whole - sum(row.values()), WHOLE: whole}
+    return row | {"rest (label to long, ...)": total - sum(row.values()), TOTAL: total}
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Interrupt a whole training command at random moments, give the same command again, and compare with one that ran
-through: weights bit for bit, metrics.csv byte for byte.
+"""Interrupt a complete training command at random times, repeat the command, and compare with an uninterrupted one:
+weights bit for bit, metrics.csv byte for byte.
 
     python -m benchmarks.interruptions [--signal KILL|TERM|INT] [--times 20] [--seed 0] [KEY=VALUE ...]
 
-Moments are spread over both stages, one drawn at random from each of equally long parts. KILL gives a process no chance
-to say anything; after TERM and INT (Ctrl-C) it must leave with exit code 130 and its run in the state interrupted.
-Further words are settings of the command, as trainer.devices=2.
+The times are spread over both stages: one random time in each of equally long intervals. KILL ends a process at
+once; after TERM and INT (Ctrl-C) it must exit with code 130, with its run in state interrupted. Further arguments are
+settings of the command, such as trainer.devices=2.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ def statuses(output: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def errors(output: Path, whole: Path) -> list[str]:
-    """What differs from the command that ran through."""
+def errors(output: Path, uninterrupted: Path) -> list[str]:
+    """Differences from the uninterrupted command."""
     found = []
     for stage in STAGES:
-        one, other = run_folders(whole)[stage], run_folders(output)[stage]
+        one, other = run_folders(uninterrupted)[stage], run_folders(output)[stage]
         if one.name != other.name:
             found.append(f"{stage}: another id")
         states = [
@@ -85,7 +85,7 @@ def errors(output: Path, whole: Path) -> list[str]:
             found.append(f"{stage}: metrics.csv lacks steps")
         if statuses(output)[stage]["state"] != "done":
             found.append(f"{stage}: not done")
-        if statuses(whole)[stage]["metrics"] != statuses(output)[stage]["metrics"]:
+        if statuses(uninterrupted)[stage]["metrics"] != statuses(output)[stage]["metrics"]:
             found.append(f"{stage}: other scores")
         found += [f"left behind: {path}" for path in other.rglob(".*.tmp")]
         found += [f"left behind: {path}" for path in other.rglob("last.ckpt")]
@@ -99,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--signal", choices=("KILL", "TERM", "INT"), default="KILL")
     parser.add_argument("--times", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random times")
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="further settings of the command")
     choice = parser.parse_args()
     rng = random.Random(choice.seed)
@@ -111,14 +111,14 @@ def main() -> None:
         words = [*COMMAND, f"datamodule.root={work / 'LaPa'}", *choice.words]
         begun = time.perf_counter()
         first = None
-        process = start(words, work / "whole", work / "whole.log")
+        process = start(words, work / "uninterrupted", work / "uninterrupted.log")
         while process.poll() is None:
             time.sleep(0.02)
-            if first is None and statuses(work / "whole"):
+            if first is None and statuses(work / "uninterrupted"):
                 first = time.perf_counter() - begun
         last = time.perf_counter() - begun
         if process.returncode or first is None:
-            sys.exit((work / "whole.log").read_text())
+            sys.exit((work / "uninterrupted.log").read_text())
         print(f"uninterrupted: {last:.1f} s, the first {first:.1f} s before any training", flush=True)
         for index in range(choice.times):
             output, log = work / f"run{index}", work / f"run{index}.log"
@@ -133,17 +133,17 @@ def main() -> None:
                     process.send_signal(number)
                     code = process.wait(timeout=120)
                     break
-                last = time.perf_counter() - begun  # it was faster this time: once more, earlier
+                last = time.perf_counter() - begun  # it was faster this time: repeat with an earlier time
                 shutil.rmtree(output)
             seen = statuses(output)
             stage, status = sorted(seen.items(), key=lambda item: STAGES.index(item[0]))[-1] if seen else ("", {})
             where = f"{stage} {status.get('state', 'before any stage')}, {status.get('epoch', 0)} epochs"
             wrong = []
-            if choice.signal != "KILL" and status.get("state") != "done":  # or the signal came as it was ending
+            if choice.signal != "KILL" and status.get("state") != "done":  # or the signal came at its end
                 wrong += [] if code == 130 else [f"exit code {code}"]
                 wrong += [] if not seen or status["state"] == "interrupted" else [f"state {status['state']}"]
             again = start(words, output, log).wait(timeout=600)
-            wrong += [f"the same command again: exit code {again}"] if again else errors(output, work / "whole")
+            wrong += [f"the same command again: exit code {again}"] if again else errors(output, work / "uninterrupted")
             failed += bool(wrong)
             print(f"{index + 1:3} {choice.signal} after {moment:5.1f} s: {where}; then ", end="")
             print(

@@ -1,11 +1,11 @@
-"""How fast masks are drawn on photographs, stage by stage, and what they look like.
+"""Speed of rendering masks on photographs, per stage, and contact sheets.
 
     python -m benchmarks.masked_faces [--source CelebA] [--linear 20000] [--sheets FOLDER] [--seed 0]
 
 Stages are those of `prepare.py task=masked_faces`, in one of its processes and on photographs of 178x218 px: those of
---source, or synthetic faces. Times are medians of rounds. --linear builds ever larger sets from the same photographs
-with all cores. --sheets writes contact sheets by type, way of wearing, tilt and distractor, at 128 and at 512 px, the
-second half of each row with the ground truth over it.
+--source, or synthetic faces. Times are medians of rounds. --linear builds increasingly large sets from the same
+photographs with all cores. --sheets writes contact sheets by mask type, wearing style, tilt and distractor, at 128 and
+512 px, the second half of each row with the ground truth overlaid.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ Face = tuple[np.ndarray, np.ndarray]
 """Image (H, W, 3) uint8 and landmarks (68, 2)."""
 
 
-def drawn(folder: Path, count: int, size: int, seed: int) -> Path:
+def synthetic_source(folder: Path, count: int, size: int, seed: int) -> Path:
     """Synthetic faces as a source of photographs."""
-    source = folder / "drawn"
+    source = folder / "synthetic"
     write_synthetic_faces(source, layout="celeba", count=count, size=size, seed=seed, workers=os.cpu_count() or 1)
     return source
 
@@ -78,7 +78,7 @@ def aligned(source: Path, root: Path) -> Path:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds an image of each stage in each round, and how many photographs there were and have a face."""
+    """Seconds per image of each stage in each round, and the number of photographs and of those with a face."""
 
     rounds: list[dict[str, float]]
     photographs: int
@@ -86,16 +86,16 @@ class Times:
 
 
 def measured(files: list[Path], seed: int) -> Times:
-    """Times of each stage, and of a build: finding, then drawing."""
+    """Times of each stage, and of a build: detection, then rendering."""
     finder, choices = FaceFinder(fallbacks=("padded",), aligned=True), MaskChoices()
     images = [read_photograph(file) for file in files]
     found = [finder(image)[:1] for image in images]
     faces = [(image, one[0].landmarks) for image, one in zip(images, found, strict=True) if one]
     rng = np.random.default_rng(seed)
-    worn = [choose_mask(rng, landmarks, choices) for _, landmarks in faces]
+    masks = [choose_mask(rng, landmarks, choices) for _, landmarks in faces]
     greys = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image, _ in faces]
     boxes = [(float(p[:, 0].min()), float(p[:, 1].min()), float(p[:, 0].max()), float(p[:, 1].max())) for _, p in faces]
-    drawn = [render_mask(*face, mask, choices) for face, mask in zip(faces, worn, strict=True)]
+    rendered = [render_mask(*face, mask, choices) for face, mask in zip(faces, masks, strict=True)]
 
     def write(image: np.ndarray, ground_truth: np.ndarray) -> None:
         Image.fromarray(image).save(io.BytesIO(), format="JPEG", quality=95)
@@ -121,8 +121,8 @@ def measured(files: list[Path], seed: int) -> Times:
         "read": all_of(read_photograph, files),
         "detect": all_of(finder.boxes_in_the_middle, greys),
         "landmarks": all_of(finder.landmarks, greys, boxes),
-        "draw": all_of(lambda face, mask: render_mask(face[0], face[1], mask, choices), faces, worn),
-        "write": all_of(lambda pair: write(*pair), drawn),
+        "render": all_of(lambda face, mask: render_mask(face[0], face[1], mask, choices), faces, masks),
+        "write": all_of(lambda pair: write(*pair), rendered),
         "all in": both_passes,
     }
     counts = dict.fromkeys(ways, len(faces)) | {"read": len(files), "all in": len(files)}
@@ -137,7 +137,7 @@ def seconds(way: Callable[[], object]) -> float:
 
 
 def stages(times: Times) -> Table:
-    """Milliseconds and images a second."""
+    """Milliseconds per image and images per second."""
     table = Table(title=f"On one core, {WIDTH}x{HEIGHT} px", box=SIMPLE_HEAD, title_justify="left")
     for column in ("stage", "ms", "images/s", "in the best round"):
         table.add_column(column, justify="left" if column == "stage" else "right")
@@ -150,8 +150,8 @@ def stages(times: Times) -> Table:
 
 
 def linear(source: Path, most: int, folder: Path, seed: int) -> Table:
-    """Seconds of whole builds, each twice as large as the one before."""
-    table = Table(title="Whole builds, all cores", box=SIMPLE_HEAD, title_justify="left")
+    """Seconds of complete builds, each twice as large as the one before."""
+    table = Table(title="Complete builds, all cores", box=SIMPLE_HEAD, title_justify="left")
     for column in ("samples", "seconds", "ms per sample"):
         table.add_column(column, justify="right")
     for part in (8, 4, 2, 1):
@@ -164,7 +164,7 @@ def linear(source: Path, most: int, folder: Path, seed: int) -> Table:
 
 
 def sheets(source: Path, folder: Path, seed: int) -> None:
-    """Contact sheets of everything that can be drawn."""
+    """Contact sheets of everything that can be rendered."""
     folder.mkdir(parents=True, exist_ok=True)
     finder, rng = FaceFinder(), np.random.default_rng(seed)
     faces: list[Face] = []
@@ -182,19 +182,19 @@ def sheets(source: Path, folder: Path, seed: int) -> None:
         sheet = {}
         for place, (row, choice) in enumerate(choices.items()):
             first = len(faces) * place // len(choices)
-            sheet[row] = [(face, drawn_by_lot(rng, face, choice)) for face in faces[first : first + COLUMNS]]
+            sheet[row] = [(face, sampled_mask(rng, face, choice)) for face in faces[first : first + COLUMNS]]
         write_sheets(folder, name, sheet)
     tilts = {tilt: [face for face in faces if tilt_of(face[1]) == tilt][:COLUMNS] for tilt in TILTS}
     anything: Choice = (MASK_TYPES, "proper", None)
-    sheet = {tilt: [(face, drawn_by_lot(rng, face, anything)) for face in some] for tilt, some in tilts.items()}
+    sheet = {tilt: [(face, sampled_mask(rng, face, anything)) for face in some] for tilt, some in tilts.items()}
     write_sheets(folder, "tilts", sheet)
 
 
 Choice = tuple[tuple[str, ...], str, str | None]
-"""Types, of which one is drawn at random, or none; way of wearing; distractor."""
+"""Mask types, of which one is sampled, or none; wearing style; distractor."""
 
 
-def drawn_by_lot(rng: np.random.Generator, face: Face, choice: Choice) -> FaceMask:
+def sampled_mask(rng: np.random.Generator, face: Face, choice: Choice) -> FaceMask:
     kinds, style, thing = choice
     tilt, seed = tilt_of(face[1]), int(rng.integers(2**31))
     if not kinds:
@@ -203,14 +203,14 @@ def drawn_by_lot(rng: np.random.Generator, face: Face, choice: Choice) -> FaceMa
 
 
 def write_sheets(folder: Path, name: str, rows: dict[str, list[tuple[Face, FaceMask]]]) -> None:
-    """One sheet of a row each, at two sizes; half of a row shows the ground truth."""
+    """One sheet with one row per entry, at two sizes; half of a row shows the ground truth."""
     choices = MaskChoices(occluders=True)
     for size, columns in ((128, COLUMNS), (512, COLUMNS // 4)):
         strips = []
         for pairs in rows.values():
             tiles = [
-                tile(*render_mask(*face, worn, choices), size, shown=place >= columns // 2)
-                for place, (face, worn) in enumerate(pairs[:columns])
+                tile(*render_mask(*face, mask, choices), size, shown=place >= columns // 2)
+                for place, (face, mask) in enumerate(pairs[:columns])
             ]
             tiles += [np.zeros((size, size, 3), np.uint8)] * (columns - len(tiles))
             strips.append(np.concatenate(tiles, axis=1))
@@ -242,10 +242,10 @@ def main(words: Iterable[str] | None = None) -> None:
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory() as folder:
         if choice.sheets is not None:
-            sheets(choice.source or drawn(Path(folder), 200, 512, choice.seed), choice.sheets, choice.seed)
+            sheets(choice.source or synthetic_source(Path(folder), 200, 512, choice.seed), choice.sheets, choice.seed)
             console.print(f"Sheets: {choice.sheets}")
             return
-        source = choice.source or drawn(Path(folder), PHOTOGRAPHS, HEIGHT, choice.seed)
+        source = choice.source or synthetic_source(Path(folder), PHOTOGRAPHS, HEIGHT, choice.seed)
         root = aligned(source, Path(folder) / "aligned")
         files = sorted((root / "img_align_celeba").iterdir())
         with processes(1) as pool:

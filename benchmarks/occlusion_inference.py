@@ -1,10 +1,10 @@
-"""What one image costs the occlusion segmenter, next to the paper's 55 ms (i5, forward pass alone).
+"""Latency of the occlusion segmenter, compared with the paper's 55 ms (i5, forward pass only).
 
     python -m benchmarks.occlusion_inference [--threads 1 2] [--rounds 30] [--compile]
 
-One 128x128 image, the full network: as trained, with spectral norms folded, in channels-last memory, on request
-compiled; and folded without attention and without batch-instance norm, which says what they cost; and the base UNet.
-All variants take turns, so that a slow moment slows all; times are medians.
+One 128x128 image, the full network: as trained, with spectral norms folded, in channels-last memory, optionally
+compiled; folded without attention or without batch-instance norm, which gives their cost; and the base UNet. The
+variants take turns, so that other load affects all; times are medians.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PAPER_MS = 55.0
 
 
 def without(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
-    """A folded copy in which layers of one kind hand their input on."""
+    """A folded copy in which layers of one type are the identity."""
     plain = folded(model)
     for module in list(plain.modules()):
         for name, child in module.named_children():
@@ -46,7 +46,7 @@ def variants(compiled: bool) -> dict[str, tuple[Callable[[Tensor], Tensor], torc
             nn.init.uniform_(layer.rho)  # as after training
     plain, last = torch.contiguous_format, torch.channels_last
     turned = folded(model)
-    turned.to(memory_format=last)  # type: ignore[call-overload] # in place; the hints know of tensors' alone
+    turned.to(memory_format=last)  # type: ignore[call-overload] # in place; the type hints cover tensors only
     found: dict[str, tuple[Callable[[Tensor], Tensor], torch.memory_format]] = {
         "as trained": (model, plain),
         "folded": (folded(model), plain),

@@ -1,11 +1,11 @@
-"""How many photographs of a folder get their masks in a second: as exported, and in a plain loop with PyTorch.
+"""Images per second of predict.py on a folder, compared with a plain PyTorch loop.
 
     python -m benchmarks.predicting --checkpoint best.ckpt --exported fp32.onnx int8.onnx --source photos/
 
-Photographs are brought to CelebA's 178x218 px first and repeated until there are --count. Everything counts that
+Photographs are first resized to CelebA's 178x218 px and repeated up to --count. Timed is everything that
 `predict.py faces=whole overlays=false` does: reading, resizing, the network, pasting, writing PNG files. The plain loop
-takes one image after the other through the network as it was trained. All take turns in slices of the folder, so
-that a busy machine is busy for all of them.
+passes image by image through the network as trained. All take turns on slices of the folder, so that other load affects
+all of them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SLICE, PHOTOGRAPHS = 50, 120
 
 
 class PlainLoop:
-    """What one would write first."""
+    """The simplest loop: one image after the other."""
 
     def __init__(self, checkpoint: str) -> None:
         content = load_checkpoint(Path(checkpoint))

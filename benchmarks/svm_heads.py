@@ -1,9 +1,9 @@
-"""What SVM heads cost: fitting a million pixels, and predicting them.
+"""Cost of SVM heads: fitting a million pixels, and predicting them.
 
     python -m benchmarks.svm_heads                  # 1,000,000 pixels, 16 features, 11 classes
     python -m benchmarks.svm_heads --pixels 50000 --estimator nystroem
 
-Each row is a process of its own, so that its peak of memory is its own.
+Each row has its own process, which measures its peak memory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ REPEATS = 5
 
 
 def pixels(count: int, features: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features (count, F) float32 of classes that overlap, and the classes (count,), as unequal as those of a face."""
+    """Features (count, F) float32 of overlapping classes, and class ids (count,) with the imbalance of a face."""
     rng = np.random.default_rng(seed)
     frequency = 0.5 ** np.arange(classes) + 0.01
     label = rng.choice(classes, count, p=frequency / frequency.sum())
@@ -40,7 +40,7 @@ def pixels(count: int, features: int, classes: int, seed: int) -> tuple[np.ndarr
 
 
 def measure(name: str, estimator: str, count: int, features: int, classes: int) -> dict[str, Any]:
-    """Seconds to fit, megapixels a second to predict, peak of memory and balanced accuracy of one head."""
+    """Seconds to fit, megapixels per second to predict, peak memory and balanced accuracy of one head."""
     X, y = pixels(count, features, classes, seed=1)  # noqa: N806
     before = peak_memory_mb(torch.device("cpu"))
     head = HEADS[name](estimator, random_state=0)
@@ -52,7 +52,7 @@ def measure(name: str, estimator: str, count: int, features: int, classes: int) 
     times = []
     for _ in range(REPEATS):
         started = time.perf_counter()
-        answer = head.predict(test)
+        predicted = head.predict(test)
         times.append(time.perf_counter() - started)
     return {
         "head": name,
@@ -62,7 +62,7 @@ def measure(name: str, estimator: str, count: int, features: int, classes: int) 
         "of it fitting": round(peak - before),
         "predict, Mpx/s": round(count / 1e6 / float(np.median(times)), 1),
         "tests a pixel": round(float(head.count_tests(test[:100000]).mean()), 2),
-        "balanced accuracy": round(float(balanced_accuracy_score(ground_truth, answer)), 4),
+        "balanced accuracy": round(float(balanced_accuracy_score(ground_truth, predicted)), 4),
     }
 
 

@@ -1,12 +1,12 @@
-"""How fast faces are drawn, whether drawing leaks memory, and how near the faces come to real ones in the eyes of dlib.
+"""Synthetic faces: rendering speed, memory growth, and how well dlib detects them.
 
     python -m benchmarks.synthetic_faces [--only speed memory dlib] [--faces 2000] [--frontal 300] [--workers N] [--seed
     0] python -m benchmarks.synthetic_faces --only --sheets FOLDER
 
-Claimed: drawing keeps every core busy, and memory does not grow however many faces are drawn. Shown without a promise:
-the share of faces that a detector trained on photographs finds, and how far its landmarks lie from ours. `--sheets`
+Claims: rendering uses every core, and memory does not grow with the number of faces. Also reported, without claim: the
+share of faces that a detector trained on photographs finds, and the distance of its landmarks from ours. `--sheets`
 writes contact sheets of the same 64 faces: images, images under their label maps, images with their 68 landmarks.
-Speeds are medians of interleaved rounds; look at the ratios, absolute figures are this machine's. Memory needs Linux.
+Speeds are medians of interleaved rounds; compare the ratios, absolute values depend on the machine. Memory needs Linux.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from synthesis.faces import FaceScene, SyntheticFace, render, render_random_face
 
 ROUNDS = 9
 PER_ROUND = 24  # faces on one core
-PER_PROCESS = 24  # faces a round hands to each process
+PER_PROCESS = 24  # faces per process in a round
 SIZES = (128, 256, 512)
 SIZE = 256
 MEMORY_SIZE = 128  # many faces matter more than large ones
-WARM_UP = 100  # faces until all buffers that are kept have been made
+WARM_UP = 100  # faces until all buffers are allocated
 ROWS = 8  # of a contact sheet; as many columns
 LIMITS = {"yaw": 20, "pitch": 12, "roll": 15}  # degrees that still count as nearly frontal
 NOSE_TIP, LEFT_EYE, RIGHT_EYE = 30, slice(36, 42), slice(42, 48)
@@ -66,7 +66,7 @@ def draw_one(seed: tuple[int, int]) -> None:
 
 
 def rates(ways: dict[str, tuple[int, Callable[[], None]]]) -> dict[str, list[float]]:
-    """Name -> (faces it draws, how) to name -> faces per second of each round, after an untimed one."""
+    """Name -> (number of faces, function) to name -> faces per second of each round, after an untimed one."""
     rounds = []
     for _ in range(1 + ROUNDS):
         row = {}
@@ -113,7 +113,7 @@ def speed(workers: int, seed: int) -> list[Table]:
 
 
 def resident() -> dict[str, float]:
-    """What this process holds in memory, now and at most so far, in MiB."""
+    """Current and peak memory of this process in MiB."""
     status = Path("/proc/self/status").read_text()
     # Not ru_maxrss: a process inherits that from the one that started it.
     kinds = {"now": "VmRSS", "peak": "VmHWM"}
@@ -132,7 +132,7 @@ def draw_many(faces: int, seed: int) -> tuple[dict[str, float], dict[str, float]
 
 
 def memory(faces: int, seed: int) -> list[Table]:
-    """How much a process of its own grows over many faces."""
+    """Memory growth of a separate process over many faces."""
     title = f"Memory in MiB over {faces} faces at {MEMORY_SIZE} px"
     result = table(title, "resident", f"after {WARM_UP}", f"after {faces} more", "growth")
     with processes(1) as one:
@@ -144,7 +144,7 @@ def memory(faces: int, seed: int) -> list[Table]:
 
 
 def frontal(rng: np.random.Generator, count: int) -> list[FaceScene]:
-    """The next scenes that show a face from nearly in front."""
+    """The next scenes with a nearly frontal face."""
     scenes: list[FaceScene] = []
     while len(scenes) < count:
         scene = sample_scene(rng)
@@ -224,9 +224,9 @@ def main() -> None:
     arguments.add_argument(
         "--only", nargs="*", choices=sections, default=sections, help="what to measure; all if absent"
     )
-    arguments.add_argument("--faces", type=int, default=2000, help="faces drawn while memory is watched")
+    arguments.add_argument("--faces", type=int, default=2000, help="faces rendered for the memory measurement")
     arguments.add_argument("--frontal", type=int, default=300, help="faces shown to dlib")
-    arguments.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that draw at once")
+    arguments.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="rendering processes")
     arguments.add_argument("--sheets", type=Path, help="write contact sheets to this folder")
     arguments.add_argument("--seed", type=int, default=0)
     choice = arguments.parse_args()

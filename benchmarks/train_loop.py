@@ -1,14 +1,14 @@
-"""What the project's Lightning loop costs next to a bare PyTorch loop that does the same training.
+"""Overhead of the project's Lightning loop over a bare PyTorch loop with the same training.
 
     python -m benchmarks.train_loop [--size 64] [--batch 8] [--steps 50] [--pairs 7] [--threads 1] [--logger none]
 
 Both fine-tune scale=demo's network on synthetic faces, on the CPU, without loader workers: the same start, batches,
-loss, optimiser and schedule, and so the same losses. They go step by step in turn, in one process, so that whatever
-else the machine does meets both; look at the ratios, absolute figures are this machine's.
+loss, optimiser and schedule, and so the same losses. Their steps alternate in one process, so that other load
+affects both; compare the ratios, absolute values depend on the machine.
 
-Timed is one epoch, of as many steps as scale=demo's; not start-up, validation or test. In the Lightning loop's time are
-its callbacks, ``metrics.csv``, progress, and the checkpoints at the epoch's end; W&B is off unless asked for. ``typical
-step`` is the median step, without the epoch's end.
+Timed is one epoch with as many steps as in scale=demo; not start-up, validation or test. The time of the Lightning
+loop includes its callbacks, ``metrics.csv``, progress, and the checkpoints at the epoch's end; W&B only with --logger.
+``typical step`` is the median step, without the epoch's end.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from stages.command import check, plan
 from synthesis.synthetic_faces import write_synthetic_faces
 
 AIM = 5
-"""Overhead of the Lightning loop that is aimed at, at most, in %."""
+"""Target: maximum overhead of the Lightning loop in %."""
 
 
 def bare(model: FaceParser, module: FaceParsing, loader: DataLoader[dict[str, Any]]) -> Iterator[Tensor]:
-    """The bare loop over the model, with the loss and the settings of the module: the loss of each step."""
+    """The bare loop over the model, with the loss and settings of the module; yields the loss of each step."""
     names = ("optimizer", "schedule", "steps")
     chosen = configure_optimizer(model.parameters(), *(module.hparams[name] for name in names))
     optimizer, scheduler = chosen["optimizer"], chosen["lr_scheduler"]["scheduler"]
@@ -64,9 +64,9 @@ def bare(model: FaceParser, module: FaceParsing, loader: DataLoader[dict[str, An
 
 
 class Turns(Callback):
-    """Does a bare step after each step of a run of one epoch, and leaves the times in its folder, as ``times.json``.
+    """Callback: a bare step after each step of a run of one epoch; writes ``times.json`` to the run folder.
 
-    A Lightning step lasts from the end of one bare step to the start of the next: nothing of its loop is left out.
+    A Lightning step lasts from the end of one bare step to the start of the next: its complete loop is included.
     """
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Turns(Callback):
 
 
 def composed(*overrides: str) -> dict[str, Any]:
-    """The training configuration as a command would have it, with the bare loop among the callbacks."""
+    """The training configuration of a command, with the bare loop among the callbacks."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_container(compose("train", overrides=list(overrides)), resolve=True)
     assert isinstance(config, dict)  # noqa: S101
@@ -114,7 +114,7 @@ def composed(*overrides: str) -> dict[str, Any]:
 
 
 def measured(run: Run, config: dict[str, Any]) -> list[float]:
-    """Train the run as ``train.py`` does: a row of the table, in ms."""
+    """Train the run as ``train.py`` does; returns a row of the table, in ms."""
     gc.collect()
     with contextlib.nullcontext() if sys.stdout.isatty() else contextlib.redirect_stdout(io.StringIO()):
         fit(run, config)
@@ -130,13 +130,13 @@ def main() -> None:
     arguments.add_argument("--batch", type=int, default=8, help="faces in a batch")
     arguments.add_argument("--steps", type=int, default=50, help="steps of a training, which is one epoch")
     arguments.add_argument("--pairs", type=int, default=7, help="trainings")
-    arguments.add_argument("--threads", type=int, default=1, help="of torch, on both sides")
+    arguments.add_argument("--threads", type=int, default=1, help="torch threads of both loops")
     arguments.add_argument(
         "--logger", default="none", choices=("none", "wandb"), help="wandb: offline, next to the CSV"
     )
     choice = arguments.parse_args()
     torch.set_num_threads(choice.threads)
-    Path("outputs").mkdir(exist_ok=True)  # where runs lie: a temporary folder may be memory, and writes free
+    Path("outputs").mkdir(exist_ok=True)  # not a temporary folder: that may be in memory, with free writes
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir="outputs") as name:
         folder = Path(name)
         data = folder / "LaPa"

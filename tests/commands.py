@@ -45,7 +45,7 @@ _server.set_forkserver_preload(list(LIBRARIES))
 
 @dataclass(frozen=True)
 class Finished:
-    """What a finished command left."""
+    """Exit code and output of a finished command."""
 
     returncode: int
     stdout: str
@@ -53,7 +53,7 @@ class Finished:
 
 
 def within(script: str, *words: str, cwd: Path) -> Finished:
-    """Run an entry point in this process, with its own arguments, folder and standard streams."""
+    """Run an entry point in this process, with the given arguments and folder and separate standard streams."""
     stdout, stderr, code = io.StringIO(), io.StringIO(), 0
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     loggers = logging.getLogger().handlers[:]
@@ -94,7 +94,7 @@ def process(script: str, *words: str, cwd: Path, environment: Mapping[str, str] 
 
 
 class Forked:
-    """An entry point in a forked process, under way; the interface is that of :class:`subprocess.Popen`.
+    """An entry point in a forked process, running; the interface is that of :class:`subprocess.Popen`.
 
     Args:
         script: file name of the entry point, as ``train.py``.
@@ -189,7 +189,7 @@ def _start_follower(
     command: Sequence[str] = (),
     **_streams: object,
 ) -> Forked:
-    """What Lightning and torchrun ask of :class:`subprocess.Popen`, for ``python [-u] script words``."""
+    """Replaces :class:`subprocess.Popen` for Lightning and torchrun, for ``python [-u] script words``."""
     script, *words = [word for word in (*args, *command) if word != "-u"][1:]
     folder = Path(cwd) if cwd else None
     return Forked(script, *words, cwd=folder, environment=env, output=1, leads_group=start_new_session)

@@ -1,4 +1,4 @@
-"""What tests share: synthetic faces in published layouts, trained runs, real faces where they are, and marks by cost.
+"""Shared fixtures: synthetic faces in published layouts, trained runs, real faces if available, and marks by cost.
 
 ``training`` marks what trains a network, ``process`` what starts processes; the rest needs neither, and is what
 ``make test-fast`` runs. A test without the mark that trains all the same fails, so the marks stay true.
@@ -42,7 +42,7 @@ if threading.current_thread() is threading.main_thread():
 
 ROOT = commands.ROOT
 REQUIRE_ALL = "HALFMASK_REQUIRE_ALL"
-"""Environment variable under which nothing is skipped for want of Chromium, SLURM or real data."""
+"""Environment variable under which no test is skipped for lack of Chromium, SLURM or real data."""
 TINY = (
     "scale=demo",
     "logger=none",
@@ -57,8 +57,8 @@ TINY = (
     "finetune.steps_per_epoch=2",
     "finetune.batch_size=4",
 )
-"""Overrides with which every stage trains in less than a second. The encoder is one that timm makes for tests: 82,300
-parameters, known by its name in every process, be it of Lightning, torchrun or SLURM."""
+"""Overrides with which every stage trains in less than a second. The encoder is a test model of timm with 82,300
+parameters, available by name in every process of Lightning, torchrun or SLURM."""
 GROUPS = {path.name for path in CONF.iterdir() if path.is_dir()}
 TRAINED = {"parser_runs", "segmenter_run"}
 """Fixtures of trained runs."""
@@ -83,7 +83,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Libraries are not collected as garbage: each training ends with a collection, which took half a second."""
+    """Exclude libraries from garbage collection: each training ends with a collection, which took half a second."""
     import albumentations  # noqa: F401
     import segmentation_models_pytorch  # noqa: F401
 
@@ -94,7 +94,7 @@ def pytest_collection_finish() -> None:
 
 
 def skip(reason: str) -> None:
-    """Skip the test, for a thing that this machine lacks; where everything is required that is a failure."""
+    """Skip the test because this machine lacks something; a failure if everything is required."""
     if os.environ.get(REQUIRE_ALL):
         pytest.fail(f"{REQUIRE_ALL} is set, but: {reason}")
     pytest.skip(reason)
@@ -102,7 +102,7 @@ def skip(reason: str) -> None:
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    """No test depends on the random numbers that others took before it."""
+    """Tests do not depend on random numbers used by earlier tests."""
     import torch
 
     torch.manual_seed(0)
@@ -110,7 +110,7 @@ def _seeded() -> None:
 
 @pytest.fixture(autouse=True)
 def _true_to_its_marks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What costs much is marked, or ``make test-fast`` would run it."""
+    """Expensive tests must be marked, or ``make test-fast`` would run them."""
     import pytorch_lightning as pl
 
     def refuse(kind: str) -> Any:
@@ -129,7 +129,7 @@ def _true_to_its_marks(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for all test processes: data are built and runs are trained once, whoever needs them first."""
+    """One folder for all test processes: data are built and runs are trained once."""
     own = tmp_path_factory.getbasetemp()
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
@@ -197,7 +197,7 @@ def settings_of(*overrides: str) -> dict:
 
 
 def run_training(experiment: str, root: Path, output: Path, *overrides: str) -> list[Run]:
-    """Run a training command of a small network to its end, in this process; the runs that it consists of."""
+    """Run a training command of a small network to its end, in this process; returns its runs."""
     config = settings_of(
         f"experiment={experiment}", *TINY_SEGMENTER, f"datamodule.root={root}", f"output_dir={output}", *overrides
     )
@@ -233,7 +233,7 @@ def unchecked(settings: Any, /, **changes: object) -> Any:
 
 
 def copied(runs: list[Run], output: Path) -> list[Run]:
-    """Shared runs in an output folder of one's own, for tests that add to it or change it."""
+    """A copy of shared runs in another output folder, for tests that change it."""
     for run in runs:
         shutil.copytree(run.folder.path, output / "runs" / run.folder.name)
     manifests = runs[-1].folder.output_dir / "manifests"
@@ -243,7 +243,7 @@ def copied(runs: list[Run], output: Path) -> list[Run]:
 
 
 def wandb_records(folder: Path) -> list[dict[str, Any]]:
-    """What an offline W&B run holds, read by W&B's own tool."""
+    """The records of an offline W&B run, read by W&B's tool."""
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return [json.loads(line) for line in finished.stdout.splitlines() if line.startswith("{")]

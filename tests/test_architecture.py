@@ -1,4 +1,4 @@
-"""Packages stand on those below them: imports point downwards only, and never both ways."""
+"""Packages import only packages of lower layers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LAYERS = (
     "deploy",
     "reports",
 )
-"""Each may import those before it."""
+"""Each may import the packages before it."""
 ENTRY_POINTS = ("train", "evaluate", "predict", "prepare", "export", "report")
 
 
@@ -50,7 +50,7 @@ def test_imports_point_downwards(package: str) -> None:
     assert not upward
 
 
-def test_every_package_has_its_place() -> None:
+def test_every_package_has_a_layer() -> None:
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
     assert packages - {"conf", "tests"} == {*LAYERS}
 
@@ -60,8 +60,8 @@ def test_entry_points_are_short(name: str) -> None:
     assert len((ROOT / f"{name}.py").read_text(encoding="utf-8").splitlines()) < 60
 
 
-def test_networks_can_be_lifted_out() -> None:
-    """``models`` knows neither Lightning nor Hydra nor this project's files."""
+def test_models_are_independent() -> None:
+    """``models`` imports neither Lightning nor Hydra nor ``foundation``."""
     foreign = {"pytorch_lightning", "hydra", "omegaconf", "foundation"}
     found = {name for file in (ROOT / "models").rglob("*.py") for name in imported(file)}
     assert not {name for name in found if name.partition(".")[0] in foreign}

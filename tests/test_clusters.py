@@ -1,4 +1,4 @@
-"""Sweeps on a real SLURM: one node on this machine, with a partition whose jobs those of another one preempt."""
+"""Sweeps on a real SLURM: one node on this machine, with a partition whose jobs are preempted by another."""
 
 from __future__ import annotations
 
@@ -176,18 +176,18 @@ def test_a_preempted_job_is_queued_again_and_resumes(lapa: Path, tmp_path: Path)
         (("trainer=cpu", "hydra.launcher.partition=gpus"), "partition", "hydra.launcher.partition="),
     ],
 )
-def test_a_refusal_is_one_message_with_what_slurm_said(
+def test_a_refusal_is_one_message_with_the_error_of_slurm(
     words: tuple[str, ...], refusal: str, setting: str, lapa: Path, tmp_path: Path
 ) -> None:
     common = (word for word in BASELINE if word != "trainer=cpu")
     words = (*common, f"datamodule.root={lapa}", "subset=0,1", *words)
     code, screen = forked("train.py", *words, cwd=tmp_path, timeout=60)
     assert code == 2, screen
-    said = [line for line in screen.splitlines() if "[HYDRA]" not in line and "accounting" not in line]
-    assert any(refusal.lower() in line.lower() for line in said)
+    shown = [line for line in screen.splitlines() if "[HYDRA]" not in line and "accounting" not in line]
+    assert any(refusal.lower() in line.lower() for line in shown)
     assert setting in screen
     assert "Traceback" not in screen
-    assert len(said) < 6, "one message"
+    assert len(shown) < 6, "one message"
     assert not (tmp_path / "outputs" / "runs").exists()
 
 
@@ -216,7 +216,7 @@ def test_a_cancelled_job_has_ended_without_accounting_too(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("words", REMEDIES)
-def test_every_answer_to_a_refusal_names_a_setting_or_a_way_out(words: str) -> None:
+def test_every_remedy_names_an_existing_setting(words: str) -> None:
     error = RuntimeError("sbatch failed")
     error.__cause__ = CalledProcessError(1, ["sbatch", "x.sh"], stderr=f"sbatch: error: bad {words}")
     refusal = explained_refusal(error)

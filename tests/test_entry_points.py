@@ -1,4 +1,4 @@
-"""The entry points as a user meets them: exit codes, one message, and no heavy imports where nothing is trained."""
+"""Entry points: exit codes, one message, and no import of torch if nothing is trained."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_help_shows_choices_and_examples(name: str, expected: tuple[str, ...], t
 
 @pytest.mark.process
 def test_first_run_dry_run_and_all_done(lapa: Path, tmp_path: Path) -> None:
-    """All stages of the parser, with the encoder that users take, as processes of their own."""
+    """All stages of the parser, with the default encoder, in separate processes."""
     common = [word for word in TINY if not word.startswith("model.encoder")]
     common += [f"{stage}.{name}=1" for stage in ("pretrain", "finetune") for name in ("epochs", "steps_per_epoch")]
     common += ["callbacks.panels=null", "callbacks.activations=null"]
@@ -112,7 +112,7 @@ def test_first_run_dry_run_and_all_done(lapa: Path, tmp_path: Path) -> None:
         (["checkpoint=finetune-000000000000", "dataset=lapa", "splitt=all"], ["Did you mean split"]),
     ],
 )
-def test_evaluate_says_what_cannot_be(words: list[str], expected: list[str], tmp_path: Path) -> None:
+def test_invalid_settings_of_evaluate(words: list[str], expected: list[str], tmp_path: Path) -> None:
     finished = within("evaluate.py", *words, cwd=tmp_path)
     assert finished.returncode == 2
     assert finished.stdout == ""
@@ -122,15 +122,15 @@ def test_evaluate_says_what_cannot_be(words: list[str], expected: list[str], tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_prepare_draws_a_data_set_and_finds_it_again(tmp_path: Path) -> None:
-    words = ["task=synthetic_faces", "layout=lapa", "count=12", "size=32", "workers=1", "out=drawn/LaPa"]
+def test_prepare_renders_a_data_set_once(tmp_path: Path) -> None:
+    words = ["task=synthetic_faces", "layout=lapa", "count=12", "size=32", "workers=1", "out=synthetic/LaPa"]
     first = within("prepare.py", *words, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
-    assert len(list((tmp_path / "drawn" / "LaPa").glob("*/labels/*.png"))) == 12
+    assert len(list((tmp_path / "synthetic" / "LaPa").glob("*/labels/*.png"))) == 12
     assert within("prepare.py", *words, cwd=tmp_path).returncode == 0
     other = within("prepare.py", *words, "seed=9", cwd=tmp_path)
     assert other.returncode == 2
-    assert "drawn/LaPa" in other.stderr
+    assert "synthetic/LaPa" in other.stderr
 
 
 @pytest.mark.parametrize(
@@ -143,14 +143,14 @@ def test_prepare_draws_a_data_set_and_finds_it_again(tmp_path: Path) -> None:
         ["task=audit", "+foo=1"],
     ],
 )
-def test_prepare_says_what_cannot_be(words: list[str], tmp_path: Path) -> None:
+def test_invalid_settings_of_prepare(words: list[str], tmp_path: Path) -> None:
     finished = within("prepare.py", *words, cwd=tmp_path)
     assert finished.returncode == 2
     assert "Traceback" not in finished.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_each_setting_of_prepare_is_heeded_by_a_task() -> None:
+def test_each_setting_of_prepare_is_used_by_a_task() -> None:
     heeded = {name for task in TASKS.values() for name in task.settings}
     assert {*OmegaConf.load(CONF / "prepare.yaml")} - {"defaults", "hydra"} == heeded | {"task", "out"}
 

@@ -1,4 +1,4 @@
-"""Scoring trained parsers: their own numbers again, another data set in the classes that both have, and mistakes."""
+"""Scoring trained parsers: on their own data, on other data in common classes, and mistakes."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def trained(output: Path, parser_runs: list[Run], celebamask: Path) -> dict[str,
 
 
 @pytest.mark.parametrize("dataset", ["lapa", "celebamask_hq"])
-def test_a_run_on_its_own_test_split_gives_its_own_numbers(
+def test_a_run_on_its_own_test_split_reproduces_its_scores(
     dataset: str, trained: dict[str, list[Run]], output: Path, capsys: pytest.CaptureFixture
 ) -> None:
     run = trained[dataset][-1]
@@ -96,7 +96,9 @@ def test_a_run_on_its_own_test_split_gives_its_own_numbers(
     assert (output / "replaced" / f"{folder.name}-1").is_dir()
 
 
-def test_what_is_scored_is_in_the_id(trained: dict[str, list[Run]], lapa: Path, celebamask: Path, output: Path) -> None:
+def test_scored_data_and_weights_enter_the_id(
+    trained: dict[str, list[Run]], lapa: Path, celebamask: Path, output: Path
+) -> None:
     checkpoint = f"checkpoint={trained['lapa'][-1].folder.path}"
     config = OmegaConf.create(config_of(checkpoint, f"output_dir={output}"))
 
@@ -131,7 +133,7 @@ def test_another_data_set_is_scored_in_lapas_classes(
 
 
 class Perfect(nn.Module):
-    """Answers with given label maps (h, w), one after the other, whatever it sees."""
+    """Predicts given label maps (h, w), one after the other, for any input."""
 
     def __init__(self, labels: list[Tensor], classes: int) -> None:
         super().__init__()
@@ -146,14 +148,14 @@ class Perfect(nn.Module):
 def test_a_perfect_parser_is_perfect_through_the_mapping(
     lapa: Path, celebamask: Path, trained: dict[str, list[Run]], output: Path
 ) -> None:
-    """CelebAMask-HQ's labels as the answer, against those labels and against LaPa's of the same synthetic faces."""
+    """CelebAMask-HQ's labels as the prediction, against themselves and against LaPa's labels of the same faces."""
     layout = open_layout("celebamask_hq", celebamask)
-    drawn = {
+    faces_by_id = {
         int(face.id): torch.from_numpy(merge(face, "official", CELEBAMASK_HQ))
         for split in SPLITS
         for face in layout.samples(split)
     }
-    tested = [drawn[int(face.id)] for face in layout.samples("test")]
+    tested = [faces_by_id[int(face.id)] for face in layout.samples("test")]
     table = CELEBAMASK_HQ.table_to(LAPA)[: len(CELEBAMASK_HQ)]
     swapped = np.where(table < 6, np.array([0, 1, 3, 2, 5, 4])[table.clip(max=5)], table)
 
@@ -173,18 +175,18 @@ def test_a_perfect_parser_is_perfect_through_the_mapping(
 
     own = score("lapa", "celebamask_hq", celebamask, tested, table)
     assert own["miou"] == own["mean_f1"] == own["pixel_accuracy"] == own["iou/left_eye"] == 1
-    twins = [drawn[number] for number in sorted(drawn)]
+    twins = [faces_by_id[number] for number in sorted(faces_by_id)]
     right = score("celebamask_hq", "lapa", lapa, twins, table)
-    assert right["pixel_accuracy"] > 0.97, "parts drawn apart differ from a label map along their borders"
-    for answer, ground_truth in ((right, 0.5), (score("celebamask_hq", "lapa", lapa, twins, swapped), 0.0)):
+    assert right["pixel_accuracy"] > 0.97, "separate part masks differ from a label map along their borders"
+    for prediction, ground_truth in ((right, 0.5), (score("celebamask_hq", "lapa", lapa, twins, swapped), 0.0)):
         for name in ("left_eye", "right_eye", "left_eyebrow", "right_eyebrow"):
-            assert answer[f"iou/{name}"] > ground_truth if ground_truth else answer[f"iou/{name}"] < 0.05
+            assert prediction[f"iou/{name}"] > ground_truth if ground_truth else prediction[f"iou/{name}"] < 0.05
     wrong = score("lapa", "celebamask_hq", celebamask, tested, swapped)
     assert wrong["iou/left_eye"] == wrong["iou/right_eyebrow"] == 0
     assert wrong["iou/hair"] == 1
 
 
-def test_a_folder_without_lists_of_splits_is_scored_as_a_whole(
+def test_split_all_needs_no_lists_of_splits(
     trained: dict[str, list[Run]], celebamask: Path, output: Path, tmp_path: Path
 ) -> None:
     root = Path(shutil.copytree(celebamask, tmp_path / "CelebAMask-HQ"))
@@ -200,16 +202,16 @@ def test_a_folder_without_lists_of_splits_is_scored_as_a_whole(
 def test_merging_classes_adds_their_probabilities(mapped: bool) -> None:
     logits = torch.randn(2, len(CELEBAMASK_HQ), 4, 4, generator=torch.Generator().manual_seed(0))
     merged = CELEBAMASK_HQ.table_to(LAPA)[: len(CELEBAMASK_HQ)].tolist() if mapped else list(range(len(CELEBAMASK_HQ)))
-    answer = MergedClasses(nn.Identity(), merged)(logits).softmax(dim=1)
-    expected = torch.zeros_like(answer)
+    prediction = MergedClasses(nn.Identity(), merged)(logits).softmax(dim=1)
+    expected = torch.zeros_like(prediction)
     for part, whole in enumerate(merged):
         expected[:, whole] += logits.softmax(dim=1)[:, part]
-    assert torch.allclose(answer, expected, atol=1e-6)
+    assert torch.allclose(prediction, expected, atol=1e-6)
     with pytest.raises(ValueError, match="into class 1"):
         MergedClasses(nn.Identity(), [0, 2])
 
 
-def test_a_class_of_which_the_parser_knows_no_part_is_never_predicted() -> None:
+def test_an_unmapped_target_class_is_never_predicted() -> None:
     logits = torch.randn(2, 3, 4, 4)
     joined = MergedClasses(nn.Identity(), [0, 2, 2], classes=4)(logits)
     assert joined.shape == (2, 4, 4, 4)
@@ -239,7 +241,7 @@ def test_a_class_of_which_the_parser_knows_no_part_is_never_predicted() -> None:
         (("dataset=lapa",), ConfigError, "The setting checkpoint is missing"),
     ],
 )
-def test_mistakes_are_said(
+def test_mistakes_are_reported(
     words: tuple[str, ...], error: type[Exception], message: str, trained: dict[str, list[Run]], output: Path
 ) -> None:
     pretrain, finetune = (run.folder for run in trained["lapa"])
@@ -252,9 +254,7 @@ def test_mistakes_are_said(
     assert sorted((output / "runs").iterdir()) == before
 
 
-def test_a_checkpoint_that_does_not_say_its_size_asks_for_it(
-    trained: dict[str, list[Run]], lapa: Path, output: Path
-) -> None:
+def test_a_checkpoint_without_image_size_asks_for_it(trained: dict[str, list[Run]], lapa: Path, output: Path) -> None:
     content = torch.load(trained["lapa"][-1].folder.best, weights_only=True)
     del content["settings"]
     torch.save(content, output / "old.ckpt")
@@ -264,7 +264,7 @@ def test_a_checkpoint_that_does_not_say_its_size_asks_for_it(
     assert scored(*words, "image_size=32").status["faces"] == 4
 
 
-def test_a_failure_is_in_the_status(
+def test_a_failure_is_recorded_in_the_status(
     trained: dict[str, list[Run]], lapa: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = (f"checkpoint={trained['lapa'][-1].folder.name}", "dataset=lapa", f"root={lapa}", f"output_dir={output}")
@@ -301,8 +301,8 @@ def test_the_memory_of_scoring_does_not_grow_with_the_images(
                 os.link(first, folder / f"face_{index:03}.{suffix}")
         words = [f"checkpoint={parser_runs[-1].folder.path}", "dataset=lapa", f"root={tmp_path / str(count)}"]
         words += ["workers=0", "batch_size=2", "trainer.accelerator=cpu", f"output_dir={tmp_path / 'out'}"]
-        code, said = forked("evaluate.py", *words)
-        assert code == 0, said
+        code, output = forked("evaluate.py", *words)
+        assert code == 0, output
     statuses = [json.loads(path.read_text()) for path in (tmp_path / "out" / "runs").glob("*/status.json")]
     peaks = {status["faces"]: status["peak_memory_mb"] for status in statuses}
     kept = (many - few) * side**2 / 2**20  # MiB, a byte for each pixel

@@ -1,4 +1,4 @@
-"""What leaves the framework answers as what was trained, says what it is, and is taken back; others are refused."""
+"""Exported files: same predictions as the trained network, metadata, loading; foreign files are refused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def metrics(*words: str) -> dict[str, float]:
 
 
 class Small(nn.Module):
-    """The modified UNet's kinds of layers, each at least once: what is exported in a second."""
+    """Every layer type of the modified UNet at least once; exported in a second."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def small(small_run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def as_if_trained(network: nn.Module) -> nn.Module:
-    """The network in evaluation mode, without the zeros and ones that its layers start from."""
+    """The network in evaluation mode, with random values instead of the initial zeros and ones."""
     torch.manual_seed(0)
     for layer in network.modules():
         if isinstance(layer, BatchInstanceNorm2d):
@@ -83,7 +83,7 @@ def as_if_trained(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def test_lean_layers_answer_as_the_trained_ones() -> None:
+def test_exported_layers_equal_the_trained_ones() -> None:
     network = as_if_trained(ModifiedUNet(base_width=8))
     image = torch.randn(3, 3, 64, 96)
     with torch.inference_mode():
@@ -93,15 +93,15 @@ def test_lean_layers_answer_as_the_trained_ones() -> None:
     assert any(isinstance(module, SelfAttention) for module in network.modules()), "the original stays"
 
 
-def test_images_of_any_size_are_brought_to_the_networks_own() -> None:
+def test_images_of_any_size_are_resized() -> None:
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.25)
     network = nn.Conv2d(3, 2, 1)
     image = torch.randint(0, 256, (2, 50, 40, 3), dtype=torch.uint8)
     with torch.inference_mode():
-        answer = Deployed(network, 32, mean, std)(image)
+        logits = Deployed(network, 32, mean, std)(image)
         resized = nn.functional.interpolate(image.permute(0, 3, 1, 2) / 255, size=(32, 32), mode="bilinear")
         expected = network((resized - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None])
-    torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.training
@@ -114,7 +114,7 @@ def test_images_of_any_size_are_brought_to_the_networks_own() -> None:
         ("small", "torchscript", "fp32"),
     ],
 )
-def test_a_segmenter_is_exported_and_taken_back(
+def test_a_segmenter_is_exported_and_loaded(
     network: str,
     form: str,
     precision: str,
@@ -169,7 +169,7 @@ def test_a_parser_is_exported_with_its_classes(parser_runs: list[Run], lapa: Pat
         run_export(f"checkpoint={parser.folder.path}", "dataset=celebamask_hq", f"output_dir={tmp_path}")
 
 
-def test_an_export_that_answers_otherwise_is_refused(
+def test_an_export_with_other_predictions_is_refused(
     small: Run, masked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     true = Deployed.forward
@@ -193,7 +193,7 @@ def test_int8_may_cost_half_a_point(equal: float, miou: float, fine: bool) -> No
 
 
 @pytest.mark.process
-def test_latencies_are_measured_in_processes_of_their_own(
+def test_latencies_are_measured_in_separate_processes(
     segmenter_run: Run, masked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forking = SimpleNamespace(get_context=lambda _: multiprocessing.get_context("forkserver"))  # spawning takes long
@@ -236,6 +236,6 @@ def test_other_files_are_refused_and_not_run(tmp_path: Path) -> None:
     assert METADATA == "halfmask"
 
 
-def test_int8_is_for_onnx(tmp_path: Path) -> None:
+def test_int8_needs_onnx(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="format=onnx"):
         run_export("checkpoint=x", "format=torchscript", "precision=int8", f"output_dir={tmp_path}")

@@ -1,4 +1,4 @@
-"""What goes wrong while a command runs, as a user meets it: signals, a full disk, a dead worker, broken data."""
+"""Failures of a running command: signals, a full disk, a killed worker, broken data."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def result(output: Path) -> tuple[dict[str, torch.Tensor], bytes, dict[str, floa
     return state, (folder / "metrics.csv").read_bytes(), status(output)["metrics"]
 
 
-def assert_same(output: Path, whole: Path) -> None:
-    (weights, curves, metrics), (expected, expected_curves, expected_metrics) = result(output), result(whole)
+def assert_same(output: Path, uninterrupted: Path) -> None:
+    (weights, curves, metrics), (expected, expected_curves, expected_metrics) = result(output), result(uninterrupted)
     assert all(torch.equal(weights[name], value) for name, value in expected.items())
     assert curves == expected_curves
     assert metrics == expected_metrics
@@ -68,8 +68,8 @@ def assert_same(output: Path, whole: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(lapa: Path, shared: Path) -> Path:
-    """The outputs of a command that nothing interrupted. Read only."""
+def uninterrupted(lapa: Path, shared: Path) -> Path:
+    """The outputs of an uninterrupted command. Read only."""
     output = shared / "uninterrupted"
     code, screen = run(lapa, output)
     assert code == 0, screen
@@ -78,10 +78,8 @@ def whole(lapa: Path, shared: Path) -> Path:
 
 @pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])  # SIGTERM: test_processes.py
-def test_interrupted_by_a_signal_the_same_command_goes_on(
-    number: signal.Signals, lapa: Path, whole: Path, tmp_path: Path
-) -> None:
-    """After one epoch, with loader workers that outlive a killed process for a while."""
+def test_resume_after_a_signal(number: signal.Signals, lapa: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    """After one epoch, with loader workers that survive a killed process for a while."""
     output = tmp_path / "outputs"
     process = start(lapa, output, "datamodule.workers=1")
     wait_for(lambda: list(output.rglob("last.ckpt")), process)
@@ -97,13 +95,13 @@ def test_interrupted_by_a_signal_the_same_command_goes_on(
     code, screen = run(lapa, output, "datamodule.workers=1")
     assert code == 0, screen
     assert "Resuming" in screen
-    assert_same(output, whole)
+    assert_same(output, uninterrupted)
     assert status(output)["attempts"] == 2
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, of 100 MB."""
+    """A separate file system of 100 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     words = ["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", str(folder)]
@@ -115,9 +113,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.process
-def test_full_disk_leaves_the_last_checkpoint_and_the_command_goes_on(
-    lapa: Path, whole: Path, small_disk: Path
-) -> None:
+def test_resume_after_a_full_disk(lapa: Path, uninterrupted: Path, small_disk: Path) -> None:
     output = small_disk / "outputs"
     process = start(lapa, output)
     wait_for(lambda: list(output.rglob("last.ckpt")), process)
@@ -134,17 +130,17 @@ def test_full_disk_leaves_the_last_checkpoint_and_the_command_goes_on(
     assert "disk is full" in status(output)["error"]
     assert status(output)["state"] == "failed"
     (last,) = output.rglob("last.ckpt")
-    assert torch.load(last, weights_only=True)["epoch"] >= 0, "the last good checkpoint is whole"
+    assert torch.load(last, weights_only=True)["epoch"] >= 0, "the last good checkpoint is complete"
     assert not list(output.rglob(".*.tmp")), "nothing half written takes up room"
     filler.unlink()
     code, screen = run(lapa, output)
     assert code == 0, screen
     assert "Resuming" in screen
-    assert_same(output, whole)
+    assert_same(output, uninterrupted)
 
 
 @pytest.mark.process
-def test_a_killed_worker_fails_the_run_and_the_command_goes_on(lapa: Path, tmp_path: Path) -> None:
+def test_resume_after_a_killed_worker(lapa: Path, tmp_path: Path) -> None:
     output = tmp_path / "outputs"
     process = start(lapa, output, "datamodule.workers=1", "finetune.epochs=200")
     wait_for(lambda: list(output.rglob("last.ckpt")), process)
@@ -257,7 +253,7 @@ def test_errors_of_the_machine_are_explained(error: BaseException, words: str) -
     assert words in str(reason)
 
 
-def test_a_mistake_in_another_process_is_the_mistake_itself() -> None:
+def test_a_user_error_of_another_process_stays_a_user_error() -> None:
     wrapped = "Traceback:\n  File x\nfoundation.errors.BrokenFileError: Cannot read a.jpg: truncated.\nReplace it.\n"
     reason = explained(RuntimeError(wrapped))
     assert isinstance(reason, UserError)
@@ -265,20 +261,20 @@ def test_a_mistake_in_another_process_is_the_mistake_itself() -> None:
     assert str(reason) == "Cannot read a.jpg: truncated.\nReplace it."
 
 
-def test_a_package_that_a_setting_asks_for_is_a_wrong_setting() -> None:
+def test_a_missing_optional_package_is_a_config_error() -> None:
     reason = explained(ImportError("model=x wants the package x.\nDo: pip install 'x'."))
     assert isinstance(reason, ConfigError)
     assert "pip install" in str(reason)
 
 
-def test_other_errors_stay_what_they_are() -> None:
+def test_other_errors_are_unchanged() -> None:
     for text in ("a bug: foundation.errors.Nothing: like it", "out of resource: shared memory, Required: 131072"):
         error = ValueError(text)
         assert explained(error) is error
 
 
 @pytest.mark.process
-def test_curves_of_an_interrupted_run_have_one_row_for_each_step(whole: Path) -> None:
-    (curves,) = whole.glob("runs/*/metrics.csv")
+def test_curves_of_an_interrupted_run_have_one_row_for_each_step(uninterrupted: Path) -> None:
+    (curves,) = uninterrupted.glob("runs/*/metrics.csv")
     with curves.open(newline="") as file:
         assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(6))

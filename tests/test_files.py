@@ -1,4 +1,4 @@
-"""Atomic writing: complete or absent, however the writer ends."""
+"""Atomic writing: a file is complete or absent, also if the writer fails or is killed."""
 
 from __future__ import annotations
 

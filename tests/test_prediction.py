@@ -1,4 +1,4 @@
-"""Masks of any image: whatever its form, however many faces it has, and what a user is told."""
+"""Prediction: images of every format, any number of faces, videos, messages."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def parser(parser_runs: list[Run]) -> Run:
 def faces() -> list[np.ndarray]:
     """Three synthetic faces of 200 px that dlib finds."""
     finder = FaceFinder(fallbacks=())
-    drawn = (render_random_face(np.random.default_rng((5, place)), 200).image for place in range(60))
-    return list(islice((image for image in drawn if len(finder(image)) == 1), 3))
+    rendered = (render_random_face(np.random.default_rng((5, place)), 200).image for place in range(60))
+    return list(islice((image for image in rendered if len(finder(image)) == 1), 3))
 
 
 def run_predict(*words: str) -> None:
@@ -52,7 +52,7 @@ def lines(out: Path) -> dict[str, dict[str, Any]]:
     return {Path(row["image"]).name: row for row in rows}
 
 
-def test_images_of_every_form_get_masks_of_their_own_size(
+def test_images_of_every_format_get_masks_of_their_size(
     segmenter_run: Run, faces: list[np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     folder, out = tmp_path / "photos", tmp_path / "masks"
@@ -69,9 +69,9 @@ def test_images_of_every_form_get_masks_of_their_own_size(
     face.save(folder / "moving.gif", save_all=True, append_images=[Image.new("RGB", face.size)])
     (folder / "broken.jpg").write_text("no image")
     run_predict(f"checkpoint={segmenter_run.folder.path}", f"input={folder}", f"out={out}")
-    told = capsys.readouterr().err
-    assert "masks of 7 images" in told
-    assert "Not read: Cannot read the image" in told
+    screen = capsys.readouterr().err
+    assert "masks of 7 images" in screen
+    assert "Not read: Cannot read the image" in screen
     sizes = {}
     for path in sorted((out / "labels").rglob("*.png")):
         mask = np.array(Image.open(path))
@@ -90,7 +90,7 @@ def test_images_of_every_form_get_masks_of_their_own_size(
     assert len(list((out / "overlays").rglob("*.jpg"))) == 7
 
 
-def test_every_face_of_a_group_is_parsed_as_if_it_were_alone(parser: Run, faces: list[np.ndarray]) -> None:
+def test_every_face_of_a_group_is_parsed_like_a_single_face(parser: Run, faces: list[np.ndarray]) -> None:
     group = np.full((220, 640, 3), 200, np.uint8)
     for place, face in enumerate(faces):
         group[10:210, 10 + 210 * place : 210 + 210 * place] = face
@@ -108,7 +108,7 @@ def test_every_face_of_a_group_is_parsed_as_if_it_were_alone(parser: Run, faces:
     assert set(alone.faces[0].shares) <= set(LAPA.classes[1:])
 
 
-def test_a_large_face_is_seen_as_in_training(parser: Run, tmp_path: Path) -> None:
+def test_a_large_face_is_shrunk_as_in_training(parser: Run, tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
     Image.fromarray(image).save(tmp_path / "face.png")
     transform = FaceTransform(32, None, LAPA, seed=0)
@@ -119,7 +119,7 @@ def test_a_large_face_is_seen_as_in_training(parser: Run, tmp_path: Path) -> Non
     )
 
 
-def test_the_whole_image_is_seen_where_no_face_is_found(parser: Run) -> None:
+def test_the_complete_image_is_used_without_a_detected_face(parser: Run) -> None:
     image = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
     predictor = load(str(parser.folder.path))
     assert [face.found for face in predictor.predict(image).faces] == ["whole"]
@@ -131,9 +131,7 @@ def test_the_whole_image_is_seen_where_no_face_is_found(parser: Run) -> None:
     assert whole.predict(image).label.shape == (60, 90)
 
 
-def test_classes_come_apart_and_a_pattern_writes_nowhere_else(
-    parser: Run, faces: list[np.ndarray], tmp_path: Path
-) -> None:
+def test_a_mask_per_class_and_a_pattern_within_out(parser: Run, faces: list[np.ndarray], tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / "in" / name).mkdir(parents=True)
         Image.fromarray(faces[0]).save(tmp_path / "in" / name / "face.png")
@@ -219,7 +217,7 @@ class Harmful:
         "all broken",
     ],
 )
-def test_what_is_wrong_is_said_once(
+def test_mistakes_are_one_message(
     parser_runs: list[Run], error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Several processes: commands that meet, and commands that train in several processes."""
+"""Concurrent commands, and commands that train in several processes."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ LONE_SLURM_TASK = {
     "SLURM_NODEID": "0",
     "SLURM_NTASKS_PER_NODE": "1",
 }
-"""Environment of a SLURM job of one task, where Lightning would train alone."""
+"""Environment of a SLURM job of one task, where Lightning would train in one process."""
 
 
 def finish(*processes: Forked) -> list[str]:
-    """Their output; all must have gone well."""
+    """Their output; all must have succeeded."""
     screens = [process.communicate(timeout=280)[0] for process in processes]
     for process, screen in zip(processes, screens, strict=True):
         assert process.returncode == 0, screen
@@ -56,7 +56,7 @@ def torchrun(*words: str) -> tuple[int, str]:
 
 
 def when(condition: Callable[[], object], process: Forked, act: Callable[[], None]) -> str:
-    """Act on a process as soon as something is so; its output, until the last process that writes to it has ended."""
+    """Act on a process when a condition holds; returns its output up to the end of the last writing process."""
 
     def watch() -> None:
         while process.poll() is None and not condition():
@@ -138,7 +138,7 @@ def test_three_fine_tunings_at_once_share_one_pretraining(lapa: Path, tmp_path: 
 @pytest.mark.process
 @pytest.mark.training
 def test_two_processes_train_together_and_score_as_one(together: Run, odd: Path) -> None:
-    """In two processes on the CPU, one run folder, every test face scored once; whoever started a SLURM job."""
+    """In two processes on the CPU, one run folder, every test face scored once; also in a SLURM job."""
     status = together.folder.status
     assert together.folder.done
     assert status["attempts"] == 1
@@ -160,7 +160,7 @@ def test_two_processes_train_together_and_score_as_one(together: Run, odd: Path)
 
 @pytest.mark.process
 @pytest.mark.parametrize("how", ["ddp_spawn", "torchrun"])
-def test_however_two_processes_are_started_they_come_to_the_same_weights(
+def test_every_way_of_starting_two_processes_gives_the_same_weights(
     how: str, together: Run, odd: Path, tmp_path: Path
 ) -> None:
     words = (*TOGETHER, f"datamodule.root={odd}", f"output_dir={tmp_path}")
@@ -173,8 +173,8 @@ def test_however_two_processes_are_started_they_come_to_the_same_weights(
 
 
 @pytest.mark.process
-def test_interrupted_in_two_processes_the_same_command_goes_on(together: Run, odd: Path, tmp_path: Path) -> None:
-    """A follower of a killed leader does not train on alone, and holds no lock."""
+def test_resume_in_two_processes(together: Run, odd: Path, tmp_path: Path) -> None:
+    """A follower of a killed leader stops training and holds no lock."""
     words = (*TOGETHER, f"datamodule.root={odd}", f"output_dir={tmp_path}", "trainer.strategy=ddp")
     process = Forked("train.py", *words)
 
@@ -190,8 +190,8 @@ def test_interrupted_in_two_processes_the_same_command_goes_on(together: Run, od
 
 @pytest.mark.process
 @pytest.mark.parametrize("how", ["ddp", "torchrun"])
-def test_what_a_follower_met_is_reported_once(how: str, odd: Path, tmp_path: Path) -> None:
-    """Most faces are broken but the first that the leader meets, so that it is the follower who fails first."""
+def test_an_error_of_a_follower_is_reported_once(how: str, odd: Path, tmp_path: Path) -> None:
+    """Most faces are broken, but not the first of the leader, so that the follower fails first."""
     root = tmp_path / "LaPa"
     for path in odd.rglob("*.*"):
         target = root / path.relative_to(odd)
@@ -216,7 +216,7 @@ def test_what_a_follower_met_is_reported_once(how: str, odd: Path, tmp_path: Pat
 
 
 @pytest.mark.process
-def test_terminated_in_two_processes_says_so_and_leaves_none_behind(odd: Path, tmp_path: Path) -> None:
+def test_termination_of_two_processes_leaves_none_behind(odd: Path, tmp_path: Path) -> None:
     """In the second stage, whose followers Lightning started for the first."""
     words = [*MTL, "trainer.devices=2", f"datamodule.root={odd}", f"output_dir={tmp_path}", "trainer.strategy=ddp"]
     words += ["callbacks.panels=null", "callbacks.activations=null"]
@@ -229,8 +229,8 @@ def test_terminated_in_two_processes_says_so_and_leaves_none_behind(odd: Path, t
 
 
 @pytest.mark.process
-def test_of_two_processes_that_trained_one_goes_on_to_classify(lapa: Path, tmp_path: Path) -> None:
-    """The other one has ended when the head is scored."""
+def test_one_of_two_processes_continues_with_classify(lapa: Path, tmp_path: Path) -> None:
+    """The other process has ended when the head is scored."""
     words = ["experiment=svm_lapa", *TINY, "label_fraction=0.1", "classify.head=conv", f"datamodule.root={lapa}"]
     words += ["trainer.devices=2", "trainer.strategy=ddp", "pretrain.epochs=1", f"output_dir={tmp_path}"]
     finish(Forked("train.py", *words, "callbacks.panels=null", "callbacks.activations=null"))
@@ -254,7 +254,7 @@ def test_fewer_faces_than_devices_are_refused(lapa: Path, tmp_path: Path) -> Non
         data.val_dataloader()
 
 
-def test_followers_hear_what_the_leader_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broadcast_of_the_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(RUNS_VARIABLE, raising=False)
     monkeypatch.setenv(RUNS_VARIABLE, "")
     broadcast(["pretrain-1", "finetune-2"])
@@ -276,7 +276,7 @@ def test_followers_hear_what_the_leader_tells(monkeypatch: pytest.MonkeyPatch) -
         ({"LOCAL_RANK": "0", "WORLD_SIZE": "2"}, {}, r"there is no leader(.|\n)*torchrun"),
     ],
 )
-def test_processes_that_would_train_against_one_another(
+def test_processes_without_a_common_group_are_refused(
     environment: dict[str, str], settings: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(RUNS_VARIABLE, raising=False)

@@ -57,7 +57,7 @@ def test_every_experiment_composes(experiment: str) -> None:
 
 @pytest.mark.parametrize(("scale", "trainer"), list(zip(group_options("scale"), group_options("trainer"), strict=True)))
 def test_every_scale_and_trainer_composes(scale: str, trainer: str) -> None:
-    """They set nothing in common, so that each is composed once."""
+    """They set different keys, so each is composed once."""
     settings = check(settings_of(ONE, f"scale={scale}", f"trainer={trainer}"))
     assert settings["scale"] == scale
     assert settings["recipe"] == ("paper" if scale == "paper" else "tuned")
@@ -84,7 +84,7 @@ def test_the_paper_as_published() -> None:
     assert settings["finetune.loss"] == "focal_dice"
 
 
-def test_recipe_on_the_command_line_wins_over_the_scales() -> None:
+def test_recipe_on_the_command_line_overrides_that_of_the_scale() -> None:
     assert check(settings_of(ONE, "scale=demo", "recipe=paper"))["finetune.optimizer.name"] == "sgd"
 
 
@@ -138,7 +138,7 @@ def test_invalid_settings_are_refused(changes: dict[str, object], message: str) 
         changed(**changes)
 
 
-def test_a_trunk_that_is_not_trained_may_wait_for_ever() -> None:
+def test_frozen_epochs_have_no_limit_without_a_trained_trunk() -> None:
     assert changed(**{"finetune.trained": "head", "finetune.frozen_epochs": 500})
     assert changed(**{"finetune.frozen_epochs": 499})
 

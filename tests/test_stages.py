@@ -25,7 +25,7 @@ SVM = ("svm_lapa", *TINY, "label_fraction=0.1")
 
 @functools.cache
 def composed(experiment: str, *words: str) -> dict[str, Any]:
-    """A command's composed settings, flat: tests change plain ones, which takes less time than to compose."""
+    """A command's composed settings, flat: changing them is faster than composing again."""
     return flatten(settings_of(f"experiment={experiment}", *words))
 
 
@@ -41,7 +41,7 @@ def ids(root: Path, output: Path, experiment: str = MTL, /, **changes: object) -
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An output folder, where the digests of what is read are remembered."""
+    """An output folder with the digest cache."""
     return tmp_path_factory.mktemp("outputs")
 
 
@@ -223,7 +223,7 @@ CLASSIFY: dict[str, tuple[object, set[str]]] = {
     "classify.prior": (0.25, {"conv", "svm_rh"}),
     "classify.score_at": ("input", {"conv", "svm_rh"}),
 }
-"""Another value of every setting of a classifier of pixels, and the heads whose ids it changes; none else's."""
+"""Another value of every setting of a classifier of pixels, and the heads whose ids it changes; no other id changes."""
 CHANGES |= {name: (value, NEITHER) for name, (value, _) in CLASSIFY.items()}
 CHANGES |= {name: (value, NEITHER) for name, (value, _) in SEGMENT.items()}
 
@@ -252,7 +252,7 @@ WITHIN: list[tuple[dict[str, object], dict[str, object], set[str]]] = [
 """Settings whose effect depends on others: what else is set, the change, the stages whose ids it changes."""
 
 
-def test_no_setting_is_unclassified() -> None:
+def test_every_setting_is_covered() -> None:
     assert CHANGES.keys() == KEYS.keys()
     read = [name for stage in STAGES.values() for name in stage.reads]
     for name, field in KEYS.items():
@@ -292,7 +292,7 @@ def test_each_setting_of_the_segmenter_changes_its_id_if_it_must(key: str, segme
 
 
 def heads(root: Path, output: Path, /, **changes: object) -> dict[str, str]:
-    """The ids of a command's classifiers, by their heads; the one that is asked for as svm_rh, whichever it is."""
+    """The ids of a command's heads, by name; the configured head is always called svm_rh."""
     *_, conv, own = planned(SVM, root, output, **{"classify.head": "svm_rh"} | changes)
     assert conv.own.head == "conv"
     return {"conv": conv.id, "svm_rh": own.id}
@@ -330,7 +330,7 @@ def test_settings_of_a_classifier_whose_effect_depends_on_others(
     assert {head for head in before if before[head] != after[head]} == expected
 
 
-def test_a_conv_head_stands_next_to_every_other_one(lapa: Path, output: Path, reference: dict[str, str]) -> None:
+def test_every_head_is_compared_with_a_conv_head(lapa: Path, output: Path, reference: dict[str, str]) -> None:
     pretrain, conv, tree = planned(SVM, lapa, output)
     assert [pretrain.stage.name, conv.own.head, tree.own.head] == ["pretrain", "conv", "svm_bdt"]
     assert pretrain.id == reference["pretrain"], "shared with a parser"
@@ -343,13 +343,13 @@ def test_a_conv_head_stands_next_to_every_other_one(lapa: Path, output: Path, re
     assert tree.upstream is finetune.folder
 
 
-def test_what_the_base_unet_has_not_leaves_its_id(masked: Path, output: Path) -> None:
+def test_settings_the_base_unet_lacks_do_not_enter_its_id(masked: Path, output: Path) -> None:
     changes = ({"segment.count": "all"}, {"segment.count": "paper"}, {"segment.kernel": 5}, {"segment.rho_lr": 1})
     found = {run.id for change in changes for run in planned(("occlusion_base_unet",), masked, output, **change)}
     assert len(found) == 1
 
 
-def test_a_close_crop_where_no_face_is_known_leaves_the_id(masked: Path, output: Path) -> None:
+def test_crop_without_landmarks_does_not_enter_the_id(masked: Path, output: Path) -> None:
     def ids_of(experiment: str) -> set[str]:
         crops = ({"segment.augmentation.crop": crop} for crop in (0, 0.7))
         return {run.id for crop in crops for run in planned((experiment,), masked, output, **crop)}
@@ -366,7 +366,7 @@ def test_settings_whose_effect_depends_on_others(
     assert {stage for stage in before if before[stage] != after[stage]} == expected
 
 
-def test_the_seed_is_that_of_the_stages_without_their_own(lapa: Path, output: Path, reference: dict[str, str]) -> None:
+def test_the_seed_applies_to_stages_without_their_own(lapa: Path, output: Path, reference: dict[str, str]) -> None:
     def ids_with(*words: str) -> set[tuple[str, str]]:
         return {(run.stage.name, run.id) for run in planned((MTL, *TINY, *words), lapa, output)}
 
@@ -376,7 +376,7 @@ def test_the_seed_is_that_of_the_stages_without_their_own(lapa: Path, output: Pa
     assert ids_with("seed=7", *both) == ids_with(*both)
 
 
-def test_every_entering_setting_is_in_some_identity(settings: Any) -> None:
+def test_every_setting_that_enters_is_in_some_identity(settings: Any) -> None:
     held: set[str] = set().union(*(run.identity["settings"] for run in plan(settings)))
     idle = {
         "pretrain.optimizer.momentum",
@@ -403,7 +403,7 @@ def test_a_stages_version_is_in_its_id(
 
 
 @pytest.mark.parametrize("file", texts())
-def test_what_is_generated_from_the_settings_is_up_to_date(file: Path) -> None:
+def test_generated_files_are_up_to_date(file: Path) -> None:
     assert file.read_text() == texts()[file], "make docs"
 
 
@@ -415,7 +415,7 @@ def test_the_composed_defaults_are_those_of_the_settings() -> None:
     } | {"segment.network": None, "finetune.validate_every": 10}
 
 
-def test_pretraining_is_shared_and_baseline_stands_alone(lapa: Path, output: Path, reference: dict[str, str]) -> None:
+def test_pretraining_is_shared_and_the_baseline_has_none(lapa: Path, output: Path, reference: dict[str, str]) -> None:
     half = ids(lapa, output, "mtl_lapa_05pct", **{"finetune.loss": "ce", "subset": 2})
     assert half["pretrain"] == reference["pretrain"]
     baseline = ids(lapa, output, BASELINE)
@@ -424,7 +424,7 @@ def test_pretraining_is_shared_and_baseline_stands_alone(lapa: Path, output: Pat
     assert baseline == ids(lapa, output, BASELINE, **{"pretrain.epochs": 9, "finetune.transfer": "encoder"})
 
 
-def test_one_changed_pixel_or_label_is_other_data(lapa: Path, tmp_path: Path, reference: dict[str, str]) -> None:
+def test_one_changed_pixel_or_label_changes_the_ids(lapa: Path, tmp_path: Path, reference: dict[str, str]) -> None:
     copy = Path(shutil.copytree(lapa, tmp_path / "copy"))
     assert ids(copy, tmp_path) == reference
     label = sorted((copy / "train" / "labels").iterdir())[0]
@@ -456,7 +456,7 @@ def test_encoder_weights_enter_by_content(lapa: Path, output: Path, tmp_path: Pa
         ids_with("nowhere.pth")
 
 
-def test_runs_know_their_upstream(settings: Any) -> None:
+def test_upstream_runs(settings: Any) -> None:
     runs = plan(settings)
     assert [run.stage.name for run in runs] == ["pretrain", "finetune"]
     assert runs[1].upstream is runs[0].folder

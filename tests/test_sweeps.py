@@ -1,4 +1,4 @@
-"""Every ablation trains, and a sweep is the jobs that it promises."""
+"""Every ablation trains, and sweeps consist of the right jobs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SHORT = (
     "callbacks.activations=null",
 )
 WAITED = "finetune.epochs=3"
-"""One epoch more than ablation=frozen_start has the trunk wait."""
+"""One epoch more than the frozen epochs of ablation=frozen_start."""
 COMPONENTS = [name for name in group_options("ablation") if name != "encoder_imagenet"]  # which wants the network
 
 
@@ -52,7 +52,7 @@ def jobs(sweep: str) -> list[list[str]]:
 @pytest.mark.parametrize(
     ("sweep", "pretrainings", "finetunings"),
     [
-        ("label_fractions", 1, 2 * (2 * 3 + 1)),  # 0.5 and 1 % of 32 faces are one face, all faces are one draw
+        ("label_fractions", 1, 2 * (2 * 3 + 1)),  # 0.5 and 1 % of 32 faces are one face, all faces are one subset
         ("ablations", 2, 5 * 3),
         ("components", 6, 11 * 3),  # of twelve: where TINY starts from random weights, encoder_random is the reference
     ],
@@ -109,7 +109,7 @@ def test_a_sweep_needs_no_m(lapa: Path, tmp_path: Path) -> None:
 
 
 def sweep(lapa: Path, output: Path, *words: str) -> tuple[int, str, dict[str, dict]]:
-    """A sweep's exit code, what it showed, and what each job's file says, by the words that are its own."""
+    """A sweep's exit code, its output, and the content of each job.json by the job's overrides."""
     common = ("experiment=mtl_lapa", *SHORT, f"datamodule.root={lapa}", f"output_dir={output}")
     process = Forked("train.py", *common, "-m", *words, cwd=output, environment={"COLUMNS": "300"})
     shown, _ = process.communicate(timeout=280)
@@ -120,7 +120,7 @@ def sweep(lapa: Path, output: Path, *words: str) -> tuple[int, str, dict[str, di
 
 
 @pytest.mark.process
-def test_one_failed_job_stops_no_other_and_is_the_only_one_to_run_again(lapa: Path, tmp_path: Path) -> None:
+def test_a_failed_job_does_not_stop_the_others_and_is_run_again(lapa: Path, tmp_path: Path) -> None:
     words = ("finetune.steps_per_epoch=1", "label_fraction=0.1", "method=baseline")
     code, shown, jobs = sweep(lapa, tmp_path, *words, "subset=0,7,1")
     assert code == 1
@@ -136,8 +136,8 @@ def test_one_failed_job_stops_no_other_and_is_the_only_one_to_run_again(lapa: Pa
 
 
 @pytest.mark.process
-def test_jobs_side_by_side_share_one_pretraining(lapa: Path, tmp_path: Path) -> None:
-    """With joblib; test_clusters.py has SLURM share one."""
+def test_parallel_jobs_share_one_pretraining(lapa: Path, tmp_path: Path) -> None:
+    """With joblib; test_clusters.py does so with SLURM."""
     code, shown, jobs = sweep(lapa, tmp_path, "launcher=joblib", "label_fraction=0.1", "subset=0,1")
     assert code == 0, shown
     assert len(jobs) == 2
@@ -160,7 +160,7 @@ if shutil.which("slurmctld") is None:  # where it is, test_clusters.py has submi
 
 
 @pytest.mark.process
-def test_a_killed_sweep_goes_on_where_it_was(lapa: Path, tmp_path: Path) -> None:
+def test_a_killed_sweep_resumes(lapa: Path, tmp_path: Path) -> None:
     common = ("experiment=mtl_lapa", *SHORT, f"datamodule.root={lapa}", f"output_dir={tmp_path}", "label_fraction=0.1")
     words = (*common, "subset=0,1", "finetune.epochs=6", "finetune.steps_per_epoch=4")
     process = Forked("train.py", "-m", *words, cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""Whole runs: both stages, skipping, resuming, failing, and what they leave on disk."""
+"""Complete runs: both stages, skipping, resuming, failing, and the files of a run folder."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from stages.command import check, plan
 from tests.conftest import TINY, copied, run_training, settings_of, wandb_records
 
 BARE = ("callbacks.panels=null", "callbacks.activations=null")
-"""Without images, where none are looked at; they change no number and no id."""
+"""Overrides without panels; they change no number and no id."""
 BRIEF = (*BARE, "finetune.epochs=1", "finetune.steps_per_epoch=1")
-"""A fine-tuning of one step, where nothing but its start or its end is looked at."""
+"""Overrides for a fine-tuning of one step, for tests of its start or end."""
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-"""Of a normalisation: what a network keeps and does not learn."""
+"""Batch normalisation statistics, by suffix."""
 
 
 @functools.cache
@@ -58,7 +58,7 @@ def rows(run: Run) -> list[dict[str, str]]:
 
 @contextlib.contextmanager
 def interrupted_at(monkeypatch: pytest.MonkeyPatch, module: Any, step: int) -> Iterator[None]:
-    """A command within is interrupted as by Ctrl-C when a module comes to a step."""
+    """Within the block, a command is interrupted as by Ctrl-C when the module reaches a step."""
     original = module.training_step
 
     def training_step(self: Any, batch: dict[str, Any], index: int) -> torch.Tensor:
@@ -79,7 +79,7 @@ def assert_same_weights(first: Run, second: Run) -> None:
         assert torch.equal(value, other[name]), name
 
 
-def test_both_stages_leave_a_whole_run_folder(parser_runs: list[Run]) -> None:
+def test_both_stages_leave_a_complete_run_folder(parser_runs: list[Run]) -> None:
     for run in parser_runs:
         status = run.folder.status
         assert run.folder.state == status["state"] == "done"
@@ -125,7 +125,7 @@ def test_both_stages_leave_a_whole_run_folder(parser_runs: list[Run]) -> None:
     assert len(list((pretrain.folder.panels / "val").glob("*.reconstruction.png"))) == 4
 
 
-def test_best_is_plain_and_holds_what_it_takes_to_rebuild(parser_runs: list[Run]) -> None:
+def test_best_checkpoint_is_plain_and_rebuilds_the_module(parser_runs: list[Run]) -> None:
     best = torch.load(parser_runs[0].folder.best, weights_only=True)
     module = MaskedPretraining(**best["hyper_parameters"])
     module.load_state_dict(best["state_dict"])
@@ -133,7 +133,7 @@ def test_best_is_plain_and_holds_what_it_takes_to_rebuild(parser_runs: list[Run]
     assert best["id"] == parser_runs[0].id
 
 
-def test_best_is_the_best_by_validation(parser_runs: list[Run]) -> None:
+def test_best_checkpoint_is_the_best_by_validation(parser_runs: list[Run]) -> None:
     finetune = parser_runs[1]
     scores = [float(row["val/miou"]) for row in rows(finetune) if row["val/miou"]]
     assert len(scores) == 2
@@ -192,7 +192,7 @@ def test_a_run_is_labelled_with_the_masking_of_the_pretraining_that_it_starts_fr
         (None, {"method": "mtl", "finetune.transfer": "all"}, "a head that reconstructs cannot parse"),
     ],
 )
-def test_what_a_run_cannot_start_from(
+def test_invalid_start_from(
     start: str | None, changes: dict[str, object], message: str, parser_runs: list[Run], lapa: Path, tmp_path: Path
 ) -> None:
     places = {run.stage.name: run.folder.path for run in parser_runs}
@@ -210,7 +210,7 @@ def test_fine_tuning_starts_from_the_pretrained_trunk(parser_runs: list[Run]) ->
     assert all(torch.equal(start[name], handed_over[name]) for name in trunk)
 
 
-def test_what_is_done_is_skipped(
+def test_finished_runs_are_skipped(
     parser_runs: list[Run], lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     def refuse(*_: Any) -> None:
@@ -272,7 +272,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 
 
 @pytest.mark.training
-def test_what_was_interrupted_keeps_its_best_epoch_and_by_force_starts_again(
+def test_an_interrupted_run_keeps_its_best_epoch_and_force_restarts_it(
     lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored = []
@@ -302,7 +302,7 @@ def test_what_was_interrupted_keeps_its_best_epoch_and_by_force_starts_again(
     assert [entry["attempt"] for entry in run.folder.status["history"]] == [2]
 
 
-def test_a_finished_fine_tuning_does_not_want_its_pretraining_back(
+def test_a_finished_fine_tuning_does_not_need_its_pretraining(
     parser_runs: list[Run], lapa: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     pretrain, _ = copied(parser_runs, tmp_path)
@@ -315,7 +315,7 @@ def test_a_finished_fine_tuning_does_not_want_its_pretraining_back(
 
 
 @pytest.mark.training
-def test_data_that_change_under_a_run_fail_it(lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_change_during_a_run_fail_it(lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = Path(shutil.copytree(lapa, tmp_path / "LaPa"))
     original: Any = FaceParsing.training_step
 
@@ -335,10 +335,10 @@ def test_data_that_change_under_a_run_fail_it(lapa: Path, tmp_path: Path, monkey
 
 @pytest.mark.training
 @pytest.mark.parametrize("workers", [0, 1])
-def test_broken_image_fails_the_run_by_name_and_nothing_is_lost(lapa: Path, tmp_path: Path, workers: int) -> None:
+def test_a_broken_image_fails_the_run_and_is_named(lapa: Path, tmp_path: Path, workers: int) -> None:
     copy = Path(shutil.copytree(lapa, tmp_path / "LaPa"))
     victim = sorted((copy / "test" / "images").iterdir())[0]
-    victim.write_bytes(victim.read_bytes()[:-100])  # its head, which is looked at first, stays whole
+    victim.write_bytes(victim.read_bytes()[:-100])  # its header, which is read first, is intact
     with pytest.raises(DataError, match=victim.name) as caught:
         run_training("baseline_lapa_10pct", copy, tmp_path / "out", f"datamodule.workers={workers}", *BRIEF)
     assert "Traceback" not in str(caught.value)
@@ -349,10 +349,10 @@ def test_broken_image_fails_the_run_by_name_and_nothing_is_lost(lapa: Path, tmp_
 
 
 @pytest.mark.training
-def test_interrupt_in_the_middle_of_a_write_is_an_interrupt(
+def test_an_interrupt_within_a_write_is_an_interrupt(
     lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """torch.save turns an interrupt within it into an error of its own."""
+    """An interrupt within torch.save raises an error of torch."""
     from callbacks import checkpoints
 
     def broken(*_: Any) -> None:
@@ -370,14 +370,12 @@ def test_interrupt_in_the_middle_of_a_write_is_an_interrupt(
 
 
 @pytest.mark.training
-def test_resume_of_an_encoder_that_draws_numbers_itself(
-    lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """EfficientNet drops paths at random; here the small encoder drops parts of its maps."""
-    create, drawn = timm.create_model, []
+def test_resume_of_an_encoder_with_random_layers(lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Like EfficientNet's stochastic depth: here the small encoder has dropout."""
+    create, modes = timm.create_model, []
 
     def drop(module: torch.nn.Module, _: object, maps: list[torch.Tensor]) -> list[torch.Tensor]:
-        drawn.append(module.training)
+        modes.append(module.training)
         return [torch.nn.functional.dropout(one, 0.2, module.training) for one in maps]
 
     def dropping(*names: Any, **words: Any) -> torch.nn.Module:
@@ -386,12 +384,12 @@ def test_resume_of_an_encoder_that_draws_numbers_itself(
         return encoder
 
     monkeypatch.setattr(timm, "create_model", dropping)
-    (whole,) = run_training("baseline_lapa_10pct", lapa, tmp_path / "whole", *BARE)
+    (uninterrupted,) = run_training("baseline_lapa_10pct", lapa, tmp_path / "uninterrupted", *BARE)
     with interrupted_at(monkeypatch, FaceParsing, 3):
         run_training("baseline_lapa_10pct", lapa, tmp_path / "broken", *BARE)
     (resumed,) = run_training("baseline_lapa_10pct", lapa, tmp_path / "broken", *BARE)
-    assert_same_weights(whole, resumed)
-    assert drawn.count(True) == 4 + 3 + 2, "a draw in each step"
+    assert_same_weights(uninterrupted, resumed)
+    assert modes.count(True) == 4 + 3 + 2, "in training mode once per step"
 
 
 def test_damaged_files_are_named(parser_runs: list[Run], lapa: Path, tmp_path: Path) -> None:
@@ -413,13 +411,13 @@ def test_damaged_files_are_named(parser_runs: list[Run], lapa: Path, tmp_path: P
         (("model.encoder=mit_b0",), "does not fit"),
         pytest.param(
             *(("callbacks.activations.classes=[hiar]",), "lapa has no class hiar.*\n.*Did you mean hair"),
-            marks=pytest.mark.training,  # met as the training starts
+            marks=pytest.mark.training,  # raised when the training starts
         ),
         (("trainer.accelerator=mps",), "trainer: "),
         (("output_dir=/proc/nowhere",), "output_dir=/proc/nowhere"),
     ],
 )
-def test_what_this_machine_or_model_cannot_do_is_said(
+def test_unsupported_devices_and_models_are_reported(
     lapa: Path, tmp_path: Path, words: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -429,7 +427,7 @@ def test_what_this_machine_or_model_cannot_do_is_said(
 def test_a_lock_is_free_once_its_stage_is_done(
     parser_runs: list[Run], lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Other fine-tunings wait for the pre-training they share, and for nothing more."""
+    """Other fine-tunings wait only for the pre-training that they share."""
     trained = {run.folder.name: run.folder.path for run in parser_runs}
     seen = {}
 
@@ -475,7 +473,7 @@ def test_running_with_a_free_lock_means_interrupted(lapa: Path, tmp_path: Path) 
         ),
     ],
 )
-def test_every_choice_trains(lapa: Path, tmp_path: Path, overrides: tuple[str, ...]) -> None:
+def test_every_option_trains(lapa: Path, tmp_path: Path, overrides: tuple[str, ...]) -> None:
     runs = run_training("mtl_lapa_10pct", lapa, tmp_path, "pretrain.epochs=1", "finetune.epochs=1", *overrides)
     assert all(run.folder.done for run in runs)
     if "pretrain.steps_per_epoch=null" in overrides:
@@ -507,7 +505,7 @@ def test_wandb_runs_are_written_offline_next_to_the_run(
 
 @pytest.mark.training
 @pytest.mark.parametrize(("trained", "still"), [("decoder", "model.trunk.encoder."), ("head", "model.trunk.")])
-def test_what_is_not_trained_stays_to_the_bit(
+def test_frozen_weights_do_not_change(
     parser_runs: list[Run], lapa: Path, tmp_path: Path, trained: str, still: str
 ) -> None:
     start = ("method=transfer", f"finetune.start_from={parser_runs[1].folder.path}", "finetune.transfer=all")
@@ -521,7 +519,7 @@ def test_what_is_not_trained_stays_to_the_bit(
 
 
 def same_as(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> dict[str, set[bool]]:
-    """Of a trunk's weights and statistics: whether any, and whether all, are as they were."""
+    """For a trunk's weights and statistics: the set of whether each is unchanged."""
     names = [name for name in after if name.startswith("model.trunk.") and before[name].is_floating_point()]
     return {
         kind: {torch.equal(after[name], before[name]) for name in names if name.endswith(kind)}
@@ -530,8 +528,8 @@ def same_as(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
 
 
 @pytest.mark.training
-def test_a_trunk_can_wait(parser_runs: list[Run], lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Validated once, after the second epoch: what is kept is what the trunk was then. It learns in the third."""
+def test_frozen_epochs(parser_runs: list[Run], lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validated once, after the second epoch, when the trunk is still frozen; it is trained in the third."""
     ends: list[dict[str, torch.Tensor]] = []
     monkeypatch.setattr(FaceParsing, "on_train_end", lambda self: ends.append(deepcopy(self.state_dict())))
     start = ("method=transfer", f"finetune.start_from={parser_runs[1].folder.path}", "finetune.transfer=all")
@@ -544,7 +542,7 @@ def test_a_trunk_can_wait(parser_runs: list[Run], lapa: Path, tmp_path: Path, mo
 
 
 @pytest.mark.training
-def test_a_trunk_can_keep_its_statistics(parser_runs: list[Run], lapa: Path, tmp_path: Path) -> None:
+def test_kept_statistics(parser_runs: list[Run], lapa: Path, tmp_path: Path) -> None:
     start = ("method=transfer", f"finetune.start_from={parser_runs[1].folder.path}", "finetune.transfer=all")
     words = ("finetune.statistics=keep", "finetune.epochs=1")
     (run,) = run_training("baseline_lapa_10pct", lapa, tmp_path, *start, *words, *BARE)
@@ -553,7 +551,7 @@ def test_a_trunk_can_keep_its_statistics(parser_runs: list[Run], lapa: Path, tmp
     assert same_as(before, after) == {"weight": {False}, "running_mean": {True}}
 
 
-def test_the_trunk_can_learn_slower_than_the_head(parser_runs: list[Run]) -> None:
+def test_trunk_learning_rate(parser_runs: list[Run]) -> None:
     best = torch.load(parser_runs[1].folder.best, weights_only=True)
     module = FaceParsing(**best["hyper_parameters"] | {"trunk_lr": 0.1})
     groups = module.configure_optimizers()["optimizer"].param_groups
@@ -563,7 +561,7 @@ def test_the_trunk_can_learn_slower_than_the_head(parser_runs: list[Run]) -> Non
 
 
 @pytest.mark.training
-def test_a_training_that_diverges_has_failed(lapa: Path, tmp_path: Path) -> None:
+def test_a_diverged_training_has_failed(lapa: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"is nan after epoch 1: the training diverged\.\n.*finetune\.optimizer\.lr"):
         run_training("baseline_lapa_10pct", lapa, tmp_path, "finetune.optimizer.lr=1e30", *BARE)
     (file,) = tmp_path.glob("runs/*/status.json")
@@ -571,7 +569,7 @@ def test_a_training_that_diverges_has_failed(lapa: Path, tmp_path: Path) -> None
     assert not list(tmp_path.glob("runs/*/checkpoints/best.ckpt"))
 
 
-def test_a_broken_label_map_of_a_test_face_is_met_before_training(lapa: Path, tmp_path: Path) -> None:
+def test_a_broken_test_label_map_is_detected_before_training(lapa: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(lapa, tmp_path / "LaPa"))
     victim = sorted((copy / "test" / "labels").iterdir())[-1]
     victim.write_bytes(b"")
