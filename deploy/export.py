@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
@@ -33,6 +33,7 @@ from foundation.files import atomic_path, require_folder, to_json, write_text_at
 from lightning_modules.exported import METADATA, load_exported, metadata_of
 from lightning_modules.metrics import SegmentationScores
 from models.deployed import Deployed
+from stages.command import plain_config
 from stages.evaluation import Evaluation, EvaluationSettings, EvaluationTrainer, Trained, find, plan_evaluation
 from stages.scoring import scored_faces, scored_module
 from stages.segmentation import DETECTORS
@@ -73,9 +74,7 @@ def export(config: DictConfig) -> Path:
         DataError: if data or the checkpoint is missing or broken.
         RunError: if the exported network differs too much from the trained one; nothing is written then.
     """
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)  # noqa: S101 (for the type checker: a composed configuration is a mapping)
-    settings = check_export({str(name): value for name, value in plain.items()})
+    settings = check_export(plain_config(config))
     console = Console(highlight=False, soft_wrap=True)
     trained = find(settings.checkpoint, Path(settings.output_dir))
     evaluation = _evaluation(settings, trained)

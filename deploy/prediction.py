@@ -13,7 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -28,6 +28,7 @@ from deploy.video import open_clip, predict_clip
 from engine.environment import device_of
 from foundation.errors import BrokenFileError, ConfigError, DataError, RunError
 from foundation.files import atomic_write, require_folder, write_text_atomically
+from stages.command import plain_config
 
 IMAGE_SUFFIXES = (*SUFFIXES, ".gif", ".bmp", ".tif", ".tiff")
 """Suffixes of image files; of files with several frames the first one is used."""
@@ -46,9 +47,7 @@ def predict(config: DictConfig) -> None:
         DataError: if there is no image, or the checkpoint cannot be read.
         RunError: if none of the images could be read.
     """
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)  # noqa: S101 (for the type checker: a composed configuration is a mapping)
-    settings = check_prediction({str(name): value for name, value in plain.items()})
+    settings = check_prediction(plain_config(config))
     camera = int(settings.input) if str(settings.input).isdigit() else None
     out = Path(settings.out)
     sources = {} if camera is not None else sources_of(str(settings.input), out)

@@ -55,7 +55,7 @@ def _kind(kind: Any, metadata: Iterable[Any]) -> str:
         next((getattr(limit, name) for limit in _limits(metadata) if isinstance(limit, kind_of)), None)
         for kind_of, name in ((Ge, "ge"), (Gt, "gt"), (Le, "le"), (MultipleOf, "multiple_of"))
     )
-    text = "a whole number" if kind is int else "a number"
+    text = "an integer" if kind is int else "a number"
     bounds = [f"above {above:g}"] if above is not None else [] if low is None else [f"of at least {low:.10g}"]
     bounds += [] if high is None else [f"at most {high:.10g}"]
     text += f" {' and '.join(bounds)}" if bounds else ""

@@ -33,7 +33,7 @@ from omegaconf import DictConfig, OmegaConf
 from engine.settings import CONF
 from engine.stage import Run
 from engine.validation import validated
-from stages.command import check, plan, train
+from stages.command import check, plain_config, plan, train
 from tests import commands
 
 if threading.current_thread() is threading.main_thread():
@@ -191,9 +191,7 @@ def settings_of(*overrides: str) -> dict:
     config = copy.deepcopy(_composed(*(str(word.input_line) for word in words if word not in values)))
     for word in values:
         OmegaConf.update(config, word.key_or_group, word.value(), merge=True)
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    return {str(name): value for name, value in plain.items()}
+    return plain_config(config)
 
 
 def run_training(experiment: str, root: Path, output: Path, *overrides: str) -> list[Run]:
