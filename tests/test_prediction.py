@@ -157,7 +157,7 @@ def test_videos_get_masks_for_each_frame(
     capsys: pytest.CaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("deploy.video.ALONGSIDE", 4)  # fewer than there are frames
+    monkeypatch.setattr("deploy.video.FRAMES_AT_ONCE", 4)  # fewer than there are frames
     folder, out = tmp_path / "clips", tmp_path / "masks"
     folder.mkdir()
     writer = cv2.VideoWriter(str(folder / "two faces.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (200, 160))
@@ -226,10 +226,10 @@ def test_mistakes_are_one_message(
     pretrain, parser = parser_runs
     good = f"checkpoint={parser.folder.path}"
     if error == "no input":
-        with pytest.raises(DataError, match="names no image"):
+        with pytest.raises(DataError, match="matches no image"):
             run_predict(good, "input=nowhere.png")
     elif error == "empty folder":
-        with pytest.raises(DataError, match="names no image"):
+        with pytest.raises(DataError, match="matches no image"):
             run_predict(good, "input=empty")
     elif error == "no face setting":
         with pytest.raises(ConfigError, match="faces=some is invalid"):
@@ -240,7 +240,7 @@ def test_mistakes_are_one_message(
             run_predict("checkpoint=bad.ckpt", "input=face.png")
         assert not (tmp_path / "harmed").exists(), "refused, not executed"
     elif error == "pretraining":
-        with pytest.raises(ConfigError, match="which parses nothing"):
+        with pytest.raises(ConfigError, match="which has no parser or segmenter"):
             run_predict(f"checkpoint={pretrain.folder.path}", "input=face.png")
     elif error == "a file":
         with pytest.raises(ConfigError, match=r"out=face\.png/masks cannot be created"):
@@ -256,11 +256,11 @@ def test_mistakes_are_one_message(
             run_predict(good, "input=face.png", "out=empty")
     elif error == "no GPU":
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-        with pytest.raises(ConfigError, match="no such device here"):
+        with pytest.raises(ConfigError, match="this machine has no such device"):
             run_predict(good, "input=face.png", "trainer.accelerator=gpu")
     elif error == "another list":
         (tmp_path / "empty" / "predictions.jsonl").write_text("{}\n")
-        with pytest.raises(DataError, match="is no list of predictions"):
+        with pytest.raises(DataError, match="is not a list of predictions"):
             run_predict(good, "input=face.png", "out=empty")
         assert [path.name for path in (tmp_path / "empty").iterdir()] == ["predictions.jsonl"]
     else:

@@ -183,10 +183,10 @@ def test_a_run_is_labelled_with_the_masking_of_the_pretraining_that_it_starts_fr
 @pytest.mark.parametrize(
     ("start", "changes", "message"),
     [
-        ("finetune-0", {}, "finetune-0 is no run folder"),
-        ("elsewhere/best.ckpt", {}, "is no run folder"),
+        ("finetune-0", {}, "finetune-0 is not a run folder"),
+        ("elsewhere/best.ckpt", {}, "is not a run folder"),
         ("{finetune}", {"model.features": 8}, "was trained with model.features=16"),
-        ("{pretrain}", {"finetune.transfer": "all"}, "has none for parsing"),
+        ("{pretrain}", {"finetune.transfer": "all"}, "has no parsing head"),
         (None, {}, "do not go together"),
         ("{finetune}", {"method": "baseline"}, "do not go together"),
         (None, {"method": "mtl", "finetune.transfer": "all"}, "a head that reconstructs cannot parse"),
