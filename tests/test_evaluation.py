@@ -233,9 +233,9 @@ def test_an_unmapped_target_class_is_never_predicted() -> None:
         (
             ("checkpoint={pretrain}", "dataset=lapa"),
             ConfigError,
-            "is of stage pretrain, which has no parser or segmenter",
+            "of stage pretrain, which has no parser",
         ),
-        (("checkpoint={moved}", "dataset=lapa"), ConfigError, "is of stage pretrain, which has no parser or segmenter"),
+        (("checkpoint={moved}", "dataset=lapa"), ConfigError, "of stage pretrain, which has no parser"),
         (("checkpoint={rubbish}", "dataset=lapa"), DataError, "cannot be read"),
         (("checkpoint={finetune}", "dataset=lappa"), ConfigError, "dataset=lappa is invalid.*\n.*Did you mean lapa"),
         (("checkpoint={finetune}", "dataset=lapa", "root=/nowhere"), DataError, " root=/path/to/LaPa"),
