@@ -41,7 +41,7 @@ class PlainLoop:
 
     def __init__(self, checkpoint: str) -> None:
         content = load_checkpoint(Path(checkpoint))
-        self.module = scored_module(content, as_lapa=False, background="literature").eval()
+        self.module = scored_module(content, background="literature").eval()
         size = int(content["settings"]["datamodule.image_size"])
         self.transform = FaceTransform(size, None, load(checkpoint, faces="whole").labels, seed=0)
 

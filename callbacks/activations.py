@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from callbacks.panels import flat
 from datamodules.labels import SMALL_AND_LARGE
 from datamodules.transforms import denormalize
 from foundation.errors import ConfigError, nearest
@@ -92,13 +93,14 @@ class Activations(Callback):
             image = batch["image"][index : index + 1]
             channels = module.model.trunk(image)  # [1, n, H, W]
             picture = denormalize(image[0].float().cpu().numpy())
-            _write(channel_maps(picture, channels[0].float().cpu().numpy()), folder / f"{face}.png")
+            _write(channel_maps(picture, channels[0].float().cpu().numpy()), folder / f"{flat(face)}.png")
             if isinstance(module, FaceParsing):
                 probability = module.model.head(channels)[0].float().softmax(dim=0).cpu().numpy()  # [C, H, W]
                 names = module.scores.classes
-                chosen = self.classes or SMALL_AND_LARGE[trainer.datamodule.layout.name]  # type: ignore[attr-defined]
+                some = SMALL_AND_LARGE.get(trainer.datamodule.layout.name, names[1:10])  # type: ignore[attr-defined]
+                chosen = self.classes or some
                 maps = {name: probability[names.index(name)] for name in chosen}
-                _write(class_maps(picture, maps), folder / f"{face}.classes.png")
+                _write(class_maps(picture, maps), folder / f"{flat(face)}.classes.png")
 
 
 def channel_maps(picture: np.ndarray, channels: np.ndarray) -> Image.Image:

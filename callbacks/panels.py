@@ -145,10 +145,15 @@ def _folder(trainer: Trainer) -> Path:
     return Path(trainer.default_root_dir) / "panels"
 
 
+def flat(face: str) -> str:
+    """A face's id as a part of a file name: ids of nested folders hold slashes."""
+    return face.replace("/", "__")
+
+
 def _save_tiles(tiles: Tiles, ids: list[str], folder: Path) -> None:
     for column, pictures in tiles.items():
         for face, picture in zip(ids, pictures, strict=False):
-            _save(picture, folder / f"{face}.{column}.png")
+            _save(picture, folder / f"{flat(face)}.{column}.png")
 
 
 def _save(picture: np.ndarray, path: Path) -> None:

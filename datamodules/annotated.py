@@ -10,7 +10,6 @@ import torch
 from datamodules.cache import Cache
 from datamodules.faces import FaceDataModule, Faces
 from datamodules.landmarks import square
-from datamodules.layouts import FMLD, MAFA, FolderPerClass
 from datamodules.layouts.sample import Box
 from datamodules.reading import read_image, read_photograph, shrunk
 from datamodules.sampling import Draw
@@ -64,21 +63,3 @@ class AnnotatedDataModule(FaceDataModule):
 
     def _open(self, split: str, transform: FaceTransform, cache: Cache | None) -> AnnotatedFaces:  # noqa: ARG002 (met once)
         return AnnotatedFaces(self.labelled(split), transform)
-
-
-class MAFADataModule(AnnotatedDataModule):
-    """MAFA, see :mod:`datamodules.layouts.mafa`."""
-
-    layout_type = MAFA
-
-
-class FMLDDataModule(AnnotatedDataModule):
-    """FMLD, see :mod:`datamodules.layouts.fmld`."""
-
-    layout_type = FMLD
-
-
-class FolderPerClassDataModule(AnnotatedDataModule):
-    """Folders of masked and bare faces, see :mod:`datamodules.layouts.folder_per_class`."""
-
-    layout_type = FolderPerClass

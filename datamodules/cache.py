@@ -170,6 +170,8 @@ class Cache:
     def labels(self, files: Sequence[tuple[str, Path]], labels: LabelSet) -> PackedLabels:
         """Pack label maps, see :meth:`pictures`; ``labels`` are the classes that may occur."""
         name = f"labels-{len(labels)}classes" + ("-binary" if labels.binary else "")
+        if labels.coloured or not labels.ignored:  # what is read depends on what was declared
+            name += f"-{labels.digest_of_reading}"
         return self._pack(PackedLabels, name, files, lambda paths: LabelFiles(paths, labels))
 
     def _pack(

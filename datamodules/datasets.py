@@ -1,20 +1,20 @@
-"""The data module of every data set, by the data set's name."""
+"""The data module of a data set, by the kind of its labels."""
 
 from __future__ import annotations
 
-from datamodules.annotated import FMLDDataModule, FolderPerClassDataModule, MAFADataModule
-from datamodules.faces import CelebAMaskHQDataModule, FaceDataModule, LaPaDataModule
-from datamodules.occlusion import AugmentedCelebADataModule, ImageMaskFolderDataModule
+from datamodules.annotated import AnnotatedDataModule
+from datamodules.faces import FaceDataModule, ParsingDataModule
+from datamodules.layouts import Layout
+from datamodules.occlusion import OcclusionDataModule
 
 DATAMODULES: dict[str, type[FaceDataModule]] = {
-    module.layout_type.name: module
-    for module in (
-        LaPaDataModule,
-        CelebAMaskHQDataModule,
-        AugmentedCelebADataModule,
-        ImageMaskFolderDataModule,
-        MAFADataModule,
-        FMLDDataModule,
-        FolderPerClassDataModule,
-    )
+    "parsing": ParsingDataModule,
+    "occlusion": OcclusionDataModule,
+    "annotations": AnnotatedDataModule,
 }
+"""By :attr:`datamodules.layouts.layout.Layout.kind`."""
+
+
+def datamodule_type(layout: Layout) -> type[FaceDataModule]:
+    """The class of data module that serves a data set."""
+    return DATAMODULES[layout.kind]

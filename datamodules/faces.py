@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from datamodules.cache import Cache
-from datamodules.labels import LAPA, LabelSet, lapa_table
-from datamodules.layouts import CelebAMaskHQ, LaPa, Layout, Sample
+from datamodules.labels import LabelSet
+from datamodules.layouts import Layout, Sample
 from datamodules.reading import LabelFiles, Picture, PictureFiles, require_size
 from datamodules.sampling import Draw, EpochSampler, scoring_batches
 from datamodules.subsets import of_fold
@@ -161,15 +160,14 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 class FaceDataModule(LightningDataModule):
-    """Training, validation and test batches of one data set at one size.
+    """Training, validation and test batches of one data set at one size: what all kinds of data share.
 
     Args:
-        root: the data set's folder.
+        layout: the data set, see :func:`datamodules.layouts.open_layout`.
         image_size: side of the network's input, in pixels, a multiple of 32.
         batch_size: faces in a training batch, over all processes that train together.
         seed: seed of order, augmentation and patches.
         augmentation: how far training pictures move.
-        masking: patches for unlabelled faces; None serves labelled ones.
         train_ids: ids of the labelled training faces (a label-fraction manifest); None takes all.
         fold: (which, of how many): validate on this fold of the training faces and train on the others.
         steps_per_epoch: batches in an epoch; None is every face once.
@@ -180,21 +178,18 @@ class FaceDataModule(LightningDataModule):
             are met once. The samples are the same.
         merging: has each face's parts as one label map, where the data set keeps them apart.
         tested: the split whose faces are tested; ``all`` takes every face.
-        as_lapa: have CelebAMask-HQ's label maps tested in LaPa's classes.
 
-    Batches: see :class:`PretrainingFaces` and :class:`LabelledFaces`. A subclass for each data set names its reader.
+    Batches: see :class:`LabelledFaces`.
     """
-
-    layout_type: type[Layout]
 
     def __init__(
         self,
-        root: Path,
+        layout: Layout,
         image_size: int,
         batch_size: int,
         seed: int,
         augmentation: Augmentation,
-        masking: PatchSampling | None = None,
+        *,
         train_ids: Sequence[str] | None = None,
         fold: tuple[int, int] | None = None,
         steps_per_epoch: int | None = None,
@@ -204,15 +199,13 @@ class FaceDataModule(LightningDataModule):
         cache: Cache | None = None,
         merging: Callable[[Sequence[Sample]], list[Sample]] | None = None,
         tested: str = "test",
-        as_lapa: bool = False,
     ) -> None:
         super().__init__()
-        self.layout = self.layout_type(root)
+        self.layout = layout
         self.image_size = image_size
         self.batch_size = batch_size
         self.seed = seed
-        self.augmentation = augmentation if self.layout.knows_faces else replace(augmentation, crop=0.0)
-        self.masking = masking
+        self.augmentation = augmentation if layout.knows_faces else replace(augmentation, crop=0.0)
         self.train_ids = train_ids
         self.fold = fold
         self.steps_per_epoch = steps_per_epoch
@@ -222,8 +215,7 @@ class FaceDataModule(LightningDataModule):
         self.cache = cache
         self.merging = merging
         self.tested = tested
-        self.tested_labels = LAPA if as_lapa else self.layout.labels
-        self._table = lapa_table() if as_lapa else None
+        self.tested_labels = layout.labels
         self._datasets: dict[str, Faces] = {}
         self._labelled: dict[str, list[Sample]] = {}
 
@@ -299,16 +291,15 @@ class FaceDataModule(LightningDataModule):
         return self._datasets[split]
 
     def _open(self, split: str, transform: FaceTransform, cache: Cache | None) -> Faces:
-        if self.masking is not None:
-            samples = self.layout.samples(split, labelled=False)
-            images = open_pictures(samples, transform.least_source, cache)
-            return PretrainingFaces(samples, images, transform, self.masking)
         samples = self.labelled(split)
         pictures = open_pictures(samples, transform.least_source, cache)
         labels = open_labels(samples, self.layout.labels, cache)
-        table = self._table if split == "test" else None
         full = self.full_labels and split != "train"
-        return LabelledFaces(samples, pictures, labels, transform, full, table)
+        return LabelledFaces(samples, pictures, labels, transform, full, self._table_of(split))
+
+    def _table_of(self, split: str) -> np.ndarray | None:  # noqa: ARG002 (subclasses ask)
+        """The id that each id of a split's label maps becomes; None leaves them as they are."""
+        return None
 
     def _loader(self, dataset: Dataset, **order: Any) -> DataLoader:
         return DataLoader(
@@ -321,16 +312,35 @@ class FaceDataModule(LightningDataModule):
         )
 
 
-class LaPaDataModule(FaceDataModule):
-    """LaPa in its published layout, see :class:`datamodules.layouts.lapa.LaPa`."""
+class ParsingDataModule(FaceDataModule):
+    """Batches of face parts: labelled for parsing, unlabelled with patches for pre-training.
 
-    layout_type = LaPa
+    Args:
+        masking: patches for unlabelled faces; None serves labelled ones.
+        tested_in: the class set that label maps of the test are brought to; None leaves them as they are.
+        arguments: those of :class:`FaceDataModule`.
 
+    Batches: see :class:`PretrainingFaces` and :class:`LabelledFaces`. Labelled batches of CelebAMask-HQ need
+    ``merging``, see :class:`datamodules.merging.Merging`.
 
-class CelebAMaskHQDataModule(FaceDataModule):
-    """CelebAMask-HQ in its published layout, see :class:`datamodules.layouts.celebamask_hq.CelebAMaskHQ`.
-
-    Labelled batches need ``merging``, see :class:`datamodules.merging.Merging`.
+    Raises:
+        ConfigError: if no mapping is declared from the data set's classes to ``tested_in``.
     """
 
-    layout_type = CelebAMaskHQ
+    def __init__(
+        self, *args: Any, masking: PatchSampling | None = None, tested_in: LabelSet | None = None, **arguments: Any
+    ) -> None:
+        super().__init__(*args, **arguments)
+        self.masking = masking
+        self._table = None if tested_in is None else self.layout.labels.table_to(tested_in)
+        self.tested_labels = tested_in or self.layout.labels
+
+    def _open(self, split: str, transform: FaceTransform, cache: Cache | None) -> Faces:
+        if self.masking is None:
+            return super()._open(split, transform, cache)
+        samples = self.layout.samples(split, labelled=False)
+        images = open_pictures(samples, transform.least_source, cache)
+        return PretrainingFaces(samples, images, transform, self.masking)
+
+    def _table_of(self, split: str) -> np.ndarray | None:
+        return self._table if split == "test" else None

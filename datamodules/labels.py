@@ -1,13 +1,20 @@
-"""Class names, ids, palettes and left/right pairs: the only place that knows them."""
+"""Class names, ids, palettes, left/right pairs, and which class of one set is which of another."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
+from foundation.errors import ConfigError
+
 IGNORE = 255
 """Label of pixels that belong to no picture (the border a rotation leaves): neither trained on nor scored."""
+Colour = tuple[int, int, int]
+"""RGB, 0..255."""
 
 
 @dataclass(frozen=True)
@@ -15,20 +22,28 @@ class LabelSet:
     """The classes of one data set, in the order of their ids.
 
     Args:
-        name: the data set's short name.
+        name: the set's short name.
         classes: class names; position is id, and id 0 is the background.
         palette: RGB colour of each class, 0..255.
         mirrored: pairs of ids, left and right, that a horizontal flip must exchange.
-        own_sides: whether left is the person's own, which lies right in an upright picture; else it is the viewer's.
+        own_sides: whether left is the subject's left, which lies on the image's right; else it is the image's left.
         binary: whether label maps are published as masks, 0 and 255, JPEG among them, instead of ids.
+        mappings: name of another set -> class name -> the class of that set that it is a part of; names every class.
+        coloured: whether label maps may be RGB images in the colours of the palette, besides ids.
+        ignored: whether label maps may hold :data:`IGNORE`.
+        ignored_colour: RGB colour of pixels that are ignored, in coloured label maps.
     """
 
     name: str
     classes: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
+    palette: tuple[Colour, ...]
     mirrored: tuple[tuple[int, int], ...]
     own_sides: bool = False
     binary: bool = False
+    mappings: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
+    coloured: bool = False
+    ignored: bool = True
+    ignored_colour: Colour | None = None
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -41,11 +56,60 @@ class LabelSet:
             table[left], table[right] = right, left
         return table
 
+    @property
+    def digest_of_reading(self) -> str:
+        """Changes with what decides how a label map is read: ids, colours, and whether pixels may be ignored."""
+        declared = (self.palette if self.coloured else len(self), self.ignored, self.ignored_colour)
+        return hashlib.sha256(repr(declared).encode()).hexdigest()[:8]
+
     def colorize(self, label: np.ndarray) -> np.ndarray:
         """Label map (H, W) of ids -> RGB picture (H, W, 3), uint8; ignored pixels are mid-grey."""
         table = np.full((256, 3), 128, dtype=np.uint8)
         table[: len(self)] = self.palette
         return table[label]
+
+    def is_same_as(self, other: LabelSet) -> bool:
+        """Whether an id means the same class in both sets, whatever the sets are called."""
+        return (self.classes, self.own_sides) == (other.classes, other.own_sides)
+
+    def maps_to(self, other: LabelSet) -> bool:
+        """Whether :meth:`table_to` has a table."""
+        return self.is_same_as(other) or other.name in self.mappings
+
+    def table_to(self, other: LabelSet) -> np.ndarray:
+        """Look-up table, uint8 of length 256: the id in ``other`` of each id of this set; the others stay as they are.
+
+        Raises:
+            ConfigError: if the sets differ and no mapping is declared.
+        """
+        table = np.arange(256, dtype=np.uint8)
+        if not self.maps_to(other):
+            raise ConfigError(
+                f"No mapping is declared from the classes of {self.name} to those of {other.name}.\n"
+                f"Expected: one under maps_to, see docs/your_own_faces.md."
+            )
+        if not self.is_same_as(other):
+            names = self.mappings[other.name]
+            table[: len(self)] = [other.classes.index(names[name]) for name in self.classes]
+        return table
+
+    def as_plain(self) -> dict[str, Any]:
+        """The set as plain lists, texts and numbers, for a checkpoint, a status or an exported file."""
+        plain = asdict(self)
+        plain["classes"], plain["palette"], plain["mirrored"] = (
+            [list(one) if isinstance(one, tuple) else one for one in plain[key]]
+            for key in ("classes", "palette", "mirrored")
+        )
+        plain["ignored_colour"] = None if self.ignored_colour is None else list(self.ignored_colour)
+        return plain
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> LabelSet:
+        """The set that :meth:`as_plain` describes."""
+        palette, mirrored = ([tuple(one) for one in plain[key]] for key in ("palette", "mirrored"))
+        colour = plain["ignored_colour"]
+        tuples = {"classes": tuple(plain["classes"]), "palette": tuple(palette), "mirrored": tuple(mirrored)}
+        return cls(**{**plain, **tuples, "ignored_colour": None if colour is None else tuple(colour)})
 
 
 OCCLUSION = LabelSet(
@@ -87,6 +151,29 @@ LAPA = LabelSet(
     ),
     mirrored=((2, 3), (4, 5)),
 )
+
+LAPA_OF_CELEBAMASK_HQ: dict[str, str] = {
+    "background": "background",
+    "skin": "skin",
+    "nose": "nose",
+    "eye_g": "skin",  # LaPa looks through glasses; a part mask does not tell what lies behind them
+    "l_eye": "right_eye",
+    "r_eye": "left_eye",
+    "l_brow": "right_eyebrow",
+    "r_brow": "left_eyebrow",
+    "l_ear": "skin",
+    "r_ear": "skin",
+    "mouth": "inner_mouth",
+    "u_lip": "upper_lip",
+    "l_lip": "lower_lip",
+    "hair": "hair",
+    "hat": "background",
+    "ear_r": "background",
+    "neck_l": "background",
+    "neck": "background",
+    "cloth": "background",
+}
+"""What LaPa calls each class of CelebAMask-HQ; left and right change places, since each is named from another side."""
 
 CELEBAMASK_HQ = LabelSet(
     # Classes are named as the parts' files are. ``l_`` and ``r_`` are the person's own left and right: ``l_eye`` lies
@@ -136,6 +223,7 @@ CELEBAMASK_HQ = LabelSet(
     ),
     mirrored=((4, 5), (6, 7), (8, 9)),
     own_sides=True,
+    mappings={LAPA.name: LAPA_OF_CELEBAMASK_HQ},
 )
 
 SMALL_AND_LARGE: dict[str, tuple[str, ...]] = {
@@ -172,32 +260,45 @@ PAINTING_ORDERS: dict[str, tuple[str, ...]] = {
 # fmt: on
 """Orders in which CelebAMask-HQ's parts, which overlap, are painted into one label map: later cover earlier ones."""
 
-LAPA_OF_CELEBAMASK_HQ: dict[str, str] = {
-    "background": "background",
-    "skin": "skin",
-    "nose": "nose",
-    "eye_g": "skin",  # LaPa looks through glasses; a part mask does not tell what lies behind them
-    "l_eye": "right_eye",
-    "r_eye": "left_eye",
-    "l_brow": "right_eyebrow",
-    "r_brow": "left_eyebrow",
-    "l_ear": "skin",
-    "r_ear": "skin",
-    "mouth": "inner_mouth",
-    "u_lip": "upper_lip",
-    "l_lip": "lower_lip",
-    "hair": "hair",
-    "hat": "background",
-    "ear_r": "background",
-    "neck_l": "background",
-    "neck": "background",
-    "cloth": "background",
-}
-"""What LaPa calls each class of CelebAMask-HQ; left and right change places, since each is named from another side."""
+CLASS_SETS: dict[str, LabelSet] = {labels.name: labels for labels in (LAPA, CELEBAMASK_HQ)}
+"""Published sets of face parts, by name: what a mapping can lead to."""
 
 
-def lapa_table() -> np.ndarray:
-    """Look-up table, uint8 of length 256: LaPa's id for each id of CelebAMask-HQ; others stay what they are."""
-    table = np.arange(256, dtype=np.uint8)
-    table[: len(CELEBAMASK_HQ)] = [LAPA.classes.index(LAPA_OF_CELEBAMASK_HQ[name]) for name in CELEBAMASK_HQ.classes]
-    return table
+def recorded_classes(recorded: Mapping[str, Any]) -> LabelSet | None:
+    """The class set that a checkpoint, a status or an exported file was trained with.
+
+    Args:
+        recorded: with ``dataset``, and ``class_set`` (:meth:`LabelSet.as_plain`) where the set is no published one.
+
+    Returns:
+        None if neither is known.
+    """
+    published = CLASS_SETS.get(recorded.get("dataset", ""))
+    plain = recorded.get("class_set")
+    return published if published is not None or plain is None else LabelSet.from_plain(plain)
+
+
+def shared_classes(trained: LabelSet, data: LabelSet) -> LabelSet:
+    """The class set in which a network and data can be compared: the same, one of the two, or a third one.
+
+    Args:
+        trained: the classes of the network.
+        data: the classes of the ground truth.
+
+    Raises:
+        ConfigError: if they differ and no mapping is declared between them.
+    """
+    if trained.is_same_as(data):
+        return data
+    for target in (data, trained, *CLASS_SETS.values()):
+        if trained.maps_to(target) and data.maps_to(target):
+            return target
+    own = next((name for name in (trained.name, data.name) if name not in CLASS_SETS), trained.name)
+    other = data.name if own == trained.name else trained.name
+    target_name = other if other in CLASS_SETS else LAPA.name
+    raise ConfigError(
+        f"The network parses {len(trained)} classes of {trained.name}, the data has {len(data)} classes of "
+        f"{data.name}, and no mapping between the two is declared.\n"
+        f"Expected: the same classes, or maps_to: {{{target_name}: {{<class of {own}>: <class of {target_name}>}}}} in "
+        f"classes.yaml next to the images, or in the file that classes=<classes.yaml> names for the network."
+    )

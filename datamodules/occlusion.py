@@ -11,7 +11,7 @@ import torch
 
 from datamodules.cache import Cache
 from datamodules.faces import FaceDataModule, Faces, open_pictures
-from datamodules.layouts import AugmentedCelebA, ImageMaskFolder, Sample
+from datamodules.layouts import AugmentedCelebA, Sample
 from datamodules.reading import Picture
 from datamodules.sampling import Draw
 from datamodules.transforms import FaceTransform
@@ -61,21 +61,20 @@ class RenderedMaskFaces(Faces):
         return {"image": torch.from_numpy(pixels), "label": torch.from_numpy(label).long(), "id": sample.id}
 
 
-class AugmentedCelebADataModule(FaceDataModule):
-    """Masked faces as built, see :class:`datamodules.layouts.augmented_celeba.AugmentedCelebA`.
+class OcclusionDataModule(FaceDataModule):
+    """Batches of occluded faces with binary masks.
 
-    Batches of validation and test hold ``groups`` too: what each face wears and how it is turned.
+    Batches of validation and test hold ``groups`` too, where the data set has such: the mask type and the pose.
 
     Args:
         render_masks: renders other training masks each time, on the photographs that were kept; None trains on the
-            masks as built. Those of validation and test always stay as built.
+            masks as built. Those of validation and test always stay as built. Only for
+            :class:`datamodules.layouts.augmented_celeba.AugmentedCelebA`.
+        arguments: those of :class:`datamodules.faces.FaceDataModule`.
     """
 
-    layout_type = AugmentedCelebA
-    layout: AugmentedCelebA
-
-    def __init__(self, *args: Any, render_masks: RenderMasks | None = None, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, *args: Any, render_masks: RenderMasks | None = None, **arguments: Any) -> None:
+        super().__init__(*args, **arguments)
         self.render_masks = render_masks
 
     def _open(self, split: str, transform: FaceTransform, cache: Cache | None) -> Faces:
@@ -89,14 +88,9 @@ class AugmentedCelebADataModule(FaceDataModule):
                 f"Expected: a set that was built with photographs=true (python prepare.py task=masked_faces ...), or "
                 f"segment.on_the_fly=false."
             )
+        assert isinstance(self.layout, AugmentedCelebA)  # noqa: S101 (for the type checker: others have no photographs)
         found = self.layout.landmarks()
         landmarks = [[np.array(face) for face in found[sample.id]] for sample in samples]
         bare = [replace(sample, image=file) for sample, file in zip(samples, files, strict=True)]
         photographs = open_pictures(bare, IN_FULL, cache)
         return RenderedMaskFaces(samples, photographs, landmarks, self.render_masks, transform)
-
-
-class ImageMaskFolderDataModule(FaceDataModule):
-    """Any pictures with masks, see :class:`datamodules.layouts.image_mask_folder.ImageMaskFolder`."""
-
-    layout_type = ImageMaskFolder

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from datamodules.coloured_labels import COLOURED, ids_of_colours, require_indexed_by_id
 from datamodules.labels import IGNORE, LabelSet
 from datamodules.layouts import Sample
 from foundation.errors import BrokenFileError
@@ -219,11 +220,11 @@ def read_label(path: Path, labels: LabelSet) -> np.ndarray:
     """A label map as ids, (H, W) uint8.
 
     Args:
-        path: single-channel PNG of class ids; of a binary set, see :func:`read_mask`.
+        path: single-channel PNG of class ids, or RGB PNG in declared colours; of a binary set, see :func:`read_mask`.
         labels: the classes that may occur.
 
     Raises:
-        BrokenFileError: if the file cannot be read, has colours or an unknown id.
+        BrokenFileError: if the file cannot be read, or has an unknown id or undeclared colours.
     """
     label = read_mask(path).astype(np.uint8) if labels.binary else read_ids(path, labels)
     require_known_ids(path, label, labels)
@@ -234,21 +235,26 @@ def read_ids(path: Path, labels: LabelSet) -> np.ndarray:
     """What a label map holds, (H, W) uint8, known ids or not.
 
     Raises:
-        BrokenFileError: if the file cannot be read or has colours.
+        BrokenFileError: if the file cannot be read or has undeclared colours.
     """
     with _opened_label(path, labels) as file:
         file.load()
-        return np.asarray(file, dtype=np.uint8)
+        if file.mode in COLOURED:
+            return ids_of_colours(path, np.asarray(file), labels)
+        ids = np.asarray(file, dtype=np.uint8)
+        if labels.coloured and file.mode == "P":
+            require_indexed_by_id(path, ids, file.getpalette() or [], labels)
+        return ids
 
 
 def require_known_ids(path: Path, label: np.ndarray, labels: LabelSet) -> None:
-    """See that a label map holds ids of classes alone, or :data:`IGNORE`.
+    """See that a label map holds ids of classes alone, or :data:`IGNORE` where the set has it.
 
     Raises:
         BrokenFileError: if it does not.
     """
     highest = int(label.max(initial=0))
-    if highest >= len(labels):  # which an ignored pixel is too
+    if highest >= len(labels) and labels.ignored:  # which an ignored pixel is too
         highest = int(label[label != IGNORE].max(initial=0))
     if highest >= len(labels):
         raise BrokenFileError(
@@ -261,10 +267,11 @@ def require_known_ids(path: Path, label: np.ndarray, labels: LabelSet) -> None:
 def _opened_label(path: Path, labels: LabelSet) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as file:
-            if file.mode not in ("L", "P", "1"):
+            if file.mode not in ("L", "P", "1", *(COLOURED if labels.coloured else ())):
                 raise BrokenFileError(
                     f"The label map {path} is a {file.mode} picture.\n"
-                    f"Expected a single-channel PNG of class ids 0..{len(labels) - 1}: a colour rendering will not do."
+                    f"Expected a single-channel PNG of class ids 0..{len(labels) - 1}"
+                    + (", or an RGB one." if labels.coloured else ": a colour rendering will not do.")
                 )
             yield file
     except UNREADABLE as fault:

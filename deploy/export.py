@@ -22,10 +22,10 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from callbacks.checkpoints import load
-from datamodules.labels import IGNORE, OCCLUSION
+from datamodules.labels import IGNORE
 from datamodules.transforms import MEAN, STD
 from deploy.latency import latencies
-from deploy.predictor import LABELS
+from deploy.predictor import classes_of
 from deploy.settings import ExportSettings, check_export
 from engine.stage import Run
 from foundation.errors import ConfigError, RunError
@@ -33,7 +33,7 @@ from foundation.files import atomic_path, require_folder, to_json, write_text_at
 from lightning_modules.exported import METADATA, load_exported, metadata_of
 from lightning_modules.metrics import SegmentationScores
 from models.deployed import Deployed
-from stages.evaluation import EvaluationSettings, EvaluationTrainer, Trained, find, plan_evaluation
+from stages.evaluation import Evaluation, EvaluationSettings, EvaluationTrainer, Trained, find, plan_evaluation
 from stages.scoring import scored_faces, scored_module
 from stages.segmentation import DETECTORS
 
@@ -88,13 +88,10 @@ def export(config: DictConfig) -> Path:
             f"it finds, and no file holds that.\nExpected: a network that decides pixel by pixel, any but "
             f"{' and '.join(DETECTORS)}."
         )
-    network = scored_module(
-        content, as_lapa=False, background="literature", path=trained.best, trust=settings.trust
-    ).model.eval()
+    network = scored_module(content, "literature", path=trained.best, trust=settings.trust).model.eval()
     size, precision = evaluation.settings.image_size, settings.precision
     content = content | {"settings": {**content["settings"], "datamodule.image_size": size}}
-    classes = OCCLUSION.classes if trained.stage == "segment" else LABELS[trained.dataset].classes
-    about = metadata_of(content, {"precision": precision, "opset": OPSET}, classes)
+    about = metadata_of(content, {"precision": precision, "opset": OPSET}, classes_of(trained).classes)
 
     suffix = "onnx" if settings.format == "onnx" else "torchscript"
     out = Path(settings.out or Path(settings.output_dir) / "exports" / f"{trained.name}-{precision}.{suffix}")
@@ -134,9 +131,16 @@ def _evaluation(settings: ExportSettings, trained: Trained) -> Run:
         name: settings[name] for name in ("checkpoint", "root", "split", "image_size", "workers", "trust", "output_dir")
     }
     fixed: dict[str, Any] = {"score_at": "input", "background": "in", "batch_size": 8, "dataset": dataset}
-    return plan_evaluation(
+    run = plan_evaluation(
         EvaluationSettings(**asked, **fixed, trainer=EvaluationTrainer(accelerator="cpu", precision="32-true"))
     )
+    assert isinstance(run.stage, Evaluation)  # noqa: S101 (for the type checker)
+    if run.stage.mapped is not None:
+        raise ConfigError(
+            f"root={run.layout.root} has other classes than {trained.name}.\n"
+            f"It must hold faces with the classes that the network was trained on."
+        )
+    return run
 
 
 @contextlib.contextmanager

@@ -91,7 +91,7 @@ def _start(path: Path, threads: int, trust: str | None) -> None:
     torch.set_num_threads(threads)
     _Measured.before = peak_memory_mb(CPU)
     content = load(path)
-    _Measured.network = scored_module(content, False, "literature", trust=trust).model.eval()
+    _Measured.network = scored_module(content, "literature", trust=trust).model.eval()
     _Measured.size = int(content["settings"]["datamodule.image_size"])
 
 

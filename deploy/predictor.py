@@ -16,22 +16,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from callbacks.checkpoints import load as load_checkpoint
-from datamodules.labels import CELEBAMASK_HQ, LAPA, OCCLUSION, LabelSet
+from datamodules.labels import OCCLUSION, LabelSet
 from datamodules.landmarks import FaceFinder, crop_box, square
 from datamodules.reading import shrunk
 from datamodules.transforms import FaceTransform
-from foundation.errors import ConfigError
+from foundation.errors import ConfigError, DataError
 from lightning_modules.classification import PixelClassification
 from lightning_modules.occlusion import OcclusionSegmentation
 from lightning_modules.parsing import FaceParsing
 from models.layers import folded
-from stages.evaluation import find
+from stages.evaluation import Trained, find
 from stages.scoring import scored_module
 
 FACES = ("auto", "box", "whole")
 MARGIN = 0.45
 """What is cut out beyond the box of a face's landmarks, on every side, in shares of its longer side; twice on top."""
-LABELS = {labels.name: labels for labels in (LAPA, CELEBAMASK_HQ)}
 
 
 @dataclass(frozen=True)
@@ -161,6 +160,18 @@ def _decided(logits: Tensor, side: int) -> np.ndarray:
     return ids.to(torch.uint8).numpy()
 
 
+def classes_of(trained: Trained) -> LabelSet:
+    """The classes of a parser, or those of a segmenter.
+
+    Raises:
+        DataError: if its checkpoint does not hold them.
+    """
+    labels = OCCLUSION if trained.stage == "segment" else trained.labels
+    if labels is None:
+        raise DataError(f"{trained.best} does not hold its classes.\nExpected: a checkpoint of this project.")
+    return labels
+
+
 def load(
     checkpoint: str,
     output_dir: str | Path = "outputs",
@@ -191,13 +202,12 @@ def load(
         raise ConfigError(f"faces={faces} cannot be.\nExpected: one of {', '.join(FACES)}.")
     trained = find(checkpoint, Path(output_dir))
     content = load_checkpoint(trained.best)
-    module = scored_module(content, as_lapa=False, background="literature", path=trained.best, trust=trust)
+    module = scored_module(content, "literature", path=trained.best, trust=trust)
     module.model = folded(module.model)  # equal outputs, an eighth faster
     size = image_size or trained.settings.get("datamodule.image_size")
     if size is None:
         raise ConfigError(
             f"{trained.best} does not say at which size it was trained.\nExpected: image_size=480, or so."
         )
-    labels = OCCLUSION if trained.stage == "segment" else LABELS[trained.dataset]
     finder = None if faces == "whole" else FaceFinder(landmark_model)
-    return Predictor(module, labels, int(size), finder, faces, batch_size, device)
+    return Predictor(module, classes_of(trained), int(size), finder, faces, batch_size, device)

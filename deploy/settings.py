@@ -51,7 +51,7 @@ class ExportSettings(Settings):
     format: Literal["onnx", "torchscript"] = setting("onnx", "of the file")
     precision: Literal["fp32", "fp16", "int8"] = setting("fp32", "int8: convolutions in 8 bits, calibrated")
     out: str | None = setting(None, "the file; null: <output_dir>/exports/<run>-<precision>.<format>")
-    dataset: Literal[None, "lapa", "celebamask_hq", "augmented_celeba", "image_mask_folder"] = setting(
+    dataset: Literal[None, "lapa", "celebamask_hq", "folder", "augmented_celeba", "image_mask_folder"] = setting(
         None, "whose faces the file is checked on; null: what it was trained on"
     )
     root: str | None = setting(None, "folder of these faces; null: its place under data/")

@@ -144,6 +144,7 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
         "stage": run.stage.name,
         "id": run.id,
         "dataset": run.layout.name,
+        **_class_set(run),
         "settings": dict(run.identity["settings"]),
     }
     checkpoint = EpochCheckpoint(run.folder, run.stage.monitor, description, throughput)
@@ -182,6 +183,8 @@ def _status(run: Run, attempt: int) -> dict[str, Any]:
         "identity": dict(run.identity),
         "upstream": [folder.id for folder in run.upstreams],
         "dataset": run.layout.name,
+        "data_name": run.layout.data_name,
+        **_class_set(run),
         "origin": run.layout.origin,
         "data_digest": run.identity["data"],
         **run.stage.description(run),
@@ -192,6 +195,11 @@ def _status(run: Run, attempt: int) -> dict[str, Any]:
         "metrics": {},
         "wandb_ids": earlier.get("wandb_ids", []),
     }
+
+
+def _class_set(run: Run) -> dict[str, Any]:
+    """The classes of a run that reads labels, for its checkpoint and status: the data may be elsewhere later."""
+    return {"class_set": run.layout.labels.as_plain()} if run.stage.labelled else {}
 
 
 @contextlib.contextmanager

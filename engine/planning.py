@@ -108,7 +108,7 @@ def _data(run: Run, digests: DigestCache) -> str:
 
 
 def data_digest(layout: Layout, splits: Sequence[str], labelled: bool, digests: DigestCache) -> str:
-    """Digest of the contents of all files of some splits, with or without those of labels."""
+    """Digest of the contents of all files of some splits, with or without those of labels and declared classes."""
     files: list[tuple[str, Path]] = []
     for split in splits:
         for sample in layout.samples(split, labelled=labelled):
@@ -116,7 +116,8 @@ def data_digest(layout: Layout, splits: Sequence[str], labelled: bool, digests: 
             files += [(f"{split}/{sample.id}/{name}", path) for name, path in sample.label_files]
             if sample.photograph is not None:
                 files.append((f"{split}/{sample.id}/photograph", sample.photograph))
-    return digests.of_files(files)
+    digest, declared = digests.of_files(files), layout.declared if labelled else None
+    return digest if declared is None else hashlib.sha256(f"{digest} {declared}".encode()).hexdigest()[:16]
 
 
 def _manifest(layout: Layout, settings: Any, output_dir: Path) -> subsets.Manifest:

@@ -86,6 +86,7 @@ class RecordedRun:
 
     def _data(self, whose: str) -> str:
         dataset, origin, merging = (self.text(f"{whose}{key}") for key in ("dataset", "origin", "merging"))
+        dataset = self.text(f"{whose}data_name") or dataset
         merged = f", merged as {merging}" if merging else ""
         return f"{dataset or 'unknown data'} ({origin or 'origin unknown'}{merged})"
 

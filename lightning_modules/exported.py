@@ -69,6 +69,7 @@ def load_exported(path: Path) -> dict[str, Any]:
         metadata = json.loads(text)
         size = int(metadata["settings"]["datamodule.image_size"])
         about = {key: metadata[key] for key in ("stage", "id", "dataset", "settings", "hyper_parameters")}
+        about |= {"class_set": metadata.get("class_set")}
     except (TypeError, ValueError, KeyError, AttributeError) as fault:
         raise DataError(
             f"{path} does not say what it is: it is no export of this project.\nExpected: a file of export.py."
@@ -127,6 +128,7 @@ def metadata_of(content: Mapping[str, Any], settings: Mapping[str, Any], classes
     """
     return {
         **{key: content[key] for key in ("stage", "id", "dataset", "settings", "hyper_parameters")},
+        "class_set": content.get("class_set"),
         **settings,
         "classes": list(classes),
         "input": "image: uint8 RGB (batch, height, width, 3), any height and width",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datamodules import labels
+from datamodules.labels import recorded_classes
 from foundation.recorded_runs import RecordedRun
 from reports.comparisons import VARIANT, grouped, setting, variants
 
@@ -174,9 +174,11 @@ def _tile(path: Path, alt: str) -> Tile | None:
 
 
 def _legend(run: RecordedRun) -> tuple[tuple[str, str], ...]:
-    known = {found.name: found for found in vars(labels).values() if isinstance(found, labels.LabelSet)}
-    label_set = known.get(run.text("dataset"))
-    if label_set is None:
+    try:
+        label_set = recorded_classes({**run.status, "dataset": run.text("classes") or run.text("dataset")})
+    except (KeyError, TypeError, ValueError, AttributeError):  # of a status that somebody has edited
+        label_set = None
+    if label_set is None or label_set.binary:
         return ()
     names = (name.replace("_", " ") for name in label_set.classes)
     return tuple(zip(names, (f"rgb{colour}" for colour in label_set.palette), strict=True))

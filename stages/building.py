@@ -74,7 +74,7 @@ def open_datamodule(run: Run, augmentation: Augmentation | None = None, **own: A
     Raises:
         BrokenFileError: if label maps are to be merged and one of their masks cannot be read.
     """
-    from datamodules.datasets import DATAMODULES
+    from datamodules.datasets import datamodule_type
     from datamodules.layouts import SPLITS
     from datamodules.transforms import Augmentation
 
@@ -83,8 +83,8 @@ def open_datamodule(run: Run, augmentation: Augmentation | None = None, **own: A
         augmentation = Augmentation(**(move | {"scale": tuple(move["scale"])}))
         own = {"batch_size": run.own.batch_size, "steps_per_epoch": run.own.steps_per_epoch} | own
     settings = run.settings.datamodule
-    data = DATAMODULES[run.layout.name](
-        root=run.layout.root,
+    data = datamodule_type(run.layout)(
+        layout=run.layout,
         image_size=settings.image_size,
         seed=run.own.seed,
         augmentation=augmentation,

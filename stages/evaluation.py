@@ -6,15 +6,16 @@ Nothing heavy is imported until something has to be scored, or a checkpoint lies
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from omegaconf import DictConfig
 from pydantic import Field
 
-from datamodules.labels import LAPA
-from datamodules.layouts import ANNOTATED, MASKED, PARSED, open_layout
+from datamodules.declared_classes import read_classes
+from datamodules.labels import CLASS_SETS, LabelSet, recorded_classes, shared_classes
+from datamodules.layouts import ANNOTATED, MASKED, PARSED, Layout, open_layout
 from datamodules.layouts.layout import ALL
 from engine.planning import plan as plan_runs
 from engine.settings import Settings, setting, validated
@@ -31,10 +32,19 @@ if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule
     from pytorch_lightning.loggers import Logger
 
-Dataset = Literal["lapa", "celebamask_hq", "augmented_celeba", "image_mask_folder", "mafa", "fmld", "folder_per_class"]
+Dataset = Literal[
+    "lapa",
+    "celebamask_hq",
+    "folder",
+    "augmented_celeba",
+    "image_mask_folder",
+    "mafa",
+    "fmld",
+    "folder_per_class",
+]
 ROOTS = {"lapa": "data/LaPa", "celebamask_hq": "data/CelebAMask-HQ"}
 ROOTS |= {"mafa": "data/MAFA", "fmld": "data/FMLD", "folder_per_class": "data/RMFD"}
-ROOTS |= {"augmented_celeba": "data/AugmentedCelebA", "image_mask_folder": "data/MFSD"}
+ROOTS |= {"augmented_celeba": "data/AugmentedCelebA", "image_mask_folder": "data/MFSD", "folder": "data/my_faces"}
 """Where each data set lies unless it is given."""
 WEIGHTS = "enters by what it holds"
 
@@ -54,6 +64,9 @@ class EvaluationSettings(Settings):
     )
     dataset: Dataset = setting(..., "the data set's layout")
     root: str | None = setting(None, "its folder; null: its place under data/", harmless=PLACE)
+    classes: str | None = setting(
+        None, "a classes.yaml whose maps_to replaces that of the checkpoint", harmless="enters as the mapping"
+    )
     merging: Literal[None, "official", "zllrunning", "farl"] = setting(None, "painting order of CelebAMask-HQ's masks")
     split: Literal["test", "val", "all"] = setting("test", "all: of which the network may have seen some")
     score_at: Literal[None, "label", "input"] = setting(None, "the label map's own size, or the network's input")
@@ -81,6 +94,7 @@ class Trained:
         stage: the stage that trained it.
         settings: those that entered its run's id; {} for a checkpoint that was moved and does not hold them.
         status: its run's status; {} for one that was moved.
+        labels: its classes; None for a segmenter.
     """
 
     best: Path
@@ -90,6 +104,7 @@ class Trained:
     dataset: str
     settings: Mapping[str, Any]
     status: Mapping[str, Any]
+    labels: LabelSet | None = None
 
 
 class Evaluation(Stage):
@@ -97,7 +112,8 @@ class Evaluation(Stage):
 
     Args:
         trained: what is scored.
-        settings: of the evaluation, with the checkpoint's own where they were null.
+        split: ``test``, ``val`` or ``all``.
+        scored_in: the class set that the scores are in: the network's, the data's, or one that both are mapped to.
     """
 
     name = EVALUATE
@@ -108,20 +124,30 @@ class Evaluation(Stage):
     one_process = True
     verb = "Scoring"
 
-    def __init__(self, trained: Trained, split: str) -> None:
+    def __init__(self, trained: Trained, split: str, scored_in: LabelSet) -> None:
         self.trained = trained
+        self.scored_in = scored_in
         self.splits = (split,)  # type: ignore[misc]
 
     def identity(self, run: Run, digests: DigestCache) -> dict[str, Any]:
-        del run
-        return {"weights": digests.of_file(self.trained.best), "trained": self.trained.id}
+        return {
+            "weights": digests.of_file(self.trained.best),
+            "trained": self.trained.id,
+            **_identity_of_mapping(self.trained.labels, run.layout.labels, self.scored_in),
+        }
 
-    def as_lapa(self, run: Run) -> bool:
-        """Whether prediction and ground truth are mapped to LaPa's classes: those of both, if one is of other data."""
-        return self.trained.stage in ("finetune", "classify") and self.trained.dataset != run.layout.name
+    @property
+    def mapped(self) -> tuple[LabelSet, LabelSet] | None:
+        """The network's classes and those that its logits are brought to; None where these are the same."""
+        own = self.trained.labels
+        return None if own is None or own.is_same_as(self.scored_in) else (own, self.scored_in)
+
+    def classes(self, run: Run) -> str:
+        """The name of the class set that is scored; of segmenters the data set."""
+        return run.layout.name if self.trained.labels is None else self.scored_in.name
 
     def subject(self, run: Run) -> str:
-        return f": {self.trained.name}, in {'LaPa' if self.as_lapa(run) else 'all'} classes"
+        return f": {self.trained.name}, classes of {self.classes(run)}"
 
     def data(self, run: Run) -> LightningDataModule:
         from stages.scoring import scored_faces
@@ -151,7 +177,9 @@ class Evaluation(Stage):
             "trained_merging": self.trained.settings.get("datamodule.merging"),
             "merging": run.settings.merging,
             "split": run.settings.split,
-            "classes": LAPA.name if self.as_lapa(run) else run.layout.name,
+            "classes": self.classes(run),
+            "class_set": self.scored_in.as_plain(),
+            "trained_data_name": status.get("data_name"),
         }
 
 
@@ -196,15 +224,21 @@ def plan_evaluation(settings: EvaluationSettings) -> Run:
     """An evaluation with its id and folder; nothing is scored yet.
 
     Raises:
-        ConfigError: if the checkpoint does not exist, or is of no parser or segmenter.
+        ConfigError: if the checkpoint does not exist, is of no parser or segmenter, or parses classes that are not
+            comparable with the data's.
         DataError: if the data is not where the settings say.
     """
     output_dir = Path(settings.output_dir)
     trained = find(settings.checkpoint, output_dir)
     _require_fitting(settings.dataset, trained)
+    if settings.classes is not None:
+        trained = _with_mappings(trained, Path(settings.classes))
     filled = _filled(settings, trained)
-    layout = open_layout(settings.dataset, settings.root or ROOTS[settings.dataset])
-    stage = Evaluation(trained, settings.split)
+    try:
+        layout = open_layout(settings.dataset, settings.root or ROOTS[settings.dataset])
+    except DataError as error:
+        raise DataError(str(error).replace("datamodule.root=", "root=")) from error
+    stage = Evaluation(trained, settings.split, _scored_in(trained, layout))
     require_folder(output_dir, "output_dir")
     try:
         (run,) = plan_runs([(stage, filled)], None, layout, output_dir)
@@ -214,6 +248,39 @@ def plan_evaluation(settings: EvaluationSettings) -> Run:
             message += f"\n  - or score every face there is, without lists of splits: split={ALL}"
         raise DataError(message) from error
     return run
+
+
+def _scored_in(trained: Trained, layout: Layout) -> LabelSet:
+    """The class set in which a parser can be scored on a data set; of a segmenter the one that there is."""
+    try:
+        return layout.labels if trained.labels is None else shared_classes(trained.labels, layout.labels)
+    except ConfigError as error:
+        raise ConfigError(f"{trained.name} cannot be scored on {layout.root}. {error}") from error
+
+
+def _identity_of_mapping(own: LabelSet | None, data: LabelSet, scored_in: LabelSet) -> dict[str, Any]:
+    """How declared classes are mapped, for an id; the published sets and their mappings are the code's."""
+    if own is None or (own.name in CLASS_SETS and data.name in CLASS_SETS):
+        return {}
+    tables = [labels.table_to(scored_in)[: len(labels)].tolist() for labels in (own, data)]
+    return {"mapping": {"classes": list(scored_in.classes), "tables": tables}}
+
+
+def _with_mappings(trained: Trained, path: Path) -> Trained:
+    """A parser with the mappings of a ``classes.yaml`` instead of those of its checkpoint.
+
+    Raises:
+        ConfigError: if it declares other classes than the parser has.
+        DataError: if it cannot be read.
+    """
+    declared = read_classes(path).labels
+    if trained.labels is None or declared.classes != trained.labels.classes:
+        own = "occlusion" if trained.labels is None else ", ".join(trained.labels.classes)
+        raise ConfigError(
+            f"classes={path} declares {', '.join(declared.classes)}; {trained.name} has {own}.\n"
+            f"It must be the classes of {trained.name}, with the mapping under maps_to."
+        )
+    return replace(trained, labels=replace(trained.labels, mappings=declared.mappings))
 
 
 def find(checkpoint: str, output_dir: Path) -> Trained:
@@ -245,14 +312,20 @@ def find(checkpoint: str, output_dir: Path) -> Trained:
     if status:
         settings = status.get("identity", {}).get("settings", {})
         run_id, stage, dataset = (str(status.get(key)) for key in ("id", "stage", "dataset"))
-        return Trained(best, place.name, run_id, stage, dataset, settings, status)
+        return Trained(best, place.name, run_id, stage, dataset, settings, status, _classes_of(stage, status))
     from callbacks.checkpoints import load  # torch: only for a file without a run folder around it
 
     content = load(best)
     stage = content.get("stage", "something else")
     _require_scorable(checkpoint, path, stage)
     name = f"{stage}-{content['id']}"
-    return Trained(best, name, content["id"], stage, content["dataset"], content.get("settings", {}), {})
+    settings = content.get("settings", {})
+    return Trained(best, name, content["id"], stage, content["dataset"], settings, {}, _classes_of(stage, content))
+
+
+def _classes_of(stage: str, recorded: Mapping[str, Any]) -> LabelSet | None:
+    """The classes of a parser, by its status or checkpoint; None for a segmenter."""
+    return None if stage == "segment" else recorded_classes(recorded)
 
 
 def _require_scorable(checkpoint: str, path: Path, stage: str) -> None:
@@ -270,6 +343,8 @@ def _require_fitting(dataset: str, trained: Trained) -> None:
             f"dataset={dataset} has no labels for {trained.name}.\n"
             f"Expected: one of {', '.join(fitting)}, with what it has learnt to tell apart."
         )
+    if trained.labels is None and trained.stage != "segment":
+        raise ConfigError(f"{trained.best} does not hold its classes.\nExpected: a checkpoint of this project.")
 
 
 def _filled(settings: EvaluationSettings, trained: Trained) -> EvaluationSettings:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from datamodules.labels import recorded_classes
 from engine.planning import LEFT_OUT
 from engine.processes import is_leader
 from engine.settings import Plugin, ScaleRange, setting
@@ -214,4 +215,10 @@ def start_of(settings: Any, layout: Layout) -> RunFolder | None:
                 f"{folder.name} was trained with {key}={its.get(key)}, this command has {key}={value}.\n"
                 f"It must be the same for both, so that its weights fit."
             )
+    theirs = recorded_classes(folder.status)
+    if settings.finetune.transfer == "all" and theirs is not None and not theirs.is_same_as(layout.labels):
+        raise ConfigError(
+            f"{folder.name} parses {', '.join(theirs.classes)}; {layout.root} has {', '.join(layout.labels.classes)}.\n"
+            f"They must be the same classes, so that its head fits; or finetune.transfer=trunk."
+        )
     return folder

@@ -199,6 +199,7 @@ def _keep(run: Run, module: PixelClassification, metrics: dict[str, float]) -> N
         "stage": run.stage.name,
         "id": run.id,
         "dataset": run.layout.name,
+        "class_set": run.layout.labels.as_plain(),
         "settings": dict(run.identity["settings"]),
     }
     save(content, run.folder.best)

@@ -17,9 +17,9 @@ from callbacks.panels import Panels
 from callbacks.progress import EpochProgressBar
 from callbacks.quiet import Quiet
 from callbacks.throughput import peak_memory_mb
-from datamodules.datasets import DATAMODULES
+from datamodules.datasets import datamodule_type
 from datamodules.faces import FaceDataModule
-from datamodules.labels import CELEBAMASK_HQ, LAPA, lapa_table
+from datamodules.labels import LabelSet
 from datamodules.merging import Merging
 from datamodules.transforms import Augmentation
 from engine.planning import digest_cache
@@ -38,18 +38,18 @@ from stages.evaluation import Evaluation
 
 def scored_module(
     content: dict[str, Any],
-    as_lapa: bool,
     background: str,
+    mapped: tuple[LabelSet, LabelSet] | None = None,
     groups: Sequence[str] = (),
     path: Path | None = None,
     trust: str | None = None,
 ) -> FaceParsing | PixelClassification | OcclusionSegmentation:
-    """The parser of a checkpoint, answering in its own classes or in LaPa's; or its segmenter.
+    """The parser of a checkpoint, with logits of its own classes or of those that they are mapped to; or its segmenter.
 
     Args:
         content: what ``best.ckpt`` holds.
-        as_lapa: bring its answer to LaPa's classes, if it is of CelebAMask-HQ.
         background: see :class:`lightning_modules.metrics.SegmentationScores`.
+        mapped: the parser's classes and those that its logits are brought to; None leaves them as they are.
         groups: of the faces that a segmenter is scored on.
         path: of the checkpoint, for messages.
         trust: the package whose code its network or loss may name.
@@ -60,13 +60,13 @@ def scored_module(
     """
     require_trusted(content.get("hyper_parameters"), trust, path or "The checkpoint")
     try:
-        return _built(content, as_lapa, background, groups)
+        return _built(content, background, mapped, groups)
     except (KeyError, RuntimeError, TypeError) as fault:
         raise DataError(f"The checkpoint {path or ''} does not hold a parser or segmenter of this project.") from fault
 
 
 def _built(
-    content: dict[str, Any], as_lapa: bool, background: str, groups: Sequence[str]
+    content: dict[str, Any], background: str, mapped: tuple[LabelSet, LabelSet] | None, groups: Sequence[str]
 ) -> FaceParsing | PixelClassification | OcclusionSegmentation:
     if content["stage"] == "segment":
         segmenter = segmentation(**(content["hyper_parameters"] | {"groups": list(groups)}))
@@ -75,10 +75,11 @@ def _built(
     kind = PixelClassification if content["stage"] == "classify" else FaceParsing
     module = kind(**(content["hyper_parameters"] | {"background": background}))
     _fill(module, content)
-    if as_lapa and content["dataset"] == CELEBAMASK_HQ.name:
-        merged = lapa_table()[: len(CELEBAMASK_HQ)].tolist()
-        module.model = MergedClasses(module.model, merged, probabilities=kind is FaceParsing)  # type: ignore[assignment]
-        module.scores = SegmentationScores(LAPA.classes, background=background)
+    if mapped is not None:
+        own, target = mapped
+        merged = own.table_to(target)[: len(own)].tolist()
+        module.model = MergedClasses(module.model, merged, kind is FaceParsing, len(target))  # type: ignore[assignment]
+        module.scores = SegmentationScores(target.classes, background=background)
     return module
 
 
@@ -96,8 +97,11 @@ def scored_faces(run: Run) -> FaceDataModule:
     assert isinstance(run.stage, Evaluation)  # noqa: S101 (for the type checker)
     output_dir = run.folder.output_dir
     merged, order = output_dir / "cache" / "merged", settings.merging
-    return DATAMODULES[layout.name](
-        root=layout.root,
+    own: dict[str, Any] = {}
+    if layout.kind == "parsing" and not layout.labels.is_same_as(run.stage.scored_in):
+        own["tested_in"] = run.stage.scored_in
+    return datamodule_type(layout)(
+        layout=layout,
         image_size=settings.image_size,
         batch_size=1,
         seed=0,
@@ -107,7 +111,7 @@ def scored_faces(run: Run) -> FaceDataModule:
         workers=settings.workers,
         merging=None if order is None else Merging(order, layout.labels, merged, digest_cache(output_dir)),
         tested=settings.split,
-        as_lapa=run.stage.as_lapa(run) and layout.name == CELEBAMASK_HQ.name,
+        **own,
     )
 
 
@@ -117,8 +121,8 @@ def scored_network(run: Run) -> FaceParsing | PixelClassification | OcclusionSeg
     trained = run.stage.trained
     faces = run.layout.samples(run.settings.split)
     groups = sorted({group for sample in faces for group in sample.groups})
-    content, as_lapa = load(trained.best), run.stage.as_lapa(run)
-    module = scored_module(content, as_lapa, run.settings.background, groups, trained.best, run.settings.trust)
+    background, mapped, best = run.settings.background, run.stage.mapped, trained.best
+    module = scored_module(load(best), background, mapped, groups, best, run.settings.trust)
     if trained.settings.get("trainer.channels_last"):  # to round as its own test did
         module = module.to(memory_format=torch.channels_last)
     return module

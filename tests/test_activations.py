@@ -38,6 +38,6 @@ def test_probabilities_share_one_scale() -> None:
     assert faint < 150 < bright
 
 
-@pytest.mark.parametrize("dataset", PARSED)
+@pytest.mark.parametrize("dataset", SMALL_AND_LARGE)
 def test_every_data_set_has_classes_to_look_at(dataset: str) -> None:
     assert set(SMALL_AND_LARGE[dataset]) <= set(PARSED[dataset].labels.classes)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from datamodules.annotated import MARGIN, MAFADataModule
+from datamodules.annotated import MARGIN, AnnotatedDataModule
 from datamodules.layouts import ANNOTATED, FMLD, MAFA, MASKED, PARSED, FolderPerClass
 from datamodules.layouts.sample import KINDS
 from datamodules.transforms import Augmentation
@@ -188,7 +188,7 @@ def test_folders_say_what_is_worn(tmp_path: Path) -> None:
 
 
 def test_a_face_is_cut_out_and_its_occluder_goes_along(mafa: Path) -> None:
-    module = MAFADataModule(mafa, 96, 1, 0, Augmentation(0, (1, 1), 0, 0), workers=0, tested="train")
+    module = AnnotatedDataModule(MAFA(mafa), 96, 1, 0, Augmentation(0, (1, 1), 0, 0), workers=0, tested="train")
     (batch,) = module.test_dataloader()
     assert batch["image"].shape == (2, 3, 96, 96)
     assert "label" not in batch

@@ -470,8 +470,8 @@ def test_the_entry_point(lapa: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["dataset=lappa"], ["dataset=lappa", "celebamask_hq, lapa"]),
-        ([], ["dataset=<one of celebamask_hq, lapa>"]),
+        (["dataset=lappa"], ["dataset=lappa", "celebamask_hq, folder, lapa"]),
+        ([], ["dataset=<one of celebamask_hq, folder, lapa>"]),
         (["dataset=lapa", "root=nowhere"], ["nowhere does not exist", "labels/*.png", "root="]),
         (["dataset=lapa"], ["data/LaPa does not exist"]),
         (

@@ -20,7 +20,7 @@ from PIL import Image
 
 from datamodules import cache as caching
 from datamodules.cache import Cache, PackedPictures
-from datamodules.faces import LaPaDataModule
+from datamodules.faces import ParsingDataModule
 from datamodules.labels import LAPA
 from datamodules.layouts import open_layout
 from datamodules.reading import PictureFiles, read_image, read_label
@@ -85,8 +85,8 @@ def test_samples_are_identical_with_and_without(lapa: Path, tmp_path: Path, mask
     def batches(cache: Cache | None, workers: int = 0) -> list[dict[str, Any]]:
         masking = PatchSampling(count=16, sides=(2, 5), region=(5, 27)) if masked else None
         chosen = [name for name, _ in faces_of(lapa)][:12]
-        data = LaPaDataModule(
-            lapa,
+        data = ParsingDataModule(
+            open_layout("lapa", lapa),
             image_size=32,
             batch_size=4,
             seed=1,
@@ -159,8 +159,14 @@ def test_a_pack_on_disk_pickles_as_its_path(lapa: Path, tmp_path: Path) -> None:
     assert isinstance(arrived, PackedPictures)
     assert np.array_equal(arrived(7).pixels, pack(7).pixels)
     assert arrived(7).extent == pack(7).extent
-    data = LaPaDataModule(
-        lapa, image_size=32, batch_size=4, seed=1, augmentation=MOVES, workers=0, cache=disk(tmp_path)
+    data = ParsingDataModule(
+        open_layout("lapa", lapa),
+        image_size=32,
+        batch_size=4,
+        seed=1,
+        augmentation=MOVES,
+        workers=0,
+        cache=disk(tmp_path),
     )
     faces: Any = data.train_dataloader().dataset
     sent = pickle.loads(pickle.dumps(faces))  # noqa: S301
@@ -257,8 +263,14 @@ def test_a_broken_file_is_named_as_without_a_cache(copy: Path, tmp_path: Path, k
 def test_a_label_map_of_another_size_than_its_picture_is_named(copy: Path, tmp_path: Path) -> None:
     path = label_maps_of(copy)[2][1]
     Image.fromarray(np.array(Image.open(path))[:-1]).save(path)
-    data = LaPaDataModule(
-        copy, image_size=32, batch_size=4, seed=1, augmentation=MOVES, workers=0, cache=disk(tmp_path / "cache")
+    data = ParsingDataModule(
+        open_layout("lapa", copy),
+        image_size=32,
+        batch_size=4,
+        seed=1,
+        augmentation=MOVES,
+        workers=0,
+        cache=disk(tmp_path / "cache"),
     )
     with pytest.raises(DataError, match=rf"{path.name} is 64x63 pixels, its picture 64x64"):
         list(data.train_dataloader())
@@ -314,8 +326,14 @@ def test_available_memory_is_plausible() -> None:
 
 
 def test_test_faces_are_not_packed_and_packs_in_memory_are_built_once(lapa: Path, tmp_path: Path) -> None:
-    data = LaPaDataModule(
-        lapa, image_size=32, batch_size=4, seed=1, augmentation=MOVES, workers=0, cache=Cache("ram", tmp_path, digest)
+    data = ParsingDataModule(
+        open_layout("lapa", lapa),
+        image_size=32,
+        batch_size=4,
+        seed=1,
+        augmentation=MOVES,
+        workers=0,
+        cache=Cache("ram", tmp_path, digest),
     )
     assert data.train_dataloader().dataset is data.train_dataloader().dataset
     faces: Any = data.test_dataloader().dataset

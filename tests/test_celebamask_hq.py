@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules.faces import CelebAMaskHQDataModule
+from datamodules.faces import ParsingDataModule
 from datamodules.labels import (
     CELEBAMASK_HQ,
     IGNORE,
@@ -26,7 +26,6 @@ from datamodules.labels import (
     LAPA_OF_CELEBAMASK_HQ,
     PAINTING_ORDERS,
     LabelSet,
-    lapa_table,
 )
 from datamodules.layouts import LaPa, Parts, Sample, open_layout
 from datamodules.merging import Merging, merge
@@ -445,8 +444,14 @@ def test_scores_are_at_the_label_maps_own_size(copy: Path, tmp_path: Path) -> No
     for path in (copy / "CelebA-HQ-img").iterdir():
         with Image.open(path) as file:
             file.resize((128, 128)).save(path)
-    data = CelebAMaskHQDataModule(
-        copy, image_size=32, batch_size=4, seed=0, augmentation=Augmentation(), workers=0, merging=merging(tmp_path)
+    data = ParsingDataModule(
+        open_layout("celebamask_hq", copy),
+        image_size=32,
+        batch_size=4,
+        seed=0,
+        augmentation=Augmentation(),
+        workers=0,
+        merging=merging(tmp_path),
     )
     (test,) = data.test_dataloader()
     assert test["image"].shape == (4, 3, 32, 32)
@@ -481,7 +486,7 @@ def test_mirror_images_exchange_left_and_right(celebamask: Path, tmp_path: Path)
 def test_lapas_names_for_celebamask_hqs_classes() -> None:
     assert LAPA_OF_CELEBAMASK_HQ.keys() == set(CELEBAMASK_HQ.classes)
     assert set(LAPA_OF_CELEBAMASK_HQ.values()) == set(LAPA.classes)
-    table = lapa_table()
+    table = CELEBAMASK_HQ.table_to(LAPA)
     assert table[IGNORE] == IGNORE
     for name in CELEBAMASK_HQ.classes:
         assert LAPA.classes[table[ID[name]]] == LAPA_OF_CELEBAMASK_HQ[name]
@@ -623,7 +628,9 @@ def test_mapped_labels_are_lapas(face_data: Path) -> None:
     for sample in open_layout("lapa", face_data / "real" / "LaPa").samples("test")[:20]:
         assert sample.label is not None
         label = read_label(sample.label, LAPA)
-        mapped = lapa_table()[label_of(same_picture[hashlib.sha256(sample.image.read_bytes()).digest()])]
+        mapped = CELEBAMASK_HQ.table_to(LAPA)[
+            label_of(same_picture[hashlib.sha256(sample.image.read_bytes()).digest()])
+        ]
         differs = mapped != label
         assert differs.mean() < 0.03
         assert set(label[differs]) <= {skin}

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from callbacks.checkpoints import load
-from datamodules.labels import CELEBAMASK_HQ, LAPA, lapa_table
+from datamodules.labels import CELEBAMASK_HQ, LAPA
 from datamodules.layouts import SPLITS, open_layout
 from datamodules.layouts.celebamask_hq import MAPPING, PARTITIONS
 from datamodules.merging import merge
@@ -154,7 +154,7 @@ def test_a_perfect_parser_is_perfect_through_the_mapping(
         for face in layout.samples(split)
     }
     tested = [drawn[int(face.id)] for face in layout.samples("test")]
-    table = lapa_table()[: len(CELEBAMASK_HQ)]
+    table = CELEBAMASK_HQ.table_to(LAPA)[: len(CELEBAMASK_HQ)]
     swapped = np.where(table < 6, np.array([0, 1, 3, 2, 5, 4])[table.clip(max=5)], table)
 
     def score(source: str, target: str, root: Path, labels: list[Tensor], table: np.ndarray) -> dict[str, float]:
@@ -163,8 +163,9 @@ def test_a_perfect_parser_is_perfect_through_the_mapping(
         config = config_of(*words, f"output_dir={output}", "image_size=64", split)
         evaluation = plan_evaluation(check_evaluation(config))
         assert isinstance(evaluation.stage, Evaluation)
-        assert evaluation.stage.as_lapa(evaluation)
-        module = scored_module(load(trained[source][-1].folder.best), as_lapa=True, background="literature")
+        assert isinstance(evaluation.stage, Evaluation)
+        assert evaluation.stage.scored_in is LAPA
+        module = scored_module(load(trained[source][-1].folder.best), "literature", evaluation.stage.mapped)
         module.model = MergedClasses(Perfect(labels, len(CELEBAMASK_HQ)), table.tolist())
         for batch in scored_faces(evaluation).test_dataloader():
             module.test_step(batch, 0)
@@ -195,10 +196,10 @@ def test_a_folder_without_lists_of_splits_is_scored_as_a_whole(
     assert scored(*words, f"output_dir={output}", "split=all").status["faces"] == 40
 
 
-@pytest.mark.parametrize("as_lapa", [False, True])
-def test_merging_classes_adds_their_probabilities(as_lapa: bool) -> None:
+@pytest.mark.parametrize("mapped", [False, True])
+def test_merging_classes_adds_their_probabilities(mapped: bool) -> None:
     logits = torch.randn(2, len(CELEBAMASK_HQ), 4, 4, generator=torch.Generator().manual_seed(0))
-    merged = lapa_table()[: len(CELEBAMASK_HQ)].tolist() if as_lapa else list(range(len(CELEBAMASK_HQ)))
+    merged = CELEBAMASK_HQ.table_to(LAPA)[: len(CELEBAMASK_HQ)].tolist() if mapped else list(range(len(CELEBAMASK_HQ)))
     answer = MergedClasses(nn.Identity(), merged)(logits).softmax(dim=1)
     expected = torch.zeros_like(answer)
     for part, whole in enumerate(merged):
@@ -206,6 +207,15 @@ def test_merging_classes_adds_their_probabilities(as_lapa: bool) -> None:
     assert torch.allclose(answer, expected, atol=1e-6)
     with pytest.raises(ValueError, match="into class 1"):
         MergedClasses(nn.Identity(), [0, 2])
+
+
+def test_a_class_of_which_the_parser_knows_no_part_is_never_predicted() -> None:
+    logits = torch.randn(2, 3, 4, 4)
+    joined = MergedClasses(nn.Identity(), [0, 2, 2], classes=4)(logits)
+    assert joined.shape == (2, 4, 4, 4)
+    assert set(joined.argmax(dim=1).unique().tolist()) <= {0, 2}
+    assert (joined.softmax(dim=1)[:, [1, 3]] == 0).all()
+    assert joined.half().isfinite().all()
 
 
 @pytest.mark.parametrize(

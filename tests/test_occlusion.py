@@ -17,10 +17,9 @@ from PIL import Image
 from sklearn.metrics import jaccard_score
 
 from callbacks.checkpoints import load
-from datamodules.datasets import DATAMODULES
 from datamodules.labels import OCCLUSION
 from datamodules.layouts import AugmentedCelebA, ImageMaskFolder
-from datamodules.occlusion import AugmentedCelebADataModule, ImageMaskFolderDataModule
+from datamodules.occlusion import OcclusionDataModule
 from datamodules.pose import pose, pose_groups
 from datamodules.reading import read_label
 from datamodules.transforms import Augmentation, FaceTransform, denormalize
@@ -174,8 +173,8 @@ def test_shift_and_degradation_are_functions_of_seed_epoch_and_position() -> Non
 
 def test_where_no_face_is_known_nothing_is_cut_or_read_as_if(with_photographs: Path) -> None:
     close = Augmentation(scale=(0.9, 1.8), crop=1.0)
-    modules = (AugmentedCelebADataModule, ImageMaskFolderDataModule)
-    known, unknown = (module(with_photographs, 64, 2, 7, close, workers=0) for module in modules)
+    layouts = (AugmentedCelebA, ImageMaskFolder)
+    known, unknown = (OcclusionDataModule(layout(with_photographs), 64, 2, 7, close, workers=0) for layout in layouts)
     assert known.augmentation == close
     assert unknown.augmentation == Augmentation(scale=(0.9, 1.8))
     face = unknown.train_dataloader().dataset[(0, 0, 0)]
@@ -220,7 +219,7 @@ def with_photographs(lapa: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_masks_are_drawn_anew_each_time(with_photographs: Path) -> None:
     still = Augmentation(0, (1, 1), 0, 0)
     render = RandomMaskRenderer.as_built(AugmentedCelebA(with_photographs).parameters())
-    data = AugmentedCelebADataModule(with_photographs, 64, 2, 7, still, workers=0, render_masks=render)
+    data = OcclusionDataModule(AugmentedCelebA(with_photographs), 64, 2, 7, still, workers=0, render_masks=render)
     faces = data.train_dataloader().dataset
     assert len(data.labelled("train")) == 14
     assert len(list((with_photographs / "photographs").iterdir())) == 14, "of the training faces alone"
@@ -287,7 +286,7 @@ def test_folds_part_the_photographs(masked: Path) -> None:
     source = {sample.id: sample.source for sample in layout.samples("train")}
     parts = []
     for fold in range(3):
-        data = DATAMODULES["augmented_celeba"](masked, 32, 2, 0, Augmentation(), fold=(fold, 3), workers=0)
+        data = OcclusionDataModule(AugmentedCelebA(masked), 32, 2, 0, Augmentation(), fold=(fold, 3), workers=0)
         train, val = ({sample.id for sample in data.labelled(split)} for split in ("train", "val"))
         assert not {source[face] for face in train} & {source[face] for face in val}, "no photograph in both"
         assert train | val == set(source)
@@ -309,7 +308,7 @@ def test_the_schedule_is_as_long_as_the_epochs_of_a_fold(masked: Path, tmp_path:
 def test_folds_beyond_what_is_there_are_refused(masked: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"segment\.fold=3 with segment\.folds=3"):
         planned_run(masked, tmp_path, "segment.folds=3", "segment.fold=3")
-    data = DATAMODULES["augmented_celeba"](masked, 32, 2, 0, Augmentation(), fold=(0, 999), workers=0)
+    data = OcclusionDataModule(AugmentedCelebA(masked), 32, 2, 0, Augmentation(), fold=(0, 999), workers=0)
     with pytest.raises(DataError, match="too few for 999 folds"):
         data.labelled("train")
 
@@ -409,7 +408,7 @@ def test_a_segmenter_is_scored_on_other_images(segmenter_run: Run, folder: Path,
     status = evaluation.status
     assert (status["state"], status["faces"], status["dataset"]) == ("done", 12, "image_mask_folder")
     planned = plan_evaluation(check_evaluation(config_of(*words, f"output_dir={tmp_path}")))
-    module = scored_module(load(run.folder.best), False, "literature")
+    module = scored_module(load(run.folder.best), "literature")
     for batch in scored_faces(planned).test_dataloader():
         with torch.no_grad():
             module.eval().test_step(batch, 0)
@@ -440,7 +439,7 @@ def test_settings_that_cannot_be(words: tuple[str, ...], said: str, masked: Path
 def test_a_mask_of_another_size_is_named(folder: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(folder, tmp_path / "copy")
     Image.new("L", (20, 48)).save(copy / "masks" / "05.png")
-    data = DATAMODULES["image_mask_folder"](copy, 32, 4, 0, Augmentation(), workers=0, tested="all")
+    data = OcclusionDataModule(ImageMaskFolder(Path(copy)), 32, 4, 0, Augmentation(), workers=0, tested="all")
     with pytest.raises(BrokenFileError, match=r"05\.png is 20x48 pixels, its picture 48x48"):
         list(data.test_dataloader())
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.faces import LaPaDataModule
+from datamodules.faces import ParsingDataModule
 from datamodules.layouts import open_layout
 from datamodules.sampling import EpochSampler, scoring_batches
 from datamodules.transforms import Augmentation
@@ -18,13 +18,13 @@ from models.masking import PatchSampling
 MOVES = Augmentation(rotation=30, scale=(0.75, 1.25), flip=0.5, color=0.5)
 
 
-def datamodule(root: Path, workers: int, masked: bool, **changes: Any) -> LaPaDataModule:
+def datamodule(root: Path, workers: int, masked: bool, **changes: Any) -> ParsingDataModule:
     masking = PatchSampling(count=16, sides=(2, 5), region=(5, 27)) if masked else None
     arguments = {"image_size": 32, "batch_size": 8, "seed": 1, "augmentation": MOVES, **changes}
-    return LaPaDataModule(root, masking=masking, workers=workers, **arguments)
+    return ParsingDataModule(open_layout("lapa", root), masking=masking, workers=workers, **arguments)
 
 
-def two_epochs(data: LaPaDataModule) -> list[dict[str, Any]]:
+def two_epochs(data: ParsingDataModule) -> list[dict[str, Any]]:
     loader = data.train_dataloader()
     assert isinstance(loader.sampler, EpochSampler)
     batches = []

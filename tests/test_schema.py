@@ -45,10 +45,10 @@ def test_every_experiment_composes(experiment: str) -> None:
         assert settings["label_fraction"] == 1
         assert f"svm_{settings['datamodule.dataset']}".startswith(experiment)
         return
-    method, dataset, fraction = re.fullmatch(r"(mtl|baseline)_(lapa|celebamask)(.*)", experiment).groups()  # type: ignore[union-attr]
+    method, dataset, fraction = re.fullmatch(r"(mtl|baseline)_(lapa|celebamask|folder)(.*)", experiment).groups()  # type: ignore[union-attr]
     assert settings["method"] == method
-    assert settings["datamodule.dataset"] == {"lapa": "lapa", "celebamask": "celebamask_hq"}[dataset]
-    assert settings["datamodule.merging"] == {"lapa": None, "celebamask": "official"}[dataset]
+    assert settings["datamodule.dataset"] == {"celebamask": "celebamask_hq"}.get(dataset, dataset)
+    assert settings["datamodule.merging"] == {"celebamask": "official"}.get(dataset)
     assert (
         settings["label_fraction"] == {"": 1.0, "_full": 1.0, "_05pct": 0.005, "_1pct": 0.01, "_10pct": 0.1}[fraction]
     )

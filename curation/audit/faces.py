@@ -93,7 +93,8 @@ class Inspection:
         if not label.any():
             face.add("nothing_labelled", f"{path} is all background.")
         classes = self.labels.classes
-        self._compare_sides(face, {name: label == classes.index(name) for name in landmarks_of(self.labels) | {SKIN}})
+        named = (landmarks_of(self.labels) | {SKIN}) & set(classes)
+        self._compare_sides(face, {name: label == classes.index(name) for name in named})
         return label
 
     def _painted(self, face: Face) -> np.ndarray | None:

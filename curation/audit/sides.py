@@ -133,7 +133,7 @@ def _across(places: Mapping[str, np.ndarray], pairs: Mapping[str, tuple[str, str
     if not mouth:
         return None
     # One eye alone lies beside the line, and would turn it.
-    for tops in (*(pairs[pair] for pair in ("eye", "brow")), (GLASSES,), (NOSE,)):
+    for tops in (*(pairs[pair] for pair in ("eye", "brow") if pair in pairs), (GLASSES,), (NOSE,)):
         if all(name in places for name in tops):
             up = np.mean([places[name] for name in tops], axis=0) - np.mean(mouth, axis=0)
             length = float(np.hypot(*up))

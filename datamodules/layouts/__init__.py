@@ -8,6 +8,7 @@ from pathlib import Path
 from datamodules.layouts.augmented_celeba import AugmentedCelebA
 from datamodules.layouts.celebamask_hq import CelebAMaskHQ
 from datamodules.layouts.fmld import FMLD
+from datamodules.layouts.folder import Folder
 from datamodules.layouts.folder_per_class import FolderPerClass
 from datamodules.layouts.image_mask_folder import ImageMaskFolder
 from datamodules.layouts.lapa import LaPa
@@ -16,13 +17,16 @@ from datamodules.layouts.mafa import MAFA
 from datamodules.layouts.sample import Parts, Sample
 from foundation.errors import ConfigError
 
-PARSED: dict[str, type[Layout]] = {layout.name: layout for layout in (LaPa, CelebAMaskHQ)}
-"""Data sets of faces in parts."""
-MASKED: dict[str, type[Layout]] = {layout.name: layout for layout in (AugmentedCelebA, ImageMaskFolder)}
-"""Data sets of hidden faces with binary masks."""
-ANNOTATED: dict[str, type[Layout]] = {layout.name: layout for layout in (MAFA, FMLD, FolderPerClass)}
-"""Data sets of hidden and bare faces without pixel truth, on which a segmenter can be tested."""
-LAYOUTS = PARSED | MASKED | ANNOTATED
+LAYOUTS: dict[str, type[Layout]] = {
+    layout.name: layout
+    for layout in (LaPa, CelebAMaskHQ, Folder, AugmentedCelebA, ImageMaskFolder, MAFA, FMLD, FolderPerClass)
+}
+PARSED, MASKED, ANNOTATED = (
+    {name: layout for name, layout in LAYOUTS.items() if layout.kind == kind}
+    for kind in ("parsing", "occlusion", "annotations")
+)
+"""Data sets of face parts; of occluded faces with binary masks; of faces with boxes or kinds alone, on which
+a segmenter can be tested."""
 
 __all__ = [
     "ANNOTATED",
@@ -34,6 +38,7 @@ __all__ = [
     "SPLITS",
     "AugmentedCelebA",
     "CelebAMaskHQ",
+    "Folder",
     "FolderPerClass",
     "ImageMaskFolder",
     "LaPa",
@@ -49,6 +54,7 @@ def open_layout(dataset: str, root: str | Path) -> Layout:
 
     Raises:
         ConfigError: if no layout has that name.
+        DataError: if the folder declares its classes itself and does so wrongly.
     """
     if dataset not in LAYOUTS:
         raise ConfigError(f"datamodule.dataset={dataset} is not known; expected one of: {', '.join(sorted(LAYOUTS))}.")

@@ -14,6 +14,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 class AnnotatedLayout(Layout):
     """A data set whose faces have a kind, at best a box of what hides them; it can be tested on, not trained."""
 
+    kind = "annotations"
     labels = OCCLUSION
 
     @property

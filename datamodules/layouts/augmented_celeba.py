@@ -25,6 +25,7 @@ class AugmentedCelebA(Layout):
     """
 
     name = "augmented_celeba"
+    kind = "occlusion"
     labels = OCCLUSION
     title = "AugmentedCelebA"
     knows_faces = True

@@ -27,6 +27,7 @@ class ImageMaskFolder(Layout):
     """
 
     name = "image_mask_folder"
+    kind = "occlusion"
     labels = OCCLUSION
     title = "image_mask_folder"
     published = (

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from datamodules.labels import LabelSet
 from datamodules.layouts.sample import Sample
@@ -36,7 +36,10 @@ class Layout(abc.ABC):
     """
 
     name: ClassVar[str]
-    labels: ClassVar[LabelSet]
+    kind: ClassVar[Literal["parsing", "occlusion", "annotations"]] = "parsing"
+    """What its labels are: face parts, binary masks of what is occluded, or boxes and kinds of faces."""
+    labels: LabelSet
+    """The classes: of the data set as published, or those that the folder declares."""
     title: ClassVar[str]
     """The data set's name as it is written."""
     published: ClassVar[str]
@@ -54,6 +57,16 @@ class Layout(abc.ABC):
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
+
+    @property
+    def data_name(self) -> str | None:
+        """What the folder's owner calls the data; None for a published data set."""
+        return None
+
+    @property
+    def declared(self) -> str | None:
+        """What the folder declares of its labels that changes how they are read; None where all is published."""
+        return None
 
     @property
     def origin(self) -> str:

@@ -5,8 +5,8 @@ CelebA:
 its authors do; beside them, or in their ``Eval/`` and ``Anno/``, ``list_eval_partition``, ``identity_CelebA``,
 ``list_bbox_celeba`` (which fits the wild pictures alone) as ``.txt``, parted by blanks, or ``.csv``; and
 ``landmarks_68/``, which drawn faces have. Files are counted, never assumed: a part of the data set is a data set. Of
-LaPa and CelebAMask-HQ the pictures are taken, their splits, and LaPa's landmarks. Of any other folder everything that
-is a picture by its name is one, at any depth, unless it was drawn on there.
+LaPa, CelebAMask-HQ and a folder with ``classes.yaml`` the images are taken, their splits, and LaPa's landmarks. Of any
+other folder everything that is a picture by its name is one, at any depth, unless it was drawn on there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datamodules.declared_classes import FILE
 from datamodules.layouts.celebamask_hq import CelebAMaskHQ
+from datamodules.layouts.folder import Folder
 from datamodules.layouts.lapa import LaPa
 from datamodules.layouts.layout import ALL, SPLITS, Layout, names_in
 from foundation.errors import DataError
@@ -73,6 +75,8 @@ def photographs(root: Path, key: str = "source") -> list[Photograph]:
 def _found(root: Path) -> Iterator[Photograph]:
     if _picture_folder(root) is not None:
         return _celeba(root)
+    if (root / FILE).is_file():
+        return _of_layout(Folder(root))
     if (root / SPLITS[0] / "images").is_dir():
         return _of_layout(LaPa(root))
     if (root / "CelebA-HQ-img").is_dir():

@@ -1,0 +1,290 @@
+"""``classes.yaml``: a user's own classes as data, read without running anything and checked entry by entry."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from datamodules.labels import CLASS_SETS, IGNORE, Colour, LabelSet
+from foundation.errors import DataError, nearest
+
+FILE = "classes.yaml"
+MOST_BYTES = 65_536
+MOST_CLASSES = 254
+"""Ids 0..253; 254 is free for the reader of coloured label maps, 255 is :data:`datamodules.labels.IGNORE`."""
+DEEPEST = 8
+"""Levels of nested entries; the format has four."""
+OPENING = (
+    *(yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken),
+    *(yaml.BlockSequenceStartToken, yaml.BlockMappingStartToken),
+)
+CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+KEYS = ("name", "classes", "pairs", "left", "maps_to", "split_seed")
+CLASS_KEYS = ("name", "id", "color")
+NAME = re.compile(r"\w[\w .-]{0,62}")
+"""What names become: columns of tables, parts of file names."""
+EXAMPLE = """Expected, as in
+  classes:
+    - {name: background, id: 0, color: [0, 0, 0]}
+    - {name: skin, id: 1, color: [204, 0, 0]}
+docs/your_own_faces.md explains every key."""
+
+
+@dataclass(frozen=True)
+class DeclaredClasses:
+    """What a ``classes.yaml`` declares.
+
+    Args:
+        labels: the classes.
+        split_seed: of the random split, where neither folders nor lists make one.
+    """
+
+    labels: LabelSet
+    split_seed: int
+
+
+def read_classes(path: Path) -> DeclaredClasses:
+    """The classes that a file declares.
+
+    Args:
+        path: a ``classes.yaml``, at most 64 KiB.
+
+    Raises:
+        DataError: if the file is absent, is not YAML, or an entry of it is invalid; with the file and what is expected.
+    """
+    return _Reader(path).read()
+
+
+class _Reader:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> DeclaredClasses:
+        content = self._content()
+        for key in content:
+            if key not in KEYS:
+                self._refuse(f"has the unknown key {reprlib.repr(key)}", _known(key, KEYS))
+        entries = content.get("classes")
+        if not isinstance(entries, list) or not entries:
+            self._refuse("has no list of classes", EXAMPLE)
+        self._require_class_entries(entries)
+        kept = sorted((entry for entry in entries if entry["id"] != IGNORE), key=lambda entry: entry["id"])
+        names = tuple(entry["name"] for entry in kept)
+        colours = self._colours(entries)
+        left = content.get("left", "image")
+        if left not in ("image", "subject"):
+            self._refuse(
+                f"has left: {reprlib.repr(left)}",
+                "Expected: image (left classes lie on the image's left) or subject (they are the subject's left).",
+            )
+        ignored = [entry["name"] for entry in entries if entry["id"] == IGNORE]
+        labels = LabelSet(
+            name=self._name(content.get("name")),
+            classes=names,
+            palette=tuple(colours[name] for name in names)
+            if colours
+            else tuple(map(default_colour, range(len(names)))),
+            mirrored=self._pairs(content.get("pairs"), names),
+            own_sides=left == "subject",
+            mappings=self._mappings(content.get("maps_to"), names),
+            coloured=bool(colours),
+            ignored=bool(ignored),
+            ignored_colour=colours[ignored[0]] if colours and ignored else None,
+        )
+        return DeclaredClasses(labels, self._seed(content.get("split_seed", 0)))
+
+    def _refuse(self, what: str, expected: str) -> NoReturn:
+        raise DataError(f"{self.path} {what}.\n{expected}")
+
+    def _content(self) -> Mapping[str, Any]:
+        try:
+            with self.path.open("rb") as file:
+                raw = file.read(MOST_BYTES + 1)
+        except OSError as error:
+            raise DataError(
+                f"{self.path} cannot be read ({error.strerror}): it declares the classes of the label maps.\n{EXAMPLE}"
+            ) from error
+        if len(raw) > MOST_BYTES:
+            self._refuse(f"is larger than {MOST_BYTES} bytes", EXAMPLE)
+        try:
+            text = raw.decode("utf-8-sig")
+            self._require_plain(text)
+            content = yaml.safe_load(text)
+        except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+            first = " ".join(str(error).split())[:200]
+            raise DataError(f"{self.path} is not YAML: {first}\n{EXAMPLE}") from error
+        if not isinstance(content, dict):
+            self._refuse("holds no keys", EXAMPLE)
+        return content
+
+    def _require_plain(self, text: str) -> None:
+        """See that a small file does not describe what takes much time or memory to build."""
+        depth = 0
+        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            if isinstance(token, yaml.AliasToken):
+                self._refuse("uses YAML aliases (*name)", "Expected: every entry written out.")
+            depth += isinstance(token, OPENING) - isinstance(token, CLOSING)
+            if depth > DEEPEST:
+                self._refuse(f"nests entries more than {DEEPEST} deep", EXAMPLE)
+
+    def _require_class_entries(self, entries: Sequence[Any]) -> None:
+        """See that every class has a name and an id of its own, the ids without a gap."""
+        taken: dict[str, set[Any]] = {"name": set(), "id": set()}
+        for number, entry in enumerate(entries, start=1):
+            where = f"class {number}"
+            if not isinstance(entry, dict):
+                self._refuse(f"has {reprlib.repr(entry)} as {where}", EXAMPLE)
+            for key in entry:
+                if key not in CLASS_KEYS:
+                    self._refuse(f"has the unknown key {reprlib.repr(key)} in {where}", _known(key, CLASS_KEYS))
+            name, class_id = entry.get("name"), entry.get("id")
+            if not isinstance(name, str) or not NAME.fullmatch(name):
+                self._refuse(
+                    f"has the name {reprlib.repr(name)} in {where}",
+                    "Expected: a text of letters, digits, _, -, . and spaces, at most 63; in quotes where YAML reads "
+                    "something else, as for no, on and 1.",
+                )
+            if type(class_id) is not int:
+                self._refuse(f"has the id {reprlib.repr(class_id)} for {name}", EXAMPLE)
+            for key, value in (("name", name), ("id", class_id)):
+                if value in taken[key]:
+                    self._refuse(f"has the {key} {value} twice", f"Expected: another {key} for each class.")
+                taken[key].add(value)
+        ids = sorted(taken["id"] - {IGNORE})
+        if ids != list(range(len(ids))) or not 1 <= len(ids) <= MOST_CLASSES:
+            self._refuse(
+                f"has the ids {reprlib.repr(sorted(taken['id']))}",
+                f"Expected: 0, 1, 2 and so on without a gap, 0 the background, at most {MOST_CLASSES} classes; and "
+                f"{IGNORE}, if pixels are to be ignored.",
+            )
+
+    def _colours(self, entries: Sequence[Mapping[str, Any]]) -> dict[str, Colour]:
+        """The colour of each class; none at all if none is declared."""
+        with_colour = [entry for entry in entries if entry.get("color") is not None]
+        if with_colour and len(with_colour) < len(entries):
+            missing = next(entry["name"] for entry in entries if entry.get("color") is None)
+            self._refuse(
+                f"has no color for {missing}",
+                "Expected: a color for every class; or for none, where label maps hold ids.",
+            )
+        colours: dict[str, Colour] = {}
+        for entry in with_colour:
+            colour = _colour(entry["color"])
+            if colour is None:
+                self._refuse(
+                    f"has the color {reprlib.repr(entry['color'])} for {entry['name']}",
+                    'Expected: three numbers 0..255, as [204, 0, 0], or a text, as "#cc0000".',
+                )
+            same = next((name for name, other in colours.items() if other == colour), None)
+            if same is not None:
+                self._refuse(
+                    f"has the color {list(colour)} for {same} and for {entry['name']}",
+                    "Expected: a color for each class.",
+                )
+            colours[entry["name"]] = colour
+        return colours
+
+    def _name(self, name: Any) -> str:
+        if name is None:
+            name = self.path.resolve().parent.name or "folder"
+            return "folder" if set_name(name) in CLASS_SETS else name
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            self._refuse(f"has the name {reprlib.repr(name)}", "Expected: a short text, as my_faces.")
+        if set_name(name) in CLASS_SETS:
+            self._refuse(
+                f"has the name {name}, which is that of a published class set",
+                "Expected: another name; maps_to says how the classes correspond.",
+            )
+        return name
+
+    def _pairs(self, pairs: Any, names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+        expected = "Expected: pairs of two classes, as in pairs: [[left_eye, right_eye]]; each class at most once."
+        if pairs is None:
+            return ()
+        if not isinstance(pairs, list):
+            self._refuse(f"has pairs: {reprlib.repr(pairs)}", expected)
+        found: list[tuple[int, int]] = []
+        seen: set[str] = set()
+        for pair in pairs:
+            if not isinstance(pair, list) or len(pair) != 2:
+                self._refuse(f"has the pair {reprlib.repr(pair)}", expected)
+            for name in pair:
+                if name not in names:
+                    self._refuse(f"has a pair with the unknown class {reprlib.repr(name)}", _known(name, names))
+                if name in seen:
+                    self._refuse(f"has the class {name} twice in pairs", expected)
+                seen.add(name)
+            found.append((names.index(pair[0]), names.index(pair[1])))
+        return tuple(found)
+
+    def _mappings(self, mappings: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        if mappings is None:
+            return {}
+        if not isinstance(mappings, dict):
+            self._refuse(
+                f"has maps_to: {reprlib.repr(mappings)}",
+                f"Expected: maps_to: {{<one of {', '.join(CLASS_SETS)}>: {{...}}}}.",
+            )
+        found: dict[str, dict[str, str]] = {}
+        for given, classes in mappings.items():
+            target = CLASS_SETS.get(set_name(given))
+            if target is None:
+                self._refuse(
+                    f"has maps_to of the unknown class set {reprlib.repr(given)}", _known(set_name(given), CLASS_SETS)
+                )
+            where = f"maps_to: {given}"
+            if not isinstance(classes, dict):
+                self._refuse(f"has {where}: {reprlib.repr(classes)}", "Expected: <class>: <class>, a line each.")
+            for own, other in classes.items():
+                if own not in names:
+                    self._refuse(f"has {where} of the unknown class {reprlib.repr(own)}", _known(own, names))
+                if other not in target.classes:
+                    self._refuse(
+                        f"has {where} of {own} to the unknown class {reprlib.repr(other)}",
+                        _known(other, target.classes),
+                    )
+            if missing := [name for name in names if name not in classes]:
+                self._refuse(
+                    f"has {where} without {reprlib.repr(missing)}",
+                    f"Expected: a class of {target.name} for every class, background for what that set does not know.",
+                )
+            found[target.name] = {name: classes[name] for name in names}
+        return found
+
+    def _seed(self, seed: Any) -> int:
+        if type(seed) is not int or not 0 <= seed < 2**32:
+            self._refuse(f"has split_seed: {reprlib.repr(seed)}", "Expected: an integer, 0 to 4294967295.")
+        return seed
+
+
+def set_name(given: Any) -> str:
+    """The name of a class set as this project writes it: ``LaPa`` is ``lapa``, ``CelebAMask-HQ`` ``celebamask_hq``."""
+    return str(given)[:100].lower().replace("-", "_")
+
+
+def default_colour(class_id: int) -> Colour:
+    """The colour of a class that declares none: that of PASCAL VOC's colour map, black for id 0."""
+    channels = [0, 0, 0]
+    for bit in range(8):
+        for channel in range(3):
+            channels[channel] |= (class_id >> (3 * bit + channel) & 1) << (7 - bit)
+    return channels[0], channels[1], channels[2]
+
+
+def _colour(given: Any) -> Colour | None:
+    if isinstance(given, str) and re.fullmatch("#[0-9a-fA-F]{6}", given):
+        return int(given[1:3], 16), int(given[3:5], 16), int(given[5:7], 16)
+    if isinstance(given, list) and len(given) == 3 and all(type(part) is int and 0 <= part <= 255 for part in given):
+        return given[0], given[1], given[2]
+    return None
+
+
+def _known(given: Any, known: Sequence[str] | Mapping[str, Any]) -> str:
+    near = nearest(str(given)[:100], known)
+    return f"Expected: one of {', '.join(known)}." + (f" Did you mean {near}?" if near else "")

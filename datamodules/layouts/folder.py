@@ -1,0 +1,222 @@
+"""A user's own images and classes: ``images/``, ``labels/`` and ``classes.yaml``.
+
+Images lie at any depth; the label map of ``images/a/1.jpg`` is ``labels/a/1.png``, and the id of both is ``a/1``. An
+image without a label map is unlabelled: pre-training uses it, fine-tuning and scoring do not. The split comes from
+
+- folders: ``train/images``, ``train/labels``, ``val/...``, ``test/...`` in place of ``images`` and ``labels``;
+- lists: ``train.txt``, ``val.txt``, ``test.txt``, one id a line;
+- random: 80 % of the labelled images for training, 10 % for validation, 10 % for the test, by the seed in
+  ``classes.yaml``. It depends on the ids alone, and a new image moves at most one other across each border.
+
+Without folders, unlabelled images that no list names are training images; labelled ones that no list names are left
+out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from datamodules.declared_classes import FILE, read_classes
+from datamodules.layouts.layout import ALL, SPLITS, Layout, Met, refuse, same_name
+from datamodules.layouts.sample import Sample
+from foundation.errors import DataError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+LABEL_SUFFIXES = (".png",)
+NO_LABELS = tuple(suffix for suffix in SUFFIXES if suffix not in LABEL_SUFFIXES)
+SCORED = 0.1
+"""Share of the labelled images that a random split gives to validation, and to the test."""
+
+
+class Folder(Layout):
+    """Reads a folder of the user's own images, label maps and classes.
+
+    Args:
+        root: the folder that holds ``classes.yaml``.
+
+    Raises:
+        DataError: if there is no ``classes.yaml``, or an entry of it is invalid.
+    """
+
+    name = "folder"
+    title = "my_faces"
+    published = (
+        "classes.yaml, images/*.jpg and labels/*.png of the same names (or train|val|test / images, labels)\n"
+        "Do one of:\n"
+        "  - put images and label maps there: docs/your_own_faces.md"
+    )
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        if not self.root.is_dir():
+            raise self.missing(self.root)
+        declared = read_classes(self.root / FILE)
+        self.labels = declared.labels
+        self.split_seed = declared.split_seed
+
+    def missing(self, place: Path) -> DataError:
+        """See :meth:`Layout.missing`."""
+        state = "is empty" if place.is_dir() else "does not exist"
+        return DataError(
+            f"No images of your own: {place} {state}.\nExpected under {self.root}:  {self.published}\n"
+            f"  - name the folder that holds them: datamodule.root=/path/to/{self.title}"
+        )
+
+    @property
+    def data_name(self) -> str:
+        """The name that ``classes.yaml`` gives, or that of the folder."""
+        return self.labels.name
+
+    @property
+    def declared(self) -> str:
+        """The declared classes as one line of JSON, without their name and mappings, which change no trained weight."""
+        plain = {key: value for key, value in self.labels.as_plain().items() if key not in ("name", "mappings")}
+        return json.dumps(plain, sort_keys=True)
+
+    def samples(self, split: str, labelled: bool = True) -> list[Sample]:
+        """The images of a split, sorted by id.
+
+        Args:
+            split: ``train``, ``val`` or ``test``; or ``all``.
+            labelled: leave out images without a label map.
+
+        Raises:
+            DataError: if images or lists are absent or do not fit together, or the split is empty.
+        """
+        splits = self._splits(refuse)
+        names = SPLITS if split == ALL else (split,)
+        images = [sample for name in names for sample in splits[name]]
+        found = [sample for sample in images if sample.label is not None or not labelled]
+        if not found:
+            where = f"the split {split}" if split != ALL else "any split"
+            what = f"{len(images)} images of {where}, none with a label map" if images else f"no image of {where}"
+            raise DataError(f"{self.root} has {what}.\nExpected: one at least. {self._how()}")
+        return found
+
+    def survey(self, met: Met) -> dict[str, list[Sample]]:
+        """Every image by its split, see :meth:`Layout.survey`; a missing label map is not an error here."""
+        return self._splits(met)
+
+    @property
+    def _in_folders(self) -> bool:
+        return any((self.root / split / "images").is_dir() for split in SPLITS)
+
+    @property
+    def _lists(self) -> list[Path]:
+        return [file for split in SPLITS if (file := self.root / f"{split}.txt").is_file()]
+
+    def _how(self) -> str:
+        if self._in_folders:
+            return f"Add images to {self.root}/<split>/images and their label maps to {self.root}/<split>/labels."
+        if self._lists:
+            return f"Name them in {', '.join(str(self.root / f'{split}.txt') for split in SPLITS)}."
+        return "A random split takes at least 3 labelled images; or make train.txt, val.txt and test.txt."
+
+    def _splits(self, met: Met) -> dict[str, list[Sample]]:
+        """The images of each split; "" holds labelled ones that no list names."""
+        if self._in_folders and (
+            others := [place.name for place in (self.root / "images", *self._lists) if place.exists()]
+        ):
+            error = DataError(
+                f"{self.root} has folders for the splits and {' and '.join(others)}: which split is meant?\n"
+                f"Expected: train/images and the like; or images/, with or without train.txt, val.txt and test.txt."
+            )
+            met("foreign_file", others, error)
+        if self._in_folders:
+            return {split: self._samples_in(self.root / split, met) for split in SPLITS}
+        samples = self._samples_in(self.root, met)
+        if not samples:
+            met("missing_folder", ["images"], self.missing(self.root / "images"))
+        return self._split_by_lists(samples, met) if self._lists else self._split_at_random(samples)
+
+    def _split_at_random(self, samples: list[Sample]) -> dict[str, list[Sample]]:
+        # By the ids alone: an image more or less moves few others, and every machine splits alike.
+        order = sorted(
+            (sample.id for sample in samples if sample.label is not None),
+            key=lambda name: hashlib.sha256(f"{self.split_seed}/{name}".encode()).digest(),
+        )
+        count = max(1, round(SCORED * len(order)))
+        scored = dict.fromkeys(order[:count], "test") | dict.fromkeys(order[count : 2 * count], "val")
+        return {split: [sample for sample in samples if scored.get(sample.id, "train") == split] for split in SPLITS}
+
+    def _split_by_lists(self, samples: list[Sample], met: Met) -> dict[str, list[Sample]]:
+        known = {sample.id for sample in samples}
+        splits: dict[str, str] = {}
+        for split in SPLITS:
+            file = self.root / f"{split}.txt"
+            for number, name in self._listed(file, met):
+                where = f"{file}, line {number}: {name[:80]!r}"
+                if name not in known:
+                    error = DataError(
+                        f"{where} names no image: {self.root / 'images' / name}{'|'.join(SUFFIXES)} is absent.\n"
+                        f"Expected: ids of images, which are their paths below images/ without extension."
+                    )
+                    met("broken_row", [f"{file.name}:{number}"], error)
+                elif name in splits:
+                    error = DataError(f"{where} is in {splits[name]}.txt already.\nExpected: every image once.")
+                    met("broken_row", [f"{file.name}:{number}"], error)
+                else:
+                    splits[name] = split
+        found: dict[str, list[Sample]] = {split: [] for split in (*SPLITS, "")}
+        for sample in samples:
+            found[splits.get(sample.id, "train" if sample.label is None else "")].append(sample)
+        return found
+
+    def _listed(self, file: Path, met: Met) -> list[tuple[int, str]]:
+        """Number and id of each line of a list that is not empty."""
+        try:
+            lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        except OSError as reason:
+            error = DataError(
+                f"{file} cannot be read ({reason.strerror}), but there is {self._lists[0].name}.\n"
+                f"Expected: train.txt, val.txt and test.txt, one id a line; or none of them for a random split."
+            )
+            met("missing_list", [file.name], error)
+            return []
+        return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
+
+    def _samples_in(self, folder: Path, met: Met) -> list[Sample]:
+        """The images below ``images`` with their label maps, sorted by id."""
+        images = _files_by_id(folder / "images", SUFFIXES, met)
+        labels = _files_by_id(folder / "labels", LABEL_SUFFIXES, met)
+        if others := _files_below(folder / "labels", NO_LABELS):
+            error = DataError(
+                f"{folder / 'labels' / others[0]} is no PNG, as are {len(others) - 1} more label maps.\n"
+                f"Expected: label maps as PNG, which keeps every pixel as it is."
+            )
+            met("foreign_file", others, error)
+        if lonely := sorted(labels.keys() - images.keys()):
+            error = DataError(
+                f"{len(lonely)} of {len(labels)} label maps in {folder / 'labels'} have no image, the first is "
+                f"{labels[lonely[0]].name}.\n"
+                f"Expected: {folder / 'images' / lonely[0]}.jpg or the like; add it, or move the label map away."
+            )
+            met("missing_picture", lonely, error)
+        return [Sample(name, image, labels.get(name)) for name, image in sorted(images.items())]
+
+
+def _files_by_id(folder: Path, suffixes: tuple[str, ...], met: Met) -> dict[str, Path]:
+    """Files below a folder by their paths without extension."""
+    files: dict[str, Path] = {}
+    for name in _files_below(folder, suffixes):
+        stem = name.rpartition(".")[0]
+        path = folder / name
+        if stem in files:
+            met("same_name", [stem], same_name(path.parent, files[stem].name, path.name))
+            continue
+        files[stem] = path
+    return files
+
+
+def _files_below(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
+    """Paths below a folder, at any depth, of files with one of the extensions, sorted; hidden ones are left out."""
+    found: list[str] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below = Path(place).relative_to(folder).as_posix()
+        above = "" if below == "." else f"{below}/"
+        found += [above + name for name in names if name[0] != "." and name.lower().endswith(suffixes)]
+    return sorted(found)
