@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Container, Iterable
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -20,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from engine.clusters import explained_refusal
 from engine.processes import is_leader
-from engine.settings import explain_overrides
+from engine.settings import FREE, explain_overrides
 from engine.sweeps import end_of_sweep
 from foundation.errors import UserError, explained
 
@@ -36,6 +37,9 @@ FLAGS = (
     "--version",
 )
 """Options of Hydra's that make sense here; it would take a setting written with dashes for the nearest of its own."""
+
+WITH_VALUE = ("--cfg", "--package", "--info", "--config-dir")
+"""Those whose value is the word after them."""
 
 _failures: list[UserError] = []
 
@@ -82,7 +86,7 @@ def enter(
                 2,
             )
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # wherever it was written
-    sys.argv[1:] = [f"++{word}" if word.partition("=")[0] in addable else word for word in sys.argv[1:]]
+    sys.argv[1:] = [f"++{word}" if _may_be_added(word, keys, addable) else word for word in sys.argv[1:]]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to here instead of Hydra's own exit
     try:
         main()
@@ -94,17 +98,17 @@ def enter(
     except OverrideParseException as fault:
         name, _, value = fault.override.partition("=")
         _leave(
-            explain_overrides([fault.override], keys)
+            explain_overrides([fault.override], keys, _own_folders())
             or f"{fault.override!r} cannot be read: {fault}\n"
             f"Expected: key=value, with quotes around a value that has = , : ( ) [ or {{ in it: '{name}=\"{value}\"'.",
             2,
         )
     except (HydraException, OmegaConfBaseException) as fault:
-        _leave(explain_overrides(_overrides(), keys) or str(fault), 2)
+        _leave(explain_overrides(_overrides(), keys, _own_folders()) or str(fault), 2)
     except ValueError as fault:
         if "Config group override" not in str(fault):  # Hydra's word for a number or null where a file's name belongs
             raise
-        _leave(explain_overrides(_overrides(), keys) or str(fault), 2)
+        _leave(explain_overrides(_overrides(), keys, _own_folders()) or str(fault), 2)
     except RuntimeError as error:
         refusal = explained_refusal(error)
         if refusal is None:
@@ -120,7 +124,32 @@ def enter(
 
 
 def _overrides() -> list[str]:
-    return [word for word in sys.argv[1:] if not word.startswith("-")]
+    """The words of the command that are settings: neither options nor their values."""
+    before = sys.argv[:-1]
+    return [
+        word
+        for word, previous in zip(sys.argv[1:], before, strict=True)
+        if not word.startswith("-") and previous not in WITH_VALUE
+    ]
+
+
+def _own_folders() -> list[Path]:
+    """Folders of the user's own configuration, ``--config-dir``."""
+    pairs = zip(sys.argv, [*sys.argv[1:], ""], strict=True)
+    return [
+        Path(following if word in WITH_VALUE else word.partition("=")[2])
+        for word, following in pairs
+        if word == "--config-dir" or word.startswith("--config-dir=")
+    ]
+
+
+def _may_be_added(word: str, keys: Iterable[str], addable: Container[str]) -> bool:
+    """Whether Hydra is to take a setting that the configuration does not hold: a Trainer argument, or one of a stage of
+    the user's own, whose group no file here knows. What is mistyped is refused later, with the nearest key."""
+    name = word.partition("=")[0]
+    group, dot, _ = name.partition(".")
+    known = {key.partition(".")[0] for key in keys} | {*FREE, "hydra"}
+    return name in addable or (bool(addable) and bool(dot) and group.isidentifier() and group not in known)
 
 
 def _interrupt(*_: object) -> None:

@@ -12,7 +12,6 @@ import importlib
 import importlib.util
 import inspect
 import sys
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 
-from foundation.errors import ConfigError, UserError, causes, explained, nearest
+from foundation.errors import ConfigError, UserError, causes, explained, in_one_line, nearest
 
 OURS = Path(__file__).parent.parent
 OUR_PACKAGES = (
@@ -65,23 +64,13 @@ def locate(target: Any, key: str) -> Any:
             )
         ) from error
     except Exception as error:
-        raise ConfigError(
-            f"{key}.{TARGET}={target}: importing {module_name} failed: {_in_words(error)}"
-        ) from error
+        raise ConfigError(f"{key}.{TARGET}={target}: importing {module_name} failed: {in_one_line(error)}") from error
     if not hasattr(module, name):
         near = nearest(name, [other for other in vars(module) if not other.startswith("_")])
         raise ConfigError(
             f"{key}.{TARGET}={target}: {module_name} has no {name}." + (f" Did you mean {near}?" if near else "")
         )
     return getattr(module, name)
-
-
-def _in_words(error: Exception) -> str:
-    """An error of outside code in one line, with the place where it was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    named = isinstance(error, SyntaxError) or not frames  # a syntax error names its file and line
-    place = "" if named else f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
-    return f"{type(error).__name__}: {error}{place}"
 
 
 def _see_own_folder() -> None:
@@ -109,16 +98,14 @@ def build(value: Mapping[str, Any], key: str, /, *arguments: Any, **added: Any) 
         return partial(*arguments, **added)
     except HydraException as error:
         reason = next((cause for cause in causes(error) if not isinstance(cause, HydraException)), error)
-        raise ConfigError(f"{key}: {value[TARGET]} failed: {reason}") from error
+        raise ConfigError(f"{key}: {value[TARGET]} failed: {in_one_line(reason)}") from error
     except Exception as error:
         if isinstance(explained(error), UserError):  # memory ran out, and the like
             raise
-        raise ConfigError(f"{key}: {value[TARGET]} failed: {_in_words(error)}") from error
+        raise ConfigError(f"{key}: {value[TARGET]} failed: {in_one_line(error)}") from error
 
 
-def require(
-    value: Mapping[str, Any], key: str, /, *arguments: Any, kind: type | None = None, **added: Any
-) -> None:
+def require(value: Mapping[str, Any], key: str, /, *arguments: Any, kind: type | None = None, **added: Any) -> None:
     """See that the object that ``{_target_: ..., name: value}`` describes can be imported and takes its arguments.
 
     Args:

@@ -72,19 +72,24 @@ class Probe(LightningModule):
         self.optimization = Optimization(optimizer, schedule, steps)
         self.scores = SegmentationScores(classes)
 
+    def forward(self, image: Tensor) -> Tensor:
+        """Image (N, 3, H, W), normalised -> logits (N, classes, H, W)."""
+        return self.model(image)
+
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
-        loss = F.cross_entropy(self.model(batch["image"]), batch["label"], ignore_index=IGNORE)
+        loss = F.cross_entropy(self(batch["image"]), batch["label"], ignore_index=IGNORE)
         self.log("train/loss", loss, batch_size=len(batch["id"]))
         return loss
 
     def validation_step(self, batch: dict[str, Any], _: int) -> None:
-        logits = self.model(batch["image"])
+        logits = self(batch["image"])
         loss = F.cross_entropy(logits, batch["label"], ignore_index=IGNORE)
         self.log("val/loss", loss, batch_size=len(batch["id"]), sync_dist=True)
         score_batch(self.scores, logits, batch)
 
-    def test_step(self, batch: dict[str, Any], _: int) -> None:
-        score_batch(self.scores, self.model(batch["image"]), batch)
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        del batch_idx
+        score_batch(self.scores, self(batch["image"]), batch)
 
     def on_validation_epoch_start(self) -> None:
         self.scores.reset()

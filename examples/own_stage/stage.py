@@ -29,8 +29,10 @@ class LinearProbe(TrainingStage):
     name = "probe"
     version = 1
     settings = ProbeSettings
-    reads = ("datamodule.dataset", "datamodule.image_size", "datamodule.layout", "datamodule.merging")
-    reads += ("model.encoder", "probe", "trainer")
+    reads = (
+        *("datamodule.dataset", "datamodule.image_size", "datamodule.layout", "datamodule.merging"),
+        *("model.encoder", "probe", "trainer"),
+    )
 
     def check(self, settings: Any, config: Mapping[str, Any]) -> None:
         del config
