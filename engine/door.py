@@ -85,7 +85,7 @@ def enter(
                 f"{', '.join(FLAGS)}.",
                 2,
             )
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # wherever it was written
+    sys.argv[1:] = _options_first(sys.argv[1:])
     sys.argv[1:] = [f"++{word}" if _may_be_added(word, keys, addable) else word for word in sys.argv[1:]]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to here instead of Hydra's own exit
     try:
@@ -123,12 +123,20 @@ def enter(
         _leave(str(_failures[0]), 1 if some_failed else _failures[0].exit_code)
 
 
+def _options_first(words: list[str]) -> list[str]:
+    """The options of a command, with their values, then its settings: Hydra takes them in no other order."""
+    is_option = [
+        word.startswith("-") or previous in WITH_VALUE for word, previous in zip(words, ["", *words[:-1]], strict=True)
+    ]
+    pairs = list(zip(words, is_option, strict=True))
+    return [word for word, option in pairs if option] + [word for word, option in pairs if not option]
+
+
 def _overrides() -> list[str]:
     """The words of the command that are settings: neither options nor their values."""
-    before = sys.argv[:-1]
     return [
         word
-        for word, previous in zip(sys.argv[1:], before, strict=True)
+        for word, previous in zip(sys.argv[1:], sys.argv[:-1], strict=True)
         if not word.startswith("-") and previous not in WITH_VALUE
     ]
 

@@ -159,7 +159,8 @@ def require_trusted(values: Any, trust: str | None, source: object) -> None:
 
     Args:
         values: settings out of a file, which may be nested.
-        trust: the package that they may name.
+        trust: the package, or a package or module within it, that they may name. Modules of ``torch.nn``, such as
+            losses, may be named without.
         source: the file, for messages.
 
     Raises:
@@ -168,7 +169,7 @@ def require_trusted(values: Any, trust: str | None, source: object) -> None:
     parts = values.values() if isinstance(values, Mapping) else values if isinstance(values, list | tuple) else ()
     if is_plugin(values):
         target = str(values[TARGET])
-        if trust is None or target.partition(".")[0] != trust:
+        if not (_is_of_torch(target) or (trust is not None and f"{target}.".startswith(f"{trust}."))):
             raise ConfigError(
                 f"{source} names code from outside this project: {target}.\n"
                 f"If you trust it, add trust={target.partition('.')[0]}."
@@ -176,6 +177,17 @@ def require_trusted(values: Any, trust: str | None, source: object) -> None:
         locate(target, str(source))
     for part in parts:
         require_trusted(part, trust, source)
+
+
+def _is_of_torch(target: str) -> bool:
+    """Whether this is a class of ``torch.nn``: made with plain values, it does nothing but compute."""
+    package, _, name = target.rpartition(".")
+    if package != "torch.nn" or not name.isidentifier():
+        return False
+    from torch import nn
+
+    kind = getattr(nn, name, None)
+    return isinstance(kind, type) and issubclass(kind, nn.Module)
 
 
 def source_digests(values: Mapping[str, Any]) -> dict[str, str]:

@@ -158,6 +158,9 @@ def validated(group: type[S], config: Mapping[str, Any]) -> S:
     known = dict(fields(group))
     for name in flat:
         if name not in known and not _is_extra(group, name):
+            parent = name.rpartition(".")[0]
+            if parent in known:  # a mapping where an object is due
+                raise ConfigError(f"{parent} has no _target_.\nIt must be {expected(known[parent])}.")
             raise ConfigError(unknown_key(name, known))
     for name, field in known.items():
         if name not in flat or flat[name] == "":
@@ -220,6 +223,9 @@ def explain_overrides(overrides: Iterable[str], keys: Iterable[str], own: Iterab
         own: folders of the user's own configuration.
     """
     keys, own = list(keys), list(own)
+    for folder in own:
+        if not folder.is_dir():
+            return f"--config-dir {folder} is no folder.\nIt must hold experiment/ or other groups of conf/."
     for override in overrides:
         name, equals, value = override.lstrip("+~").partition("=")
         name = name.partition("@")[0]

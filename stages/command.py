@@ -20,7 +20,7 @@ from foundation.files import require_folder
 from stages.classification import Classification, ClassifySettings
 from stages.finetuning import UNETPP, FinetuneSettings, Finetuning, start_of
 from stages.groups import PLACE, DataSettings, ModelSettings, TrainerSettings
-from stages.outside_code import check_objects, layout_of, outside_objects, stages_of, with_defaults
+from stages.outside_code import check_objects, layout_of, outside_objects, require_layout, stages_of, with_defaults
 from stages.pretraining import Pretraining, PretrainSettings
 from stages.segmentation import Segmentation, SegmentSettings
 
@@ -134,6 +134,7 @@ def _stages_of(config: Mapping[str, Any]) -> list[Stage]:
 
 
 def _check_data(settings: Command, stages: Iterable[Stage]) -> None:
+    require_layout(settings.datamodule)
     dataset, segments = settings.datamodule.dataset, any(stage.name == "segment" for stage in stages)
     if settings.datamodule.layout is None and dataset not in (fitting := MASKED if segments else PARSED):
         raise ConfigError(

@@ -122,6 +122,16 @@ def outside_objects(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def require_layout(data: DataSettings) -> None:
+    """See that a layout from outside can be imported and takes its arguments.
+
+    Raises:
+        ConfigError: if not.
+    """
+    if data.layout is not None:
+        require(data.layout, "datamodule.layout", root=Path(data.root), kind=Layout)
+
+
 def layout_of(data: DataSettings) -> Layout:
     """The reader of a command's data.
 
@@ -130,8 +140,8 @@ def layout_of(data: DataSettings) -> Layout:
     """
     if data.layout is None:
         return open_layout(data.dataset, data.root)
-    key, target = "datamodule.layout", data.layout.get("_target_")
-    require(data.layout, key, root=Path(data.root), kind=Layout)
+    key, target = "datamodule.layout", data.layout["_target_"]
+    require_layout(data)
     layout = build(data.layout, key, root=Path(data.root))
     if not isinstance(layout, Layout):
         raise ConfigError(f"{key}: {target} gives no datamodules.layouts.Layout.\nIt must name a subclass.")
