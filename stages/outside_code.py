@@ -140,9 +140,23 @@ def layout_of(data: DataSettings) -> Layout:
     """
     if data.layout is None:
         return open_layout(data.dataset, data.root)
-    key, target = "datamodule.layout", data.layout["_target_"]
-    require_layout(data)
-    layout = build(data.layout, key, root=Path(data.root))
+    return outside_layout(data.layout, "datamodule.layout", Path(data.root))
+
+
+def outside_layout(value: Mapping[str, Any], key: str, root: Path) -> Layout:
+    """The layout that ``{_target_: ..., argument: value}`` describes.
+
+    Args:
+        value: the plug-in.
+        key: the setting that holds it, for messages.
+        root: the data set's folder.
+
+    Raises:
+        ConfigError: if it cannot be built, or is no layout.
+    """
+    target = value["_target_"]
+    require(value, key, root=root, kind=Layout)
+    layout = build(value, key, root=root)
     if not isinstance(layout, Layout):
         raise ConfigError(f"{key}: {target} gives no datamodules.layouts.Layout.\nIt must name a subclass.")
     if absent := [name for name in ("root", "name", "labels", "title", "published") if not hasattr(layout, name)]:

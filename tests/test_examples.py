@@ -71,6 +71,22 @@ def test_own_dataset(lapa: Path, tmp_path: Path) -> None:
     assert status["identity"]["settings"]["datamodule.layout"]["held_out"] == 0.15
     assert "test/iou/hair" in status["metrics"]
 
+    script, *printed = commands("own_dataset")[1]
+    (layout,) = (word for word in printed if word.startswith("layout="))
+    words = [f"checkpoint=finetune-{status['id']}", f"root={lapa}", f"output_dir={tmp_path}", "workers=0"]
+    scored = within(script, *words, layout, "trainer.accelerator=cpu", cwd=ROOT)
+    assert scored.returncode == 0, scored.stderr
+    evaluation = statuses(tmp_path)["evaluate"]
+    assert evaluation["metrics"]["test/miou"] == pytest.approx(status["metrics"]["test/miou"])
+    assert evaluation["identity"]["sources"].keys() == {"examples.own_dataset.layout.HashedSplits"}
+    for wrong in ((), ("dataset=lapa", layout), ("layout={_target_:models.parser.FaceParser}",)):
+        refused = within(script, *words, *wrong, cwd=ROOT)
+        assert refused.returncode == 2
+        assert "Traceback" not in refused.stderr
+    assert "add trust=examples" in within("export.py", *words, "rounds=0", cwd=ROOT).stderr
+    exported = within("export.py", *words, "rounds=0", "trust=examples", cwd=ROOT)
+    assert exported.returncode == 0, exported.stderr
+
 
 @pytest.mark.training
 def test_own_network_is_scored_only_where_it_is_trusted(lapa: Path, tmp_path: Path) -> None:
