@@ -1,7 +1,7 @@
 # make demo   set up, draw faces, train, report        make test   set up, run every test
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
-DRAWN := data/drawn/LaPa
+DRAWN := data/synthetic/LaPa
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast coverage lint format dashboard docs bench clean
 
@@ -42,7 +42,7 @@ format: setup ## let ruff put the code in shape
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
 
-dashboard: setup ## the report on http://127.0.0.1:8321, written anew while runs go on
+dashboard: setup ## the report on http://127.0.0.1:8321, written again while runs go on
 	$(PYTHON) report.py view=dashboard
 
 docs: setup ## docs/settings.md and the YAML files of defaults, from the settings

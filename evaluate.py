@@ -7,7 +7,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from engine.door import answers, enter
+from engine.entry_point import answers, enter
 from engine.settings import fields
 from stages.evaluation import EvaluationSettings
 

@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from deploy.settings import ExportSettings
-from engine.door import answers, enter
+from engine.entry_point import answers, enter
 from engine.settings import fields
 
 
@@ -19,4 +19,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    enter(main, [name for name, _ in fields(ExportSettings)], again="begins anew")
+    enter(main, [name for name, _ in fields(ExportSettings)], again="begins again")

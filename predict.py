@@ -1,4 +1,4 @@
-"""Masks of pictures: python predict.py checkpoint=finetune-0123456789ab input=photos/ (see --help)."""
+"""Masks of images: python predict.py checkpoint=finetune-0123456789ab input=photos/ (see --help)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from deploy.settings import PredictionSettings
-from engine.door import answers, enter
+from engine.entry_point import answers, enter
 from engine.settings import fields
 
 
@@ -19,4 +19,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    enter(main, [name for name, _ in fields(PredictionSettings)], again="begins anew; what is written stays")
+    enter(main, [name for name, _ in fields(PredictionSettings)], again="begins again; what is written stays")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from engine.door import answers, enter
+from engine.entry_point import answers, enter
 from engine.settings import CONF, flatten
 
 

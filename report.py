@@ -5,13 +5,13 @@ from __future__ import annotations
 import hydra
 from omegaconf import DictConfig
 
-from engine.door import answers, enter
+from engine.entry_point import answers, enter
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="report")
 @answers
 def main(config: DictConfig) -> None:
-    from reports.door import report
+    from reports.views import report
 
     report(config)
 

@@ -1,4 +1,4 @@
-"""What one picture costs each segmenter of the occlusion paper's Table 4, and each parser that model= offers.
+"""What one image costs each segmenter of the occlusion paper's Table 4, and each parser that model= offers.
 
     python -m benchmarks.comparators [--size 128] [--width 16] [--rounds 10] [--threads 1]
 
@@ -30,14 +30,14 @@ ENCODERS = {"unetplusplus": "resnet50", "deeplabv3plus": "resnet50", "segformer"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=128, help="side of the picture, a multiple of 32")
+    parser.add_argument("--size", type=int, default=128, help="side of the image, a multiple of 32")
     parser.add_argument("--width", type=int, help="channels of the first level; as published if not given")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     torch.manual_seed(0)
-    table = Table(box=SIMPLE_HEAD, caption=f"One {chosen.size}x{chosen.size} picture, threads: {chosen.threads}.")
+    table = Table(box=SIMPLE_HEAD, caption=f"One {chosen.size}x{chosen.size} image, threads: {chosen.threads}.")
     for title in ("network", "parameters, million", "GFLOPs", "ms", "MB"):
         table.add_column(title, justify="left" if title == "network" else "right")
     for name in NETWORKS:

@@ -1,8 +1,8 @@
-"""Samples per second of the training data path, beside the same work as a PIL + torchvision chain, in one run.
+"""Samples per second of the training data path, next to the same work as a PIL + torchvision chain, in one run.
 
     python -m benchmarks.data_path [--root FOLDER] [--size 480]
 
-Both read a picture and its label map from disk, rotate, scale and resize them, and normalise the picture; with a cache
+Both read an image and its label map from disk, rotate, scale and resize them, and normalise the image; with a cache
 ours reads decoded pixels, the same ones. Medians of seven interleaved rounds in one process; look at the ratios,
 absolute figures are this machine's.
 """
@@ -29,7 +29,7 @@ from torchvision.transforms import v2
 
 from datamodules import transforms
 from datamodules.cache import Cache
-from datamodules.faces import LabelledFaces, open_labels, open_pictures
+from datamodules.faces import LabelledFaces, open_images, open_labels
 from datamodules.labels import LabelSet
 from datamodules.layouts import Sample, open_layout
 from datamodules.transforms import MEAN, STD, Augmentation, FaceTransform, WarpToSize
@@ -85,7 +85,7 @@ class Clocks:
         """Clocks around the stages of all transforms that are made before the stack is closed."""
         stack = contextlib.ExitStack()
         for owner, name, stage in (
-            (WarpToSize, "apply", "warp picture"),
+            (WarpToSize, "apply", "warp image"),
             (WarpToSize, "apply_to_mask", "warp label map"),
             (transforms, "normalize", "normalise, to planes"),
         ):
@@ -98,9 +98,9 @@ def ours(
 ) -> Callable[[int], object]:
     """The project's own path."""
     transform = FaceTransform(size, Augmentation(rotation=15, scale=(0.8, 1.2)), labels, seed=0)
-    pictures = clocks.around("read picture", open_pictures(samples, transform.least_source, cache))
+    images = clocks.around("read image", open_images(samples, transform.least_source, cache))
     maps = clocks.around("read label map", open_labels(samples, labels, cache))
-    faces = LabelledFaces(samples, pictures, maps, transform, full=False)
+    faces = LabelledFaces(samples, images, maps, transform, full=False)
     return lambda index: faces[(0, index, index)]
 
 
@@ -111,7 +111,7 @@ def main() -> None:
     arguments.add_argument("--size", type=int, default=480, help="side of the network's input, in pixels")
     choice = arguments.parse_args()
     if not choice.root.is_dir():
-        choice.root = Path("data/drawn/benchmark")
+        choice.root = Path("data/synthetic/benchmark")
         write_synthetic_faces(choice.root, layout="lapa", count=80, size=512, seed=0, workers=os.cpu_count() or 1)
     layout = open_layout("lapa", choice.root)
     samples = layout.samples("train")[:48]

@@ -65,7 +65,7 @@ def statuses(output: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def faults(output: Path, whole: Path) -> list[str]:
+def errors(output: Path, whole: Path) -> list[str]:
     """What differs from the command that ran through."""
     found = []
     for stage in STAGES:
@@ -143,7 +143,7 @@ def main() -> None:
                 wrong += [] if code == 130 else [f"exit code {code}"]
                 wrong += [] if not seen or status["state"] == "interrupted" else [f"state {status['state']}"]
             again = start(words, output, log).wait(timeout=600)
-            wrong += [f"the same command again: exit code {again}"] if again else faults(output, work / "whole")
+            wrong += [f"the same command again: exit code {again}"] if again else errors(output, work / "whole")
             failed += bool(wrong)
             print(f"{index + 1:3} {choice.signal} after {moment:5.1f} s: {where}; then ", end="")
             print(

@@ -3,9 +3,9 @@
     python -m benchmarks.masked_faces [--source CelebA] [--linear 20000] [--sheets FOLDER] [--seed 0]
 
 Stages are those of `prepare.py task=masked_faces`, in one of its processes and on photographs of 178x218 px: those of
---source, or drawn faces. Times are medians of rounds. --linear builds ever larger sets from the same photographs with
-all cores. --sheets writes contact sheets by type, way of wearing, tilt and distractor, at 128 and at 512 px, the second
-half of each row with the truth over it.
+--source, or synthetic faces. Times are medians of rounds. --linear builds ever larger sets from the same photographs
+with all cores. --sheets writes contact sheets by type, way of wearing, tilt and distractor, at 128 and at 512 px, the
+second half of each row with the ground truth over it.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ from synthesis.masks.choices import TILTS, TYPES_OF_STYLE
 from synthesis.synthetic_faces import write_synthetic_faces
 
 PHOTOGRAPHS, ROUNDS, COLUMNS = 120, 7, 16
-WIDTH, HEIGHT = 178, 218  # of CelebA's aligned pictures
+WIDTH, HEIGHT = 178, 218  # of CelebA's aligned images
 
 Face = tuple[np.ndarray, np.ndarray]
-"""Picture (H, W, 3) uint8 and landmarks (68, 2)."""
+"""Image (H, W, 3) uint8 and landmarks (68, 2)."""
 
 
 def drawn(folder: Path, count: int, size: int, seed: int) -> Path:
-    """Drawn faces as a source of photographs."""
+    """Synthetic faces as a source of photographs."""
     source = folder / "drawn"
     write_synthetic_faces(source, layout="celeba", count=count, size=size, seed=seed, workers=os.cpu_count() or 1)
     return source
@@ -65,8 +65,8 @@ def aligned(source: Path, root: Path) -> Path:
     """The first photographs of a source in CelebA's layout and at its size."""
     folder = root / "img_align_celeba"
     folder.mkdir(parents=True)
-    for index, picture in enumerate(photographs(source)[:PHOTOGRAPHS]):
-        image = Image.fromarray(read_photograph(picture.image))
+    for index, photo in enumerate(photographs(source)[:PHOTOGRAPHS]):
+        image = Image.fromarray(read_photograph(photo.image))
         if image.size != (WIDTH, HEIGHT):
             side = min(image.width / WIDTH, image.height / HEIGHT)
             left, top = (image.width - WIDTH * side) / 2, (image.height - HEIGHT * side) / 2
@@ -78,7 +78,7 @@ def aligned(source: Path, root: Path) -> Path:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds a picture of each stage in each round, and how many photographs there were and have a face."""
+    """Seconds an image of each stage in each round, and how many photographs there were and have a face."""
 
     rounds: list[dict[str, float]]
     photographs: int
@@ -97,9 +97,9 @@ def measured(files: list[Path], seed: int) -> Times:
     boxes = [(float(p[:, 0].min()), float(p[:, 1].min()), float(p[:, 0].max()), float(p[:, 1].max())) for _, p in faces]
     drawn = [render_mask(*face, mask, choices) for face, mask in zip(faces, worn, strict=True)]
 
-    def write(image: np.ndarray, truth: np.ndarray) -> None:
+    def write(image: np.ndarray, ground_truth: np.ndarray) -> None:
         Image.fromarray(image).save(io.BytesIO(), format="JPEG", quality=95)
-        Image.fromarray(truth).save(io.BytesIO(), format="PNG", compress_level=1)
+        Image.fromarray(ground_truth).save(io.BytesIO(), format="PNG", compress_level=1)
 
     def both_passes() -> None:
         parts = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
@@ -137,9 +137,9 @@ def seconds(way: Callable[[], object]) -> float:
 
 
 def stages(times: Times) -> Table:
-    """Milliseconds and pictures a second."""
+    """Milliseconds and images a second."""
     table = Table(title=f"On one core, {WIDTH}x{HEIGHT} px", box=SIMPLE_HEAD, title_justify="left")
-    for column in ("stage", "ms", "pictures/s", "in the best round"):
+    for column in ("stage", "ms", "images/s", "in the best round"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for name in times.rounds[0]:
         took = [row[name] for row in times.rounds]
@@ -168,8 +168,8 @@ def sheets(source: Path, folder: Path, seed: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     finder, rng = FaceFinder(), np.random.default_rng(seed)
     faces: list[Face] = []
-    for picture in photographs(source):
-        image = read_photograph(picture.image)
+    for photo in photographs(source):
+        image = read_photograph(photo.image)
         faces += [(image, one.landmarks) for one in finder(image)[:1]]
         if len(faces) == 160:
             break
@@ -191,7 +191,7 @@ def sheets(source: Path, folder: Path, seed: int) -> None:
 
 
 Choice = tuple[tuple[str, ...], str, str | None]
-"""Types, of which one is drawn by lot, or none; way of wearing; distractor."""
+"""Types, of which one is drawn at random, or none; way of wearing; distractor."""
 
 
 def drawn_by_lot(rng: np.random.Generator, face: Face, choice: Choice) -> FaceMask:
@@ -203,7 +203,7 @@ def drawn_by_lot(rng: np.random.Generator, face: Face, choice: Choice) -> FaceMa
 
 
 def write_sheets(folder: Path, name: str, rows: dict[str, list[tuple[Face, FaceMask]]]) -> None:
-    """One sheet of a row each, at two sizes; half of a row shows the truth."""
+    """One sheet of a row each, at two sizes; half of a row shows the ground truth."""
     choices = MaskChoices(occluders=True)
     for size, columns in ((128, COLUMNS), (512, COLUMNS // 4)):
         strips = []
@@ -217,10 +217,10 @@ def write_sheets(folder: Path, name: str, rows: dict[str, list[tuple[Face, FaceM
         Image.fromarray(np.concatenate(strips)).save(folder / f"{name}_{size}.png")
 
 
-def tile(image: np.ndarray, truth: np.ndarray, size: int, shown: bool) -> np.ndarray:
-    """A picture in a square of a sheet, with the truth in red over it if it is to be shown."""
+def tile(image: np.ndarray, ground_truth: np.ndarray, size: int, shown: bool) -> np.ndarray:
+    """An image in a square of a sheet, with the ground truth in red over it if it is to be shown."""
     if shown:
-        image = np.where(truth[..., None] > 0, image // 2 + np.array([127, 0, 0], np.uint8), image)
+        image = np.where(ground_truth[..., None] > 0, image // 2 + np.array([127, 0, 0], np.uint8), image)
     small = Image.fromarray(image)
     scale = size / max(small.size)
     small = small.resize((max(1, round(small.width * scale)), max(1, round(small.height * scale))))
@@ -231,7 +231,9 @@ def tile(image: np.ndarray, truth: np.ndarray, size: int, shown: bool) -> np.nda
 
 def main(words: Iterable[str] | None = None) -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--source", type=Path, help="CelebA's folder, or any of photographs (default: drawn faces)")
+    arguments.add_argument(
+        "--source", type=Path, help="CelebA's folder, or any of photographs (default: synthetic faces)"
+    )
     arguments.add_argument("--linear", type=int, help="samples of the largest build")
     arguments.add_argument("--sheets", type=Path, help="folder for contact sheets")
     arguments.add_argument("--seed", type=int, default=0)

@@ -1,8 +1,8 @@
-"""What one picture costs the occlusion segmenter, beside the paper's 55 ms (i5, forward pass alone).
+"""What one image costs the occlusion segmenter, next to the paper's 55 ms (i5, forward pass alone).
 
     python -m benchmarks.occlusion_inference [--threads 1 2] [--rounds 30] [--compile]
 
-One 128x128 picture, the full network: as trained, with spectral norms folded, in channels-last memory, on request
+One 128x128 image, the full network: as trained, with spectral norms folded, in channels-last memory, on request
 compiled; and folded without attention and without batch-instance norm, which says what they cost; and the base UNet.
 All variants take turns, so that a slow moment slows all; times are medians.
 """
@@ -38,7 +38,7 @@ def without(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
 
 
 def variants(compiled: bool) -> dict[str, tuple[Callable[[Tensor], Tensor], torch.memory_format]]:
-    """Name -> network and the memory format of its picture."""
+    """Name -> network and the memory format of its image."""
     torch.manual_seed(0)
     model = ModifiedUNet().eval()
     for layer in model.modules():
@@ -63,11 +63,11 @@ def variants(compiled: bool) -> dict[str, tuple[Callable[[Tensor], Tensor], torc
 def milliseconds(networks: dict[str, tuple[Callable[[Tensor], Tensor], torch.memory_format]], rounds: int) -> dict:
     """Name -> median of a forward pass."""
     times: dict[str, list[float]] = {name: [] for name in networks}
-    picture = torch.randn(1, 3, SIZE, SIZE)
+    photo = torch.randn(1, 3, SIZE, SIZE)
     with torch.inference_mode():
         for turn in range(WARM_UP + rounds):
             for name, (network, form) in networks.items():
-                image = picture.contiguous(memory_format=form)
+                image = photo.contiguous(memory_format=form)
                 started = time.perf_counter()
                 network(image)
                 if turn >= WARM_UP:
@@ -85,9 +85,7 @@ def main() -> None:
     for threads in chosen.threads:
         torch.set_num_threads(threads)
         found[threads] = milliseconds(variants(chosen.compile), chosen.rounds)
-    table = Table(
-        box=SIMPLE_HEAD, caption=f"Milliseconds, one {SIZE}x{SIZE} picture; the paper: {PAPER_MS:g} on an i5."
-    )
+    table = Table(box=SIMPLE_HEAD, caption=f"Milliseconds, one {SIZE}x{SIZE} image; the paper: {PAPER_MS:g} on an i5.")
     table.add_column("network")
     for threads in chosen.threads:
         table.add_column(f"{threads} thread{'s' if threads > 1 else ''}", justify="right")

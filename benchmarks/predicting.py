@@ -4,7 +4,7 @@
 
 Photographs are brought to CelebA's 178x218 px first and repeated until there are --count. Everything counts that
 `predict.py faces=whole overlays=false` does: reading, resizing, the network, pasting, writing PNG files. The plain loop
-takes one picture after the other through the network as it was trained. All take turns in slices of the folder, so
+takes one image after the other through the network as it was trained. All take turns in slices of the folder, so
 that a busy machine is busy for all of them.
 """
 
@@ -28,7 +28,7 @@ from callbacks.checkpoints import load as load_checkpoint
 from datamodules.layouts.photographs import photographs
 from datamodules.reading import read_photograph
 from datamodules.transforms import FaceTransform
-from deploy.prediction import predict_pictures
+from deploy.prediction import predict_images
 from deploy.predictor import load
 from deploy.settings import PredictionSettings
 from stages.scoring import scored_module
@@ -48,10 +48,10 @@ class PlainLoop:
     @torch.no_grad()
     def __call__(self, files: dict[str, Path], out: Path) -> None:
         for name, file in files.items():
-            picture = np.asarray(Image.open(file).convert("RGB"))
-            image, _ = self.transform(picture, None, 0, 0)
+            photo = np.asarray(Image.open(file).convert("RGB"))
+            image, _ = self.transform(photo, None, 0, 0)
             logits = self.module(torch.from_numpy(image)[None])
-            logits = F.interpolate(logits, picture.shape[:2], mode="bilinear")
+            logits = F.interpolate(logits, photo.shape[:2], mode="bilinear")
             mask = (logits[0, 0] > 0) if logits.shape[1] == 1 else logits[0].argmax(0)
             Image.fromarray(mask.to(torch.uint8).numpy() * 255).save(out / f"{Path(name).stem}.png")
 
@@ -83,7 +83,7 @@ def main() -> None:
             name = f"predict.py, {Path(exported).name}"
             out = Path(place) / Path(exported).stem
             ways[name] = lambda some, predictor=predictor, out=out: list(  # type: ignore[misc]
-                predict_pictures(predictor, some, out, settings, quiet, [])
+                predict_images(predictor, some, out, settings, quiet, [])
             )
         seconds = dict.fromkeys(ways, 0.0)
         names = list(files)
@@ -94,7 +94,7 @@ def main() -> None:
                 run(some)
                 seconds[way] += time.perf_counter() - started
     table = Table(box=SIMPLE_HEAD, caption=f"{len(names)} photographs of 178x218 px, {chosen.threads} thread(s)")
-    for column in ("", "pictures/s", "of the plain loop"):
+    for column in ("", "images/s", "of the plain loop"):
         table.add_column(column, justify="right" if column else "left")
     for way, took in seconds.items():
         table.add_row(way, f"{len(names) / took:.1f}", f"{seconds['plain loop, PyTorch as trained'] / took:.2f}")

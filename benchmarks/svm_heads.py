@@ -48,7 +48,7 @@ def measure(name: str, estimator: str, count: int, features: int, classes: int) 
     head.fit(X, y)
     fitted = time.perf_counter() - started
     peak = peak_memory_mb(torch.device("cpu"))
-    test, truth = pixels(count, features, classes, seed=2)
+    test, ground_truth = pixels(count, features, classes, seed=2)
     times = []
     for _ in range(REPEATS):
         started = time.perf_counter()
@@ -62,7 +62,7 @@ def measure(name: str, estimator: str, count: int, features: int, classes: int) 
         "of it fitting": round(peak - before),
         "predict, Mpx/s": round(count / 1e6 / float(np.median(times)), 1),
         "tests a pixel": round(float(head.count_tests(test[:100000]).mean()), 2),
-        "balanced accuracy": round(float(balanced_accuracy_score(truth, answer)), 4),
+        "balanced accuracy": round(float(balanced_accuracy_score(ground_truth, answer)), 4),
     }
 
 

@@ -1,10 +1,10 @@
-"""What the project's Lightning loop costs beside a bare PyTorch loop that does the same training.
+"""What the project's Lightning loop costs next to a bare PyTorch loop that does the same training.
 
     python -m benchmarks.train_loop [--size 64] [--batch 8] [--steps 50] [--pairs 7] [--threads 1] [--logger none]
 
-Both fine-tune scale=demo's network on drawn faces, on the CPU, without loader workers: the same start, batches, loss,
-optimiser and schedule, and so the same losses. They go step by step in turn, in one process, so that whatever else the
-machine does meets both; look at the ratios, absolute figures are this machine's.
+Both fine-tune scale=demo's network on synthetic faces, on the CPU, without loader workers: the same start, batches,
+loss, optimiser and schedule, and so the same losses. They go step by step in turn, in one process, so that whatever
+else the machine does meets both; look at the ratios, absolute figures are this machine's.
 
 Timed is one epoch, of as many steps as scale=demo's; not start-up, validation or test. In the Lightning loop's time are
 its callbacks, ``metrics.csv``, progress, and the checkpoints at the epoch's end; W&B is off unless asked for. ``typical
@@ -131,7 +131,9 @@ def main() -> None:
     arguments.add_argument("--steps", type=int, default=50, help="steps of a training, which is one epoch")
     arguments.add_argument("--pairs", type=int, default=7, help="trainings")
     arguments.add_argument("--threads", type=int, default=1, help="of torch, on both sides")
-    arguments.add_argument("--logger", default="none", choices=("none", "wandb"), help="wandb: offline, beside the CSV")
+    arguments.add_argument(
+        "--logger", default="none", choices=("none", "wandb"), help="wandb: offline, next to the CSV"
+    )
     choice = arguments.parse_args()
     torch.set_num_threads(choice.threads)
     Path("outputs").mkdir(exist_ok=True)  # where runs lie: a temporary folder may be memory, and writes free

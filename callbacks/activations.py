@@ -29,9 +29,9 @@ CAPTION, GAP = 18, 4
 class Activations(Callback):
     """The trunk's channels at full resolution, and the probability of chosen classes, of a few faces.
 
-    ``panels/activations/<face>.png`` is the picture beside a grid of all channels, at the end of pre-training for the
+    ``panels/activations/<face>.png`` is the image next to a grid of all channels, at the end of pre-training for the
     first faces of the validation set and at the end of fine-tuning for those of the test set; the former are seen
-    unmasked, so that both answer to whole pictures. ``<face>.classes.png`` is the picture beside the softmax
+    unmasked, so that both answer to whole images. ``<face>.classes.png`` is the image next to the softmax
     probability of each chosen class, for a parser only.
 
     Args:
@@ -92,29 +92,29 @@ class Activations(Callback):
         for index, face in enumerate(batch["id"][: self.count]):
             image = batch["image"][index : index + 1]
             channels = module.model.trunk(image)  # [1, n, H, W]
-            picture = denormalize(image[0].float().cpu().numpy())
-            _write(channel_maps(picture, channels[0].float().cpu().numpy()), folder / f"{flat(face)}.png")
+            photo = denormalize(image[0].float().cpu().numpy())
+            _write(channel_maps(photo, channels[0].float().cpu().numpy()), folder / f"{flat(face)}.png")
             if isinstance(module, FaceParsing):
                 probability = module.model.head(channels)[0].float().softmax(dim=0).cpu().numpy()  # [C, H, W]
                 names = module.scores.classes
                 some = SMALL_AND_LARGE.get(trainer.datamodule.layout.name, names[1:10])  # type: ignore[attr-defined]
                 chosen = self.classes or some
                 maps = {name: probability[names.index(name)] for name in chosen}
-                _write(class_maps(picture, maps), folder / f"{flat(face)}.classes.png")
+                _write(class_maps(photo, maps), folder / f"{flat(face)}.classes.png")
 
 
-def channel_maps(picture: np.ndarray, channels: np.ndarray) -> Image.Image:
-    """A picture (H, W, 3) uint8 beside its channels (n, H, W), each from its least value, dark, to its greatest."""
+def channel_maps(image: np.ndarray, channels: np.ndarray) -> Image.Image:
+    """An image (H, W, 3) uint8 next to its channels (n, H, W), each from its least value, dark, to its greatest."""
     tiles = []
     for number, channel in enumerate(channels):
         low, high = float(channel.min()), float(channel.max())
         scaled = (channel - low) / (high - low) if high > low else np.zeros_like(channel)
         tiles.append((f"{number}: {low:.2g} to {high:.2g}", _coloured(scaled)))
-    return _beside(picture, tiles)
+    return _next_to(image, tiles)
 
 
-def class_maps(picture: np.ndarray, probabilities: dict[str, np.ndarray]) -> Image.Image:
-    """A picture (H, W, 3) uint8 beside the probability (H, W) of each class by its name, dark at 0 and bright at 1.
+def class_maps(image: np.ndarray, probabilities: dict[str, np.ndarray]) -> Image.Image:
+    """An image (H, W, 3) uint8 next to the probability (H, W) of each class by its name, dark at 0 and bright at 1.
 
     The number in a caption is the greatest of the map: a class of which the parser saw nothing stands out by it.
     """
@@ -122,7 +122,7 @@ def class_maps(picture: np.ndarray, probabilities: dict[str, np.ndarray]) -> Ima
         (f"{name.replace('_', ' ')}: {probability.max():.2f}", _coloured(probability))
         for name, probability in probabilities.items()
     ]
-    return _beside(picture, tiles)
+    return _next_to(image, tiles)
 
 
 def _coloured(share: np.ndarray) -> np.ndarray:
@@ -130,10 +130,10 @@ def _coloured(share: np.ndarray) -> np.ndarray:
     return matplotlib.colormaps["inferno"](share, bytes=True)[..., :3]
 
 
-def _beside(picture: np.ndarray, tiles: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
-    """The picture left of a grid, as square as it can be, of captioned tiles."""
-    times = math.ceil(LEAST / picture.shape[1])
-    height, width = (times * side for side in picture.shape[:2])
+def _next_to(image: np.ndarray, tiles: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
+    """The image left of a grid, as square as it can be, of captioned tiles."""
+    times = math.ceil(LEAST / image.shape[1])
+    height, width = (times * side for side in image.shape[:2])
     columns = math.ceil(math.sqrt(len(tiles)))
     rows = math.ceil(len(tiles) / columns)
     cell = (width + GAP, height + CAPTION + GAP)
@@ -141,7 +141,7 @@ def _beside(picture: np.ndarray, tiles: Sequence[tuple[str, np.ndarray]]) -> Ima
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=12)
     places = [(0, 0), *((1 + index % columns, index // columns) for index in range(len(tiles)))]
-    for (column, row), (caption, pixels) in zip(places, [("picture", picture), *tiles], strict=True):
+    for (column, row), (caption, pixels) in zip(places, [("image", image), *tiles], strict=True):
         left, top = column * cell[0], row * cell[1]
         draw.text((left + 2, top + 2), caption, fill="black", font=font)
         # Whole multiples without smoothing: what is seen is what the network answered at each pixel.

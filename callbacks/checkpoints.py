@@ -34,16 +34,16 @@ def load(path: Path) -> dict[str, Any]:
         return load_exported(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as fault:
+    except Exception as error:
         run = RunFolder.at(path.parent.parent)
         raise DataError(
-            f"The checkpoint {path} cannot be read ({type(fault).__name__}).\n"
+            f"The checkpoint {path} cannot be read ({type(error).__name__}).\n"
             + (
                 "Expected: a run's checkpoints/best.ckpt, or a file of export.py."
                 if run is None
                 else f"Train its run again with force=true, or move the folder {run.path} away."
             )
-        ) from fault
+        ) from error
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

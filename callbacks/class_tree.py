@@ -1,4 +1,4 @@
-"""The tree of a multi-class SVM as a picture (Figures 6 and 7)."""
+"""The tree of a multi-class SVM as an image (Figures 6 and 7)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def class_tree_figure(
         names: of the classes, by their places in the tree.
         colours: of the classes, RGB 0..255.
         accuracies: balanced accuracy 0..1 of each node's machine.
-        title: what the picture says above it.
+        title: what the image says above it.
     """
     place, depth = _layout(tree)
     deepest = int(tree.depths.max(initial=0))

@@ -1,4 +1,4 @@
-"""What a parser or segmenter takes for what: the confusion matrix of the test, as a table and as a picture."""
+"""What a parser or segmenter takes for what: the confusion matrix of the test, as a table and as an image."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lightning_modules.mask_scores import MaskScores
 from lightning_modules.metrics import SegmentationScores
 
 SHOWN = 0.005
-"""Shares below it are left blank in the picture: they would be printed as 0."""
+"""Shares below it are left blank in the image: they would be printed as 0."""
 
 
 class Confusion(Callback):
-    """Writes ``confusion.csv`` (pixels, a row for each true class) and its picture in ``panels/test`` after a test."""
+    """Writes ``confusion.csv`` (pixels, a row for each true class) and its image in ``panels/test`` after a test."""
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         scores, folder = getattr(pl_module, "scores", None), Path(trainer.default_root_dir)
@@ -38,22 +38,22 @@ def write_confusion(path: Path, classes: Sequence[str], matrix: np.ndarray) -> N
     """Pixels (C, C) by true class (rows) and predicted class (columns) as CSV with the classes' names."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["truth", *classes])
+    writer.writerow(["ground_truth", *classes])
     writer.writerows([name, *row] for name, row in zip(classes, matrix.tolist(), strict=True))
     write_text_atomically(path, text.getvalue())
 
 
 def confusion_figure(classes: Sequence[str], matrix: np.ndarray) -> Figure:
     """The matrix (C, C) in per cent of each true class's pixels; a class that does not occur is an empty row."""
-    truth = matrix.sum(axis=1, keepdims=True)
-    shares = matrix / np.maximum(truth, 1)
+    ground_truth = matrix.sum(axis=1, keepdims=True)
+    shares = matrix / np.maximum(ground_truth, 1)
     size = len(classes)
     figure = Figure(figsize=(3 + 0.45 * size, 2 + 0.45 * size), dpi=100, layout="constrained")
     axes = figure.subplots()
-    picture = axes.imshow(np.where(truth > 0, shares, np.nan), cmap="Blues", vmin=0, vmax=1)
+    image = axes.imshow(np.where(ground_truth > 0, shares, np.nan), cmap="Blues", vmin=0, vmax=1)
     names = [name.replace("_", " ") for name in classes]
     axes.set_xticks(range(size), names, rotation=90)
-    axes.set_yticks(range(size), [f"{name}  {_rounded(n)}" for name, n in zip(names, truth[:, 0], strict=True)])
+    axes.set_yticks(range(size), [f"{name}  {_rounded(n)}" for name, n in zip(names, ground_truth[:, 0], strict=True)])
     axes.set_xlabel("predicted")
     axes.set_ylabel("true class and its pixels")
     axes.set_title("Of each true class's pixels, the share (%) taken for each class")
@@ -61,7 +61,7 @@ def confusion_figure(classes: Sequence[str], matrix: np.ndarray) -> Figure:
         share = shares[row, column]
         colour = "white" if share > 0.5 else "black"
         axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=9, color=colour)
-    figure.colorbar(picture, ax=axes, shrink=0.7, format=lambda share, _: f"{100 * share:.0f} %")
+    figure.colorbar(image, ax=axes, shrink=0.7, format=lambda share, _: f"{100 * share:.0f} %")
     return figure
 
 

@@ -62,7 +62,7 @@ class Curves(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """The configuration lies beside the curves as ``config.yaml``."""
+        """The configuration lies next to the curves as ``config.yaml``."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:

@@ -20,10 +20,10 @@ NAME_WIDTH = 110
 
 
 class GroupPanels(Callback):
-    """Pictures of the first faces of each group, where the test set's faces belong to such.
+    """Images of the first faces of each group, where the test set's faces belong to such.
 
     ``panels/groups/type/surgical_1.prediction.png`` and the like are single tiles, ``panels/groups/type.png`` is all of
-    a kind of group in one picture, a row a group, beginning with its name.
+    a kind of group in one image, a row a group, beginning with its name.
 
     Args:
         count: number of faces of each group.
@@ -63,8 +63,8 @@ class GroupPanels(Callback):
             _save(_sheet(groups), folder / f"{kind}.png")
             for name, faces in groups.items():
                 for number, tiles in enumerate(faces, start=1):
-                    for column, (picture,) in tiles.items():
-                        _save(picture, folder / kind / f"{name}_{number}.{column}.png")
+                    for column, (image,) in tiles.items():
+                        _save(image, folder / kind / f"{name}_{number}.{column}.png")
         self._found.clear()
 
 
@@ -80,12 +80,12 @@ def _sheet(groups: dict[str, list[Tiles]]) -> np.ndarray:
 
 
 def _written(name: str, height: int) -> np.ndarray:
-    picture = Image.new("RGB", (NAME_WIDTH, height), "white")
+    image = Image.new("RGB", (NAME_WIDTH, height), "white")
     text = name.replace("_", " ")
-    ImageDraw.Draw(picture).text((4, height // 2), text, fill="black", anchor="lm", font_size=14)
-    return np.array(picture)
+    ImageDraw.Draw(image).text((4, height // 2), text, fill="black", anchor="lm", font_size=14)
+    return np.array(image)
 
 
-def _save(picture: np.ndarray, path: Path) -> None:
+def _save(image: np.ndarray, path: Path) -> None:
     with atomic_write(path) as file:
-        Image.fromarray(picture).save(file, format="PNG")
+        Image.fromarray(image).save(file, format="PNG")

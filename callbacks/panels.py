@@ -1,4 +1,4 @@
-"""Pictures of what a stage does: files in the run folder, and the same in W&B."""
+"""Images of what a stage does: files in the run folder, and the same in W&B."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from lightning_modules.occlusion import HIDDEN, OcclusionSegmentation
 from lightning_modules.pretraining import MaskedPretraining
 
 Tiles = dict[str, list[np.ndarray]]
-"""Column name -> one RGB picture per face."""
+"""Column name -> one RGB image per face."""
 
 
 class Panels(Callback):
     """A grid of the first faces of the validation set at about ten moments of the training, and each tile of the end.
 
-    Pre-training shows input, masked input and reconstruction, parsing shows picture, truth and prediction,
-    occlusion picture, truth, prediction and what noise processing leaves of it.
+    Pre-training shows input, masked input and reconstruction, parsing shows image, ground truth and prediction,
+    occlusion image, ground truth, prediction and what noise processing leaves of it.
     ``panels/epoch_0010.png`` is such a grid; ``panels/{val,test}/<face>.<column>.png`` are single tiles, of the
     newest weights in pre-training and of the best ones on the test set in parsing.
 
@@ -60,11 +60,11 @@ class Panels(Callback):
         tiles = self._tiles(trainer, pl_module, batch)
         if not tiles:
             return
-        picture = grid(tiles)
-        _save(picture, _folder(trainer) / f"epoch_{trainer.current_epoch + 1:04d}.png")
+        image = grid(tiles)
+        _save(image, _folder(trainer) / f"epoch_{trainer.current_epoch + 1:04d}.png")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.log_image("panels", [picture], step=None, caption=[" | ".join(tiles)])
+                logger.log_image("panels", [image], step=None, caption=[" | ".join(tiles)])
         if isinstance(pl_module, MaskedPretraining):
             _save_tiles(tiles, batch["id"], _folder(trainer) / "val")
 
@@ -103,28 +103,28 @@ def reconstruction_tiles(module: MaskedPretraining, batch: dict[str, Any], count
     few = {name: value[:count] for name, value in batch.items()}
     masked = module.mask(few)[1]
     columns = {"image": few["image"], "masked": masked, "reconstruction": module(masked)}
-    return {name: [denormalize(picture) for picture in value.float().cpu().numpy()] for name, value in columns.items()}
+    return {name: [denormalize(image) for image in value.float().cpu().numpy()] for name, value in columns.items()}
 
 
 def parsing_tiles(module: LightningModule, batch: dict[str, Any], count: int, labels: LabelSet) -> Tiles:
-    """Picture, true and predicted label map of the first faces of a batch, in the data set's colours."""
+    """Image, true and predicted label map of the first faces of a batch, in the data set's colours."""
     image = batch["image"][:count]
     predicted = module(image).argmax(dim=1)
     return {
-        "image": [denormalize(picture) for picture in image.float().cpu().numpy()],
-        "truth": [labels.colorize(label.cpu().numpy()) for label in batch["label"][:count]],
+        "image": [denormalize(photo) for photo in image.float().cpu().numpy()],
+        "ground_truth": [labels.colorize(label.cpu().numpy()) for label in batch["label"][:count]],
         "prediction": [labels.colorize(label.cpu().numpy()) for label in predicted],
     }
 
 
 def occlusion_tiles(module: OcclusionSegmentation, batch: dict[str, Any], count: int) -> Tiles:
-    """Picture, true mask, prediction and cleaned prediction of the first faces of a batch; masks in white."""
+    """Image, true mask, prediction and cleaned prediction of the first faces of a batch; masks in white."""
     image = batch["image"][:count]
     hidden = (module(image) > 0).squeeze(1)
-    masks = {"truth": batch["label"][:count] == HIDDEN} if "label" in batch else {}
+    masks = {"ground_truth": batch["label"][:count] == HIDDEN} if "label" in batch else {}
     masks |= {"prediction": hidden, "cleaned": module.clean(hidden)}
     return {
-        "image": [denormalize(picture) for picture in image.float().cpu().numpy()],
+        "image": [denormalize(photo) for photo in image.float().cpu().numpy()],
         **{
             name: [np.repeat(255 * mask.cpu().numpy().astype(np.uint8)[..., None], 3, axis=2) for mask in value]
             for name, value in masks.items()
@@ -139,11 +139,11 @@ def grid(tiles: Tiles, gap: int = 2) -> np.ndarray:
     return _join(rows, gap, axis=0)
 
 
-def _join(pictures: list[np.ndarray], gap: int, axis: int) -> np.ndarray:
-    shape = list(pictures[0].shape)
+def _join(images: list[np.ndarray], gap: int, axis: int) -> np.ndarray:
+    shape = list(images[0].shape)
     shape[axis] = gap
     white = np.full(shape, 255, dtype=np.uint8)
-    parts = [part for picture in pictures for part in (picture, white)][:-1]
+    parts = [part for image in images for part in (image, white)][:-1]
     return np.concatenate(parts, axis=axis)
 
 
@@ -157,11 +157,11 @@ def flat(face: str) -> str:
 
 
 def _save_tiles(tiles: Tiles, ids: list[str], folder: Path) -> None:
-    for column, pictures in tiles.items():
-        for face, picture in zip(ids, pictures, strict=False):
-            _save(picture, folder / f"{flat(face)}.{column}.png")
+    for column, images in tiles.items():
+        for face, image in zip(ids, images, strict=False):
+            _save(image, folder / f"{flat(face)}.{column}.png")
 
 
-def _save(picture: np.ndarray, path: Path) -> None:
+def _save(image: np.ndarray, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path)
+    Image.fromarray(image).save(path)

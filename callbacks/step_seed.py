@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, Trainer
 
 
 class StepSeed(Callback):
-    """Seeds torch anew at each step, so that a network that draws numbers of its own (dropped paths of some encoders)
+    """Seeds torch again at each step, so that a network that draws numbers of its own (dropped paths of some encoders)
     draws the same ones after a resume.
 
     Args:

@@ -2,8 +2,8 @@
 
 The paper's test takes every pixel for an independent draw. Neighbouring pixels are not, so its p falls with the number
 of pixels whatever the data: halves of one data set differ "significantly" once there are enough of them. It is given
-here for a fixed number of pixels, and beside it a test whose draws are pictures: the distance of the two sets' mean
-distributions of patterns, against that of random divisions of all pictures.
+here for a fixed number of pixels, and next to it a test whose draws are images: the distance of the two sets' mean
+distributions of patterns, against that of random divisions of all images.
 """
 
 from __future__ import annotations
@@ -46,23 +46,23 @@ class Comparison:
         statistic: D of the paper's test, 0..1: the largest distance of the two distributions of patterns.
         p: its p, which measures the number of values too.
         values: pixels a side that entered it.
-        picture_statistic: the same distance of the mean distributions, every picture weighing alike.
-        picture_p: share of random divisions of the pictures that are as far apart or farther.
-        pictures: pictures of each set.
+        image_statistic: the same distance of the mean distributions, every image weighing alike.
+        image_p: share of random divisions of the images that are as far apart or farther.
+        images: images of each set.
         unreadable: files of either set that were left out.
     """
 
     statistic: float
     p: float
     values: int
-    picture_statistic: float
-    picture_p: float
-    pictures: tuple[int, int]
+    image_statistic: float
+    image_p: float
+    images: tuple[int, int]
     unreadable: tuple[str, ...]
 
 
 def patterns(image: np.ndarray, size: int = SIZE) -> np.ndarray:
-    """Picture (H, W, 3) uint8 -> uniform local binary patterns (size, size) uint8, 0..25, of its grey values."""
+    """Image (H, W, 3) uint8 -> uniform local binary patterns (size, size) uint8, 0..25, of its grey values."""
     shrinks = min(image.shape[:2]) > size
     grey = cv2.resize(
         cv2.cvtColor(image, cv2.COLOR_RGB2GRAY),
@@ -92,9 +92,9 @@ def compare(first: np.ndarray, second: np.ndarray, values: int, permutations: in
         "statistic": float(paper.statistic),
         "p": float(paper.pvalue),
         "values": count,
-        "picture_statistic": found,
-        "picture_p": (farther + 1) / (permutations + 1),
-        "pictures": (len(first), len(second)),
+        "image_statistic": found,
+        "image_p": (farther + 1) / (permutations + 1),
+        "images": (len(first), len(second)),
     }
 
 
@@ -102,7 +102,7 @@ def write_comparison(
     roots: Sequence[Path],
     splits: Sequence[str],
     out: Path,
-    pictures: int = 500,
+    images: int = 500,
     values: int = 1000,
     permutations: int = 1000,
     seed: int = 0,
@@ -113,22 +113,22 @@ def write_comparison(
         roots: two folders: built sets of masked faces, CelebA or any folders of photographs; only read.
         splits: of each, ``all``, ``train``, ``val`` or ``test``.
         out: folder of the result.
-        pictures: at most so many of each, drawn by lot.
+        images: at most so many of each, drawn at random.
         values: pixels a side in the paper's test.
         permutations: random divisions in the other one.
         seed: of all that is drawn.
 
     Raises:
         ConfigError: for a value that cannot be, or if `out` cannot be made.
-        DataError: if a folder holds no picture.
+        DataError: if a folder holds no image.
     """
-    least = {"pictures": (pictures, 2), "pixels": (values, 2), "permutations": (permutations, 1), "seed": (seed, 0)}
+    least = {"images": (images, 2), "pixels": (values, 2), "permutations": (permutations, 1), "seed": (seed, 0)}
     for name, (value, minimum) in least.items():
         require_whole_number(name, value, minimum)
     unreadable: list[str] = []
     require_folder(out, "out")
     first, second = (
-        _stack(key, root, split, pictures, seed, unreadable)
+        _stack(key, root, split, images, seed, unreadable)
         for key, root, split in zip(("a", "b"), roots, splits, strict=True)
     )
     result = Comparison(**compare(first, second, values, permutations, seed), unreadable=tuple(unreadable))
@@ -139,17 +139,17 @@ def write_comparison(
     return result
 
 
-def _stack(key: str, root: Path, split: str, pictures: int, seed: int, unreadable: list[str]) -> np.ndarray:
-    """Patterns (N, H, W) of a folder's pictures; those that cannot be read are added to the list."""
+def _stack(key: str, root: Path, split: str, images: int, seed: int, unreadable: list[str]) -> np.ndarray:
+    """Patterns (N, H, W) of a folder's images; those that cannot be read are added to the list."""
     if split not in (ALL, *SPLITS):
         raise ConfigError(f"{key}_split={split} is no split.\nExpected: one of {', '.join((ALL, *SPLITS))}.")
     if (root / MANIFEST).is_file():
         files = [sample.image for sample in AugmentedCelebA(root).samples(split)]
     else:
-        files = [picture.image for picture in photographs(root, key) if split in (ALL, picture.split)]
+        files = [image.image for image in photographs(root, key) if split in (ALL, image.split)]
     if len(files) < 2:
-        raise DataError(f"{root} holds {len(files)} picture(s) of the split {split}.\nExpected: two at least.")
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(files))[:pictures])
+        raise DataError(f"{root} holds {len(files)} image(s) of the split {split}.\nExpected: two at least.")
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(files))[:images])
     found = []
     for place in track(chosen, description=f"patterns of {root.name} ({split})", transient=True):
         try:
@@ -157,12 +157,12 @@ def _stack(key: str, root: Path, split: str, pictures: int, seed: int, unreadabl
         except BrokenFileError:
             unreadable.append(str(files[place]))
     if len(found) < 2:
-        raise DataError(f"{root}: {len(found)} of its pictures can be read.\nExpected: two at least.")
+        raise DataError(f"{root}: {len(found)} of its images can be read.\nExpected: two at least.")
     return np.stack(found)
 
 
 def _table(names: Sequence[str], result: Comparison, out: Path) -> Table:
-    pictures = f"{result.pictures[0]} and {result.pictures[1]} pictures"
+    images = f"{result.images[0]} and {result.images[1]} images"
     left_out = f"; {len(result.unreadable)} unreadable files left out" if result.unreadable else ""
     table = Table(
         box=SIMPLE_HEAD,
@@ -172,5 +172,5 @@ def _table(names: Sequence[str], result: Comparison, out: Path) -> Table:
     for column in ("test", "draws", "D", "p"):
         table.add_column(column, justify="right" if column in ("D", "p") else "left")
     table.add_row("the paper's", f"{result.values} pixels a side", f"{result.statistic:.4f}", f"{result.p:.3g}")
-    table.add_row("of pictures", pictures, f"{result.picture_statistic:.4f}", f"{result.picture_p:.3g}")
+    table.add_row("of images", images, f"{result.image_statistic:.4f}", f"{result.image_p:.3g}")
     return table

@@ -118,7 +118,7 @@ def _compare_datasets(config: DictConfig) -> None:
         [Path(str(config.a)), Path(str(config.b))],
         [str(config.a_split), str(config.b_split)],
         out=Path(str(config.out or "outputs/comparison")),
-        pictures=config.pictures,
+        images=config.images,
         values=config.pixels,
         permutations=config.permutations,
         seed=config.seed,
@@ -127,7 +127,7 @@ def _compare_datasets(config: DictConfig) -> None:
 
 @dataclass(frozen=True)
 class Task:
-    """One thing that ``prepare.py`` does, and the settings that it heeds beside ``out``."""
+    """One thing that ``prepare.py`` does, and the settings that it heeds next to ``out``."""
 
     run: Callable[[DictConfig], None]
     settings: tuple[str, ...]
@@ -141,7 +141,7 @@ TASKS = {
     "masked_faces": Task(_masked_faces, (*PHOTOGRAPHS, *WORN, *DRAWING)),
     "audit": Task(_audit, ("dataset", "root", "merging")),
     "compare_datasets": Task(
-        _compare_datasets, ("a", "b", "a_split", "b_split", "pictures", "pixels", "permutations", "seed")
+        _compare_datasets, ("a", "b", "a_split", "b_split", "images", "pixels", "permutations", "seed")
     ),
 }
 

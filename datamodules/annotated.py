@@ -1,4 +1,4 @@
-"""Batches of faces without pixel truth: each cut out of its photograph, with what is known of it."""
+"""Batches of faces without pixel ground truth: each cut out of its photograph, with what is known of it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from datamodules.sampling import Draw
 from datamodules.transforms import FaceTransform
 
 MARGIN = 1.5
-"""Side of the square that is cut out, in sides of the face's box: as much as the pictures of CelebA show."""
+"""Side of the square that is cut out, in sides of the face's box: as much as the images of CelebA show."""
 
 
 class AnnotatedFaces(Faces):
     """Faces with their kind, and the box of what hides them.
 
-    An item is ``image`` (3, S, S) float, ``occluder`` (4,) float: left, top, right, bottom in sides of the picture, NaN
+    An item is ``image`` (3, S, S) float, ``occluder`` (4,) float: left, top, right, bottom in sides of the image, NaN
     where nobody says; ``groups``, of which one is ``kind/masked``, ``kind/incorrect`` or ``kind/bare``, and ``id``.
     """
 
@@ -33,8 +33,8 @@ class AnnotatedFaces(Faces):
         assert said is not None  # noqa: S101 (for the type checker: these layouts annotate every face)
         occluder = np.full(4, np.nan, np.float32)
         if said.face is None:
-            picture = shrunk(read_photograph(sample.image), self.transform.least_source)
-            image, _ = self.transform(picture.pixels, None, epoch, position, picture.extent)
+            photo = shrunk(read_photograph(sample.image), self.transform.least_source)
+            image, _ = self.transform(photo.pixels, None, epoch, position, photo.extent)
         else:
             left, top, side = _square_about(said.face)
             stored = read_image(sample.image, upright=False).pixels
@@ -59,7 +59,7 @@ def _square_about(face: Box) -> tuple[int, int, int]:
 
 
 class AnnotatedDataModule(FaceDataModule):
-    """Test batches of one data set without pixel truth, see :class:`AnnotatedFaces`."""
+    """Test batches of one data set without pixel ground truth, see :class:`AnnotatedFaces`."""
 
     def _open(self, split: str, transform: FaceTransform, cache: Cache | None) -> AnnotatedFaces:  # noqa: ARG002 (met once)
         return AnnotatedFaces(self.labelled(split), transform)

@@ -1,6 +1,6 @@
-"""Decoded pictures and label maps in one flat store, so that an epoch decodes nothing.
+"""Decoded images and label maps in one flat store, so that an epoch decodes nothing.
 
-The cache changes no number: a pack holds exactly what :mod:`datamodules.reading` returns, pictures shrunk as far as
+The cache changes no number: a pack holds exactly what :mod:`datamodules.reading` returns, images shrunk as far as
 their training size allows, so samples are the same bit for bit with and without it. Sources are never written to.
 """
 
@@ -22,7 +22,7 @@ from filelock import FileLock
 from joblib import cpu_count
 
 from datamodules.labels import LabelSet
-from datamodules.reading import Frame, LabelFiles, Picture, PictureFiles
+from datamodules.reading import DecodedImage, Frame, ImageFiles, LabelFiles
 from foundation.errors import BrokenFileError, RunError
 from foundation.files import atomic_write, remove_drafts
 from foundation.locks import held
@@ -43,7 +43,7 @@ Result = TypeVar("Result")
 
 
 class Files(Protocol):
-    """What can be packed: see :class:`PictureFiles` and :class:`LabelFiles`."""
+    """What can be packed: see :class:`ImageFiles` and :class:`LabelFiles`."""
 
     @property
     def paths(self) -> tuple[Path, ...]: ...
@@ -100,7 +100,7 @@ class Pack:
         if state["path"] is not None:
             pack = type(self).open(**state)
             if pack is None:
-                raise RunError(f"The pack {state['path']} is gone or damaged.\nRun again: it will be built anew.")
+                raise RunError(f"The pack {state['path']} is gone or damaged.\nRun again: it will be built again.")
             state = vars(pack)
         vars(self).update(state)
 
@@ -117,14 +117,14 @@ class Pack:
         return self.store[start : start + height * width * self.channels].reshape(shape)
 
 
-class PackedPictures(Pack):
-    """Pictures by their index, as :class:`PictureFiles` returns them."""
+class PackedImages(Pack):
+    """Images by their index, as :class:`ImageFiles` returns them."""
 
     channels = 3
 
-    def __call__(self, index: int) -> Picture:
+    def __call__(self, index: int) -> DecodedImage:
         entry = self.entry(index)
-        return Picture(self.pixels(index), tuple(entry["size"].tolist()), tuple(entry["extent"].tolist()))
+        return DecodedImage(self.pixels(index), tuple(entry["size"].tolist()), tuple(entry["extent"].tolist()))
 
 
 class PackedLabels(Pack):
@@ -154,8 +154,8 @@ class Cache:
     folder: Path
     digest: Callable[[Iterable[tuple[str, Path]]], str]
 
-    def pictures(self, files: Sequence[tuple[str, Path]], least: int) -> PackedPictures:
-        """Pack pictures.
+    def images(self, files: Sequence[tuple[str, Path]], least: int) -> PackedImages:
+        """Pack images.
 
         Args:
             files: name and path of each, in the order of their indices.
@@ -165,10 +165,10 @@ class Cache:
             BrokenFileError: if a file cannot be read.
             RunError: if the packed pixels find no room.
         """
-        return self._pack(PackedPictures, f"pictures-{least}px", files, lambda paths: PictureFiles(paths, least))
+        return self._pack(PackedImages, f"images-{least}px", files, lambda paths: ImageFiles(paths, least))
 
     def labels(self, files: Sequence[tuple[str, Path]], labels: LabelSet) -> PackedLabels:
-        """Pack label maps, see :meth:`pictures`; ``labels`` are the classes that may occur."""
+        """Pack label maps, see :meth:`images`; ``labels`` are the classes that may occur."""
         name = f"labels-{len(labels)}classes" + ("-binary" if labels.binary else "")
         if labels.coloured or not labels.ignored:  # what is read depends on what was declared
             name += f"-{labels.digest_of_reading}"
@@ -199,11 +199,11 @@ class Cache:
                         remove_drafts(self.folder)  # of killed builds: no other process has the lock
                         _write_pack(path, kind.channels, sources)
                         pack = kind.open(path, places)
-        except OSError as fault:
+        except OSError as error:
             raise RunError(
-                f"Cannot keep decoded pictures in {self.folder}: {fault.strerror or fault}.\n"
+                f"Cannot keep decoded images in {self.folder}: {error.strerror or error}.\n"
                 f"Expected: a folder that can be written to; datamodule.cache=none does without."
-            ) from fault
+            ) from error
         if pack is None:
             raise RunError(f"The pack {path} vanished as it was written.\ndatamodule.cache=none does without.")
         return pack
@@ -214,7 +214,7 @@ def _pack_in_memory(kind: type[AnyPack], sources: Files, places: np.ndarray) -> 
     available = _available_memory()
     if available is not None and wanted > available:
         raise RunError(
-            f"Decoded pictures or label maps want {_megabytes(wanted)} of memory; {_megabytes(available)} are there.\n"
+            f"Decoded images or label maps want {_megabytes(wanted)} of memory; {_megabytes(available)} are there.\n"
             f"Do one of: datamodule.cache=disk; datamodule.cache=none."
         )
     store = np.empty(wanted, dtype=np.uint8)
@@ -239,13 +239,13 @@ def _write_pack(path: Path, channels: int, sources: Files) -> None:
             file.write(entries.tobytes())
             _decode(sources, entries, lambda _, pixels: file.write(np.ascontiguousarray(pixels).data))
         _sync_folder(path.parent)
-    except OSError as fault:
-        if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise RunError(
-            f"The disk of {path.parent} is full: decoded pictures or label maps want {_megabytes(wanted)} there.\n"
+            f"The disk of {path.parent} is full: decoded images or label maps want {_megabytes(wanted)} there.\n"
             f"Do one of: free some space; datamodule.cache=none."
-        ) from fault
+        ) from error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -282,7 +282,7 @@ def in_threads(work: Callable[[int], Result], count: int, doing: str) -> Iterato
     Args:
         work: what is done for an index, most of it outside Python's lock.
         count: number of indices.
-        doing: what is done in words, shown beside how far it is.
+        doing: what is done in words, shown next to how far it is.
     """
     threads = min(8, cpu_count())
     ahead: deque[Future[Result]] = deque()

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from datamodules.cache import Cache
 from datamodules.labels import LabelSet
 from datamodules.layouts import Layout, Sample
-from datamodules.reading import LabelFiles, Picture, PictureFiles, require_size
+from datamodules.reading import DecodedImage, ImageFiles, LabelFiles, require_size
 from datamodules.sampling import Draw, EpochSampler, scoring_batches
 from datamodules.subsets import of_fold
 from datamodules.transforms import Augmentation, FaceTransform
@@ -46,7 +46,7 @@ class PretrainingFaces(Faces):
 
     Args:
         samples: the faces.
-        pictures: a sample's picture by its index, see :func:`open_pictures`.
+        images: a sample's image by its index, see :func:`open_images`.
         transform: to training size.
         masking: which patches are sampled.
     """
@@ -54,18 +54,18 @@ class PretrainingFaces(Faces):
     def __init__(
         self,
         samples: Sequence[Sample],
-        pictures: Callable[[int], Picture],
+        images: Callable[[int], DecodedImage],
         transform: FaceTransform,
         masking: PatchSampling,
     ) -> None:
         super().__init__(samples, transform)
-        self.pictures = pictures
+        self.images = images
         self.masking = masking
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         epoch, position, index = draw
-        picture = self.pictures(index)
-        image, _ = self.transform(picture.pixels, None, epoch, position, picture.extent)
+        photo = self.images(index)
+        image, _ = self.transform(photo.pixels, None, epoch, position, photo.extent)
         # The fourth number keeps the patches' random stream apart from the augmentation's.
         rng = np.random.default_rng([self.transform.seed, epoch, position, 1])
         patches, noise_seed = sample_masking(rng, self.masking)
@@ -85,7 +85,7 @@ class LabelledFaces(Faces):
 
     Args:
         samples: the faces.
-        pictures: a sample's picture by its index, see :func:`open_pictures`.
+        images: a sample's image by its index, see :func:`open_images`.
         labels: a sample's label map by its index, see :func:`open_labels`.
         transform: to training size.
         full: whether items hold ``full_label``.
@@ -95,14 +95,14 @@ class LabelledFaces(Faces):
     def __init__(
         self,
         samples: Sequence[Sample],
-        pictures: Callable[[int], Picture],
+        images: Callable[[int], DecodedImage],
         labels: Callable[[int], np.ndarray],
         transform: FaceTransform,
         full: bool,
         table: np.ndarray | None = None,
     ) -> None:
         super().__init__(samples, transform)
-        self.pictures = pictures
+        self.images = images
         self.labels = labels
         self.full = full
         self.table = table
@@ -110,10 +110,10 @@ class LabelledFaces(Faces):
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         epoch, position, index = draw
         sample = self.samples[index]
-        picture = self.pictures(index)
+        photo = self.images(index)
         full_label = self.labels(index) if self.table is None else self.table[self.labels(index)]
-        require_size(sample, full_label.shape, picture.size)
-        image, label = self.transform(picture.pixels, full_label, epoch, position, picture.extent, sample.face)
+        require_size(sample, full_label.shape, photo.size)
+        image, label = self.transform(photo.pixels, full_label, epoch, position, photo.extent, sample.face)
         item = {"image": torch.from_numpy(image), "label": torch.from_numpy(label).long(), "id": sample.id}
         if self.full:
             item["full_label"] = torch.tensor(full_label)  # a copy: what a source returns is read-only
@@ -122,8 +122,8 @@ class LabelledFaces(Faces):
         return item
 
 
-def open_pictures(samples: Sequence[Sample], least: int, cache: Cache | None = None) -> Callable[[int], Picture]:
-    """The samples' pictures by index, from their files or packed: the same pixels.
+def open_images(samples: Sequence[Sample], least: int, cache: Cache | None = None) -> Callable[[int], DecodedImage]:
+    """The samples' images by index, from their files or packed: the same pixels.
 
     Args:
         samples: the faces.
@@ -131,15 +131,15 @@ def open_pictures(samples: Sequence[Sample], least: int, cache: Cache | None = N
         cache: None reads files each time.
 
     Raises:
-        BrokenFileError: if a picture cannot be read, now or when it is asked for.
+        BrokenFileError: if an image cannot be read, now or when it is asked for.
         RunError: if a pack finds no room.
     """
     files = [(sample.id, sample.image) for sample in samples]
-    return PictureFiles(tuple(path for _, path in files), least) if cache is None else cache.pictures(files, least)
+    return ImageFiles(tuple(path for _, path in files), least) if cache is None else cache.images(files, least)
 
 
 def open_labels(samples: Sequence[Sample], labels: LabelSet, cache: Cache | None = None) -> Callable[[int], np.ndarray]:
-    """The samples' label maps by index, see :func:`open_pictures`; ``labels`` are the classes that may occur.
+    """The samples' label maps by index, see :func:`open_images`; ``labels`` are the classes that may occur.
 
     Raises:
         ValueError: if a sample has no label map.
@@ -167,7 +167,7 @@ class FaceDataModule(LightningDataModule):
         image_size: side of the network's input, in pixels, a multiple of 32.
         batch_size: faces in a training batch, over all processes that train together.
         seed: seed of order, augmentation and patches.
-        augmentation: how far training pictures move.
+        augmentation: how far training images move.
         train_ids: ids of the labelled training faces (a label-fraction manifest); None takes all.
         fold: (which, of how many): validate on this fold of the training faces and train on the others.
         steps_per_epoch: batches in an epoch; None is every face once.
@@ -240,14 +240,14 @@ class FaceDataModule(LightningDataModule):
         """See that the heads of the files of all faces that are scored fit together, before hours of training.
 
         Raises:
-            DataError: if files are absent or broken, or a label map is of another size than its picture.
+            DataError: if files are absent or broken, or a label map is of another size than its image.
         """
         for split in ("val", "test"):
             samples = [sample for sample in self.labelled(split) if sample.label is not None]
-            pictures = PictureFiles(tuple(sample.image for sample in samples))
+            images = ImageFiles(tuple(sample.image for sample in samples))
             labels = LabelFiles(tuple(sample.label for sample in samples if sample.label), self.layout.labels)
             for index, sample in enumerate(samples):
-                require_size(sample, labels.frame(index).shape, pictures.frame(index).size)
+                require_size(sample, labels.frame(index).shape, images.frame(index).size)
 
     def _of_split(self, split: str) -> list[Sample]:
         return self.layout.samples(self.tested if split == "test" else split)
@@ -292,10 +292,10 @@ class FaceDataModule(LightningDataModule):
 
     def _open(self, split: str, transform: FaceTransform, cache: Cache | None) -> Faces:
         samples = self.labelled(split)
-        pictures = open_pictures(samples, transform.least_source, cache)
+        images = open_images(samples, transform.least_source, cache)
         labels = open_labels(samples, self.layout.labels, cache)
         full = self.full_labels and split != "train"
-        return LabelledFaces(samples, pictures, labels, transform, full, self._table_of(split))
+        return LabelledFaces(samples, images, labels, transform, full, self._table_of(split))
 
     def _table_of(self, split: str) -> np.ndarray | None:  # noqa: ARG002 (subclasses ask)
         """The id that each id of a split's label maps becomes; None leaves them as they are."""
@@ -339,7 +339,7 @@ class ParsingDataModule(FaceDataModule):
         if self.masking is None:
             return super()._open(split, transform, cache)
         samples = self.layout.samples(split, labelled=False)
-        images = open_pictures(samples, transform.least_source, cache)
+        images = open_images(samples, transform.least_source, cache)
         return PretrainingFaces(samples, images, transform, self.masking)
 
     def _table_of(self, split: str) -> np.ndarray | None:

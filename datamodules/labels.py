@@ -12,7 +12,7 @@ import numpy as np
 from foundation.errors import ConfigError
 
 IGNORE = 255
-"""Label of pixels that belong to no picture (the border a rotation leaves): neither trained on nor scored."""
+"""Label of pixels that belong to no image (the border a rotation leaves): neither trained on nor scored."""
 Colour = tuple[int, int, int]
 """RGB, 0..255."""
 
@@ -50,7 +50,7 @@ class LabelSet:
 
     @property
     def flip_table(self) -> np.ndarray:
-        """Look-up table, uint8 of length 256: the id that each id becomes when the picture is mirrored."""
+        """Look-up table, uint8 of length 256: the id that each id becomes when the image is mirrored."""
         table = np.arange(256, dtype=np.uint8)
         for left, right in self.mirrored:
             table[left], table[right] = right, left
@@ -63,7 +63,7 @@ class LabelSet:
         return hashlib.sha256(repr(declared).encode()).hexdigest()[:8]
 
     def colorize(self, label: np.ndarray) -> np.ndarray:
-        """Label map (H, W) of ids -> RGB picture (H, W, 3), uint8; ignored pixels are mid-grey."""
+        """Label map (H, W) of ids -> RGB image (H, W, 3), uint8; ignored pixels are mid-grey."""
         table = np.full((256, 3), 128, dtype=np.uint8)
         table[: len(self)] = self.palette
         return table[label]
@@ -121,7 +121,7 @@ OCCLUSION = LabelSet(
 )
 
 LAPA = LabelSet(
-    # LaPa names sides as the viewer sees them: its "left" eye lies on the left of an upright picture.
+    # LaPa names sides as the viewer sees them: its "left" eye lies on the left of an upright image.
     name="lapa",
     classes=(
         "background",
@@ -177,7 +177,7 @@ LAPA_OF_CELEBAMASK_HQ: dict[str, str] = {
 
 CELEBAMASK_HQ = LabelSet(
     # Classes are named as the parts' files are. ``l_`` and ``r_`` are the person's own left and right: ``l_eye`` lies
-    # on the right of an upright picture, opposite to LaPa. (``l_lip`` and ``u_lip`` are the lower and the upper one.)
+    # on the right of an upright image, opposite to LaPa. (``l_lip`` and ``u_lip`` are the lower and the upper one.)
     name="celebamask_hq",
     classes=(
         "background",

@@ -19,14 +19,14 @@ FOUND = ("detector", "padded", "upsampled", "box", "image", "layout")
 
 FALLBACKS = ("padded", "upsampled", "box", "image")
 PADDING = 0.25
-"""Of a picture's longer side, on every side of it."""
+"""Of an image's longer side, on every side of it."""
 
 SHRUNK = 0.56
-"""What aligned pictures are searched at: their faces are 110 px wide. In the middle of 700 photographs the detector
-finds 682 faces so, in a tenth of the time, and 685 in the whole pictures at their own size."""
+"""What aligned images are searched at: their faces are 110 px wide. In the middle of 700 photographs the detector
+finds 682 faces so, in a tenth of the time, and 685 in the whole images at their own size."""
 
 LEAST = 20
-"""Smallest side of a picture that is searched, in pixels."""
+"""Smallest side of an image that is searched, in pixels."""
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels."""
@@ -34,10 +34,10 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class FoundFace:
-    """One face of a picture.
+    """One face of an image.
 
     Args:
-        landmarks: float32 (68, 2), in pixels of the picture: x, y of the centre of a point's pixel.
+        landmarks: float32 (68, 2), in pixels of the image: x, y of the centre of a point's pixel.
         found: how, of :data:`FOUND`.
     """
 
@@ -75,17 +75,17 @@ class FaceFinder:
 
     HOG finds 94-99 % of bare faces and 4-33 % of masked ones; what is left is tried in ``fallbacks``, in their order:
 
-    - ``padded``: the detector on the picture with its border carried on, for faces that fill it: of 60 tight crops of
+    - ``padded``: the detector on the image with its border carried on, for faces that fill it: of 60 tight crops of
       bare faces it finds 28, without it 16;
-    - ``upsampled``: the detector on the picture at twice its size, for faces below 80 px; four times as slow;
+    - ``upsampled``: the detector on the image at twice its size, for faces below 80 px; four times as slow;
     - ``box``: a face box that the data set gives (CelebA's list);
-    - ``image``: the whole picture is a face, as in aligned or cropped ones.
+    - ``image``: the whole image is a face, as in aligned or cropped ones.
 
     Args:
         model: see :func:`landmark_model`.
         fallbacks: some of :data:`FALLBACKS`.
-        aligned: pictures are aligned as CelebA's are, with one face in the middle of each: the detector looks there
-            first, which is three times as fast, and at the whole picture if it finds nothing.
+        aligned: images are aligned as CelebA's are, with one face in the middle of each: the detector looks there
+            first, which is three times as fast, and at the whole image if it finds nothing.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class FaceFinder:
         self.aligned = aligned
 
     def __call__(self, image: np.ndarray, box: Box | None = None) -> list[FoundFace]:
-        """All faces of a picture, the largest first; none if there is none, or the picture is too small to tell.
+        """All faces of an image, the largest first; none if there is none, or the image is too small to tell.
 
         Args:
             image: (H, W, 3) uint8 RGB, or (H, W) grey.
@@ -108,10 +108,10 @@ class FaceFinder:
         return self.of_all([image], [box])[0]
 
     def of_all(self, images: Sequence[np.ndarray], boxes: Sequence[Box | None]) -> list[list[FoundFace]]:
-        """The faces of several pictures, see :meth:`__call__`: the same, and of aligned pictures sooner.
+        """The faces of several images, see :meth:`__call__`: the same, and of aligned images sooner.
 
         The predictor reads a few of its 60 MB for a face, and what the detector had in the processor's caches is gone:
-        they take turns once, not once a picture.
+        they take turns once, not once an image.
         """
         greys = [image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
         large = [min(grey.shape) >= LEAST for grey in greys]
@@ -138,7 +138,7 @@ class FaceFinder:
         return []
 
     def boxes_in_the_middle(self, grey: np.ndarray) -> list[Box]:
-        """Faces where an aligned picture (H, W) uint8 has its own."""
+        """Faces where an aligned image (H, W) uint8 has its own."""
         height, width = grey.shape
         left, top = round(0.1 * width), round(0.25 * height)
         middle = grey[top : round(0.97 * height), left : width - left]
@@ -155,7 +155,7 @@ class FaceFinder:
         return [(float(one.left()), float(one.top()), float(one.right()), float(one.bottom())) for one in found]
 
     def landmarks(self, grey: np.ndarray, box: Box) -> np.ndarray:
-        """Landmarks float32 (68, 2) of the face in a box of a picture (H, W) uint8."""
+        """Landmarks float32 (68, 2) of the face in a box of an image (H, W) uint8."""
         import dlib
 
         shape = self.predict(grey, dlib.rectangle(*(round(edge) for edge in box)))
@@ -169,8 +169,8 @@ def _dlib(model: Path) -> tuple:
 
     try:
         return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(model))
-    except RuntimeError as fault:
-        raise ConfigError(f"{model} is no landmark model of dlib: {fault}.\nExpected: {MODEL}.") from fault
+    except RuntimeError as error:
+        raise ConfigError(f"{model} is no landmark model of dlib: {error}.\nExpected: {MODEL}.") from error
 
 
 def _face_of_a_crop(width: int, height: int) -> Box:
@@ -196,7 +196,7 @@ def crop_box(landmarks: np.ndarray, margin: float = 0.25) -> tuple[int, int, int
 
 
 def square(image: np.ndarray, left: int, top: int, side: int) -> np.ndarray:
-    """A square of a picture (H, W, 3) uint8: (side, side, 3), white where it reaches beyond the picture."""
+    """A square of an image (H, W, 3) uint8: (side, side, 3), white where it reaches beyond the image."""
     whole = np.full((side, side, 3), 255, np.uint8)
     part = image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
     down, right = max(-top, 0), max(-left, 0)
@@ -247,8 +247,8 @@ def read_landmarks(path: Path) -> np.ndarray:
         points = np.array(rows, np.float32).reshape(-1, 2)
         if int(count) != len(points) or len(points) not in (68, 106) or not np.isfinite(points).all():
             raise ValueError
-    except (OSError, ValueError) as fault:
+    except (OSError, ValueError) as error:
         raise BrokenFileError(
             f"{path} does not hold 68 landmarks.\nExpected: the number 68 (or LaPa's 106), then x and y on a line each."
-        ) from fault
+        ) from error
     return points if len(points) == 68 else from_106(points)

@@ -67,11 +67,11 @@ class Merging:
                     pending = _absent(merged)
                     for _ in in_threads(lambda index: self._keep(pending[index], digests), len(pending), DOING):
                         pass
-            except OSError as fault:
+            except OSError as error:
                 raise RunError(
-                    f"Cannot keep merged label maps in {folder}: {fault.strerror or fault}.\n"
+                    f"Cannot keep merged label maps in {folder}: {error.strerror or error}.\n"
                     f"Expected: a folder with room that can be written to; it lies under output_dir."
-                ) from fault
+                ) from error
         return merged
 
     def _keep(self, sample: Sample, digests: DigestCache) -> None:
@@ -100,7 +100,7 @@ def merge(sample: Sample, order: str, labels: LabelSet) -> np.ndarray:
     if label is None or not label.any():
         raise BrokenFileError(
             f"The face {sample.image} has no part at all: all its masks are empty.\n"
-            f"Expected: at least skin; add its masks, or move the picture out of its folder."
+            f"Expected: at least skin; add its masks, or move the image out of its folder."
         )
     return label
 
@@ -118,7 +118,7 @@ def paint(sample: Sample, masks: Iterable[tuple[str, np.ndarray]], labels: Label
             label, first = np.zeros(mask.shape, dtype=np.uint8), files[part]
         if mask.shape != label.shape:
             raise BrokenFileError(
-                f"The part mask {files[part]} is {mask.shape[1]}x{mask.shape[0]} pixels, {first.name} beside it "
+                f"The part mask {files[part]} is {mask.shape[1]}x{mask.shape[0]} pixels, {first.name} next to it "
                 f"{label.shape[1]}x{label.shape[0]}.\n"
                 f"Expected: one size for all parts of a face; replace one of the two or remove the face."
             )

@@ -1,4 +1,4 @@
-"""Batches of hidden faces: pictures and what hides them, as label maps of two classes, ``seen`` and ``hidden``."""
+"""Batches of hidden faces: images and what hides them, as label maps of two classes, ``seen`` and ``hidden``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from datamodules.cache import Cache
-from datamodules.faces import FaceDataModule, Faces, open_pictures
+from datamodules.faces import FaceDataModule, Faces, open_images
 from datamodules.layouts import AugmentedCelebA, Sample
-from datamodules.reading import Picture
+from datamodules.reading import DecodedImage
 from datamodules.sampling import Draw
 from datamodules.transforms import FaceTransform
 from foundation.errors import DataError
@@ -32,7 +32,7 @@ class RenderedMaskFaces(Faces):
 
     Args:
         samples: the faces.
-        photographs: a sample's picture without a mask by its index, in full.
+        photographs: a sample's image without a mask by its index, in full.
         landmarks: for each sample those of its faces, (68, 2), in pixels.
         render_masks: renders masks on the photographs.
         transform: to training size.
@@ -41,7 +41,7 @@ class RenderedMaskFaces(Faces):
     def __init__(
         self,
         samples: Sequence[Sample],
-        photographs: Callable[[int], Picture],
+        photographs: Callable[[int], DecodedImage],
         landmarks: Sequence[Sequence[np.ndarray]],
         render_masks: RenderMasks,
         transform: FaceTransform,
@@ -92,5 +92,5 @@ class OcclusionDataModule(FaceDataModule):
         found = self.layout.landmarks()
         landmarks = [[np.array(face) for face in found[sample.id]] for sample in samples]
         bare = [replace(sample, image=file) for sample, file in zip(samples, files, strict=True)]
-        photographs = open_pictures(bare, IN_FULL, cache)
+        photographs = open_images(bare, IN_FULL, cache)
         return RenderedMaskFaces(samples, photographs, landmarks, self.render_masks, transform)

@@ -17,7 +17,7 @@ Point = Sequence[float]
 def pose(landmarks: Sequence[Point]) -> tuple[float, float, float]:
     """68 landmarks (x right, y down) -> yaw, pitch and roll in degrees.
 
-    Yaw is positive where the nose points to the picture's right, pitch where it points down, roll where the eyes' line
+    Yaw is positive where the nose points to the image's right, pitch where it points down, roll where the eyes' line
     falls to the right. A weak-perspective estimate from five points of a mean head; good to some ten degrees.
     """
     left, right = (landmarks[place] for place in EYE_CORNERS)

@@ -1,4 +1,4 @@
-"""From files to arrays, with every fault named by its file."""
+"""From files to arrays, with every error named by its file."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ SIDEWAYS = (5, 6, 7, 8)
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A decoded picture.
+class DecodedImage:
+    """A decoded image.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
-        size: (H, W) of the file's picture.
-        extent: (height, width) of the file's whole picture in the decoded pixels: where it is shrunk by a factor that
+        size: (H, W) of the file's image.
+        extent: (height, width) of the file's whole image in the decoded pixels: where it is shrunk by a factor that
             does not divide its size, the last row and column reach a fraction of a pixel beyond it.
     """
 
@@ -40,12 +40,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Frame:
-    """The measures of a picture or label map, which the head of its file tells without decoding.
+    """The measures of an image or label map, which the head of its file tells without decoding.
 
     Args:
         shape: (H, W) of the pixels that reading returns.
-        size: (H, W) of the file's picture.
-        extent: see :class:`Picture`.
+        size: (H, W) of the file's image.
+        extent: see :class:`DecodedImage`.
         factors: whole factors, across and down, by which the decoder's pixels are still to be averaged.
         orientation: of EXIF: 1 is upright as it is stored.
     """
@@ -58,26 +58,26 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class PictureFiles:
-    """Pictures by their index, read from their files each time.
+class ImageFiles:
+    """Images by their index, read from their files each time.
 
     Args:
-        paths: the pictures.
+        paths: the images.
         least: see :func:`read_image`.
     """
 
     paths: tuple[Path, ...]
     least: int | None = None
 
-    def __call__(self, index: int) -> Picture:
+    def __call__(self, index: int) -> DecodedImage:
         return read_image(self.paths[index], self.least)
 
     def pixels(self, index: int) -> np.ndarray:
-        """What of a picture is packed, (H, W, 3) uint8."""
+        """What of an image is packed, (H, W, 3) uint8."""
         return self(index).pixels
 
     def frame(self, index: int) -> Frame:
-        """The measures of a picture, see :func:`read_image` for errors."""
+        """The measures of an image, see :func:`read_image` for errors."""
         with _opened_image(self.paths[index]) as file:
             return _draft(file, self.least)
 
@@ -111,14 +111,14 @@ class LabelFiles:
             return Frame(size, size, size)
 
 
-def read_image(path: Path, least: int | None = None, upright: bool = True) -> Picture:
-    """A picture as RGB, decoded no larger than needed; what is transparent is white.
+def read_image(path: Path, least: int | None = None, upright: bool = True) -> DecodedImage:
+    """An image as RGB, decoded no larger than needed; what is transparent is white.
 
     Large photographs are shrunk by whole factors as they are decoded (in the JPEG decoder where it can, by box
     averages otherwise), so that the one interpolation that follows never skips pixels.
 
     Args:
-        path: the picture.
+        path: the image.
         least: both sides stay at least this many pixels where the file has them; None decodes in full.
         upright: turn it as its EXIF says; False leaves it as stored, which the boxes of some annotations are of.
 
@@ -132,15 +132,15 @@ def read_image(path: Path, least: int | None = None, upright: bool = True) -> Pi
         image = _plain(file, "RGB")
         if frame.factors != (1, 1):
             image = image.reduce(frame.factors)
-        return Picture(np.asarray(image), frame.size, frame.extent)
+        return DecodedImage(np.asarray(image), frame.size, frame.extent)
 
 
-def shrunk(pixels: np.ndarray, least: int) -> Picture:
-    """A picture (H, W, 3) uint8, or a part of one, by box averages as small as :func:`read_image` would make it."""
+def shrunk(pixels: np.ndarray, least: int) -> DecodedImage:
+    """An image (H, W, 3) uint8, or a part of one, by box averages as small as :func:`read_image` would make it."""
     height, width = pixels.shape[:2]
     across, down = _factors(width, height, least)
     small = np.asarray(Image.fromarray(pixels).reduce((across, down))) if max(across, down) > 1 else pixels
-    return Picture(small, (height, width), (height / down, width / across))
+    return DecodedImage(small, (height, width), (height / down, width / across))
 
 
 def read_photograph(path: Path, grey: bool = False) -> np.ndarray:
@@ -161,7 +161,7 @@ def read_photograph(path: Path, grey: bool = False) -> np.ndarray:
 
 
 def _plain(image: Image.Image, mode: str) -> Image.Image:
-    """A picture of any mode in ``RGB`` or ``L``."""
+    """An image of any mode in ``RGB`` or ``L``."""
     image = _in_bytes(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         clear = image.convert("RGBA")
@@ -170,7 +170,7 @@ def _plain(image: Image.Image, mode: str) -> Image.Image:
 
 
 def _in_bytes(image: Image.Image) -> Image.Image:
-    """A picture of 16 bits in 8; to convert it would cut everything above 255 off."""
+    """An image of 16 bits in 8; to convert it would cut everything above 255 off."""
     if not image.mode.startswith("I;16"):
         return image
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -210,10 +210,10 @@ def _opened_image(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as file:
             yield file
-    except UNREADABLE as fault:
+    except UNREADABLE as error:
         raise BrokenFileError(
-            f"Cannot read the picture {path}: {fault}.\nReplace the file or remove the face."
-        ) from fault
+            f"Cannot read the image {path}: {error}.\nReplace the file or remove the face."
+        ) from error
 
 
 def read_label(path: Path, labels: LabelSet) -> np.ndarray:
@@ -269,21 +269,21 @@ def _opened_label(path: Path, labels: LabelSet) -> Iterator[Image.Image]:
         with Image.open(path) as file:
             if file.mode not in ("L", "P", "1", *(COLOURED if labels.coloured else ())):
                 raise BrokenFileError(
-                    f"The label map {path} is a {file.mode} picture.\n"
+                    f"The label map {path} is a {file.mode} image.\n"
                     f"Expected a single-channel PNG of class ids 0..{len(labels) - 1}"
                     + (", or an RGB one." if labels.coloured else ": a colour rendering will not do.")
                 )
             yield file
-    except UNREADABLE as fault:
+    except UNREADABLE as error:
         raise BrokenFileError(
-            f"Cannot read the label map {path}: {fault}.\nReplace the file or remove the face."
-        ) from fault
+            f"Cannot read the label map {path}: {error}.\nReplace the file or remove the face."
+        ) from error
 
 
 def read_mask(path: Path) -> np.ndarray:
     """A binary mask, (H, W) bool, True where it is white.
 
-    Masks are published as pictures of 0 and 255, also with a palette, in colour, or as JPEG, which blurs their edges:
+    Masks are published as images of 0 and 255, also with a palette, in colour, or as JPEG, which blurs their edges:
     what is brighter than 127 is white. A file that holds nothing above 1 is read as ids 0 and 1.
 
     Raises:
@@ -306,17 +306,17 @@ def _opened_mask(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as file:
             yield file
-    except UNREADABLE as fault:
+    except UNREADABLE as error:
         raise BrokenFileError(
-            f"Cannot read the mask {path}: {fault}.\n"
-            f"Expected: a picture, white where the face is hidden; replace the file or remove the face."
-        ) from fault
+            f"Cannot read the mask {path}: {error}.\n"
+            f"Expected: an image, white where the face is hidden; replace the file or remove the face."
+        ) from error
 
 
 def read_part(path: Path) -> np.ndarray:
     """A part's mask, (H, W) bool.
 
-    Masks are published as RGB pictures of 0 and 255. What is not black is the part: a conversion to a palette, as in
+    Masks are published as RGB images of 0 and 255. What is not black is the part: a conversion to a palette, as in
     the data set's own scripts, would turn 255 into entry 225 of Pillow's palette, and a test for 255 find nothing.
 
     Args:
@@ -333,11 +333,11 @@ def read_part_values(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as file:
             return np.asarray(file.convert("L"))
-    except UNREADABLE as fault:
+    except UNREADABLE as error:
         raise BrokenFileError(
-            f"Cannot read the part mask {path}: {fault}.\n"
-            f"Expected: a picture of 0 and 255; replace the file or remove the face."
-        ) from fault
+            f"Cannot read the part mask {path}: {error}.\n"
+            f"Expected: an image of 0 and 255; replace the file or remove the face."
+        ) from error
 
 
 def require_whole(path: Path) -> None:
@@ -351,17 +351,17 @@ def require_whole(path: Path) -> None:
     try:
         with Image.open(path) as file:
             file.verify()
-    except UNREADABLE as fault:
-        raise BrokenFileError(f"{path} is damaged: {fault}.\nReplace the file or remove the face.") from fault
+    except UNREADABLE as error:
+        raise BrokenFileError(f"{path} is damaged: {error}.\nReplace the file or remove the face.") from error
 
 
 def require_size(sample: Sample, shape: tuple[int, ...], size: tuple[int, int]) -> None:
-    """See that a label map covers its picture: it has the picture's size, or, merged of parts, its aspect ratio.
+    """See that a label map covers its image: it has the image's size, or, merged of parts, its aspect ratio.
 
     Args:
         sample: the face.
         shape: (H, W) of its label map.
-        size: (H, W) of its picture's file.
+        size: (H, W) of its image's file.
 
     Raises:
         BrokenFileError: if it does not.
@@ -369,7 +369,7 @@ def require_size(sample: Sample, shape: tuple[int, ...], size: tuple[int, int]) 
     if shape == size:
         return
     height, width = shape
-    measures = f"{width}x{height} pixels, its picture {size[1]}x{size[0]}"
+    measures = f"{width}x{height} pixels, its image {size[1]}x{size[0]}"
     if sample.parts is None:
         raise BrokenFileError(
             f"The label map {sample.label} is {measures}.\n"
@@ -378,6 +378,6 @@ def require_size(sample: Sample, shape: tuple[int, ...], size: tuple[int, int]) 
     # Half a pixel of rounding at each side of the one that was made from the other.
     if abs(height * size[1] - width * size[0]) > max(sum(shape), sum(size)) / 2:
         raise BrokenFileError(
-            f"The part masks of the picture {sample.image} are {measures}.\n"
+            f"The part masks of the image {sample.image} are {measures}.\n"
             f"Expected the same ratio of width to height; replace one of the two or remove the face."
         )

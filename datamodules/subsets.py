@@ -71,13 +71,13 @@ def manifest(folder: Path, dataset: str, ids: list[str], fraction: float, subset
         raise DataError(
             f"The label manifest {path} does not fit the training set: "
             + (f"it names {unknown[0]!r}, which is not there." if unknown else "it is empty.")
-            + "\nDelete the file to have it drawn anew."
+            + "\nDelete the file to have it drawn again."
         )
     return Manifest(path, tuple(chosen))
 
 
 def of_fold(samples: Sequence[Sample], split: str, fold: int, count: int) -> list[Sample]:
-    """The training faces that a fold trains on, or those that it validates on: by lot, the same on any machine.
+    """The training faces that a fold trains on, or those that it validates on: at random, the same on any machine.
 
     Args:
         samples: the training faces. Those made of one photograph are in one fold, or a mask would be judged on a face

@@ -1,7 +1,7 @@
-"""Paired augmentation of a picture and its label map: a pure function of (seed, epoch, position).
+"""Paired augmentation of an image and its label map: a pure function of (seed, epoch, position).
 
 The paper augments by rotation and scale alone. Both are folded, with the resize and the flip, into one affine warp,
-so that a picture is interpolated once (linear) and a label map once (nearest).
+so that an image is interpolated once (linear) and a label map once (nearest).
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ cv2.setNumThreads(0)  # the loader's worker processes are the parallelism
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a training picture may be moved.
+    """How far a training image may be moved.
 
     Args:
         rotation: largest angle to either side, in degrees (30 in pre-training, 15 in fine-tuning).
         scale: smallest and largest zoom ((0.75, 1.25) and (0.8, 1.2)).
         flip: probability of a mirror image, left and right classes exchanged (0 in the paper).
         color: strength of brightness, contrast and saturation changes, 0..1 (0 in the paper).
-        shift: largest move to either side, as a fraction of the picture's side.
+        shift: largest move to either side, as a fraction of the image's side.
         degrade: strength of blur, coarse resolution, grain and JPEG artefacts, 0..1.
         crop: probability of a close crop in place of zoom and move: the box of the face's landmarks with margins drawn
             for each side (:data:`MARGINS`), stretched to the output, as detectors cut faces out. Only where a data set
             knows the landmarks.
-        dye: probability of other colours for what hides a face, see :class:`Dye`.
+        recolour: probability of other colours for what hides a face, see :class:`Recolour`.
     """
 
     rotation: float = 0.0
@@ -56,7 +56,7 @@ class Augmentation:
     shift: float = 0.0
     degrade: float = 0.0
     crop: float = 0.0
-    dye: float = 0.0
+    recolour: float = 0.0
 
 
 MARGINS = (-0.05, 0.4)
@@ -64,7 +64,7 @@ MARGINS = (-0.05, 0.4)
 paper's crop is 0.25, detectors of whole faces have tighter boxes."""
 
 CLOSEST = 2.5
-"""By how much a close crop magnifies a picture of a face with its surroundings, about: how finely one is read."""
+"""By how much a close crop magnifies an image of a face with its surroundings, about: how finely one is read."""
 
 WHOLE: RelativeBox = (0.0, 0.0, 1.0, 1.0)
 
@@ -78,10 +78,10 @@ def affine_matrix(
     shift: tuple[float, float] = (0, 0),
     window: RelativeBox = WHOLE,
 ) -> np.ndarray:
-    """The 2x3 matrix that takes pixel centres of a picture of (H, W) pixels to those of a ``size`` x ``size`` one.
+    """The 2x3 matrix that takes pixel centres of an image of (H, W) pixels to those of a ``size`` x ``size`` one.
 
-    The picture's ``window`` fills the output; angle (degrees, counter-clockwise) and zoom turn about its centre, which
-    then moves by ``shift`` (right, down) of the output's side. At angle 0, zoom 1 and the whole picture this is exactly
+    The image's ``window`` fills the output; angle (degrees, counter-clockwise) and zoom turn about its centre, which
+    then moves by ``shift`` (right, down) of the output's side. At angle 0, zoom 1 and the whole image this is exactly
     the resize that ``interpolate(align_corners=False)`` undoes.
     """
     left, top, right, bottom = np.array(window) * (source[1], source[0], source[1], source[0])
@@ -98,7 +98,7 @@ def affine_matrix(
 
 
 class WarpToSize(A.DualTransform):
-    """Rotation, zoom, flip and resize as one warp; what lies outside the picture becomes mean colour and ignored."""
+    """Rotation, zoom, flip and resize as one warp; what lies outside the image becomes mean colour and ignored."""
 
     def __init__(self, size: int, augmentation: Augmentation, labels: LabelSet | None = None) -> None:
         super().__init__(p=1.0)
@@ -153,7 +153,7 @@ class WarpToSize(A.DualTransform):
         return cv2.warpAffine(array, matrix, size, flags=flag, borderMode=cv2.BORDER_CONSTANT, borderValue=border)
 
 
-class Dye(A.ImageOnlyTransform):
+class Recolour(A.ImageOnlyTransform):
     """What hides a face in other colours, plain or printed; its folds and shadows stay.
 
     Real cloth is of more colours than any list of textures, and a network that knows a list takes the rest for skin or
@@ -196,11 +196,11 @@ def printed_cloth(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarra
 
 
 CENTRED = {"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR}
-"""Nearest neighbours, Albumentations' choice, move a picture by up to three pixels, and its label map stays."""
+"""Nearest neighbours, Albumentations' choice, move an image by up to three pixels, and its label map stays."""
 
 
 def degradations(strength: float) -> list[A.BasicTransform]:
-    """What cameras and the web do to pictures, each now and then: blur, coarse resolution, grain, JPEG artefacts."""
+    """What cameras and the web do to images, each now and then: blur, coarse resolution, grain, JPEG artefacts."""
     return [
         A.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 0.3 + 1.7 * strength), p=0.3 * strength),
         A.Downscale(
@@ -215,11 +215,11 @@ def degradations(strength: float) -> list[A.BasicTransform]:
 
 
 class FaceTransform:
-    """Picture and label map at training size, normalised, moved as (seed, epoch, position) says.
+    """Image and label map at training size, normalised, moved as (seed, epoch, position) says.
 
     Args:
         size: side of the output, in pixels.
-        augmentation: how far pictures move; None only resizes.
+        augmentation: how far images move; None only resizes.
         labels: the classes, for the exchange of left and right in mirror images.
         seed: the stage's seed.
     """
@@ -231,19 +231,19 @@ class FaceTransform:
         move = augmentation or Augmentation()
         self.warp = WarpToSize(size, move, labels)
         steps: list[A.BasicTransform] = [self.warp]
-        if move.dye > 0:
-            steps.append(Dye(move.dye))
+        if move.recolour > 0:
+            steps.append(Recolour(move.recolour))
         if move.color > 0:
             change = 0.4 * move.color
             steps.append(A.ColorJitter(change, change, change, hue=0.05 * move.color, p=0.8))
         if move.degrade > 0:
             steps += degradations(move.degrade)
-        # The sizes of a picture and its label map may differ here: pictures are decoded no larger than needed.
+        # The sizes of an image and its label map may differ here: images are decoded no larger than needed.
         self.compose = A.Compose(steps, is_check_shapes=False)
 
     @property
     def least_source(self) -> int:
-        """Side, in pixels, below which a picture would be magnified at the largest zoom."""
+        """Side, in pixels, below which an image would be magnified at the largest zoom."""
         move = self.warp.augmentation
         return round(self.size * max(move.scale[1], CLOSEST if move.crop else 0))
 
@@ -256,10 +256,10 @@ class FaceTransform:
         extent: tuple[float, float] | None = None,
         face: RelativeBox | None = None,
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Picture (H, W, 3) uint8 -> (3, size, size) float32; label map (h, w) -> (size, size) uint8.
+        """Image (H, W, 3) uint8 -> (3, size, size) float32; label map (h, w) -> (size, size) uint8.
 
-        ``extent`` is the picture's height and width where they are not whole pixels, see
-        :class:`datamodules.reading.Picture`; ``face`` is the box of its landmarks.
+        ``extent`` is the image's height and width where they are not whole pixels, see
+        :class:`datamodules.reading.DecodedImage`; ``face`` is the box of its landmarks.
         """
         self.compose.set_random_state(
             np.random.default_rng([self.seed, epoch, position]),
@@ -273,7 +273,7 @@ class FaceTransform:
 
 
 def normalize(image: np.ndarray) -> np.ndarray:
-    """RGB picture (H, W, 3) uint8 -> (3, H, W) float32 by ImageNet's colour statistics, in one pass over each plane."""
+    """RGB image (H, W, 3) uint8 -> (3, H, W) float32 by ImageNet's colour statistics, in one pass over each plane."""
     planes = np.empty((3, *image.shape[:2]), dtype=np.float32)
     for plane, pixels, table in zip(planes, cv2.split(image), NORMALIZED, strict=True):
         cv2.LUT(pixels, table, dst=plane)
@@ -281,6 +281,6 @@ def normalize(image: np.ndarray) -> np.ndarray:
 
 
 def denormalize(image: np.ndarray) -> np.ndarray:
-    """Normalised picture (3, H, W) -> (H, W, 3) uint8 RGB."""
+    """Normalised image (3, H, W) -> (H, W, 3) uint8 RGB."""
     pixels = image.transpose(1, 2, 0) * np.array(STD, np.float32) + np.array(MEAN, np.float32)
     return (pixels.clip(0, 1) * 255).round().astype(np.uint8)

@@ -1,6 +1,6 @@
 """Trained networks at work: prediction, videos, export, latency.
 
-``from deploy import load`` gives a trained network that takes any picture, see :func:`deploy.predictor.load`.
+``from deploy import load`` gives a trained network that takes any image, see :func:`deploy.predictor.load`.
 """
 
 from __future__ import annotations

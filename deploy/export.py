@@ -110,7 +110,7 @@ def export(config: DictConfig) -> Path:
         if suffix == "onnx":
             write_onnx(graph, draft)
             if precision == "int8":
-                quantize(draft, _pictures(evaluation, "train", settings.calibration, console))
+                quantize(draft, _images(evaluation, "train", settings.calibration, console))
             _describe(draft, about)
         else:
             write_torchscript(graph, draft, about)
@@ -172,7 +172,7 @@ def _quiet() -> Iterator[None]:
 
 @_quiet()
 def write_onnx(graph: Deployed, path: Path) -> None:
-    """Write a graph as ONNX, with any number of pictures of any height and width."""
+    """Write a graph as ONNX, with any number of images of any height and width."""
     example = torch.zeros(2, graph.size, graph.size, 3, dtype=torch.uint8)
     batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
     with warnings.catch_warnings(), torch.inference_mode():
@@ -192,7 +192,7 @@ def write_onnx(graph: Deployed, path: Path) -> None:
 
 
 def write_torchscript(graph: Deployed, path: Path, about: Mapping[str, Any]) -> None:
-    """Write a graph as TorchScript, traced; it takes any number of pictures of any height and width."""
+    """Write a graph as TorchScript, traced; it takes any number of images of any height and width."""
     example = torch.zeros(2, graph.size, graph.size, 3, dtype=torch.uint8)
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # TorchScript is called deprecated, and still is what many boards take
@@ -201,8 +201,8 @@ def write_torchscript(graph: Deployed, path: Path, about: Mapping[str, Any]) -> 
 
 
 @_quiet()
-def quantize(path: Path, pictures: Iterator[np.ndarray]) -> None:
-    """Convolutions in int8 (weights by channel, maps uint8), their ranges seen on pictures (N, S, S, 3) uint8.
+def quantize(path: Path, images: Iterator[np.ndarray]) -> None:
+    """Convolutions in int8 (weights by channel, maps uint8), their ranges seen on images (N, S, S, 3) uint8.
 
     Normalisation, attention and all that is no convolution stay in float: rounding them costs more than it saves.
     """
@@ -210,9 +210,9 @@ def quantize(path: Path, pictures: Iterator[np.ndarray]) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    class Pictures(CalibrationDataReader):
+    class CalibrationImages(CalibrationDataReader):
         def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(({"image": batch} for batch in pictures), None)
+            return next(({"image": batch} for batch in images), None)
 
     merged = path.with_suffix(".merged.onnx")
     quant_pre_process(str(path), str(merged), skip_symbolic_shape=True)  # batch normalisation into convolutions
@@ -221,7 +221,7 @@ def quantize(path: Path, pictures: Iterator[np.ndarray]) -> None:
     quantize_static(
         str(merged),
         str(path),
-        Pictures(),
+        CalibrationImages(),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=["Conv"],
         nodes_to_exclude=kept,
@@ -240,11 +240,11 @@ def _describe(path: Path, about: Mapping[str, Any]) -> None:
     onnx.save_model(model, path)
 
 
-def _pictures(evaluation: Run, split: str, count: int, console: Console) -> Iterator[np.ndarray]:
-    """Pictures (1, S, S, 3) uint8 of a split, as the network sees them."""
+def _images(evaluation: Run, split: str, count: int, console: Console) -> Iterator[np.ndarray]:
+    """Images (1, S, S, 3) uint8 of a split, as the network sees them."""
     for batch in track(list(_batches(evaluation, split, count)), "calibrating", console=console, transient=True):
-        for picture in _as_pictures(batch["image"]):
-            yield picture[None]
+        for image in _as_images(batch["image"]):
+            yield image[None]
 
 
 def _batches(evaluation: Run, split: str, count: int) -> Iterator[dict[str, Any]]:
@@ -259,7 +259,7 @@ def _batches(evaluation: Run, split: str, count: int) -> Iterator[dict[str, Any]
             return
 
 
-def _as_pictures(image: Tensor) -> np.ndarray:
+def _as_images(image: Tensor) -> np.ndarray:
     mean, deviation = (255 * torch.tensor(values)[:, None, None] for values in (MEAN, STD))
     return (image * deviation + mean).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
 

@@ -29,7 +29,7 @@ WARM_UP, BLOCK = 3, 10
 def latencies(
     trained: Path, exported: Path, rounds: int, console: Console, trust: str | None = None
 ) -> list[dict[str, Any]]:
-    """Milliseconds of both networks for batches of 1 and 8 pictures, on 1 and 2 threads (1 where there is one core).
+    """Milliseconds of both networks for batches of 1 and 8 images, on 1 and 2 threads (1 where there is one core).
 
     Args:
         trained: a ``best.ckpt``.
@@ -104,9 +104,9 @@ def _first(batch: int) -> float:
 @torch.inference_mode()
 def _turn(batch: int, count: int) -> list[float]:
     """Milliseconds of so many answers."""
-    pictures, times = torch.zeros(batch, 3, _Measured.size, _Measured.size), []
+    images, times = torch.zeros(batch, 3, _Measured.size, _Measured.size), []
     for _ in range(WARM_UP + count):
         started = time.perf_counter()
-        _Measured.network(pictures)
+        _Measured.network(images)
         times.append(1000 * (time.perf_counter() - started))
     return times[WARM_UP:]

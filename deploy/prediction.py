@@ -1,4 +1,4 @@
-"""What ``predict.py`` does: masks of a picture, a video, a folder, a pattern or a camera, into files."""
+"""What ``predict.py`` does: masks of an image, a video, a folder, a pattern or a camera, into files."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from deploy.predictor import Masks, Predictor, load
 from deploy.settings import PredictionSettings, check_prediction
 from deploy.video import SUFFIXES as VIDEOS
 from deploy.video import open_clip, predict_clip
-from engine.circumstances import device_of
+from engine.environment import device_of
 from foundation.errors import BrokenFileError, ConfigError, DataError, RunError
 from foundation.files import atomic_write, require_folder, write_text_atomically
 
 PICTURES = (*SUFFIXES, ".gif", ".bmp", ".tif", ".tiff")
-"""Of what is taken for a picture in a folder; of those with several frames, the first one counts."""
+"""Of what is taken for an image in a folder; of those with several frames, the first one counts."""
 ALONGSIDE = 16
-"""Pictures that are read and predicted together."""
+"""Images that are read and predicted together."""
 OPACITY = 0.5
 """Of an overlay's colours."""
 HIDDEN_COLOUR = (255, 64, 64)
 
 
 def predict(config: DictConfig) -> None:
-    """Write the masks of all pictures and videos that the configuration names.
+    """Write the masks of all images and videos that the configuration names.
 
     Raises:
         ConfigError: if a setting cannot be.
-        DataError: if there is no picture, or the checkpoint cannot be read.
-        RunError: if not one picture could be read.
+        DataError: if there is no image, or the checkpoint cannot be read.
+        RunError: if not one image could be read.
     """
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)  # noqa: S101 (for the type checker: a composed configuration is a mapping)
@@ -53,7 +53,7 @@ def predict(config: DictConfig) -> None:
     out = Path(settings.out)
     sources = {} if camera is not None else sources_of(str(settings.input), out)
     clips: dict[str, Path | int] = {name: path for name, path in sources.items() if path.suffix.lower() in VIDEOS}
-    pictures = {name: path for name, path in sources.items() if name not in clips}
+    images = {name: path for name, path in sources.items() if name not in clips}
     if camera is not None:
         clips[f"camera_{camera}"] = camera
     predictor = load(
@@ -75,24 +75,24 @@ def predict(config: DictConfig) -> None:
     lines: list[dict[str, Any]] = []
     failed: list[str] = []
     try:
-        for line in predict_pictures(predictor, pictures, out, settings, console, failed):
+        for line in predict_images(predictor, images, out, settings, console, failed):
             lines.append(line)
         for name, source in clips.items():
             try:
                 lines += _predict_clip(predictor, name, source, out, settings, console)
-            except BrokenFileError as fault:
-                failed.append(str(fault).splitlines()[0])
+            except BrokenFileError as error:
+                failed.append(str(error).splitlines()[0])
     finally:  # what is done stays known if the rest is interrupted
-        anew = {line["label"] for line in lines}, {line["picture"] for line in lines}
-        kept = [line for line in earlier if line["label"] not in anew[0] and line["picture"] not in anew[1]]
+        again = {line["label"] for line in lines}, {line["image"] for line in lines}
+        kept = [line for line in earlier if line["label"] not in again[0] and line["image"] not in again[1]]
         if lines:
             _write_lines(out / "predictions.jsonl", kept + lines)
-    if len(failed) == len(pictures) + len(clips):
-        raise RunError(f"None of the {len(failed)} pictures or videos could be read, the first: {failed[0]}")
+    if len(failed) == len(images) + len(clips):
+        raise RunError(f"None of the {len(failed)} images or videos could be read, the first: {failed[0]}")
     seconds = time.perf_counter() - started
     without = sum(not line["faces"] for line in lines)
     console.print(
-        f"{out}: masks of {len(lines)} {'frames' if clips else 'pictures'}, {len(lines) / seconds:.1f} a second; "
+        f"{out}: masks of {len(lines)} {'frames' if clips else 'images'}, {len(lines) / seconds:.1f} a second; "
         f"no face in {without}."
     )
     for what in failed:
@@ -100,7 +100,7 @@ def predict(config: DictConfig) -> None:
 
 
 def _lines_of(file: Path) -> list[dict[str, Any]]:
-    """What is in the folder already, of other pictures.
+    """What is in the folder already, of other images.
 
     Raises:
         ConfigError: if label maps are there that are none of predict.py's.
@@ -113,12 +113,12 @@ def _lines_of(file: Path) -> list[dict[str, Any]]:
         )
     try:
         lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
-        return [line for line in lines if line["picture"] and line["label"]]
-    except (OSError, ValueError, KeyError, TypeError) as fault:
+        return [line for line in lines if line["image"] and line["label"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{file} is no list of predictions ({fault}).\nExpected: a folder of predict.py, or a new one: "
+            f"{file} is no list of predictions ({error}).\nExpected: a folder of predict.py, or a new one: "
             "out=<folder>. Nothing was written."
-        ) from fault
+        ) from error
 
 
 def _predict_clip(
@@ -129,9 +129,9 @@ def _predict_clip(
     def keep(number: int, frame: np.ndarray, masks: Masks) -> dict[str, Any]:
         place = f"{name}/{number:06d}"
         for file, pixels, options in _files(place, frame, masks, settings.model_copy(update={"overlays": False})):
-            _write_picture(out / file, pixels, **options)
+            _write_image(out / file, pixels, **options)
         faces = [{"box": face.box, "found": face.found, "classes": face.shares} for face in masks.faces]
-        return {"picture": str(source), "frame": number, "label": f"labels/{place}.png", "faces": faces}
+        return {"image": str(source), "frame": number, "label": f"labels/{place}.png", "faces": faces}
 
     target = out / "overlays" / f"{name}.mp4" if settings.overlays else None
     every = range(len(predictor.labels))
@@ -140,7 +140,7 @@ def _predict_clip(
 
 
 def sources_of(given: str, out: Path) -> dict[str, Path]:
-    """The pictures and videos that ``input=...`` names, by the names of what is written for them.
+    """The images and videos that ``input=...`` names, by the names of what is written for them.
 
     What was written to ``out`` is none of them, in whichever folder that lies.
 
@@ -168,67 +168,67 @@ def sources_of(given: str, out: Path) -> dict[str, Path]:
     }
     if not named:
         raise DataError(
-            f"input={given} names no picture.\nExpected: a picture, a video, a folder of such, a pattern in quotes, as "
+            f"input={given} names no image.\nExpected: an image, a video, a folder of such, a pattern in quotes, as "
             f'input="photos/*.jpg", or the number of a camera; of the kinds {", ".join((*PICTURES, *VIDEOS))}.'
         )
     return named
 
 
-def predict_pictures(
+def predict_images(
     predictor: Predictor,
-    pictures: Mapping[str, Path],
+    images: Mapping[str, Path],
     out: Path,
     settings: PredictionSettings,
     console: Console,
     failed: list[str],
 ) -> Iterator[dict[str, Any]]:
-    """A line for each picture that was read, once its files are written; what is wrong with the others is appended."""
-    names = list(pictures)
+    """A line for each image that was read, once its files are written; what is wrong with the others is appended."""
+    names = list(images)
     if not names:
         return
     for start in track(range(0, len(names), ALONGSIDE), "predicting masks", console=console):
         read: dict[str, np.ndarray] = {}
         for name in names[start : start + ALONGSIDE]:
             try:
-                read[name] = read_photograph(pictures[name])
-            except BrokenFileError as fault:
-                failed.append(str(fault).splitlines()[0])
-        for (name, picture), masks in zip(read.items(), predictor.predict_many(list(read.values())), strict=True):
-            for place, pixels, options in _files(name, picture, masks, settings):
-                _write_picture(out / place, pixels, **options)
+                read[name] = read_photograph(images[name])
+            except BrokenFileError as error:
+                failed.append(str(error).splitlines()[0])
+        for (name, image), masks in zip(read.items(), predictor.predict_many(list(read.values())), strict=True):
+            for place, pixels, options in _files(name, image, masks, settings):
+                _write_image(out / place, pixels, **options)
             faces = [{"box": face.box, "found": face.found, "classes": face.shares} for face in masks.faces]
-            yield {"picture": str(pictures[name]), "label": f"labels/{name}.png", "faces": faces}
+            yield {"image": str(images[name]), "label": f"labels/{name}.png", "faces": faces}
 
 
 def _files(
-    name: str, picture: np.ndarray, masks: Masks, settings: PredictionSettings
+    name: str, image: np.ndarray, masks: Masks, settings: PredictionSettings
 ) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
-    """Place, pixels and options of each file that is written for a picture."""
+    """Place, pixels and options of each file that is written for an image."""
     binary = masks.labels is OCCLUSION
     yield f"labels/{name}.png", masks.label * np.uint8(255 if binary else 1), {"format": "PNG"}
     if settings.overlays:
-        yield f"overlays/{name}.jpg", overlay(picture, masks), {"format": "JPEG", "quality": 92}
+        yield f"overlays/{name}.jpg", overlay(image, masks), {"format": "JPEG", "quality": 92}
     if settings.parts and not binary:
         for class_id in np.unique(masks.label[masks.label > 0]).tolist():
             part = np.where(masks.label == class_id, 255, 0).astype(np.uint8)
             yield f"parts/{name}_{masks.labels.classes[class_id]}.png", part, {"format": "PNG"}
 
 
-def overlay(picture: np.ndarray, masks: Masks, named: Sequence[int] | None = None) -> np.ndarray:
-    """A picture (H, W, 3) under its masks, with names of classes below it: of those that are there, or ``named``."""
+def overlay(image: np.ndarray, masks: Masks, named: Sequence[int] | None = None) -> np.ndarray:
+    """An image (H, W, 3) under its masks, with names of classes below it: of those that are there, or ``named``."""
     labels = masks.labels
     colours = (
         np.array([(0, 0, 0), HIDDEN_COLOUR], np.uint8)[masks.label]
         if labels is OCCLUSION
         else labels.colorize(masks.label)
     )
-    mixed = cv2.addWeighted(picture, 1 - OPACITY, colours, OPACITY, 0)
-    shown = np.where(masks.label[..., None] > 0, mixed, picture)
+    mixed = cv2.addWeighted(image, 1 - OPACITY, colours, OPACITY, 0)
+    shown = np.where(masks.label[..., None] > 0, mixed, image)
     return np.concatenate([shown, _legend(labels, named or np.unique(masks.label).tolist(), shown.shape[1])])
 
 
 def _legend(labels: LabelSet, present: Sequence[int], width: int) -> np.ndarray:
-    """A strip (h, width, 3) that names the classes, in as many lines as it takes, larger for a larger picture."""
+    """A strip (h, width, 3) that names the classes, in as many lines as it takes, larger for a larger image."""
     unit = max(1.0, width / 600)
     font, size, line = cv2.FONT_HERSHEY_SIMPLEX, 0.4 * unit, round(18 * unit)
     box, gap = round(10 * unit), round(4 * unit)
@@ -253,7 +253,7 @@ def _write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     write_text_atomically(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
-def _write_picture(path: Path, pixels: np.ndarray, **options: Any) -> None:
+def _write_image(path: Path, pixels: np.ndarray, **options: Any) -> None:
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, **options)
     with atomic_write(path) as file:

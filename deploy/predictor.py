@@ -1,7 +1,7 @@
-"""A trained parser or segmenter that takes any picture: finds its faces, and gives masks at the picture's own size.
+"""A trained parser or segmenter that takes any image: finds its faces, and gives masks at the image's own size.
 
 from deploy import load
-masks = load("finetune-0123456789ab").predict(picture)      # (H, W, 3) uint8 RGB -> masks.label (H, W) uint8
+masks = load("finetune-0123456789ab").predict(image)      # (H, W, 3) uint8 RGB -> masks.label (H, W) uint8
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ MARGIN = 0.45
 
 @dataclass(frozen=True)
 class PredictedFace:
-    """One face of a picture.
+    """One face of an image.
 
     Args:
-        box: left, top and side of the square that the network saw, in pixels; it may reach beyond the picture.
-        found: how, see :data:`datamodules.landmarks.FOUND`; ``whole`` where the picture was taken as it is.
+        box: left, top and side of the square that the network saw, in pixels; it may reach beyond the image.
+        found: how, see :data:`datamodules.landmarks.FOUND`; ``whole`` where the image was taken as it is.
         shares: the share of the square that each class takes, of those that are there but for the background.
     """
 
@@ -50,7 +50,7 @@ class PredictedFace:
 
 @dataclass(frozen=True)
 class Masks:
-    """What was found in a picture.
+    """What was found in an image.
 
     Args:
         label: ids of ``labels``, (H, W) uint8.
@@ -94,18 +94,18 @@ class Predictor:
         self.device = device
         self._transform = FaceTransform(image_size, None, labels, seed=0)
 
-    def predict(self, picture: np.ndarray) -> Masks:
-        """The masks of one picture (H, W, 3) uint8 RGB."""
-        (masks,) = self.predict_many([picture])
+    def predict(self, image: np.ndarray) -> Masks:
+        """The masks of one image (H, W, 3) uint8 RGB."""
+        (masks,) = self.predict_many([image])
         return masks
 
-    def predict_many(self, pictures: Sequence[np.ndarray]) -> list[Masks]:
-        """The masks of pictures, each as if it were alone."""
-        places = [self.squares(picture) for picture in pictures]
+    def predict_many(self, images: Sequence[np.ndarray]) -> list[Masks]:
+        """The masks of images, each as if it were alone."""
+        places = [self.squares(image) for image in images]
         jobs = [(index, *place) for index, found in enumerate(places) for place in found]
-        answers = self._answers([square(pictures[index], *box) for index, box, _ in jobs])
-        labels = [np.zeros(picture.shape[:2], np.uint8) for picture in pictures]
-        faces: list[list[PredictedFace]] = [[] for _ in pictures]
+        answers = self._answers([square(images[index], *box) for index, box, _ in jobs])
+        labels = [np.zeros(image.shape[:2], np.uint8) for image in images]
+        faces: list[list[PredictedFace]] = [[] for _ in images]
         for (index, box, found), answer in zip(jobs, answers, strict=True):
             self._paste(labels[index], box, answer)
             counts = np.bincount(answer.ravel(), minlength=len(self.labels))
@@ -117,14 +117,14 @@ class Predictor:
             faces[index].append(PredictedFace(box, found, shares))
         return [Masks(label, tuple(some), self.labels) for label, some in zip(labels, faces, strict=True)]
 
-    def squares(self, picture: np.ndarray) -> list[tuple[tuple[int, int, int], str]]:
+    def squares(self, image: np.ndarray) -> list[tuple[tuple[int, int, int], str]]:
         """Left, top and side of each square that the network is to see, and how its face was found."""
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         side = max(height, width)
         whole = [(((width - side) // 2, (height - side) // 2, side), "whole")]
         if self.faces == "whole" or self.finder is None:
             return whole
-        found = [(crop_box(face.landmarks, MARGIN), face.found) for face in self.finder(picture)]
+        found = [(crop_box(face.landmarks, MARGIN), face.found) for face in self.finder(image)]
         return found or ([] if self.faces == "box" else whole)
 
     @torch.inference_mode()
@@ -139,12 +139,12 @@ class Predictor:
 
     def _seen(self, crop: np.ndarray) -> np.ndarray:
         """A square as in training: what is far larger than the network's input is averaged first."""
-        picture = shrunk(crop, self._transform.least_source)
-        image, _ = self._transform(picture.pixels, None, 0, 0, picture.extent)
+        photo = shrunk(crop, self._transform.least_source)
+        image, _ = self._transform(photo.pixels, None, 0, 0, photo.extent)
         return image
 
     def _paste(self, label: np.ndarray, box: tuple[int, int, int], answer: np.ndarray) -> None:
-        """Bring a face's label map into its picture; faces that came before, which are larger, stay."""
+        """Bring a face's label map into its image; faces that came before, which are larger, stay."""
         left, top, side = box
         height, width = label.shape
         rows, columns = slice(max(top, 0), min(top + side, height)), slice(max(left, 0), min(left + side, width))

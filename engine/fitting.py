@@ -23,7 +23,7 @@ from callbacks.curves import Curves
 from callbacks.quiet import Quiet, silence
 from callbacks.step_seed import StepSeed
 from callbacks.throughput import Throughput
-from engine.circumstances import circumstances
+from engine.environment import environment_info
 from engine.planning import require_unchanged
 from engine.plugins import build
 from engine.processes import end_followers, is_leader, leave_group, says_peer_is_gone, unwatch
@@ -210,7 +210,7 @@ def _is_plain(value: Any) -> bool:
 
 def _status(run: Run, attempt: int) -> dict[str, Any]:
     """What a run is, in words and numbers that a report can group by."""
-    origin = circumstances(run.settings.trainer.accelerator)
+    origin = environment_info(run.settings.trainer.accelerator)
     earlier = run.folder.status
     return {
         "stage": run.stage.name,

@@ -40,7 +40,7 @@ def plan(
 
     Args:
         steps: stages, each with the command's settings as it reads them. Each starts from the one before it, except
-            that stages beside one another, as several heads on the same features, start from the same one.
+            that stages next to one another, as several heads on the same features, start from the same one.
         start: the run that the first stage starts from.
         layout: reader of the data.
         output_dir: where run folders lie.

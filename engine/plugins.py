@@ -87,7 +87,7 @@ def build(value: Mapping[str, Any], key: str, /, *arguments: Any, **added: Any) 
         value: the plugin.
         key: the setting that holds it, for messages.
         arguments: passed first.
-        added: keyword arguments beside its own.
+        added: keyword arguments next to its own.
 
     Raises:
         ConfigError: if it cannot be imported, does not take these arguments, or refuses them.
@@ -226,7 +226,7 @@ def _lies_in_our_packages(file: Path) -> bool:
 
 
 def source_digest(module: str) -> str:
-    """Digest of a module's source and of the modules beside it that it imports; of a library, of its one file."""
+    """Digest of a module's source and of the modules next to it that it imports; of a library, of its one file."""
     total = hashlib.sha256()
     for name, path in sorted(_sources(module, None, {}).items()):
         total.update(f"{name}\0".encode() + path.read_bytes() + b"\0")

@@ -58,10 +58,10 @@ def broadcast_runs() -> list[str]:
     return os.environ[TOLD].split()
 
 
-def says_peer_is_gone(fault: BaseException) -> bool:
+def says_peer_is_gone(error: BaseException) -> bool:
     """Whether an error only says that another process is gone."""
     words = ("gloo/", "NCCL", "Connection closed by peer", "Connection reset by peer")
-    return not isinstance(fault, UserError) and any(word in str(fault) for word in words)
+    return not isinstance(error, UserError) and any(word in str(error) for word in words)
 
 
 def unwatch() -> None:
@@ -131,7 +131,7 @@ def require_one_group(settings: Any) -> None:
 
 
 def _attempt() -> str:
-    """The store's key for this start of the processes: torchrun starts them anew after a failure."""
+    """The store's key for this start of the processes: torchrun starts them again after a failure."""
     return f"{TOLD}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
 
 

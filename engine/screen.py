@@ -17,7 +17,7 @@ SCORES = (
     ("test/mean_f1", "test/dice"),
     ("test/pixel_accuracy", "test/accuracy", "test/balanced_accuracy"),
 )
-"""Of a parser, of a segmenter, or of one on faces without pixel truth."""
+"""Of a parser, of a segmenter, or of one on faces without pixel ground truth."""
 
 
 def plan_table(rows: Iterable[Sequence[str]]) -> Table:
@@ -35,7 +35,7 @@ def results_table(folders: Iterable[Path]) -> Table:
     table = Table(
         box=SIMPLE,
         pad_edge=False,
-        caption="mIoU, mean F1 (of masks: Dice), accuracy of pixels (without pixel truth: of faces, balanced): "
+        caption="mIoU, mean F1 (of masks: Dice), accuracy of pixels (without pixel ground truth: of faces, balanced): "
         "test set (of evaluate.py: what it was asked for), %. PSNR: validation set, dB.",
     )
     runs = [read_run(folder) for folder in folders]

@@ -344,7 +344,7 @@ def entering(command: Settings, read: Iterable[str]) -> dict[str, Any]:
 
 
 def has_effect(name: str, condition: str, command: Settings) -> bool:
-    """Whether a setting has an effect beside the others, see :func:`setting`."""
+    """Whether a setting has an effect next to the others, see :func:`setting`."""
     if not condition:
         return True
     return any(

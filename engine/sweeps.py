@@ -37,10 +37,10 @@ class SweepJobs(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         if config.hydra.mode is None or config.hydra.mode.name != "MULTIRUN":
             return
-        fault = job_return._return_value if job_return.status == JobStatus.FAILED else None
+        error = job_return._return_value if job_return.status == JobStatus.FAILED else None
         outcome: dict[str, Any] = {"state": "done", "runs": job_return._return_value or []}
-        if isinstance(fault, BaseException):
-            reason = explained(fault)
+        if isinstance(error, BaseException):
+            reason = explained(error)
             outcome = {"state": "failed", "runs": [], "error": f"{type(reason).__name__}: {reason}"}
         about = {"number": config.hydra.job.num, "overrides": list(config.hydra.overrides.task)}
         write_text_atomically(Path(config.hydra.runtime.output_dir) / JOB, to_json(about | outcome))

@@ -13,7 +13,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from callbacks.checkpoints import AtomicCheckpointIO
-from engine.circumstances import require_precision
+from engine.environment import require_precision
 from engine.processes import by_torchrun, devices
 from engine.stage import Run
 from foundation.errors import ConfigError

@@ -18,7 +18,7 @@ from engine.stage import Run
 from foundation.errors import ConfigError
 from foundation.run_folder import git_state
 
-_forced: set[Path] = set()  # trained anew by this sweep: its jobs that share a stage force it once
+_forced: set[Path] = set()  # trained again by this sweep: its jobs that share a stage force it once
 
 console = Console(highlight=False)
 

@@ -54,10 +54,10 @@ def wandb_run(folder: Path, config: Mapping[str, Any], **description: Any) -> It
             settings=wandb.Settings(console="off", silent=True),
             **description,
         )
-    except wandb.errors.Error as fault:
+    except wandb.errors.Error as error:
         raise ConfigError(
-            f"Weights & Biases: {fault}\nDo one of: wandb login; logger.wandb.mode=offline; logger=none."
-        ) from fault
+            f"Weights & Biases: {error}\nDo one of: wandb login; logger.wandb.mode=offline; logger=none."
+        ) from error
     try:
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         for name, summary in BEST.items():
@@ -90,5 +90,5 @@ def log_classes(run: Any, metrics: Mapping[str, float]) -> None:
 def _finish(run: Any, exit_code: int) -> None:
     try:
         run.finish(exit_code=exit_code)
-    except Exception as fault:  # what W&B cannot do shall change nothing
-        warnings.warn(f"W&B run {run.id} could not be finished ({fault}); metrics.csv is whole.", stacklevel=2)
+    except Exception as error:  # what W&B cannot do shall change nothing
+        warnings.warn(f"W&B run {run.id} could not be finished ({error}); metrics.csv is whole.", stacklevel=2)

@@ -65,8 +65,8 @@ class DigestCache:
                 return row[2]
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()[:32]
-        except OSError as fault:
-            raise DataError(f"Cannot read {path}: {fault.strerror}.\nReplace the file or remove the face.") from fault
+        except OSError as error:
+            raise DataError(f"Cannot read {path}: {error.strerror}.\nReplace the file or remove the face.") from error
         self._known[key] = self._new[key] = (state.st_size, state.st_mtime_ns, digest)
         return digest
 

@@ -1,4 +1,4 @@
-"""What a user can put right, said once and clearly; only the doors turn these into an exit code.
+"""What a user can put right, said once and clearly; only the entry points turn these into an exit code.
 
 This file imports nothing of the project, and every part of it may raise what is defined here.
 """
@@ -41,30 +41,30 @@ class RunError(UserError):
     """What this machine could not do for a run, which has failed (exit code 1)."""
 
 
-def causes(fault: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """An error and those that led to it, the last one first."""
-    seen: BaseException | None = fault
+    seen: BaseException | None = error
     while seen is not None:
         yield seen
         seen = seen.__cause__ or seen.__context__
 
 
-def explained(fault: BaseException) -> BaseException:
+def explained(error: BaseException) -> BaseException:
     """An error in words for its user, where there are any; else the error as it is."""
-    text = str(fault)
+    text = str(error)
     named = [match for match in re.finditer(r"foundation\.errors\.(\w+): ", text) if match[1] in globals()]
     if named:  # another process has wrapped it into its own traceback
         return globals()[named[-1][1]](text[named[-1].end() :].rstrip())
-    if isinstance(fault, UserError):
-        return fault
-    if isinstance(fault, ImportError) and "pip install" in text:  # an optional package, asked for by a setting
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, ImportError) and "pip install" in text:  # an optional package, asked for by a setting
         return ConfigError(text)
     if re.search(r"/dev/shm|</torch_|shared memory (object|limit)|out of shared memory", text):  # noqa: S108
         return RunError(
             "The memory that processes share (/dev/shm) ran out.\n"
             "Do one of: datamodule.workers=0; in a container, more of it, as in docker run --shm-size=8g."
         )
-    full = [cause for cause in causes(fault) if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT)]
+    full = [cause for cause in causes(error) if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT)]
     if full or "No space left on device" in text:
         where = f" at {name}" if full and (name := getattr(full[0], "filename", None)) else ""
         return RunError(
@@ -77,17 +77,17 @@ def explained(fault: BaseException) -> BaseException:
             f"{worker.strip()}\nMost often memory ran out: set datamodule.workers or batch_size lower.\n"
             f"The same command goes on from the last checkpoint."
         )
-    if isinstance(fault, MemoryError) or "Failed to allocate" in text:  # NumPy's and OpenCV's words
+    if isinstance(error, MemoryError) or "Failed to allocate" in text:  # NumPy's and OpenCV's words
         return RunError(
             f"Memory ran out: {text.strip().splitlines()[-1] if text.strip() else 'no more is there'}\n"
-            f"Do one of: smaller pictures; a smaller batch_size; fewer workers."
+            f"Do one of: smaller images; a smaller batch_size; fewer workers."
         )
-    if type(fault).__name__ == "OutOfMemoryError" or "OutOfMemoryError" in text:
+    if type(error).__name__ == "OutOfMemoryError" or "OutOfMemoryError" in text:
         return RunError(
             f"The GPU's memory ran out: {text.strip().splitlines()[-1]}\n"
             f"Do one of: a smaller batch_size or datamodule.image_size; trainer.precision=bf16-mixed."
         )
-    return fault
+    return error
 
 
 def in_one_line(error: BaseException) -> str:

@@ -95,10 +95,10 @@ def require_folder(path: Path, key: str) -> None:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
+    except OSError as error:
         raise ConfigError(
-            f"{key}={path} cannot be made: {fault.strerror}.\nExpected: a folder, or the name of a new one."
-        ) from fault
+            f"{key}={path} cannot be made: {error.strerror}.\nExpected: a folder, or the name of a new one."
+        ) from error
 
 
 def require_outside(path: Path, root: Path) -> None:

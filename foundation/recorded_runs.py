@@ -160,7 +160,7 @@ def read_runs(output_dir: Path) -> list[RecordedRun]:
     """All runs of an output folder; [] if it holds none.
 
     Pre-training comes first, then fine-tuning by data set, scale, recipe, label fraction, subset and seed, with each
-    baseline beside what is compared with it. A folder whose status cannot be read is listed as such.
+    baseline next to what is compared with it. A folder whose status cannot be read is listed as such.
     """
     folders = output_dir / "runs"
     if not folders.is_dir():

@@ -63,8 +63,8 @@ class RunFolder:
             status = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as fault:
-            status = fault
+        except (OSError, ValueError) as error:
+            status = error
         if not isinstance(status, dict):
             raise DataError(f"{path} cannot be read.\nRestore the file, or move the folder {self.path} away.")
         return status
@@ -90,7 +90,7 @@ class RunFolder:
         """Whether the stage is finished and its result is there to be used."""
         if self.status.get("state") != "done":
             return False
-        if self.stage == EVALUATE:  # where no pixel has a truth nothing is confused
+        if self.stage == EVALUATE:  # where no pixel has a ground truth nothing is confused
             return self.confusion.is_file() or bool(self.status.get("metrics"))
         return self.best.is_file()
 

@@ -1,4 +1,4 @@
-"""Scores of masks on faces without pixel truth: how well their boxes fit, and whom they take for hidden."""
+"""Scores of masks on faces without pixel ground truth: how well their boxes fit, and whom they take for hidden."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 from torchmetrics import Metric
 
 CALLED = 0.05
-"""A face is called hidden from this share of its picture on."""
+"""A face is called hidden from this share of its image on."""
 HIT = 0.5
 """IoU from which a box counts as found."""
 FINE = 10**9
 
 
 class AnnotationScores(Metric):
-    """What can be said of masks without pixel truth.
+    """What can be said of masks without pixel ground truth.
 
     Args:
         groups: names of groups of faces, as ``kind/masked``, that are scored by themselves.
@@ -45,7 +45,7 @@ class AnnotationScores(Metric):
 
         Args:
             prediction: (N, H, W) bool, True where a face is hidden.
-            occluders: (N, 4), left, top, right, bottom in sides of the picture; NaN where nobody says.
+            occluders: (N, 4), left, top, right, bottom in sides of the image; NaN where nobody says.
             groups: the groups that each face belongs to.
         """
         areas = prediction.cpu().flatten(1).double().mean(dim=1)

@@ -42,7 +42,7 @@ class PixelClassification(LightningModule):
         self.scores = SegmentationScores(classes, background=background)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Picture (N, 3, H, W), normalised -> logits (N, C, H, W)."""
+        """Image (N, 3, H, W), normalised -> logits (N, C, H, W)."""
         return self.model(image)
 
     def validation_step(self, batch: dict[str, Any], _: int) -> None:

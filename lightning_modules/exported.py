@@ -23,14 +23,14 @@ class ExportedNetwork(nn.Module):
     """An exported file as a network: takes what a trained one takes, and gives what it gives.
 
     Args:
-        answer: pictures (N, S, S, 3) uint8 -> logits (N, C, S, S) float32.
+        answer: images (N, S, S, 3) uint8 -> logits (N, C, S, S) float32.
         size: S.
         name: of the file, for messages.
 
-    Shape: normalised pictures (N, 3, S, S) float -> logits (N, C, S, S) float32.
+    Shape: normalised images (N, 3, S, S) float -> logits (N, C, S, S) float32.
 
     Raises:
-        ConfigError: for pictures of another size: the graph would bring them to its own, and the answer with them.
+        ConfigError: for images of another size: the graph would bring them to its own, and the answer with them.
     """
 
     def __init__(self, answer: Callable[[np.ndarray], np.ndarray], size: int, name: str) -> None:
@@ -45,9 +45,9 @@ class ExportedNetwork(nn.Module):
                 f"image_size={image.shape[-1]}: {self.name} was exported for {self.size} px.\n"
                 f"Expected: image_size={self.size}, or another export."
             )
-        # The graph normalises by itself. Normalised pictures are whole numbers in disguise: nothing is lost.
-        pictures = (image.float() * self.deviation + self.mean).round().clamp(0, 255).to(torch.uint8)  # type: ignore[operator]
-        answered = self.answer(np.ascontiguousarray(pictures.permute(0, 2, 3, 1).cpu().numpy()))
+        # The graph normalises by itself. Normalised images are whole numbers in disguise: nothing is lost.
+        images = (image.float() * self.deviation + self.mean).round().clamp(0, 255).to(torch.uint8)  # type: ignore[operator]
+        answered = self.answer(np.ascontiguousarray(images.permute(0, 2, 3, 1).cpu().numpy()))
         return torch.from_numpy(answered).to(image.device)
 
 
@@ -60,20 +60,20 @@ def load_exported(path: Path) -> dict[str, Any]:
     read = _read_onnx if path.suffix == ".onnx" else _read_torchscript
     try:
         answer, text = read(path)
-    except Exception as fault:
+    except Exception as error:
         raise DataError(
-            f"{path} cannot be read as {path.suffix[1:]} ({type(fault).__name__}): {str(fault).splitlines()[0]}\n"
+            f"{path} cannot be read as {path.suffix[1:]} ({type(error).__name__}): {str(error).splitlines()[0]}\n"
             f"Expected: a file that export.py has written."
-        ) from fault
+        ) from error
     try:
         metadata = json.loads(text)
         size = int(metadata["settings"]["datamodule.image_size"])
         about = {key: metadata[key] for key in ("stage", "id", "dataset", "settings", "hyper_parameters")}
         about |= {"class_set": metadata.get("class_set")}
-    except (TypeError, ValueError, KeyError, AttributeError) as fault:
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise DataError(
             f"{path} does not say what it is: it is no export of this project.\nExpected: a file of export.py."
-        ) from fault
+        ) from error
     return {**about, "network": ExportedNetwork(answer, size, path.name), "precision": metadata.get("precision")}
 
 
@@ -95,12 +95,12 @@ def onnx_session(path: Path, threads: int | None = None) -> Any:
 def _read_onnx(path: Path) -> tuple[Answer, str]:
     session = onnx_session(path)
 
-    # On a CPU one at a time, a sixth faster: the maps of one picture stay in its cache.
+    # On a CPU one at a time, a sixth faster: the maps of one image stay in its cache.
     at_once = 1 if session.get_providers()[0] == "CPUExecutionProvider" else None
 
-    def answer(pictures: np.ndarray) -> np.ndarray:
-        step = at_once or len(pictures)
-        parts = (pictures[start : start + step] for start in range(0, len(pictures), step))
+    def answer(images: np.ndarray) -> np.ndarray:
+        step = at_once or len(images)
+        parts = (images[start : start + step] for start in range(0, len(images), step))
         return np.concatenate([session.run(["logits"], {"image": part})[0] for part in parts])
 
     return answer, session.get_modelmeta().custom_metadata_map.get(METADATA, "")
@@ -110,9 +110,9 @@ def _read_torchscript(path: Path) -> tuple[Answer, str]:
     extra = {f"{METADATA}.json": ""}
     graph = torch.jit.load(path, map_location="cpu", _extra_files=extra).eval()
 
-    def answer(pictures: np.ndarray) -> np.ndarray:
+    def answer(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return np.asarray(graph(torch.from_numpy(pictures)).numpy())
+            return np.asarray(graph(torch.from_numpy(images)).numpy())
 
     said = extra[f"{METADATA}.json"]
     return answer, said.decode() if isinstance(said, bytes) else said

@@ -21,10 +21,10 @@ class MaskScores(Metric):
 
     ``compute`` returns fractions 0..1, all but SSIM from pixels counted over the whole data set: ``accuracy``;
     ``miou``, the mean of the IoU of hidden and of seen pixels; ``iou`` and ``dice`` of the hidden ones; ``ssim``, of
-    truth and prediction as pictures of 0 and 1, the mean over faces; ``false_area``, the share of pixels that are taken
-    for hidden on faces whose truth is empty, if there are such faces; ``iou/<group>`` and ``dice/<group>`` for groups
-    that were met. What is 0/0 is not there. ``counted`` is the confusion matrix [truth, prediction] of ``seen`` and
-    ``hidden``, (2, 2) long, of what was last computed; None if nothing was counted.
+    ground truth and prediction as images of 0 and 1, the mean over faces; ``false_area``, the share of pixels that are
+    taken for hidden on faces whose ground truth is empty, if there are such faces; ``iou/<group>`` and ``dice/<group>``
+    for groups that were met. What is 0/0 is not there. ``counted`` is the confusion matrix [ground truth, prediction]
+    of ``seen`` and ``hidden``, (2, 2) long, of what was last computed; None if nothing was counted.
     """
 
     full_state_update = False
@@ -41,15 +41,15 @@ class MaskScores(Metric):
         self.add_state("bare", torch.zeros(2, dtype=torch.long), dist_reduce_fx="sum")  # found pixels, pixels
         self.add_state("ssim", torch.zeros(2, dtype=torch.float32), dist_reduce_fx="sum")  # sum over faces, faces
 
-    def update(self, prediction: Tensor, truth: Tensor, groups: Sequence[Sequence[str]] | None = None) -> None:
+    def update(self, prediction: Tensor, ground_truth: Tensor, groups: Sequence[Sequence[str]] | None = None) -> None:
         """Count pixels of faces.
 
         Args:
             prediction: (N, H, W) bool, True where a face is hidden.
-            truth: (N, H, W) bool.
+            ground truth: (N, H, W) bool.
             groups: the groups that each face belongs to; those that are not known are left out.
         """
-        for index, (found, hidden) in enumerate(zip(prediction, truth, strict=True)):
+        for index, (found, hidden) in enumerate(zip(prediction, ground_truth, strict=True)):
             counts = torch.bincount(
                 (2 * (~found) + (~hidden)).flatten().long(), minlength=4
             )  # hit, false, missed, rest
@@ -59,7 +59,7 @@ class MaskScores(Metric):
                     self.counts[1 + self.groups.index(group)] += counts
             if not counts[HIT] + counts[MISSED]:
                 self.bare += torch.stack([counts[FALSE], counts.sum()])
-        first, second = (mask.unsqueeze(1).float() for mask in (prediction, truth))  # [N, 1, H, W]
+        first, second = (mask.unsqueeze(1).float() for mask in (prediction, ground_truth))  # [N, 1, H, W]
         alike = structural_similarity_index_measure(first, second, data_range=1.0, reduction="none")
         assert isinstance(alike, Tensor)  # noqa: S101 (for the type checker: no full image is asked for)
         self.ssim += torch.stack([alike.sum(), alike.new_tensor(float(len(prediction)))])

@@ -1,6 +1,6 @@
 """Segmentation scores from one confusion matrix over a whole data set (Evaluation metrics).
 
-Conventions are those of the field's own evaluation code (FaRL, DML-CSR, SegFace): one matrix for all pictures, mean
+Conventions are those of the field's own evaluation code (FaRL, DML-CSR, SegFace): one matrix for all images, mean
 IoU and mean accuracy with the background, mean F1 without it, ignored pixels left out.
 """
 
@@ -27,9 +27,9 @@ class SegmentationScores(Metric):
         background: whether the background enters the means: ``in``, ``out``, or as ``literature`` has it, in mean IoU
             and mean accuracy and not in mean F1. It enters the pixel accuracy in any case.
 
-    ``compute`` returns fractions 0..1. A class that is neither in the truth nor predicted has no IoU and no F1 (nan)
-    and does not enter the means. ``miou_small`` and ``f1_small`` are means over the classes, background apart, that
-    make up less than 1 % of the true pixels but some of them; without such a class neither is there.
+    ``compute`` returns fractions 0..1. A class that is neither in the ground truth nor predicted has no IoU and no F1
+    (nan) and does not enter the means. ``miou_small`` and ``f1_small`` are means over the classes, background apart,
+    that make up less than 1 % of the true pixels but some of them; without such a class neither is there.
     """
 
     full_state_update = False
@@ -53,11 +53,11 @@ class SegmentationScores(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         self.counted = self.confusion.cpu().clone()  # here, where those of all processes are added up
-        matrix = self.counted.double()  # [truth, prediction]; some accelerators have no double
-        hits, truth, predicted = matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0)
-        iou = hits / (truth + predicted - hits)  # 0/0 is nan: absent on both sides
-        f1 = 2 * hits / (truth + predicted)
-        accuracy = hits / truth
+        matrix = self.counted.double()  # [ground truth, prediction]; some accelerators have no double
+        hits, ground_truth, predicted = matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0)
+        iou = hits / (ground_truth + predicted - hits)  # 0/0 is nan: absent on both sides
+        f1 = 2 * hits / (ground_truth + predicted)
+        accuracy = hits / ground_truth
         first = int(self.background == "out")  # the class at which means begin
         first_f1 = int(self.background != "in")
         scores = {
@@ -66,7 +66,7 @@ class SegmentationScores(Metric):
             "miou": iou[first:].nanmean(),
             "mean_f1": f1[first_f1:].nanmean(),
         }
-        small = (truth > 0) & (truth < SMALL * truth.sum())
+        small = (ground_truth > 0) & (ground_truth < SMALL * ground_truth.sum())
         small[0] = False
         if small.any():
             scores |= {"miou_small": iou[small].mean(), "f1_small": f1[small].mean()}

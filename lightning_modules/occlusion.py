@@ -17,7 +17,7 @@ from lightning_modules.optimization import configure_optimizer
 from lightning_modules.outside import build_outside_network, require_logits
 from models.comparators import COMPARATORS
 from models.layers import BatchInstanceNorm2d, clamp_rho
-from models.losses import IGNORE, mean_over_pictures, occlusion_loss
+from models.losses import IGNORE, mean_over_images, occlusion_loss
 from models.noise_processing import opened, opening_kernel
 from models.unet import BaseUNet, Count, ModifiedUNet
 
@@ -41,7 +41,7 @@ class OcclusionSegmentation(LightningModule):
         count: which parameters are trained.
         initialization: of convolutions: torch's ``default``, ``xavier``, ``he`` or ``normal`` (deviation 0.02).
         lambda_dice: see :func:`models.losses.occlusion_loss`.
-        noise_kernel: side of the kernel of noise processing, in pixels at 128 px; it grows with the picture.
+        noise_kernel: side of the kernel of noise processing, in pixels at 128 px; it grows with the image.
         rho_lr: learning rate of batch-instance normalisation's rho, as a multiple of the others'.
         optimizer: see :func:`lightning_modules.optimization.configure_optimizer`.
         schedule: likewise.
@@ -93,11 +93,11 @@ class OcclusionSegmentation(LightningModule):
         self.mean_loss = MeanMetric()
 
     def forward(self, image: Tensor) -> Tensor:
-        """Picture (N, 3, H, W), normalised -> logits (N, 1, H, W) of "hidden"."""
+        """Image (N, 3, H, W), normalised -> logits (N, 1, H, W) of "hidden"."""
         return self.model(image)
 
     def loss(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Binary cross-entropy over the pixels that belong to the picture; label (N, H, W)."""
+        """Binary cross-entropy over the pixels that belong to the image; label (N, H, W)."""
         network = self.hparams["network"]
         if not isinstance(network, str):
             require_logits(logits, (len(label), 1, *label.shape[1:]), "segment.network", network["_target_"])
@@ -105,7 +105,7 @@ class OcclusionSegmentation(LightningModule):
         return occlusion_loss(logits, hidden.float(), self.hparams["lambda_dice"], valid)
 
     def training_loss(self, image: Tensor, label: Tensor) -> Tensor:
-        """What a step minimises: :meth:`loss`, and what the network learns beside its mask."""
+        """What a step minimises: :meth:`loss`, and what the network learns next to its mask."""
         own = getattr(self.model, "training_loss", None)
         if own is None:
             logits = self(image)
@@ -115,7 +115,7 @@ class OcclusionSegmentation(LightningModule):
         return own(image, hidden, lambda logits, mask: occlusion_loss(logits, mask, self.hparams["lambda_dice"], valid))
 
     def _log_accuracy(self, logits: Tensor, label: Tensor) -> None:
-        """Share of pixels that a step took for what they are, as Figure 7 shows it beside the validation's."""
+        """Share of pixels that a step took for what they are, as Figure 7 shows it next to the validation's."""
         valid = label != IGNORE
         right = (((logits.squeeze(1) > 0) == (label == HIDDEN)) & valid).sum() / valid.sum()
         self.log("train/accuracy", right, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(label))
@@ -146,7 +146,7 @@ class OcclusionSegmentation(LightningModule):
             self.annotated.update(hidden, batch["occluder"], batch["groups"])
             self.cleaned_annotated.update(self.clean(hidden), batch["occluder"], batch["groups"])
             return
-        self.mean_loss.update(mean_over_pictures(self.loss, logits, batch["label"]), weight=len(batch["id"]))
+        self.mean_loss.update(mean_over_images(self.loss, logits, batch["label"]), weight=len(batch["id"]))
         groups = batch.get("groups")
         if "full_label" not in batch:
             self._count((logits > 0).squeeze(1), batch["label"] == HIDDEN, groups)
@@ -159,9 +159,9 @@ class OcclusionSegmentation(LightningModule):
                 (full > 0).squeeze(1), (label == HIDDEN).unsqueeze(0), None if groups is None else [groups[place]]
             )
 
-    def _count(self, hidden: Tensor, truth: Tensor, groups: Sequence[Sequence[str]] | None) -> None:
-        self.scores.update(hidden, truth, groups)
-        self.cleaned.update(self.clean(hidden), truth)
+    def _count(self, hidden: Tensor, ground_truth: Tensor, groups: Sequence[Sequence[str]] | None) -> None:
+        self.scores.update(hidden, ground_truth, groups)
+        self.cleaned.update(self.clean(hidden), ground_truth)
 
     def on_validation_epoch_start(self) -> None:
         self._reset()
@@ -226,7 +226,7 @@ def build_network(
 
 @torch.no_grad()
 def initialize(model: nn.Module, kind: str) -> None:
-    """Draw the weights of convolutions anew; ``default`` leaves them as torch drew them."""
+    """Draw the weights of convolutions again; ``default`` leaves them as torch drew them."""
     draw = {
         "xavier": nn.init.xavier_uniform_,
         "he": lambda weight: nn.init.kaiming_normal_(weight, a=0.2),

@@ -32,7 +32,7 @@ class AdversarialSegmentation(OcclusionSegmentation):
 
     def training_loss(self, image: Tensor, label: Tensor) -> Tensor:
         valid = (label != IGNORE).unsqueeze(1)
-        true = (2.0 * (label == HIDDEN).unsqueeze(1) - 1) * valid  # [N, 1, H, W], -1 or 1, 0 beyond the picture
+        true = (2.0 * (label == HIDDEN).unsqueeze(1) - 1) * valid  # [N, 1, H, W], -1 or 1, 0 beyond the image
         drawn = torch.tanh(self(image) / 2) * valid
         fixed = {name: value.detach() for name, value in self.discriminator.named_parameters()}
         fooled = functional_call(self.discriminator, fixed, (drawn,))

@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.optimization import configure_optimizer
 from lightning_modules.outside import build_outside_loss, build_outside_network, require_logits, require_scalar
-from models.losses import mean_over_pictures, parsing_loss
+from models.losses import mean_over_images, parsing_loss
 from models.parser import FaceParser
 
 FROZEN = {"all": (), "decoder": ("trunk.encoder",), "head": ("trunk",)}
@@ -49,7 +49,7 @@ class FaceParsing(LightningModule):
         background: whether it enters the means, see :class:`lightning_modules.metrics.SegmentationScores`.
 
     Logs ``train/loss``, ``val/loss`` and the scores of :class:`lightning_modules.metrics.SegmentationScores`, with
-    ``test/count/<class>`` beside those of the test: true pixels, exact up to 2^24. Where the batch carries label maps
+    ``test/count/<class>`` next to those of the test: true pixels, exact up to 2^24. Where the batch carries label maps
     at their own size, logits are brought to that size before they are scored.
     """
 
@@ -109,7 +109,7 @@ class FaceParsing(LightningModule):
                 parameter.grad = None  # not requires_grad: processes that share gradients would miss it
 
     def forward(self, image: Tensor) -> Tensor:
-        """Picture (N, 3, H, W), normalised -> logits (N, C, H, W)."""
+        """Image (N, 3, H, W), normalised -> logits (N, C, H, W)."""
         return self.model(image)
 
     def loss(self, logits: Tensor, label: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ class FaceParsing(LightningModule):
 
     def _score(self, batch: dict[str, Any]) -> None:
         logits = self(batch["image"])
-        self.mean_loss.update(mean_over_pictures(self.loss, logits, batch["label"]), weight=len(batch["id"]))
+        self.mean_loss.update(mean_over_images(self.loss, logits, batch["label"]), weight=len(batch["id"]))
         score_batch(self.scores, logits, batch)
 
     def on_validation_epoch_start(self) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from lightning_modules.optimization import configure_optimizer
-from models.losses import contrastive_loss, mean_over_pictures, reconstruction_loss
+from models.losses import contrastive_loss, mean_over_images, reconstruction_loss
 from models.masking import box_region, loss_region, random_masking, update_hardness
 from models.parser import FaceParser
 
@@ -28,19 +28,19 @@ class MaskedPretraining(LightningModule):
         fill: what masked pixels become, see :func:`models.masking.fill_masked`.
         masking: ``adaptive`` keeps of an image's patches those that lie where reconstruction has been worst so far;
             other values decide where patches are sampled, and change nothing here.
-        patches: patches per picture.
-        image_size: side of the pictures, in pixels.
-        contrastive: weight of a contrastive term between two maskings of each picture, beside Equation 1.
+        patches: patches per image.
+        image_size: side of the images, in pixels.
+        contrastive: weight of a contrastive term between two maskings of each image, next to Equation 1.
         temperature: of that term, see :func:`models.losses.contrastive_loss`.
         optimizer: see :func:`lightning_modules.optimization.configure_optimizer`.
         schedule: likewise.
         steps: total number of optimiser steps. (Lightning's own estimate would start the loader, and its workers
             with the first epoch's samples, before a resumed run knows its epoch.)
-        std: the three standard deviations by which pictures were normalised, of values 0..1.
+        std: the three standard deviations by which images were normalised, of values 0..1.
         encoder_state: weights the encoder starts from.
 
     Logs ``train/loss``, ``val/loss`` and ``val/psnr``: dB on masked pixels (on the central box where nothing is
-    masked), of pictures with values 0..1. Patches are not chosen in validation.
+    masked), of images with values 0..1. Patches are not chosen in validation.
     """
 
     hardness: Tensor
@@ -77,7 +77,7 @@ class MaskedPretraining(LightningModule):
         self.masked_error = MeanMetric()  # squared, over masked values
 
     def forward(self, image: Tensor) -> Tensor:
-        """Masked picture (N, 3, H, W) -> reconstruction (N, 3, H, W), both normalised."""
+        """Masked image (N, 3, H, W) -> reconstruction (N, 3, H, W), both normalised."""
         return self.model(image)
 
     def mask(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -114,8 +114,8 @@ class MaskedPretraining(LightningModule):
         return loss
 
     def _contrast(self, deepest: Tensor, batch: dict[str, Any]) -> Tensor:
-        """Contrastive term between the masked pictures, whose deepest features these are, and another masking."""
-        other = batch | {"patches": batch["patches"].roll(1, dims=0)}  # the patches of the picture beside it
+        """Contrastive term between the masked images, whose deepest features these are, and another masking."""
+        other = batch | {"patches": batch["patches"].roll(1, dims=0)}  # the patches of the image next to it
         features = (deepest, self.model.trunk.encoder(self.mask(other)[1])[-1])
         first, second = (self.projector(feature.mean(dim=(2, 3))) for feature in features)
         return contrastive_loss(first, second, self.hparams["temperature"])
@@ -123,7 +123,7 @@ class MaskedPretraining(LightningModule):
     def validation_step(self, batch: dict[str, Any], _: int) -> None:
         mask, masked = self.mask(batch)
         prediction = self(masked)
-        loss = mean_over_pictures(self.loss, prediction, batch["image"], mask)
+        loss = mean_over_images(self.loss, prediction, batch["image"], mask)
         self.mean_loss.update(loss, weight=len(batch["id"]))
         if self.hparams["masking"] == "none":
             mask = box_region(mask.shape[-1], mask.device).expand_as(mask)

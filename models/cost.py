@@ -13,13 +13,13 @@ from models.layers import folded
 
 
 def flops(network: nn.Module, size: int) -> int:
-    """Floating-point operations of one picture (3, size, size), two for each multiplication with its addition.
+    """Floating-point operations of one image (3, size, size), two for each multiplication with its addition.
 
     Those of convolutions and matrix products; a network that detects does more where it finds more.
     """
     plain = folded(network)  # the counter's hooks and parametrisations do not go together
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        plain.forward(_picture(plain, size))
+        plain.forward(_image(plain, size))
     return counter.get_total_flops()
 
 
@@ -29,21 +29,21 @@ def megabytes(network: nn.Module) -> float:
 
 
 def milliseconds(network: nn.Module, size: int, rounds: int = 10) -> float:
-    """Median time of a forward pass of one picture (3, size, size) on the network's device, after two to warm up."""
+    """Median time of a forward pass of one image (3, size, size) on the network's device, after two to warm up."""
     plain = folded(network)
-    picture, times = _picture(plain, size), []
+    image, times = _image(plain, size), []
     with torch.inference_mode():
         for turn in range(2 + rounds):
             started = time.perf_counter()
-            plain.forward(picture)
-            if picture.is_cuda:
-                torch.cuda.synchronize(picture.device)
+            plain.forward(image)
+            if image.is_cuda:
+                torch.cuda.synchronize(image.device)
             if turn >= 2:
                 times.append(1000 * (time.perf_counter() - started))
     return statistics.median(times)
 
 
-def _picture(network: nn.Module, size: int) -> torch.Tensor:
-    """One black picture as the network has its numbers, in kind and place; its callers take ``forward``, uncompiled."""
+def _image(network: nn.Module, size: int) -> torch.Tensor:
+    """One black image as the network has its numbers, in kind and place; its callers take ``forward``, uncompiled."""
     weight = next(weight for weight in network.parameters() if weight.is_floating_point())
     return torch.zeros(1, 3, size, size, dtype=weight.dtype, device=weight.device)

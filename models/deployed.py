@@ -1,4 +1,4 @@
-"""A trained network as it leaves this framework: pictures of any size in, logits out, in a graph of few operations.
+"""A trained network as it leaves this framework: images of any size in, logits out, in a graph of few operations.
 
 Batch-instance normalisation and attention are written so that exporters and runtimes know them: equal outputs, fewer
 operations.
@@ -16,16 +16,16 @@ from models.layers import BatchInstanceNorm2d, SelfAttention, folded
 
 
 class Deployed(nn.Module):
-    """A network with everything that a picture needs before it: resizing and normalisation.
+    """A network with everything that an image needs before it: resizing and normalisation.
 
     Args:
-        network: maps normalised pictures (N, 3, size, size) to logits (N, C, size, size); not changed.
+        network: maps normalised images (N, 3, size, size) to logits (N, C, size, size); not changed.
         size: side of its input, in pixels.
-        mean: of each colour, of pictures from 0 to 1.
+        mean: of each colour, of images from 0 to 1.
         std: likewise.
         half: keep weights and convolutions in float16; batch-instance normalisation and attention stay in float32.
 
-    Shape: pictures (N, H, W, 3) uint8 RGB -> logits (N, C, size, size) float32.
+    Shape: images (N, H, W, 3) uint8 RGB -> logits (N, C, size, size) float32.
     """
 
     scale: Tensor
@@ -48,9 +48,9 @@ class Deployed(nn.Module):
         self.register_buffer("shift", (-255 * torch.tensor(mean) / deviation).reshape(1, 3, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        picture = image.permute(0, 3, 1, 2).float()  # [N, 3, H, W]
-        picture = F.interpolate(picture, size=(self.size, self.size), mode="bilinear", align_corners=False)
-        normalized = picture * self.scale + self.shift  # [N, 3, size, size]
+        photo = image.permute(0, 3, 1, 2).float()  # [N, 3, H, W]
+        photo = F.interpolate(photo, size=(self.size, self.size), mode="bilinear", align_corners=False)
+        normalized = photo * self.scale + self.shift  # [N, 3, size, size]
         return self.network(normalized.half() if self.half_precision else normalized).float()
 
 
@@ -93,8 +93,8 @@ class LeanBatchInstanceNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         wide = x.float()
         # Not F.instance_norm, which refuses maps of one pixel; they are their own mean.
-        by_picture = torch.instance_norm(wide, self.weight, self.bias, None, None, True, 0.0, self.eps, False)
-        return (by_picture + wide * self.factor).to(x.dtype)
+        by_image = torch.instance_norm(wide, self.weight, self.bias, None, None, True, 0.0, self.eps, False)
+        return (by_image + wide * self.factor).to(x.dtype)
 
 
 class LeanSelfAttention(nn.Module):

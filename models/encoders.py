@@ -78,15 +78,15 @@ def encoder_state(
     hub.HF_HUB_OFFLINE = was_offline or not _resolves("huggingface.co")  # else the hub retries for half a minute
     try:
         return smp.encoders.get_encoder(encoder, weights=weights).state_dict()
-    except KeyError as fault:
-        raise EncoderError(str(fault.args[0])) from fault
-    except Exception as fault:  # whatever the hub raises: no route, no file, a proxy's answer
+    except KeyError as error:
+        raise EncoderError(str(error.args[0])) from error
+    except Exception as error:  # whatever the hub raises: no route, no file, a proxy's answer
         raise EncoderError(
-            f"The {weights} weights of {encoder} could not be downloaded ({type(fault).__name__}) and are not cached.\n"
+            f"The {weights} weights of {encoder} could not be downloaded ({type(error).__name__}) and are not cached.\n"
             f"Do one of:\n"
             f"  - start from random weights: {key}=null\n"
             f"  - give a file: {key}=/path/to/{encoder}.pth (a state dictionary, as torchvision's)"
-        ) from fault
+        ) from error
     finally:
         hub.HF_HUB_OFFLINE = was_offline
 
@@ -94,11 +94,11 @@ def encoder_state(
 def _from_file(encoder: str, path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as fault:  # a pickle of code, a truncated file, another format
+    except Exception as error:  # a pickle of code, a truncated file, another format
         raise EncoderError(
-            f"{path} cannot be read as encoder weights: {type(fault).__name__}.\n"
+            f"{path} cannot be read as encoder weights: {type(error).__name__}.\n"
             f"Expected: a state dictionary of {encoder}, written by torch.save and free of code."
-        ) from fault
+        ) from error
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
     state = {name: value for name, value in state.items() if not name.startswith("fc.")}  # ImageNet's classifier
     wanted = smp.encoders.get_encoder(encoder, weights=None).state_dict()

@@ -17,7 +17,7 @@ M = TypeVar("M", bound=nn.Module)
 class BatchInstanceNorm2d(nn.Module):
     """Batch-instance normalisation (Nam and Kim 2018): ``y = (rho x_BN + (1 - rho) x_IN) gamma + beta``.
 
-    x_BN is normalised by the statistics of the batch (in evaluation: running ones), x_IN by those of the picture alone,
+    x_BN is normalised by the statistics of the batch (in evaluation: running ones), x_IN by those of the image alone,
     at any time. rho is learnt for each channel and has to stay in 0..1: call :func:`clamp_rho` after every step of the
     optimiser. It starts at 1, which is batch normalisation.
 
@@ -45,16 +45,16 @@ class BatchInstanceNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # Both normalisations are x * scale + shift, so their mixture is too, and x is read twice instead of five times.
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x  # sums of squares need the range
-        variance, mean = torch.var_mean(wide, dim=(2, 3), correction=0)  # [N, C], of each picture
+        variance, mean = torch.var_mean(wide, dim=(2, 3), correction=0)  # [N, C], of each image
         batch_variance, batch_mean = self._batch_statistics(variance, mean, x.shape[2] * x.shape[3])  # [C]
         by_batch = self.rho * torch.rsqrt(batch_variance + self.eps)  # [C]
-        by_picture = (1 - self.rho) * torch.rsqrt(variance + self.eps)  # [N, C]
-        scale = self.weight * (by_batch + by_picture)  # [N, C]
-        shift = self.bias - self.weight * (by_batch * batch_mean + by_picture * mean)  # [N, C]
+        by_image = (1 - self.rho) * torch.rsqrt(variance + self.eps)  # [N, C]
+        scale = self.weight * (by_batch + by_image)  # [N, C]
+        shift = self.bias - self.weight * (by_batch * batch_mean + by_image * mean)  # [N, C]
         return torch.addcmul(shift[:, :, None, None], wide, scale[:, :, None, None]).to(x.dtype)
 
     def _batch_statistics(self, variance: Tensor, mean: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
-        """Variance and mean of each channel: the batch's, out of those of its pictures, or the running ones."""
+        """Variance and mean of each channel: the batch's, out of those of its images, or the running ones."""
         if not self.training:
             return self.running_var, self.running_mean
         batch_mean = mean.mean(dim=0)

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 IGNORE = 255
 
 
-def mean_over_pictures(loss: Callable[..., Tensor], *batch: Tensor) -> Tensor:
-    """A loss of each picture alone, averaged: the same however pictures are batched, as a score must be.
+def mean_over_images(loss: Callable[..., Tensor], *batch: Tensor) -> Tensor:
+    """A loss of each image alone, averaged: the same however images are batched, as a score must be.
 
     Args:
         loss: takes one slice (1, ...) of every tensor and returns a scalar.
@@ -29,17 +29,17 @@ def mean_over_pictures(loss: Callable[..., Tensor], *batch: Tensor) -> Tensor:
 def reconstruction_loss(
     prediction: Tensor, target: Tensor, region: Tensor, kind: str = "mse", reduction: str = "mean"
 ) -> Tensor:
-    """Equation 1: the pixel loss between a picture and its reconstruction over a region.
+    """Equation 1: the pixel loss between an image and its reconstruction over a region.
 
     The paper sums over the whole central box, masked pixels or not, and leaves the pixel loss L open. The mean is the
-    default here: a sum changes the meaning of a learning rate with the picture's size.
+    default here: a sum changes the meaning of a learning rate with the image's size.
 
     Args:
         prediction: (N, 3, H, W) normalised pixels.
         target: (N, 3, H, W) normalised pixels.
         region: (N, 1, H, W) or (1, 1, H, W), 1 where the loss counts and 0 elsewhere.
         kind: ``mse`` or ``l1``.
-        reduction: ``mean`` over the region's values, or ``sum`` over a picture's, averaged over the batch.
+        reduction: ``mean`` over the region's values, or ``sum`` over an image's, averaged over the batch.
     """
     difference = (prediction - target).float()
     pixel_loss = difference.square() if kind == "mse" else difference.abs()  # [N, 3, H, W]
@@ -50,10 +50,10 @@ def reconstruction_loss(
 
 
 def contrastive_loss(first: Tensor, second: Tensor, temperature: float = 0.1) -> Tensor:
-    """NT-Xent (Chen et al. 2020, SimCLR): two views of a picture attract, views of other pictures repel.
+    """NT-Xent (Chen et al. 2020, SimCLR): two views of an image attract, views of other images repel.
 
     Args:
-        first: (N, D) embeddings of one view of each picture.
+        first: (N, D) embeddings of one view of each image.
         second: (N, D) of another view, in the same order.
         temperature: above 0; the smaller, the more the hardest negatives count.
     """
@@ -73,7 +73,7 @@ def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
 def focal_cross_entropy(logits: Tensor, label: Tensor, alpha: float = 0.5, gamma: float = 2.0) -> Tensor:
     """The first term of Equation 3: focal cross-entropy, each class against the rest.
 
-    With p the one-hot truth and q the softmax probability of a class at a pixel,
+    With p the one-hot ground truth and q the softmax probability of a class at a pixel,
     ``-alpha (1 - q)^gamma p log q - (1 - alpha) q^gamma (1 - p) log(1 - q)``, summed over classes and averaged over
     labelled pixels.
 
@@ -95,8 +95,8 @@ def focal_cross_entropy(logits: Tensor, label: Tensor, alpha: float = 0.5, gamma
 def dice_loss(logits: Tensor, label: Tensor) -> Tensor:
     """The second term of Equation 3: ``1 - 2 <p, q> / (|p|_1 + |q|_1)``, averaged over classes.
 
-    Sums run over the whole batch, and the average over the classes that the batch's truth contains: for an absent
-    class the quotient is 0 whatever is predicted, so it would add a constant and a gradient without direction.
+    Sums run over the whole batch, and the average over the classes that the batch's ground truth contains: for an
+    absent class the quotient is 0 whatever is predicted, so it would add a constant and a gradient without direction.
 
     Args:
         logits: (N, C, H, W).

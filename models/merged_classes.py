@@ -15,13 +15,13 @@ class MergedClasses(nn.Module):
     """A parser whose classes are merged: a merged class is as probable as its parts together, or as good as the best.
 
     Args:
-        parser: (N, 3, H, W) pictures -> (N, C, H, W) logits.
+        parser: (N, 3, H, W) images -> (N, C, H, W) logits.
         merged: for each of the parser's classes the id, 0..K-1, of the one that it becomes a part of.
         probabilities: whether logits are of probabilities; of margins the greatest part stands for all of them.
         classes: K, where the parser knows no part of some classes: their logits are :data:`NEVER`. None: the greatest
             id plus one, each of which has a part.
 
-    Shape: (N, 3, H, W) pictures -> (N, K, H, W) logits.
+    Shape: (N, 3, H, W) images -> (N, K, H, W) logits.
 
     Example:
         >>> MergedClasses(nn.Identity(), [0, 1, 1])(torch.zeros(1, 3, 1, 1)).flatten().softmax(dim=0)

@@ -6,11 +6,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 PAPER_SIZE = 128
-"""Side of the paper's pictures, in pixels, which its kernel is made for."""
+"""Side of the paper's images, in pixels, which its kernel is made for."""
 
 
 def opening_kernel(size: int, kernel: int = 7) -> int:
-    """The kernel's side, odd, for pictures of side ``size``: as large in them as ``kernel`` is at 128 px."""
+    """The kernel's side, odd, for images of side ``size``: as large in them as ``kernel`` is at 128 px."""
     return max(1, 2 * round((kernel * size / PAPER_SIZE - 1) / 2) + 1)
 
 
@@ -22,7 +22,7 @@ def opened(mask: Tensor, kernel: int = 7) -> Tensor:
 
     Args:
         mask: (N, 1, H, W), bool, or float 0 and 1.
-        kernel: side of the square kernel, odd. What lies outside the picture is as its border is.
+        kernel: side of the square kernel, odd. What lies outside the image is as its border is.
 
     Returns:
         The cleaned mask, of the same shape and type.

@@ -56,13 +56,13 @@ class FaceParser(nn.Module):
     """A trunk with a head of one convolution.
 
     Args:
-        out_channels: 3 to reconstruct a picture, the number of classes to parse a face.
+        out_channels: 3 to reconstruct an image, the number of classes to parse a face.
         encoder: encoder name, see :class:`Trunk`.
         features: channels of the trunk's full-resolution map (n in the paper).
         encoder_state: weights of the encoder to start from (as ImageNet's), or None for random ones.
         architecture: see :class:`Trunk`; logits of a trunk of less resolution are interpolated.
 
-    Shape: (N, 3, H, W) normalised picture -> (N, out_channels, H, W) pixels or logits.
+    Shape: (N, 3, H, W) normalised image -> (N, out_channels, H, W) pixels or logits.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ def transfer(target: FaceParser, trained: Mapping[str, Tensor], part: TransferPa
     """Copy the pre-trained part of ``trained`` into ``target``; the head stays new unless it is asked for.
 
     The paper fine-tunes "the same encoder". Read as all of UNet++ that is ``part="trunk"``; read as UNet++'s own
-    encoder, the ResNet, it is ``part="encoder"``, and the UNet++ decoder starts anew. From one parser to another of
+    encoder, the ResNet, it is ``part="encoder"``, and the UNet++ decoder starts again. From one parser to another of
     the same classes it can be ``part="all"``.
 
     Args:

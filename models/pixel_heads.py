@@ -27,7 +27,7 @@ class PixelFeatures(nn.Module):
         which: ``map``, the trunk's full-resolution map, or ``hypercolumns``: it and the levels of the decoder that
             lead to it (x_0_0 to x_0_3, 1/16 to 1/2 of the size), brought to full resolution bilinearly.
 
-    Shape: (N, 3, H, W) normalised pictures -> (N, F, H, W).
+    Shape: (N, 3, H, W) normalised images -> (N, F, H, W).
     """
 
     def __init__(self, trunk: Trunk, which: str) -> None:
@@ -163,7 +163,7 @@ class PixelClassifier(nn.Module):
         classes: C.
         head: arguments of :class:`MachinesHead`, or None for a parser's own head, a 3 x 3 convolution.
 
-    Shape: (N, 3, H, W) normalised pictures -> (N, C, H, W) logits.
+    Shape: (N, 3, H, W) normalised images -> (N, C, H, W) logits.
     """
 
     def __init__(self, encoder: str, features: int, which: str, classes: int, head: Mapping[str, Any] | None) -> None:

@@ -59,7 +59,7 @@ class ModifiedUNet(nn.Module):
     on, so the paper's own figure says that its network had none; by default everything is trained.
 
     Args:
-        in_channels: 3 for colour, 1 for grey pictures.
+        in_channels: 3 for colour, 1 for grey images.
         base_width: channels of EN1; each of EN2-EN5 doubles them (32 ... 512). A multiple of 2.
         bottleneck_convs: convolutions of BN1 and BN2 each: 1 as in Table 1 and the published count, 2 as in the text.
         kernel: side of the kernels of encoders and bottleneck.
@@ -116,7 +116,7 @@ class BaseUNet(nn.Module):
     """The plain UNet of Figures 7-9 (Ronneberger et al. 2015), with padding so that no border is lost.
 
     Args:
-        in_channels: 3 for colour, 1 for grey pictures.
+        in_channels: 3 for colour, 1 for grey images.
         base_width: channels of the first level (64 as published; four more levels double them to 1024).
 
     Shape: (N, in_channels, H, W) -> (N, 1, H, W) logits; H and W are multiples of 16.
@@ -157,4 +157,4 @@ def _double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
 def _require_multiple(image: Tensor, step: int) -> None:
     height, width = image.shape[-2:]
     if height % step or width % step:
-        raise ValueError(f"a picture of {width}x{height} pixels: this network wants multiples of {step}")
+        raise ValueError(f"an image of {width}x{height} pixels: this network wants multiples of {step}")

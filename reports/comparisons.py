@@ -152,7 +152,7 @@ def _tells(name: str, alike: Sequence[Mapping[str, str]]) -> bool:
         alike = [given for given in alike if stage in given]
     if len({given.get(name) for given in alike}) == 1 or name.endswith(DIGEST):
         return False
-    # A whole command has one size of pictures, say, and to name it once is enough.
+    # A whole command has one size of images, say, and to name it once is enough.
     return not name.startswith(UPSTREAM) or any(
         given.get(name) != given.get(name.removeprefix(UPSTREAM)) for given in alike
     )

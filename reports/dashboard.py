@@ -1,4 +1,4 @@
-"""The report while runs go on: served on this machine alone, written anew every so often, and reloaded by itself."""
+"""The report while runs go on: served on this machine alone, written again every so often, and reloaded by itself."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class Dashboard:
         handler = type("Page", (_Page,), {"every": every})
         try:
             self._server = ThreadingHTTPServer((HOST, port), functools.partial(handler, directory=str(output_dir)))
-        except OSError as fault:
-            raise ConfigError(f"port={port} cannot be used: {fault.strerror}.\nExpected: a free one.") from fault
+        except OSError as error:
+            raise ConfigError(f"port={port} cannot be used: {error.strerror}.\nExpected: a free one.") from error
         self._closed = threading.Event()
         self._writer = threading.Thread(target=self._write, args=(output_dir, every), daemon=True)
 
@@ -80,5 +80,5 @@ class Dashboard:
         while not self._closed.wait(every):
             try:
                 write_report(output_dir)
-            except Exception as fault:  # a folder that is moved meanwhile, a full disk: the next may do
-                print(f"The report could not be written: {fault}", file=sys.stderr)
+            except Exception as error:  # a folder that is moved meanwhile, a full disk: the next may do
+                print(f"The report could not be written: {error}", file=sys.stderr)

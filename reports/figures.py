@@ -31,7 +31,7 @@ COLOURS = {
 
 DASHES = ("-", "--", "-.", ":")
 CROWDED = 6
-"""More lines than this have their legend beside them."""
+"""More lines than this have their legend next to them."""
 LEGEND_WIDTH = 44
 """Letters of a line in a legend: what tells runs apart may be long."""
 DRAWN_STEPS = 600
@@ -47,7 +47,7 @@ class Chart:
         alt: the same for those who do not see it, with its last values.
         note: how to read it; may be "".
         runs: the runs whose numbers it draws.
-        light: the picture for light paper, SVG.
+        light: the image for light paper, SVG.
         dark: the same for dark paper.
     """
 
@@ -109,7 +109,7 @@ def _finetuning(runs: list[RecordedRun]) -> Chart:
 
 
 def _segmentation(runs: list[RecordedRun]) -> Chart:
-    """Loss by step and accuracy by epoch (Figures 8 and 7), all networks in one picture."""
+    """Loss by step and accuracy by epoch (Figures 8 and 7), all networks in one image."""
     figure = Figure(figsize=(12, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     networks = list(dict.fromkeys(run.text("network") for run in runs))
@@ -269,7 +269,7 @@ def _finish(axes: Axes, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     lines = len(axes.get_legend_handles_labels()[0])
-    if lines > CROWDED:  # beside the right one, for both
+    if lines > CROWDED:  # next to the right one, for both
         if "loss" not in y:
             _legend(axes, loc="center left", bbox_to_anchor=(1, 0.5))
     elif lines:

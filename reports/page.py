@@ -23,7 +23,7 @@ from reports.run_pages import write_run_pages
 
 
 def write_report(output_dir: Path) -> Path:
-    """Write ``<output_dir>/report/index.html`` from the runs of an output folder, its tables and figures beside it.
+    """Write ``<output_dir>/report/index.html`` from the runs of an output folder, its tables and figures next to it.
 
     The page needs no other file to be read; ``tables/*.csv`` and ``figures/*.svg`` are there to be used elsewhere. Its
     links lead to the pages of single runs, ``runs/*.html``, and theirs to the run folders. The same run folders give
@@ -86,7 +86,7 @@ def _shown(runs: list[RecordedRun]) -> dict[str, Any]:
         "across": tables.across(runs),
         "hidden_faces": tables.hidden_faces(runs),
         "grid_searches": tables.grid_searches(runs),
-        "papers": papers.beside_the_papers(runs),
+        "papers": papers.next_to_the_papers(runs),
         "predictions": panels.predictions(runs),
         "masks": panels.masks(runs),
         "masks_by_group": panels.masks_by_group(runs),
@@ -122,8 +122,8 @@ def _render(templates: Environment, shown: dict[str, Any], runs: list[RecordedRu
     )
 
 
-def _svg(picture: str) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(picture.encode('utf-8', 'replace')).decode()}"
+def _svg(image: str) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(image.encode('utf-8', 'replace')).decode()}"
 
 
 def _folder(run: RecordedRun) -> str:

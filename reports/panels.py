@@ -1,4 +1,4 @@
-"""Pictures that runs have saved, put side by side."""
+"""Images that runs have saved, put side by side."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST, FEWEST, MOST_GROUPS = 6, 3, 10
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture: what stands in for it, its source for an ``<img>`` and its width and height in pixels."""
+    """One image: what stands in for it, its source for an ``<img>`` and its width and height in pixels."""
 
     alt: str
     source: str
@@ -27,14 +27,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Panel:
-    """A grid of pictures, one row for each sample.
+    """A grid of images, one row for each sample.
 
     Args:
         title: what the runs of the panel share.
         columns: head of each column.
         rows: sample id and its tiles; None where a run lacks one.
         legend: class names with their colours as CSS; empty where no label maps are shown.
-        runs: the runs whose pictures these are.
+        runs: the runs whose images these are.
     """
 
     title: str
@@ -45,7 +45,7 @@ class Panel:
 
 
 def predictions(runs: Iterable[RecordedRun]) -> list[Panel]:
-    """Input, truth and predictions of comparable runs: for each label fraction, its first subset and seed."""
+    """Input, ground truth and predictions of comparable runs: for each label fraction, its first subset and seed."""
     panels = []
     tested = [run for run in runs if run.tested and _samples(run, "test", "prediction")]
     groups = grouped(tested, lambda run: setting(run, repeat=False))
@@ -62,11 +62,11 @@ def predictions(runs: Iterable[RecordedRun]) -> list[Panel]:
             f"{head} {run.id}" if heads.count(head) > 1 else head for head, run in zip(heads, compared, strict=True)
         ]
         shared = set.intersection(*(set(_samples(run, "test", "prediction")) for run in compared))
-        pictures = [(first, "image"), (first, "truth"), *((run, "prediction") for run in compared)]
+        images = [(first, "image"), (first, "ground_truth"), *((run, "prediction") for run in compared)]
         title = f"{first.data}, {first.fraction} labelled, "
         title += f"scale {first.text('scale')}, subset {first.text('subset')}, seed {first.text('seed')}"
         panels.append(
-            _panel(title, "test", sorted(shared)[:shown], pictures, ["image", "truth", *heads], _legend(first))
+            _panel(title, "test", sorted(shared)[:shown], images, ["image", "ground_truth", *heads], _legend(first))
         )
     return panels
 
@@ -79,12 +79,14 @@ def reconstructions(runs: Iterable[RecordedRun]) -> list[Panel]:
 
 def masks(runs: Iterable[RecordedRun]) -> list[Panel]:
     """Input, true mask where there is one, prediction and cleaned prediction of every segmenter and its evaluations."""
-    columns = ["image", "truth", "prediction", "cleaned"]
+    columns = ["image", "ground_truth", "prediction", "cleaned"]
     scored = (run for run in runs if run.of_masks and not run.in_a_fold)
     return [
         panel
         for run in scored
-        for panel in _each([run], "test", columns if _samples(run, "test", "truth") else [columns[0], *columns[2:]])
+        for panel in _each(
+            [run], "test", columns if _samples(run, "test", "ground_truth") else [columns[0], *columns[2:]]
+        )
     ]
 
 
@@ -96,7 +98,7 @@ def masks_by_group(runs: Iterable[RecordedRun]) -> list[Panel]:
         for place in sorted(path for path in (first.path / "panels" / "groups").iterdir() if path.is_dir()):
             split = f"groups/{place.name}"
             faces = [face for face in _samples(first, split, "prediction") if face.endswith("_1")][:MOST_GROUPS]
-            columns = ["image", "truth", "prediction", "cleaned"]
+            columns = ["image", "ground_truth", "prediction", "cleaned"]
             columns = [column for column in columns if _samples(first, split, column)]
             title = f"By {place.name}: {first.data}, {first.text('network')}".replace("_", " ")
             panel = _panel(title, split, faces, [(first, column) for column in columns], columns, ())
@@ -105,12 +107,12 @@ def masks_by_group(runs: Iterable[RecordedRun]) -> list[Panel]:
     return panels
 
 
-KINDS = ("image", "truth", "masked", "reconstruction", "prediction", "cleaned")
-"""What pictures of a sample show, in the order in which they are read."""
+KINDS = ("image", "ground_truth", "masked", "reconstruction", "prediction", "cleaned")
+"""What images of a sample show, in the order in which they are read."""
 
 
 def of_one_run(run: RecordedRun) -> list[Panel]:
-    """Every grid of pictures that a run has saved, its first samples, and pictures that stand alone."""
+    """Every grid of images that a run has saved, its first samples, and images that stand alone."""
     folder = run.path / "panels"
     found = []
     for place in sorted(path for path in (folder, *folder.rglob("*")) if path.is_dir()):
@@ -120,15 +122,15 @@ def of_one_run(run: RecordedRun) -> list[Panel]:
             samples = _samples(run, split, columns[-1])[:MOST]
             panel = _panel(split, split, samples, [(run, kind) for kind in columns], columns, _legend(run))
             found.append(replace(panel, runs=()))
-        for picture in sorted(place.glob("*.png")):
-            if picture.name.count(".") == 1 and (tile := _tile(picture, picture.stem)):
+        for image in sorted(place.glob("*.png")):
+            if image.name.count(".") == 1 and (tile := _tile(image, image.stem)):
                 title = "" if split == "." else f"{split}: "
-                found.append(Panel(f"{title}{picture.stem}", ("",), (("", (tile,)),), (), ()))
+                found.append(Panel(f"{title}{image.stem}", ("",), (("", (tile,)),), (), ()))
     return found
 
 
 def _each(runs: Iterable[RecordedRun], split: str, columns: list[str]) -> list[Panel]:
-    """A panel for every run that has pictures of the last column."""
+    """A panel for every run that has images of the last column."""
     panels = []
     for run in runs:
         if samples := _samples(run, split, columns[-1]):
@@ -141,7 +143,7 @@ def _panel(
     title: str,
     split: str,
     samples: list[str],
-    pictures: list[tuple[RecordedRun, str]],
+    images: list[tuple[RecordedRun, str]],
     columns: list[str],
     legend: tuple[tuple[str, str], ...],
 ) -> Panel:
@@ -150,12 +152,12 @@ def _panel(
             sample,
             tuple(
                 _tile(run.path / "panels" / split / f"{sample}.{kind}.png", f"{column} of {sample}")
-                for (run, kind), column in zip(pictures, columns, strict=True)
+                for (run, kind), column in zip(images, columns, strict=True)
             ),
         )
         for sample in samples
     )
-    return Panel(title, tuple(columns), rows, legend, tuple(dict.fromkeys(run for run, _ in pictures)))
+    return Panel(title, tuple(columns), rows, legend, tuple(dict.fromkeys(run for run, _ in images)))
 
 
 def _samples(run: RecordedRun, split: str, kind: str) -> list[str]:

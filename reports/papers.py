@@ -41,7 +41,7 @@ def published_gains(dataset: str) -> dict[float, float]:
     }
 
 
-def beside_the_papers(runs: Iterable[RecordedRun]) -> list[Table]:
+def next_to_the_papers(runs: Iterable[RecordedRun]) -> list[Table]:
     """Every table of the papers, in per cent, and below its rows means of runs that differ in draw and seed alone."""
     done = Done([run for run in runs if run.state == "done" and not run.in_a_fold])
     return [_gains(published()["gains"], done), *(_table(table, done) for table in published()["tables"])]
@@ -49,7 +49,7 @@ def beside_the_papers(runs: Iterable[RecordedRun]) -> list[Table]:
 
 def _table(table: Mapping[str, Any], done: Done) -> Table:
     metrics = list(table["columns"].values())
-    ours = [run for run in done.runs if _fits(run, table["beside"]) and any(name in run.metrics for name in metrics)]
+    ours = [run for run in done.runs if _fits(run, table["next_to"]) and any(name in run.metrics for name in metrics)]
     costs = table.get("costs", {})
     width = len(metrics) + len(costs)
     rows = [
@@ -61,7 +61,7 @@ def _table(table: Mapping[str, Any], done: Done) -> Table:
         means = (_mean([100 * run.metric(metric) for run in repeats.runs]) for metric in metrics)
         spent = (_mean([cost["times"] * run.number(cost["of"]) for run in repeats.runs]) for cost in costs.values())
         rows.append((f"here: {repeats.name}{fraction}", *means, *spent, _ids(repeats.runs)))
-    return _beside(table, rows, measured=bool(ours))
+    return _next_to(table, rows, measured=bool(ours))
 
 
 def _gains(table: Mapping[str, Any], done: Done) -> Table:
@@ -77,7 +77,7 @@ def _gains(table: Mapping[str, Any], done: Done) -> Table:
             cells = [_gain(gains, row["metric"], fraction) for fraction in table["columns"].values()]
             if any(cell != "—" for cell in cells):
                 rows.append((f"here: {row['name']}, {repeats.name}", *cells, _ids(repeats.runs)))
-    return _beside(table, rows, measured=any(row[0].startswith("here") for row in rows))
+    return _next_to(table, rows, measured=any(row[0].startswith("here") for row in rows))
 
 
 def _gain(group: Sequence[Pair], metric: str, fraction: float) -> str:
@@ -92,7 +92,7 @@ def _gain(group: Sequence[Pair], metric: str, fraction: float) -> str:
     return signed(float(np.mean(gains))) + spread
 
 
-def _beside(table: Mapping[str, Any], rows: Sequence[tuple[str, ...]], measured: bool) -> Table:
+def _next_to(table: Mapping[str, Any], rows: Sequence[tuple[str, ...]], measured: bool) -> Table:
     columns = [
         Column("", "words"),
         *(Column(title, "score") for title in (*table["columns"], *table.get("costs", {}))),
@@ -107,7 +107,7 @@ def _beside(table: Mapping[str, Any], rows: Sequence[tuple[str, ...]], measured:
     return Table(title, tuple(columns), tuple(rows), (), note)
 
 
-def _fits(run: RecordedRun, beside: Mapping[str, Any]) -> bool:
+def _fits(run: RecordedRun, next_to: Mapping[str, Any]) -> bool:
     if run.text("split") in ("train", "val"):  # the papers' figures are of test faces
         return False
     return all(
@@ -116,7 +116,7 @@ def _fits(run: RecordedRun, beside: Mapping[str, Any]) -> bool:
         else math.isclose(run.number(key), wanted)
         if isinstance(wanted, float)
         else (run.stage if key == "stage" else run.text(key)) == wanted
-        for key, wanted in beside.items()
+        for key, wanted in next_to.items()
     )
 
 

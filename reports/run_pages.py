@@ -16,19 +16,19 @@ from foundation.recorded_runs import RecordedRun
 from reports import panels
 
 WIDTH, HEIGHT = 240, 60
-"""Units of a small curve's own picture; the page scales it."""
+"""Units of a small curve's own image; the page scales it."""
 
 
 @dataclass(frozen=True)
 class SmallCurve:
-    """One column of ``metrics.csv`` drawn without axes, its numbers beside it.
+    """One column of ``metrics.csv`` drawn without axes, its numbers next to it.
 
     Args:
         name: the column.
         path: what an SVG ``<path>`` takes as ``d``, in WIDTH x HEIGHT.
         first: first value, in the metric's own unit.
         last: last value.
-        low: least value, at the bottom of the picture.
+        low: least value, at the bottom of the image.
         high: largest value, at its top.
         steps: optimiser steps from the first point to the last.
     """

@@ -173,7 +173,7 @@ def across(runs: Iterable[RecordedRun]) -> Table:
         },
         "score",
         {title: [percent(run.metric(name)) for run in evaluated] for title, name in (SCORES | SMALL).items()},
-        "Scores of finished runs on whole data sets in per cent. From one data set to another, answer and truth are "
+        "Scores of finished runs on whole data sets in per cent. From one data set to another, both are "
         "brought to the classes that both have; compare within one column of classes. Small: classes below 1 % of the "
         "true pixels.",
     )
@@ -204,10 +204,10 @@ def hidden_faces(runs: Iterable[RecordedRun]) -> Table:
 def grid_searches(runs: Iterable[RecordedRun]) -> list[Table]:
     """The cells of each grid search, the best first: mean and standard deviation over its folds."""
     searched = [run for run in runs if run.in_a_fold and run.state == "done" and not math.isnan(run.metric("val/miou"))]
-    return [_grid_search(group) for group in grouped(searched, lambda run: (*_beside_the_cell(run), run.data))]
+    return [_grid_search(group) for group in grouped(searched, lambda run: (*_next_to_the_cell(run), run.data))]
 
 
-def _beside_the_cell(run: RecordedRun) -> tuple[str, ...]:
+def _next_to_the_cell(run: RecordedRun) -> tuple[str, ...]:
     """All that entered a run's id but the cell and its fold, which share a search."""
     apart = {*CELL.values(), "segment.fold"}
     settings = (f"{name}={value}" for name, value in sorted(run.setting.items()) if name not in apart)
@@ -254,7 +254,7 @@ def _class_ious(runs: list[RecordedRun]) -> Table:
     # The classes in the order in which the runs name them, which is that of their ids.
     names = dict.fromkeys(name for run in runs for name in run.metrics if name.startswith(IOU))
     ious = {name.removeprefix(IOU).replace("_", " "): [percent(run.metric(name)) for run in runs] for name in names}
-    note = "IoU on the test set in per cent; — where a class occurs neither in truth nor in prediction."
+    note = "IoU on the test set in per cent; — where a class occurs neither in ground truth nor in prediction."
     return _table(f"IoU by class, {runs[0].data}", runs, {"labels": [run.fraction for run in runs]}, "bar", ious, note)
 
 

@@ -1,6 +1,6 @@
 """Whole W&B runs from run folders: ``python report.py view=wandb_sync``.
 
-What W&B keeps beside a training is cut in two by a kill, and lacks what the kill lost. ``metrics.csv`` has every step
+What W&B keeps next to a training is cut in two by a kill, and lacks what the kill lost. ``metrics.csv`` has every step
 once, whatever happened; from it a run is written that is whole, offline, to be uploaded.
 """
 

@@ -37,10 +37,10 @@ def workspace(runs: Sequence[RecordedRun], entity: str, project: str) -> Any:
     try:
         import wandb_workspaces.reports.v2 as panels
         import wandb_workspaces.workspaces as ws
-    except ImportError as fault:
+    except ImportError as error:
         raise ConfigError(
             "view=wandb_workspace needs the package wandb-workspaces.\nDo: pip install 'wandb-workspaces>=0.4'"
-        ) from fault
+        ) from error
     logged = {name for run in runs for name in run.curves}
     scored = {name for run in runs for name in run.metrics}
     bars: list[Any] = [
@@ -69,5 +69,5 @@ def save_workspace(runs: Sequence[RecordedRun], entity: str | None, project: str
 
     try:
         return str(made.save().url)
-    except wandb.errors.Error as fault:
-        raise ConfigError(f"Weights & Biases: {fault}\nDo: wandb login, then the same command again.") from fault
+    except wandb.errors.Error as error:
+        raise ConfigError(f"Weights & Biases: {error}\nDo: wandb login, then the same command again.") from error

@@ -191,8 +191,8 @@ def plan(settings: Any, config: Mapping[str, Any] | None = None) -> list[Run]:
     stages = _stages_of({"stages": settings.stages, "method": settings.method})
     layout = layout_of(settings.datamodule)
     start = start_of(settings, layout) if stages and stages[0].name == "finetune" else None
-    beside = outside_objects(config or {})
-    return plan_runs(_steps(stages, settings), start, layout, Path(settings.output_dir), beside)
+    next_to = outside_objects(config or {})
+    return plan_runs(_steps(stages, settings), start, layout, Path(settings.output_dir), next_to)
 
 
 def _steps(stages: Iterable[Stage], settings: Any) -> Iterator[tuple[Stage, Any]]:

@@ -17,7 +17,7 @@ from callbacks.quiet import Quiet
 from callbacks.throughput import peak_memory_mb
 from datamodules.faces import FaceDataModule
 from datamodules.pixels import draw_pixels
-from engine.circumstances import device_of
+from engine.environment import device_of
 from engine.plugins import build
 from engine.stage import Run
 from engine.trainers import scoring_trainer

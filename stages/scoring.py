@@ -61,8 +61,8 @@ def scored_module(
     require_trusted(content.get("hyper_parameters"), trust, path or "The checkpoint")
     try:
         return _built(content, background, mapped, groups)
-    except (KeyError, RuntimeError, TypeError) as fault:
-        raise DataError(f"The checkpoint {path or ''} does not hold a parser or segmenter of this project.") from fault
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise DataError(f"The checkpoint {path or ''} does not hold a parser or segmenter of this project.") from error
 
 
 def _built(

@@ -56,7 +56,7 @@ class SegmentAugmentation(Augmentation):
     crop: float = setting(
         0.0, "probability of a close crop of the face; without effect where the data has no landmarks", ge=0, le=1
     )
-    dye: float = setting(0.0, "probability of a recoloured occlusion, plain or printed", ge=0, le=1)
+    recolour: float = setting(0.0, "probability of a recoloured occlusion, plain or printed", ge=0, le=1)
 
 
 class SegmentOptimizer(Optimizer):

@@ -1,7 +1,7 @@
 """The canvas: hard-edged polygons; one and the same mask sets the colours, the labels and the part masks.
 
 Each part is rasterised once, unsmoothed and in fixed point (so labels are the same on any machine), on a grid
-`SUPERSAMPLING` times as fine as the picture. Labels are put to the vote there; colours are blended on the picture
+`SUPERSAMPLING` times as fine as the image. Labels are put to the vote there; colours are blended on the image
 itself, by the share of each pixel that the mask covers.
 """
 
@@ -40,13 +40,13 @@ class Mask:
         return np.s_[self.y : self.y + height, self.x : self.x + width]
 
     @property
-    def picture_box(self) -> tuple[slice, slice]:
-        """The window, as an index into the picture."""
+    def image_box(self) -> tuple[slice, slice]:
+        """The window, as an index into the image."""
         height, width = self.pixels.shape
         return np.s_[self.y // 2 : (self.y + height) // 2, self.x // 2 : (self.x + width) // 2]
 
     def covered(self) -> np.ndarray:
-        """How much of each of the picture's pixels in the window the mask covers, uint8 0..255."""
+        """How much of each of the image's pixels in the window the mask covers, uint8 0..255."""
         height, width = self.pixels.shape
         if not self.pixels.size:
             return np.zeros((height // 2, width // 2), np.uint8)
@@ -87,7 +87,7 @@ class Mask:
 
 
 class Canvas:
-    """A picture painted from back to front.
+    """An image painted from back to front.
 
     Masks and labels are `side` = `SUPERSAMPLING` * `size` wide; `rgb` is float32 (size, size, 3) in 0..255, and
     so are all fields of colour, opacity and gain.
@@ -145,7 +145,7 @@ class Canvas:
         alpha: Any = 1.0,
         gain: Any = 1.0,
     ) -> None:
-        """Lays a colour (3,) or a picture (size, size, 3), times `gain`, over the mask.
+        """Lays a colour (3,) or an image (size, size, 3), times `gain`, over the mask.
 
         Args:
             mask: where.
@@ -159,7 +159,7 @@ class Canvas:
             return
         if part is not None:
             self.keep(mask, part, hides)
-        box = mask.picture_box
+        box = mask.image_box
         opacity = mask.covered() * np.float32(1 / 255)
         opacity *= alpha[box] if isinstance(alpha, np.ndarray) else np.float32(alpha)
         if np.ndim(colour) == 3 and not isinstance(gain, np.ndarray):
@@ -194,7 +194,7 @@ class Canvas:
             covered = mask.covered() >= 127
             if covered.any():
                 seen[part] = np.zeros((self.size, self.size), bool)
-                seen[part][mask.picture_box] = covered
+                seen[part][mask.image_box] = covered
         return seen
 
 
@@ -218,7 +218,7 @@ class SoftGrid:
         return cv2.GaussianBlur(area, (0, 0), max(blur / SOFTNESS, 0.3))
 
     def enlarge(self, coarse: np.ndarray) -> np.ndarray:
-        """A field (cells, cells) or (cells, cells, 3) over the picture: float32 (size, size) or (size, size, 3)."""
+        """A field (cells, cells) or (cells, cells, 3) over the image: float32 (size, size) or (size, size, 3)."""
         times, size = SOFTNESS // SUPERSAMPLING, self.side // SUPERSAMPLING
         return cv2.resize(coarse.astype(np.float32), None, fx=times, fy=times)[:size, :size]
 
@@ -282,7 +282,7 @@ def recorded_noise(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 @functools.cache
 def _recording() -> np.ndarray:
-    """Two million draws of standard normal noise: drawing them anew would cost more than all of the skin."""
+    """Two million draws of standard normal noise: drawing them again would cost more than all of the skin."""
     recording = np.random.default_rng(0).standard_normal(1 << 21, dtype=np.float32)
     recording.flags.writeable = False
     return recording

@@ -29,7 +29,7 @@ PARAMETERS_FILE = "dataset.json"
 SOURCES_FILE = "sources.sha256"
 
 LARGEST = 8192
-"""Of sides of pictures that are written, in pixels: larger ones do not fit into memory."""
+"""Of sides of images that are written, in pixels: larger ones do not fit into memory."""
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -38,8 +38,8 @@ Result = TypeVar("Result")
 class Build:
     """A data set that is being built, or is there.
 
-    Everything is written into `<out>.partial` beside it, which is renamed at the very end. `dataset.json` says what the
-    data set is; what an earlier call with the same parameters left in the partial folder is gone on with.
+    Everything is written into `<out>.partial` next to it, which is renamed at the very end. `dataset.json` says what
+    the data set is; what an earlier call with the same parameters left in the partial folder is gone on with.
 
     Args:
         out: folder of the data set; must not exist, or be empty, or hold a data set of the same parameters.
@@ -75,9 +75,9 @@ class Build:
             return True
         what = f"something that is not a data set of {self.what}"
         if found is not None:
-            what = f"another data set ({_in_words(found, beside=self.parameters)})"
+            what = f"another data set ({_in_words(found, next_to=self.parameters)})"
         raise DataError(
-            f"{self.out} holds {what}; asked for: {_in_words(self.parameters, beside=found or {})}. "
+            f"{self.out} holds {what}; asked for: {_in_words(self.parameters, next_to=found or {})}. "
             "Nothing was written: choose another folder (out=...) or move that one away"
         )
 
@@ -104,7 +104,7 @@ class Build:
 
         Args:
             folders: folders to make in it.
-            sources: says what it is built of: where that has changed since, the build begins anew.
+            sources: says what it is built of: where that has changed since, the build begins again.
 
         Raises:
             DataError: if something that was not built here is in the way.
@@ -182,16 +182,16 @@ def _parameters_in(folder: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _in_words(parameters: dict[str, Any], beside: dict[str, Any]) -> str:
+def _in_words(parameters: dict[str, Any], next_to: dict[str, Any]) -> str:
     """What differs from other parameters; all of them if nothing is like those."""
-    different = {name: value for name, value in parameters.items() if beside.get(name, ...) != value}
+    different = {name: value for name, value in parameters.items() if next_to.get(name, ...) != value}
     return ", ".join(f"{name}={value}" for name, value in (different or parameters).items())
 
 
 @contextlib.contextmanager
 def processes(count: int) -> Iterator[ProcessPoolExecutor]:
     """So many processes that draw, each as fast as one core can."""
-    # "spawn" is the only start method that behaves alike everywhere and beside other threads.
+    # "spawn" is the only start method that behaves alike everywhere and next to other threads.
     context = multiprocessing.get_context("spawn")
     # glibc reads this once, when a process starts. A face's landmarks are read from all over 60 MB, for which pages of
     # 4 kB are too small: a quarter of the predictor's time.
@@ -215,7 +215,7 @@ def settle() -> None:
 
     cv2.setNumThreads(1)  # the processes share the cores already
     with contextlib.suppress(OSError, AttributeError):  # of glibc alone
-        # Pictures of a megabyte otherwise go back to the system and are cleared anew: an eighth of the time.
+        # Images of a megabyte otherwise go back to the system and are cleared again: an eighth of the time.
         mallopt = ctypes.CDLL(None).mallopt
         for option, value in ((M_MMAP_THRESHOLD, 1 << 25), (M_TRIM_THRESHOLD, 1 << 28)):
             mallopt(option, value)

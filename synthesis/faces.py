@@ -24,13 +24,13 @@ __all__ = ["FaceScene", "SyntheticFace", "render", "render_random_face", "sample
 
 @dataclass(frozen=True)
 class SyntheticFace:
-    """One picture with its labels.
+    """One image with its labels.
 
     Args:
         image: RGB, uint8 (size, size, 3).
-        label: LaPa class ids (`datamodules.labels.LAPA`), uint8 (size, size); "left" is the left of the picture.
+        label: LaPa class ids (`datamodules.labels.LAPA`), uint8 (size, size); "left" is the left of the image.
         landmarks: float32 (106, 2), x and y in pixels (pixel centres are whole numbers; points may lie outside the
-            picture or under hair), in LaPa's order: 0-32 face contour from left to right over the chin;
+            image or under hair), in LaPa's order: 0-32 face contour from left to right over the chin;
             33-41 left and 42-50 right brow (five along the top, then four back along the bottom); 51-54 nose
             ridge downwards; 55-65 sides and base of the nose from left to right; 66-73 left eye (clockwise from
             its left corner), 74 the middle of its opening; 75-83 right eye alike; 84-95 outer lips (clockwise
@@ -40,7 +40,7 @@ class SyntheticFace:
         parts: bool (size, size) for each part that is seen, by its name in CelebAMask-HQ (`l_` is the person's own
             left). They overlap as annotators draw them: skin runs on beneath brows, eyes, nose, mouth and glasses,
             ears beneath hair, the neck beneath a necklace.
-        quality: that of the JPEG file which the picture wants, 1..100.
+        quality: that of the JPEG file which the image wants, 1..100.
     """
 
     image: np.ndarray
@@ -89,17 +89,17 @@ def _paint_backdrop(portrait: Portrait) -> None:
         near, far = np.clip([rng.choice([6, 40, 225, 248]) + rng.normal(0, 6, 3)] * 2, 0, 255)
     turn, ramp = rng.uniform(0, 2 * np.pi), np.linspace(-0.5, 0.5, small)
     t = np.clip(ramp * np.cos(turn) + ramp[:, None] * np.sin(turn) + 0.5, 0, 1)
-    picture = cv2.merge([(a + (b - a) * t).astype(np.float32) for a, b in zip(near, far, strict=True)])
+    image = cv2.merge([(a + (b - a) * t).astype(np.float32) for a, b in zip(near, far, strict=True)])
     for _ in range(int(rng.integers(0, 3 if plain else 14))):
         colour = (look.skin, look.hair, look.lips, any_colour(rng))[rng.choice(4, p=[0.25, 0.2, 0.05, 0.5])]
         colour = np.clip(colour * rng.uniform(0.8, 1.2), 0, 255).tolist()
         box = (rng.uniform(-10, small + 10, 2).tolist(), rng.uniform(6, 68, 2).tolist(), rng.uniform(0, 180))
         if rng.random() < 0.6:
-            cv2.ellipse(picture, box, colour, -1)
+            cv2.ellipse(image, box, colour, -1)
         else:
-            cv2.fillPoly(picture, [cv2.boxPoints(box).astype(np.int32)], colour)
-    picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.6, 5))
-    portrait.canvas.rgb[:] = cv2.resize(picture, (portrait.canvas.size, portrait.canvas.size))
+            cv2.fillPoly(image, [cv2.boxPoints(box).astype(np.int32)], colour)
+    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.6, 5))
+    portrait.canvas.rgb[:] = cv2.resize(image, (portrait.canvas.size, portrait.canvas.size))
 
 
 def _develop(portrait: Portrait) -> SyntheticFace:

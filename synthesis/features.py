@@ -41,8 +41,8 @@ def paint_eyes(portrait: Portrait) -> None:
     tears = [inner + 0.035 * unit * _DIAMOND for inner in (upper[0][-1], upper[1][0])]
     canvas.paint(canvas.mask(*tears) & opening, (200, 130, 120), alpha=0.7, gain=portrait.half_shade)
 
-    def discs(radius: float, beside: tuple[float, float, float] = (0, 0, 0)) -> Mask:
-        disc = radius * _DISC + beside
+    def discs(radius: float, next_to: tuple[float, float, float] = (0, 0, 0)) -> Mask:
+        disc = radius * _DISC + next_to
         return canvas.mask(*portrait.project(np.stack([pupil + disc for pupil in pupils]))) & opening
 
     for radius, colour in (

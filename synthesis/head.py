@@ -1,8 +1,8 @@
 """Head space: the surface of the head, the curves of its features, and the way to the canvas.
 
-The origin lies between the eyes, x points to the right of the picture, y down, z towards the viewer; the unit is half
+The origin lies between the eyes, x points to the right of the image, y down, z towards the viewer; the unit is half
 the width of the face. All points pass through one rotation, so a turn of the head moves near and far parts by
-different amounts, as in photographs. Curves run from left to right in the picture unless they say otherwise.
+different amounts, as in photographs. Curves run from left to right in the image unless they say otherwise.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ _EYE, _BROW, _LIP = np.linspace(-1, 1, 9), np.linspace(0, 1, 5), np.linspace(-1,
 
 
 def eye_curves(scene: FaceScene, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Upper and lower lid (9, 3), and the pupil (1, 3); `side` is -1 (left of the picture) or 1."""
+    """Upper and lower lid (9, 3), and the pupil (1, 3); `side` is -1 (left of the image) or 1."""
     shape, act, s = scene.shape, scene.expression, _EYE
     x = side * shape.eye_spacing + shape.eye_width * s
     middle = -shape.eye_tilt * s * side
@@ -99,7 +99,7 @@ def eye_curves(scene: FaceScene, side: int) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def brow_curves(scene: FaceScene, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Top and bottom edge (5, 3) of a brow; `side` is -1 (left of the picture) or 1."""
+    """Top and bottom edge (5, 3) of a brow; `side` is -1 (left of the image) or 1."""
     shape, s = scene.shape, _BROW
     x = side * (shape.eye_spacing - 0.29 + 0.68 * s)
     y = -shape.brow_height - scene.expression.brow_raise - shape.brow_arch * np.sin(np.pi * s**1.4) + 0.06 * s**2
@@ -109,7 +109,7 @@ def brow_curves(scene: FaceScene, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Features:
-    """The curves of a scene's features; eyes and brows are those left and right in the picture."""
+    """The curves of a scene's features; eyes and brows are those left and right in the image."""
 
     eyes: tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]
     brows: tuple[tuple[np.ndarray, np.ndarray], ...]

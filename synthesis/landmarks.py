@@ -1,4 +1,4 @@
-"""The landmarks of a drawn face, in the two orders that the field uses."""
+"""The landmarks of a synthetic face, in the two orders that the field uses."""
 
 from __future__ import annotations
 

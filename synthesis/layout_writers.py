@@ -25,7 +25,7 @@ SPLITS = ("train", "val", "test")
 FACES_PER_FOLDER = 2000
 """CelebAMask-HQ keeps the part masks of so many faces in one folder."""
 LARGEST_MASK = 512
-"""Pixels. CelebAMask-HQ's masks are half as wide as its pictures of 1024; smaller pictures keep theirs whole."""
+"""Pixels. CelebAMask-HQ's masks are half as wide as its images of 1024; smaller images keep theirs whole."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,10 @@ class LaPaWriter(LayoutWriter):
 
 
 class CelebAMaskHQWriter(LayoutWriter):
-    """Pictures, one RGB mask of 0 and 255 for each part that is seen, the mapping to CelebA, CelebA's partition.
+    """Images, one RGB mask of 0 and 255 for each part that is seen, the mapping to CelebA, CelebA's partition.
 
-    Faces stand for pictures of CelebA in shuffled order, and those are split in three runs, as published: whoever does
-    not join mapping and partition gets other splits. Masks are as wide as the picture, above `LARGEST_MASK` half.
+    Faces stand for images of CelebA in shuffled order, and those are split in three runs, as published: whoever does
+    not join mapping and partition gets other splits. Masks are as wide as the image, above `LARGEST_MASK` half.
     """
 
     default_folder = "CelebAMask-HQ"
@@ -124,9 +124,9 @@ class CelebAMaskHQWriter(LayoutWriter):
 
 
 class CelebAWriter(LayoutWriter):
-    """Square pictures without labels, and CelebA's lists: partition, five landmarks, boxes (x, y, width, height).
+    """Square images without labels, and CelebA's lists: partition, five landmarks, boxes (x, y, width, height).
 
-    Landmarks and boxes are in the pictures' own coordinates; left is the left of the picture, as in CelebA.
+    Landmarks and boxes are in the images' own coordinates; left is the left of the image, as in CelebA.
     """
 
     default_folder = "CelebA"
@@ -158,11 +158,11 @@ class CelebAWriter(LayoutWriter):
         _write_lines(self.root / "list_bbox_celeba.txt", [str(self.count), "image_id x_1 y_1 width height", *boxes])
 
     def _box(self, index: int, points: list[tuple[float, ...]]) -> tuple[int, int, int, int]:
-        """x, y, width and height of a face within its picture."""
+        """x, y, width and height of a face within its image."""
         from PIL import Image
 
-        with Image.open(self.last_file(index)) as picture:
-            width, height = picture.size
+        with Image.open(self.last_file(index)) as image:
+            width, height = image.size
         across, down = zip(*points, strict=True)
         top = min(down) - 0.35 * (max(down) - min(down))  # the points end at the brows, CelebA's boxes at the hairline
         left, top = max(round(min(across)), 0), max(round(top), 0)
@@ -189,7 +189,7 @@ def _png(label: np.ndarray) -> bytes:
 
 
 def _at_published_size(mask: np.ndarray) -> np.ndarray:
-    """A part mask, half as wide where the picture is wider than `LARGEST_MASK`."""
+    """A part mask, half as wide where the image is wider than `LARGEST_MASK`."""
     import cv2
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""A portrait under way: the scene, the canvas, and all that several parts of the picture need to be painted."""
+"""A portrait under way: the scene, the canvas, and all that several parts of the image need to be painted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Portrait:
 
     `project` leads to the canvas, where one head unit is `unit` pixels long; `features` are the curves of the face in
     head space, `seen` the same on the canvas; `face` is the mask of the face. Fields
-    over the picture: `shade` and `half_shade` (light, also for what scatters it: hair, cloth, teeth, eyes), `skin` and
+    over the image: `shade` and `half_shade` (light, also for what scatters it: hair, cloth, teeth, eyes), `skin` and
     `hair` (colours as lit), `grain` and `stubble` (standard normal noise).
     """
 
@@ -54,7 +54,7 @@ class Portrait:
         return noise(self.own_random("stubble"), min(200, self.canvas.size), self.canvas.size)
 
     def own_random(self, part: str) -> np.random.Generator:
-        """For what can be put on and off: the rest of the picture does not change with it."""
+        """For what can be put on and off: the rest of the image does not change with it."""
         return np.random.default_rng([self.scene.texture_seed, *part.encode()])
 
     def soft(self, polygon: np.ndarray, blur: float) -> np.ndarray:

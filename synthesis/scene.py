@@ -1,6 +1,6 @@
 """The scene: a person, an expression, a pose and a light described in numbers, and how they are chosen at random.
 
-Head units: half the width of the face is 1; x points to the right of the picture, y down, z towards the viewer,
+Head units: half the width of the face is 1; x points to the right of the image, y down, z towards the viewer,
 and the origin lies between the eyes.
 """
 
@@ -37,9 +37,9 @@ def _range(low: float, high: float) -> Any:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the head is and where it looks: degrees; scale and centre in picture widths."""
+    """Where the head is and where it looks: degrees; scale and centre in image widths."""
 
-    yaw: float  # positive turns the face to the right of the picture
+    yaw: float  # positive turns the face to the right of the image
     pitch: float  # positive looks down
     roll: float  # positive tilts clockwise
     scale: float  # half the width of the face
@@ -99,7 +99,7 @@ class Hair:
 
     @property
     def hangs(self) -> bool:
-        """Whether it hangs down beside the face."""
+        """Whether it hangs down next to the face."""
         return self.style in ("bob", "long")
 
 
@@ -134,7 +134,7 @@ class Light:
 
     direction: np.ndarray  # (3,) unit vector towards the light; it stays where it is when the head turns
     tint: np.ndarray  # (3,) gain per channel
-    blur: float  # standard deviation in 1/256 of the picture's width, as below
+    blur: float  # standard deviation in 1/256 of the image's width, as below
     depth: float  # blur of what lies behind the face: hair, ears, shoulders; 0 where the lens is stopped down
     quality: int  # of the JPEG file, 1 .. 100
     ambient: float = _range(0.4, 0.85)
@@ -144,7 +144,7 @@ class Light:
 
 @dataclass(frozen=True)
 class FaceScene:
-    """Everything that determines a picture; `texture_seed` fixes strands of hair, clutter, sensor noise."""
+    """Everything that determines an image; `texture_seed` fixes strands of hair, clutter, sensor noise."""
 
     pose: Pose
     shape: Shape
@@ -227,7 +227,7 @@ def _sample_look(rng: np.random.Generator, hair: Hair) -> Look:
     skin = np.clip(skin * rng.normal(1, 0.02, 3) * (1, 1, rng.uniform(0.9, 1.06)), 0, 250)
     rare = rng.random()
     colour = HAIR_COLOURS[rng.integers(3 if tone > 3.5 and rare > 0.15 else len(HAIR_COLOURS))]
-    if rare > 0.96:  # dyed
+    if rare > 0.96:  # recoloured
         colour = rng.uniform(30, 210, 3)
     elif rare > 0.88:  # as bright as the skin: colour alone must not tell the two apart
         colour = skin * rng.uniform(0.75, 1.05)

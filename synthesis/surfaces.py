@@ -1,4 +1,4 @@
-"""Surfaces: the head as a lit body, and skin and hair as they look in that light, over the whole picture."""
+"""Surfaces: the head as a lit body, and skin and hair as they look in that light, over the whole image."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def lit_skin(
         rng: gives the mottling.
 
     Returns:
-        Float32 (size, size, 3), RGB in 0..255, over the whole picture.
+        Float32 (size, size, 3), RGB in 0..255, over the whole image.
     """
     lit, gloss, flush = fields
     look, size = scene.look, len(lit)
@@ -158,7 +158,7 @@ def lit_hair(scene: FaceScene, project: Projection, shade: np.ndarray, rng: np.r
         rng: gives strands and curls.
 
     Returns:
-        Float32 (size, size, 3), RGB in 0..255, over the whole picture.
+        Float32 (size, size, 3), RGB in 0..255, over the whole image.
     """
     hair, look, size = scene.hair, scene.look, len(shade)
     across, down = _upright(scene, project, size)

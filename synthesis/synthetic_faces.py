@@ -27,13 +27,13 @@ class _Job:
 def write_synthetic_faces(out: Path | None, *, layout: str, count: int, size: int, seed: int, workers: int) -> None:
     """Renders `count` labelled faces into `out`, in a published layout (`synthesis.layout_writers`).
 
-    Everything is built in `<out>.partial` beside it and renamed at the very end; a second call after an interruption
+    Everything is built in `<out>.partial` next to it and renamed at the very end; a second call after an interruption
     draws only what is missing, a call for what is there already does nothing. `out/dataset.json` says that the faces
     are synthetic, and how they were rendered.
 
     Args:
         out: folder of the data set; must not exist, or hold a data set of the same parameters. None is the layout's own
-            folder below `data/drawn`.
+            folder below `data/synthetic`.
         layout: "lapa", "celebamask_hq" or "celeba".
         count: number of faces, at least 10; 80 % train, 10 % val, 10 % test.
         size: width and height in pixels, at least 32.
@@ -45,7 +45,7 @@ def write_synthetic_faces(out: Path | None, *, layout: str, count: int, size: in
         DataError: `out` holds something else; it is left untouched.
     """
     _check_arguments(layout, count, size, seed, workers)
-    out = out or Path("data/drawn") / LAYOUT_WRITERS[layout].default_folder
+    out = out or Path("data/synthetic") / LAYOUT_WRITERS[layout].default_folder
     parameters = {"origin": "drawn", "layout": layout, "count": count, "size": size, "seed": seed}
     parameters["generator_version"] = GENERATOR_VERSION
     build = Build(out, parameters, what="synthetic faces")

@@ -32,7 +32,7 @@ from unittest import mock
 
 from hydra.core.hydra_config import HydraConfig
 
-from engine import door
+from engine import entry_point
 
 ROOT = Path(__file__).parent.parent
 LIBRARIES = (
@@ -62,7 +62,7 @@ def within(script: str, *words: str, cwd: Path) -> Answer:
     try:
         with (
             mock.patch.dict(os.environ),
-            mock.patch.object(door, "_failures", []),
+            mock.patch.object(entry_point, "_failures", []),
             mock.patch.object(HydraConfig.instance(), "cfg", None),
             mock.patch.object(sys, "argv", [str(ROOT / script), *words]),
             redirect_stdout(stdout),

@@ -1,4 +1,4 @@
-"""Faces without pixel truth: MAFA, FMLD, folders by class; how masks are scored on them, and what a user is told."""
+"""Faces without pixel ground truth: MAFA, FMLD, folders by class; scores of masks on them; messages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRAIN_FACE = [40, 30, 50, 60, 10, 15, 35, 15, 5, 30, 40, 25, 2, 3, 1, 1, 4, -1, 
 """Box 40 30 50 60, occluder from 45 60 to 85 85, complex, right frontal."""
 
 
-def picture(path: Path, size: tuple[int, int] = (160, 120)) -> Path:
+def image(path: Path, size: tuple[int, int] = (160, 120)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.linspace(0, 255, size[0] * size[1] * 3).reshape(size[1], size[0], 3).astype(np.uint8)
     Image.fromarray(pixels).save(path)
@@ -65,7 +65,7 @@ def mafa(tmp_path: Path) -> Path:
     )
     for split, numbers in (("train", (1,)), ("test", (1, 2))):
         for number in numbers:
-            picture(root / f"{split}-images" / "images" / f"{split}_{number:08d}.jpg")
+            image(root / f"{split}-images" / "images" / f"{split}_{number:08d}.jpg")
     return root
 
 
@@ -91,23 +91,23 @@ def test_mafa_is_read_as_published(mafa: Path) -> None:
     assert len(layout.samples("all")) == 5, "the invalid face is left out"
 
 
-@pytest.mark.parametrize("fault", ["no table", "no picture", "other key", "short", "damaged", "text"])
-def test_what_is_wrong_with_mafa_is_said(mafa: Path, fault: str) -> None:
+@pytest.mark.parametrize("error", ["no table", "no image", "other key", "short", "damaged", "text"])
+def test_what_is_wrong_with_mafa_is_said(mafa: Path, error: str) -> None:
     labels = mafa / "MAFA-Label-Test" / "LabelTestAll.mat"
     expected = "Expected"
-    if fault == "no table":
+    if error == "no table":
         labels.unlink()
         expected = "MAFA-Label-Test"
-    elif fault == "no picture":
+    elif error == "no image":
         (mafa / "test-images" / "images" / "test_00000002.jpg").unlink()
         expected = "names test_00000002.jpg"
-    elif fault == "other key":
+    elif error == "other key":
         savemat(labels, {"other": np.zeros(3)})
         expected = "no table of MAFA"
-    elif fault == "short":
+    elif error == "short":
         table(labels, "LabelTest", [("test_00000001.jpg", np.array([[1, 2, 3, 4]], np.int16))])
         expected = "has 4 numbers"
-    elif fault == "damaged":
+    elif error == "damaged":
         savemat(labels, {"LabelTest": np.arange(5000)}, do_compression=True)
         content = bytearray(labels.read_bytes())
         content[200:260] = bytes(60)
@@ -141,8 +141,8 @@ def test_fmld_is_read_as_published(tmp_path: Path) -> None:
         ("unmasked_face", "1", box),
     )
     voc(notes / "b.xml", "b.jpg", ("incorrectly_masked_face", "0", box), ("unmasked_face", "0", box))
-    picture(tmp_path / "MAFA" / "images" / "a.jpg")
-    picture(tmp_path / "WIDER_val" / "images" / "0--Parade" / "b.jpg")
+    image(tmp_path / "MAFA" / "images" / "a.jpg")
+    image(tmp_path / "WIDER_val" / "images" / "0--Parade" / "b.jpg")
     faces = FMLD(tmp_path).samples("test")
     assert [face.groups for face in faces] == [
         ("kind/masked", "pose/frontal"),
@@ -154,7 +154,7 @@ def test_fmld_is_read_as_published(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="FMLD_annotations/train"):
         FMLD(tmp_path).samples("train")
     (tmp_path / "MAFA" / "images" / "a.jpg").unlink()
-    with pytest.raises(DataError, match=r"of the picture a\.jpg, which is nowhere below"):
+    with pytest.raises(DataError, match=r"of the image a\.jpg, which is nowhere below"):
         FMLD(tmp_path).samples("test")
     (notes / "a.xml").write_text("<annotation>")
     with pytest.raises(DataError, match=r"a.xml is no annotation"):
@@ -169,7 +169,7 @@ def test_folders_say_what_is_worn(tmp_path: Path) -> None:
         "Kaggle/valid/mask_weared_incorrect/3.png",
         "Kaggle/elsewhere/4.png",
     ):
-        picture(tmp_path / name)
+        image(tmp_path / name)
     kinds = {face.id: face.groups[0].partition("/")[2] for face in FolderPerClass(tmp_path).samples("all")}
     assert kinds == {
         "Kaggle__train__With Mask__2.png": "masked",
@@ -207,7 +207,7 @@ def test_boxes_fit_as_they_should() -> None:
     assert box_iou(first, second).tolist() == pytest.approx([1, 1 / 3, 0])
 
 
-def test_scores_without_pixel_truth() -> None:
+def test_scores_without_pixel_ground_truth() -> None:
     prediction = torch.zeros(4, 10, 10, dtype=torch.bool)
     prediction[0, 5:10] = True  # masked, half of it
     prediction[2, 0, 0] = True  # bare, one pixel

@@ -1,4 +1,4 @@
-"""The audit of a data set: every planted fault is found and nothing else is accused."""
+"""The audit of a data set: every planted finding is found and nothing else is accused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from curation.audit.auditing import audit, write_audit
-from curation.audit.faults import KINDS
+from curation.audit.findings import KINDS
 from curation.audit.sides import Sides, landmarks_of, place, sides
 from datamodules.labels import CELEBAMASK_HQ, LAPA, LabelSet
 from datamodules.layouts import Layout, open_layout
@@ -26,10 +26,10 @@ Found = dict[str, list[str]]
 PARTITION = "list_eval_partition.txt"
 
 
-def faults_of(layout: Layout) -> Found:
-    """The ids of each kind of fault that there is."""
+def findings_of(layout: Layout) -> Found:
+    """The ids of each kind of finding that there is."""
     tally, _ = audit(layout, "official")
-    return {kind: ids for kind in KINDS if (ids := tally.faults.ids(kind))}
+    return {kind: ids for kind in KINDS if (ids := tally.findings.ids(kind))}
 
 
 @pytest.fixture
@@ -57,19 +57,19 @@ def part_of(root: Path, out: Path, faces: Iterable[int], put: Callable[[Path, Pa
 
 
 def mirror(*files: Path) -> None:
-    """Flip pictures, whatever they hold."""
+    """Flip images, whatever they hold."""
     for path in files:
         with Image.open(path) as file:
             flipped = file.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         flipped.save(path)
 
 
-# LaPa: each damage is done to one face of the split val, whose picture and label map it is given.
+# LaPa: each damage is done to one face of the split val, whose image and label map it is given.
 
 
-def truncate_picture(image: Path, label: Path) -> Found:  # noqa: ARG001
+def truncate_image(image: Path, label: Path) -> Found:  # noqa: ARG001
     image.write_bytes(image.read_bytes()[:-200])
-    return {"unreadable_picture": [image.stem]}
+    return {"unreadable_image": [image.stem]}
 
 
 def truncate_label(image: Path, label: Path) -> Found:
@@ -105,7 +105,7 @@ def strew_parts(image: Path, label: Path) -> Found:
 
 
 def ignored_pixels(image: Path, label: Path) -> Found:  # noqa: ARG001
-    """Which are no fault."""
+    """Which are no finding."""
     ids = read_label(label, LAPA).copy()
     ids[0] = 255
     Image.fromarray(ids).save(label)
@@ -127,9 +127,9 @@ def remove_label(image: Path, label: Path) -> Found:
     return {"missing_label": [image.stem]}
 
 
-def remove_picture(image: Path, label: Path) -> Found:  # noqa: ARG001
+def remove_image(image: Path, label: Path) -> Found:  # noqa: ARG001
     image.unlink()
-    return {"missing_picture": [image.stem]}
+    return {"missing_image": [image.stem]}
 
 
 def remove_split(image: Path, label: Path) -> Found:  # noqa: ARG001
@@ -137,7 +137,7 @@ def remove_split(image: Path, label: Path) -> Found:  # noqa: ARG001
     return {"missing_folder": ["val/images", "val/labels"]}
 
 
-def second_picture(image: Path, label: Path) -> Found:  # noqa: ARG001
+def second_image(image: Path, label: Path) -> Found:  # noqa: ARG001
     shutil.copy(image, image.with_suffix(".png"))
     return {"same_name": [image.stem]}
 
@@ -169,7 +169,7 @@ def exchange_brows(image: Path, label: Path) -> Found:
 
 
 def turn_upside_down(image: Path, label: Path) -> Found:
-    """A picture on its head is odd, but its sides are right."""
+    """An image on its head is odd, but its sides are right."""
     for path in (image, label):
         with Image.open(path) as file:
             turned = file.transpose(Image.Transpose.ROTATE_180)
@@ -178,7 +178,7 @@ def turn_upside_down(image: Path, label: Path) -> Found:
 
 
 LAPA_DAMAGES = [
-    truncate_picture,
+    truncate_image,
     truncate_label,
     cut_the_end_of_a_label,
     colour_label,
@@ -188,9 +188,9 @@ LAPA_DAMAGES = [
     crop_label,
     clear_label,
     remove_label,
-    remove_picture,
+    remove_image,
     remove_split,
-    second_picture,
+    second_image,
     copy_into_another_split,
     mirror_face,
     mirror_face_and_ids,
@@ -200,7 +200,7 @@ LAPA_DAMAGES = [
 
 
 def frontal(root: Path) -> tuple[Path, Path]:
-    """The picture and label map of the face of val whose eyes and brows lie farthest apart."""
+    """The image and label map of the face of val whose eyes and brows lie farthest apart."""
     gaps = {}
     for path in sorted((root / "val" / "labels").iterdir()):
         found = sides_of(read_label(path, LAPA), LAPA).gaps
@@ -217,14 +217,14 @@ def sides_of(label: np.ndarray, labels: LabelSet) -> Sides:
 
 
 def test_nothing_is_wrong_with_drawn_faces(lapa: Path, celebamask: Path) -> None:
-    assert faults_of(open_layout("lapa", lapa)) == {}
-    assert faults_of(open_layout("celebamask_hq", celebamask)) == {}
+    assert findings_of(open_layout("lapa", lapa)) == {}
+    assert findings_of(open_layout("celebamask_hq", celebamask)) == {}
 
 
 @pytest.mark.parametrize("damage", LAPA_DAMAGES, ids=lambda damage: damage.__name__)
-def test_faults_of_lapa(damage: Callable[[Path, Path], Found], lapa_copy: Path) -> None:
+def test_findings_of_lapa(damage: Callable[[Path, Path], Found], lapa_copy: Path) -> None:
     expected = damage(*frontal(lapa_copy))
-    assert faults_of(open_layout("lapa", lapa_copy)) == expected
+    assert findings_of(open_layout("lapa", lapa_copy)) == expected
 
 
 # CelebAMask-HQ: each damage is done to one face.
@@ -267,13 +267,13 @@ def mask_of_another_size(root: Path) -> Found:
 
 
 def masks_of_half_size(root: Path) -> Found:
-    """As published: masks of 512 px for pictures of 1024."""
+    """As published: masks of 512 px for images of 1024."""
     for path in (root / MASKS / "0").glob("00007_*"):
         Image.fromarray(values(path)[::2, ::2]).save(path)
     return {}
 
 
-def picture_of_another_ratio(root: Path) -> Found:
+def image_of_another_ratio(root: Path) -> Found:
     path = root / "CelebA-HQ-img" / "7.jpg"
     with Image.open(path) as file:
         cut = file.crop((0, 0, file.width, file.height - 9))
@@ -288,9 +288,9 @@ def grey_mask(root: Path) -> Found:
     return {"odd_values": ["7"]}
 
 
-def no_picture(root: Path) -> Found:
+def no_image(root: Path) -> Found:
     (root / "CelebA-HQ-img" / "7.jpg").unlink()
-    return {"missing_picture": ["7"]}
+    return {"missing_image": ["7"]}
 
 
 def same_pixels_in_another_file(root: Path) -> Found:
@@ -333,10 +333,10 @@ def no_lists(root: Path) -> Found:
 
 
 def all_at_once(root: Path) -> Found:
-    """Nothing is kept from being found by another fault."""
+    """Nothing is kept from being found by another finding."""
     done = [no_mapping_row(root), foreign_files(root), grey_mask(root)]
-    (root / "CelebA-HQ-img" / "7.jpg").write_bytes(b"no picture")
-    return {"unreadable_picture": ["7"], **done[0], **done[1], **done[2]}
+    (root / "CelebA-HQ-img" / "7.jpg").write_bytes(b"no image")
+    return {"unreadable_image": ["7"], **done[0], **done[1], **done[2]}
 
 
 @pytest.mark.parametrize(
@@ -348,9 +348,9 @@ def all_at_once(root: Path) -> Found:
         no_masks,
         mask_of_another_size,
         masks_of_half_size,
-        picture_of_another_ratio,
+        image_of_another_ratio,
         grey_mask,
-        no_picture,
+        no_image,
         same_pixels_in_another_file,
         foreign_files,
         no_mapping_row,
@@ -361,9 +361,9 @@ def all_at_once(root: Path) -> Found:
     ],
     ids=lambda damage: damage.__name__,
 )
-def test_faults_of_celebamask_hq(damage: Callable[[Path], Found], celebamask_copy: Path) -> None:
+def test_findings_of_celebamask_hq(damage: Callable[[Path], Found], celebamask_copy: Path) -> None:
     expected = damage(celebamask_copy)
-    assert faults_of(open_layout("celebamask_hq", celebamask_copy)) == expected
+    assert findings_of(open_layout("celebamask_hq", celebamask_copy)) == expected
 
 
 def test_every_mirrored_face_is_found(celebamask: Path, tmp_path: Path) -> None:
@@ -371,7 +371,7 @@ def test_every_mirrored_face_is_found(celebamask: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(celebamask, tmp_path / "CelebAMask-HQ"))
     images = list((copy / "CelebA-HQ-img").iterdir())
     mirror(*images, *(copy / MASKS / "0").iterdir())
-    found = faults_of(open_layout("celebamask_hq", copy))
+    found = findings_of(open_layout("celebamask_hq", copy))
     assert set(found) <= {"mirrored", "unclear"}
     assert len(found["mirrored"]) >= 0.9 * len(images) == 36
 
@@ -419,15 +419,15 @@ def test_report_and_sheet(lapa_copy: Path, tmp_path: Path, capsys: pytest.Captur
     image, label = frontal(lapa_copy)
     mirror(image, label)
     broken = sorted((lapa_copy / "train" / "images").iterdir())[3]
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     before = state(lapa_copy)
     write_audit(open_layout("lapa", lapa_copy), tmp_path / "out", "official")
     assert state(lapa_copy) == before
     report = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert report["mirrored"] == [image.stem]
-    assert report["unreadable_picture"] == [broken.stem]
-    assert all(report[kind] == [] for kind in KINDS if kind not in ("mirrored", "unreadable_picture"))
-    assert str(broken) in report["details"]["unreadable_picture"][broken.stem]
+    assert report["unreadable_image"] == [broken.stem]
+    assert all(report[kind] == [] for kind in KINDS if kind not in ("mirrored", "unreadable_image"))
+    assert str(broken) in report["details"]["unreadable_image"][broken.stem]
     assert report["splits"] == {"train": 32, "val": 4, "test": 4}
     assert report["sizes"] == {"64x64": 39}
     classes = report["classes"]
@@ -503,15 +503,15 @@ def test_mirrored_real_faces(face_data: Path, tmp_path: Path) -> None:
     looked at."""
     chosen = [*range(30), 40, 57, 72, 92]
     part_of(face_data / "real" / "CelebAMask-HQ", tmp_path, chosen, lambda file, link: link.symlink_to(file))
-    found = faults_of(open_layout("celebamask_hq", tmp_path))
+    found = findings_of(open_layout("celebamask_hq", tmp_path))
     assert found == {"mirrored": ["0", "16", "21", "28", "40", "57", "92"], "unclear": ["72"]}
 
 
 def test_native_faces(face_data: Path) -> None:
     native = face_data / "native"
-    assert faults_of(open_layout("celebamask_hq", native / "CelebAMask-HQ")) == {"missing_list": [MAPPING, PARTITION]}
+    assert findings_of(open_layout("celebamask_hq", native / "CelebAMask-HQ")) == {"missing_list": [MAPPING, PARTITION]}
     folders = [f"{split}/{kind}" for split in ("val", "test") for kind in ("images", "labels")]
-    found = faults_of(open_layout("lapa", native / "LaPa"))
+    found = findings_of(open_layout("lapa", native / "LaPa"))
     # Most of this copy's label maps were interpolated: eyes and brows run around the hair. One is as published.
     assert set(found) == {"missing_folder", "strewn"}
     assert found["missing_folder"] == folders

@@ -19,11 +19,11 @@ import torch
 from PIL import Image
 
 from datamodules import cache as caching
-from datamodules.cache import Cache, PackedPictures
+from datamodules.cache import Cache, PackedImages
 from datamodules.faces import ParsingDataModule
 from datamodules.labels import LAPA
 from datamodules.layouts import open_layout
-from datamodules.reading import PictureFiles, read_image, read_label
+from datamodules.reading import ImageFiles, read_image, read_label
 from datamodules.transforms import Augmentation
 from foundation.digests import DigestCache
 from foundation.errors import DataError, RunError
@@ -66,7 +66,7 @@ def copy(lapa: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def large(tmp_path: Path) -> list[tuple[str, Path]]:
-    """Pictures that are shrunk as they are decoded, by factors that do not divide their sizes."""
+    """Images that are shrunk as they are decoded, by factors that do not divide their sizes."""
     rng = np.random.default_rng(0)
     files = []
     for index, (height, width) in enumerate([(301, 203), (150, 150), (407, 999), (64, 64)]):
@@ -106,7 +106,7 @@ def test_samples_are_identical_with_and_without(lapa: Path, tmp_path: Path, mask
             for name, value in wanted.items():
                 for one, other in zip(batch[name], value, strict=True):
                     assert one == other if name == "id" else torch.equal(one, other), name
-    assert len(packs(tmp_path)) == (2 if masked else 4), "train and val, pictures and label maps"
+    assert len(packs(tmp_path)) == (2 if masked else 4), "train and val, images and label maps"
     assert not (tmp_path / "unused").exists()
 
 
@@ -116,10 +116,10 @@ def test_a_pack_returns_what_reading_returns(
 ) -> None:
     cache = Cache(kind, tmp_path / "cache", digest)
     for files in (large, large[::-1]):
-        pictures = cache.pictures(files, 60)
-        assert len(pictures) == len(files)
+        images = cache.images(files, 60)
+        assert len(images) == len(files)
         for index, (_, path) in enumerate(files):
-            packed, read = pictures(index), read_image(path, 60)
+            packed, read = images(index), read_image(path, 60)
             assert (packed.size, packed.extent) == (read.size, read.extent)
             assert np.array_equal(packed.pixels, read.pixels)
             assert not packed.pixels.flags.writeable
@@ -131,32 +131,32 @@ def test_a_pack_returns_what_reading_returns(
 def test_built_once_and_shared_whatever_the_order_and_place(lapa: Path, copy: Path, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     files = faces_of(lapa)
-    disk(folder).pictures(files, 32)
+    disk(folder).images(files, 32)
     before = state(folder)
     for again in (files, files[::-1], faces_of(copy)):
-        assert np.array_equal(disk(folder).pictures(again, 32)(3).pixels, read_image(again[3][1], 32).pixels)
+        assert np.array_equal(disk(folder).images(again, 32)(3).pixels, read_image(again[3][1], 32).pixels)
     assert state(folder) == before
 
 
 def test_other_content_size_or_faces_are_another_pack(copy: Path, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     files = faces_of(copy)
-    disk(folder).pictures(files, 32)
-    disk(folder).pictures(files, 20)
-    disk(folder).pictures(files[:5], 32)
+    disk(folder).images(files, 32)
+    disk(folder).images(files, 20)
+    disk(folder).images(files[:5], 32)
     assert len(packs(folder)) == 3
     Image.new("RGB", (64, 64)).save(files[0][1])
-    assert disk(folder).pictures(files, 32)(0).pixels.max() == 0
+    assert disk(folder).images(files, 32)(0).pixels.max() == 0
     assert len(packs(folder)) == 4
 
 
 def test_a_pack_on_disk_pickles_as_its_path(lapa: Path, tmp_path: Path) -> None:
     files = faces_of(lapa)
-    pack = disk(tmp_path).pictures(files, 32)
+    pack = disk(tmp_path).images(files, 32)
     pickled = pickle.dumps(pack)
     assert len(pickled) < 2000
     arrived = pickle.loads(pickled)  # noqa: S301
-    assert isinstance(arrived, PackedPictures)
+    assert isinstance(arrived, PackedImages)
     assert np.array_equal(arrived(7).pixels, pack(7).pixels)
     assert arrived(7).extent == pack(7).extent
     data = ParsingDataModule(
@@ -171,37 +171,37 @@ def test_a_pack_on_disk_pickles_as_its_path(lapa: Path, tmp_path: Path) -> None:
     faces: Any = data.train_dataloader().dataset
     sent = pickle.loads(pickle.dumps(faces))  # noqa: S301
     assert torch.equal(sent[(1, 2, 3)]["image"], faces[(1, 2, 3)]["image"])
-    in_memory = pickle.loads(pickle.dumps(Cache("ram", tmp_path, digest).pictures(files, 32)))  # noqa: S301
+    in_memory = pickle.loads(pickle.dumps(Cache("ram", tmp_path, digest).images(files, 32)))  # noqa: S301
     assert np.array_equal(in_memory(7).pixels, pack(7).pixels)
     assert pickle.loads(pickle.dumps(disk(tmp_path))) == disk(tmp_path)  # noqa: S301
 
 
 def start_build(folder: Path, files: list[tuple[str, Path]]) -> multiprocessing.process.BaseProcess:
     """Another process that builds, with what is patched here patched there too."""
-    process = multiprocessing.get_context("fork").Process(target=disk(folder).pictures, args=(files, 32))
+    process = multiprocessing.get_context("fork").Process(target=disk(folder).images, args=(files, 32))
     process.start()
     return process
 
 
 def test_a_killed_build_leaves_nothing_finished(lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = faces_of(lapa)
-    pixels = PictureFiles.pixels
+    pixels = ImageFiles.pixels
 
-    def kill(self: PictureFiles, index: int) -> np.ndarray:
+    def kill(self: ImageFiles, index: int) -> np.ndarray:
         if index == 9:
             os.kill(os.getpid(), signal.SIGKILL)
         return pixels(self, index)
 
     with monkeypatch.context() as patched:
-        patched.setattr(PictureFiles, "pixels", kill)
+        patched.setattr(ImageFiles, "pixels", kill)
         killed = start_build(tmp_path, files)
         killed.join()
     assert killed.exitcode == -signal.SIGKILL
     assert packs(tmp_path) == []
     assert len(list(tmp_path.glob(".*.tmp"))) == 1
-    assert np.array_equal(disk(tmp_path).pictures(files, 20)(9).pixels, read_image(files[9][1], 20).pixels)
+    assert np.array_equal(disk(tmp_path).images(files, 20)(9).pixels, read_image(files[9][1], 20).pixels)
     assert list(tmp_path.glob(".*.tmp")) == [], "the next build cleans up, whatever it builds"
-    assert np.array_equal(disk(tmp_path).pictures(files, 32)(9).pixels, read_image(files[9][1], 32).pixels)
+    assert np.array_equal(disk(tmp_path).images(files, 32)(9).pixels, read_image(files[9][1], 32).pixels)
 
 
 def test_of_processes_that_start_at_once_one_builds(
@@ -225,9 +225,9 @@ def test_of_processes_that_start_at_once_one_builds(
 
 
 @pytest.mark.parametrize("damage", ["truncated", "longer", "empty", "foreign", "count"])
-def test_a_damaged_pack_is_built_anew(lapa: Path, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_pack_is_built_again(lapa: Path, tmp_path: Path, damage: str) -> None:
     files = faces_of(lapa)
-    disk(tmp_path).pictures(files, 32)
+    disk(tmp_path).images(files, 32)
     [path] = packs(tmp_path)
     whole = path.read_bytes()
     damaged = {
@@ -238,7 +238,7 @@ def test_a_damaged_pack_is_built_anew(lapa: Path, tmp_path: Path, damage: str) -
         "count": whole[:24] + (31).to_bytes(8, "little") + whole[32:],
     }[damage]
     path.write_bytes(damaged)
-    assert np.array_equal(disk(tmp_path).pictures(files, 32)(31).pixels, read_image(files[31][1], 32).pixels)
+    assert np.array_equal(disk(tmp_path).images(files, 32)(31).pixels, read_image(files[31][1], 32).pixels)
     assert path.read_bytes() == whole
 
 
@@ -249,7 +249,7 @@ def test_a_broken_file_is_named_as_without_a_cache(copy: Path, tmp_path: Path, k
     files[20][1].write_bytes(files[20][1].read_bytes()[:900])
     Image.fromarray(np.full((64, 64), 11, dtype=np.uint8)).save(maps[3][1])
     for pack, read, path in (
-        (lambda: Cache(kind, folder, digest).pictures(files, 32), lambda: read_image(files[20][1], 32), files[20][1]),
+        (lambda: Cache(kind, folder, digest).images(files, 32), lambda: read_image(files[20][1], 32), files[20][1]),
         (lambda: Cache(kind, folder, digest).labels(maps, LAPA), lambda: read_label(maps[3][1], LAPA), maps[3][1]),
     ):
         with pytest.raises(DataError, match=path.name) as without:
@@ -260,7 +260,7 @@ def test_a_broken_file_is_named_as_without_a_cache(copy: Path, tmp_path: Path, k
     assert not folder.exists() or {path.name for path in folder.iterdir()} <= {"build.lock"}
 
 
-def test_a_label_map_of_another_size_than_its_picture_is_named(copy: Path, tmp_path: Path) -> None:
+def test_a_label_map_of_another_size_than_its_image_is_named(copy: Path, tmp_path: Path) -> None:
     path = label_maps_of(copy)[2][1]
     Image.fromarray(np.array(Image.open(path))[:-1]).save(path)
     data = ParsingDataModule(
@@ -272,7 +272,7 @@ def test_a_label_map_of_another_size_than_its_picture_is_named(copy: Path, tmp_p
         workers=0,
         cache=disk(tmp_path / "cache"),
     )
-    with pytest.raises(DataError, match=rf"{path.name} is 64x63 pixels, its picture 64x64"):
+    with pytest.raises(DataError, match=rf"{path.name} is 64x63 pixels, its image 64x64"):
         list(data.train_dataloader())
 
 
@@ -282,7 +282,7 @@ def test_sources_are_only_read(copy: Path, tmp_path: Path) -> None:
     for folder in folders:
         folder.chmod(0o555)
     try:
-        disk(tmp_path / "cache").pictures(faces_of(copy), 32)
+        disk(tmp_path / "cache").images(faces_of(copy), 32)
         disk(tmp_path / "cache").labels(label_maps_of(copy), LAPA)
     finally:
         for folder in folders:
@@ -304,20 +304,20 @@ def test_a_full_disk_is_said(lapa: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
         monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(RunError, match=wanted):
-        disk(tmp_path).pictures(faces_of(lapa), 64)
+        disk(tmp_path).images(faces_of(lapa), 64)
     assert {path.name for path in tmp_path.iterdir()} <= {"build.lock"}
 
 
 def test_a_folder_that_cannot_be_written_is_said(lapa: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(RunError, match=r"cache(.|\n)*datamodule.cache=none"):
-        disk(tmp_path / "cache").pictures(faces_of(lapa), 32)
+        disk(tmp_path / "cache").images(faces_of(lapa), 32)
 
 
 def test_too_little_memory_is_said(lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caching, "_available_memory", lambda: 300_000)
     with pytest.raises(RunError, match=r"0\.4 MB(.|\n)*0\.3 MB(.|\n)*datamodule.cache=disk"):
-        Cache("ram", tmp_path, digest).pictures(faces_of(lapa), 64)
+        Cache("ram", tmp_path, digest).images(faces_of(lapa), 64)
 
 
 def test_available_memory_is_plausible() -> None:
@@ -337,4 +337,4 @@ def test_test_faces_are_not_packed_and_packs_in_memory_are_built_once(lapa: Path
     )
     assert data.train_dataloader().dataset is data.train_dataloader().dataset
     faces: Any = data.test_dataloader().dataset
-    assert not isinstance(faces.pictures, PackedPictures)
+    assert not isinstance(faces.images, PackedImages)

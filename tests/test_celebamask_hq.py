@@ -187,9 +187,9 @@ def with_a_mask_of_another_folder(root: Path) -> str:
     return r"02007_skin\.png is no mask"
 
 
-def with_a_foreign_picture(root: Path) -> str:
+def with_a_foreign_image(root: Path) -> str:
     shutil.copy(root / "CelebA-HQ-img" / "7.jpg", root / "CelebA-HQ-img" / "sheet.jpg")
-    return r"sheet\.jpg is no picture"
+    return r"sheet\.jpg is no image"
 
 
 def with_a_number_twice(root: Path) -> str:
@@ -207,11 +207,11 @@ def with_a_number_twice(root: Path) -> str:
         without_parts,
         with_a_foreign_mask,
         with_a_mask_of_another_folder,
-        with_a_foreign_picture,
+        with_a_foreign_image,
         with_a_number_twice,
     ],
 )
-def test_faults_of_the_layout_are_named(damage: Callable[[Path], str], copy: Path) -> None:
+def test_errors_of_the_layout_are_named(damage: Callable[[Path], str], copy: Path) -> None:
     expected = damage(copy)
     with pytest.raises(DataError, match=expected):
         open_layout("celebamask_hq", copy).samples("all" if damage is without_parts else "train")
@@ -237,7 +237,7 @@ def test_later_parts_cover_earlier_ones(tmp_path: Path) -> None:
 
 
 def test_drawn_necklaces_survive_as_the_order_has_it(copy: Path, tmp_path: Path) -> None:
-    """A necklace that runs over neck and cloth of a drawn face."""
+    """A necklace that runs over neck and cloth of a synthetic face."""
     layout = open_layout("celebamask_hq", copy)
     sample = next(s for s in layout.samples("all") if s.parts and {"neck", "cloth"} <= set(s.parts.names))
     assert sample.parts is not None
@@ -257,23 +257,23 @@ def test_masks_are_read_in_every_mode(mode: str, tmp_path: Path) -> None:
     assert np.array_equal(read_part(tmp_path / "mask.png"), mask)
 
 
-@pytest.mark.parametrize("fault", ["truncated", "size", "empty", "text"])
-def test_broken_masks_are_named(fault: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", ["truncated", "size", "empty", "text"])
+def test_broken_masks_are_named(error: str, tmp_path: Path) -> None:
     sample = face_of(tmp_path, skin=half(0, 9), nose=half(2, 4))
     nose = tmp_path / "00000_nose.png"
-    match fault:
+    match error:
         case "truncated":
             nose.write_bytes(nose.read_bytes()[:50])
             expected = rf"{nose}(.|\n)*0 and 255"
         case "text":
-            nose.write_text("no picture")
+            nose.write_text("no image")
             expected = rf"{nose}(.|\n)*0 and 255"
         case "size":
             face_of(tmp_path, nose=half(0, 9, 16))
-            expected = rf"{nose} is 16x16 pixels, 00000_skin.png beside it 32x32(.|\n)*one size"
+            expected = rf"{nose} is 16x16 pixels, 00000_skin.png next to it 32x32(.|\n)*one size"
         case "empty":
             face_of(tmp_path, skin=half(0, 0), nose=half(0, 0))
-            expected = r"0\.jpg has no part at all(.|\n)*move the picture"
+            expected = r"0\.jpg has no part at all(.|\n)*move the image"
     with pytest.raises(BrokenFileError, match=expected):
         merging(tmp_path)([sample])
     assert not list((tmp_path / "merged").rglob("*.png"))
@@ -395,8 +395,8 @@ def test_what_was_merged_before_an_interruption_stays(
 # From files to batches
 
 
-def test_a_label_map_of_half_the_size_covers_its_picture() -> None:
-    """The warp takes both over the same field: as if the label map had been enlarged to the picture first."""
+def test_a_label_map_of_half_the_size_covers_its_image() -> None:
+    """The warp takes both over the same field: as if the label map had been enlarged to the image first."""
     label = np.kron(np.arange(16, dtype=np.uint8).reshape(4, 4), np.ones((16, 16), dtype=np.uint8))
     image = np.repeat(np.kron(label, np.ones((2, 2), dtype=np.uint8))[..., None] * 15, 3, axis=2)
     move = Augmentation(rotation=30, scale=(0.75, 1.25), flip=0.5)
@@ -412,7 +412,7 @@ def test_a_label_map_of_half_the_size_covers_its_picture() -> None:
 
 
 @pytest.mark.parametrize(
-    ("label", "picture", "fits"),
+    ("label", "image", "fits"),
     [
         ((512, 512), (1024, 1024), True),
         ((512, 512), (512, 512), True),
@@ -424,20 +424,20 @@ def test_a_label_map_of_half_the_size_covers_its_picture() -> None:
         ((512, 341), (341, 512), False),
     ],
 )
-def test_merged_label_maps_have_the_ratio_of_their_picture(
-    label: tuple[int, int], picture: tuple[int, int], fits: bool, tmp_path: Path
+def test_merged_label_maps_have_the_ratio_of_their_image(
+    label: tuple[int, int], image: tuple[int, int], fits: bool, tmp_path: Path
 ) -> None:
     merged = Sample("0", Path("0.jpg"), Path("x.png"), parts=Parts(tmp_path, "00000", ("skin",)))
     plain = Sample("0", Path("0.jpg"), Path("x.png"))
     ids = np.zeros(label, dtype=np.uint8)
     if fits:
-        require_size(merged, ids.shape, picture)
+        require_size(merged, ids.shape, image)
     else:
         with pytest.raises(BrokenFileError, match=r"0\.jpg are(.|\n)*same ratio"):
-            require_size(merged, ids.shape, picture)
-    if label != picture:
+            require_size(merged, ids.shape, image)
+    if label != image:
         with pytest.raises(BrokenFileError, match=r"x\.png(.|\n)*same size"):
-            require_size(plain, ids.shape, picture)
+            require_size(plain, ids.shape, image)
 
 
 def test_scores_are_at_the_label_maps_own_size(copy: Path, tmp_path: Path) -> None:
@@ -540,7 +540,7 @@ def test_two_steps(celebamask: Path, tmp_path: Path) -> None:
     assert (status["dataset"], status["merging"], status["origin"]) == ("celebamask_hq", "official", "drawn")
     scores = {name.removeprefix("test/iou/") for name in status["metrics"] if name.startswith("test/iou/")}
     assert scores == set(CELEBAMASK_HQ.classes)
-    assert len(list((finetune.folder.panels / "test").glob("*.truth.png"))) == 4
+    assert len(list((finetune.folder.panels / "test").glob("*.ground truth.png"))) == 4
     best = torch.load(finetune.folder.best, weights_only=True)
     assert best["hyper_parameters"]["classes"] == CELEBAMASK_HQ.classes
     assert len(list((tmp_path / "cache" / "merged" / "official-v1").glob("*.png"))) == 1 + 4 + 4
@@ -589,12 +589,12 @@ def test_real_faces(face_data: Path) -> None:
 
 
 def column(label: np.ndarray, index: int) -> float:
-    """Mean column of a class, in widths of the picture."""
+    """Mean column of a class, in widths of the image."""
     return float(np.nonzero(label == index)[1].mean()) / label.shape[1]
 
 
 def test_both_conventions_of_left_hold_on_real_faces(face_data: Path) -> None:
-    """LaPa's left eye lies left in the picture, CelebAMask-HQ's l_eye right; and the mapping between them agrees."""
+    """LaPa's left eye lies left in the image, CelebAMask-HQ's l_eye right; and the mapping between them agrees."""
     celeba = open_layout("celebamask_hq", face_data / "real" / "CelebAMask-HQ").samples("test")[:40]
     lapa = LaPa(face_data / "native" / "LaPa").samples("train")
     theirs = [label_of(sample) for sample in celeba]
@@ -618,19 +618,17 @@ def test_both_conventions_of_left_hold_on_real_faces(face_data: Path) -> None:
 
 
 def test_mapped_labels_are_lapas(face_data: Path) -> None:
-    """The layouts under real/ hold the same pictures under other names: what LaPa's one says is what the mapping says.
+    """The layouts under real/ hold the same images under other names: what LaPa's one says is what the mapping says.
 
     Nothing but neck and cloth over skin, which LaPa's one leaves out, differs.
     """
     celeba = open_layout("celebamask_hq", face_data / "real" / "CelebAMask-HQ").samples("all")
-    same_picture = {hashlib.sha256(sample.image.read_bytes()).digest(): sample for sample in celeba}
+    same_image = {hashlib.sha256(sample.image.read_bytes()).digest(): sample for sample in celeba}
     skin, background = LAPA.classes.index("skin"), LAPA.classes.index("background")
     for sample in open_layout("lapa", face_data / "real" / "LaPa").samples("test")[:20]:
         assert sample.label is not None
         label = read_label(sample.label, LAPA)
-        mapped = CELEBAMASK_HQ.table_to(LAPA)[
-            label_of(same_picture[hashlib.sha256(sample.image.read_bytes()).digest()])
-        ]
+        mapped = CELEBAMASK_HQ.table_to(LAPA)[label_of(same_image[hashlib.sha256(sample.image.read_bytes()).digest()])]
         differs = mapped != label
         assert differs.mean() < 0.03
         assert set(label[differs]) <= {skin}

@@ -246,21 +246,21 @@ def test_the_mask_loss_is_of_the_pixels_of_the_box() -> None:
     hidden = torch.zeros(1, 64, 64)
     hidden[0, 42:58, 6:42] = 1  # in cells of 4 px, edges at 1.5, 10.5, 10.5 and 14.5: what is half a cell counts
     box = torch.tensor([6.0, 42, 42, 58])
-    truth = torch.zeros(16, 16)
-    truth[10:15, 1:11] = 1
-    truth[[10, 10, 14, 14], [1, 10, 1, 10]] = 0  # corners are quarters of cells
-    for logits, expected in ((torch.zeros(2, 16, 16), 0.6931), ((40 * truth - 20).expand(2, 16, 16), 0.0)):
+    ground_truth = torch.zeros(16, 16)
+    ground_truth[10:15, 1:11] = 1
+    ground_truth[[10, 10, 14, 14], [1, 10, 1, 10]] = 0  # corners are quarters of cells
+    for logits, expected in ((torch.zeros(2, 16, 16), 0.6931), ((40 * ground_truth - 20).expand(2, 16, 16), 0.0)):
         assert mask_loss(logits, hidden, box).tolist() == pytest.approx([expected] * 2, abs=1e-4)
 
 
 def test_positions_in_the_box_answer_for_it_the_best_aligned_most() -> None:
     rows, columns = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
     places = torch.stack([columns, rows], dim=2).reshape(-1, 2) * 8.0 + 4
-    truth = torch.tensor([8.0, 8.0, 40.0, 32.0])
-    boxes = truth.expand(64, 4) + torch.arange(64.0)[:, None] / 16
-    chosen, scores = assigned(torch.zeros(64), boxes, truth, places)
+    ground_truth = torch.tensor([8.0, 8.0, 40.0, 32.0])
+    boxes = ground_truth.expand(64, 4) + torch.arange(64.0)[:, None] / 16
+    chosen, scores = assigned(torch.zeros(64), boxes, ground_truth, places)
     assert len(chosen) == 10
-    assert ((places[chosen] > truth[:2]) & (places[chosen] < truth[2:])).all()
+    assert ((places[chosen] > ground_truth[:2]) & (places[chosen] < ground_truth[2:])).all()
     assert scores.argmax() == chosen.argmin()  # the box that is nearest
     assert len(assigned(torch.zeros(64), boxes, torch.tensor([1.0, 1.0, 2.0, 2.0]), places)[0]) == 0
 

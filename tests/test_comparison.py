@@ -1,4 +1,4 @@
-"""The Kolmogorov-Smirnov tests: of pixels as in the paper, and of pictures."""
+"""The Kolmogorov-Smirnov tests: of pixels as in the paper, and of images."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from curation.comparison import PATTERNS, compare, patterns, write_comparison
 from foundation.errors import ConfigError, DataError
 
 
-def pictures(folder: Path, count: int, blur: float, seed: int) -> Path:
-    """A folder of noise pictures, blurred."""
+def images(folder: Path, count: int, blur: float, seed: int) -> Path:
+    """A folder of noise images, blurred."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     for index in range(count):
@@ -41,17 +41,17 @@ def test_patterns_are_the_uniform_ones() -> None:
     assert np.unique(flat[20:-20, 20:-20]).tolist() == [24]  # every point as bright as the middle
 
 
-def test_of_one_kind_pictures_say_so_whatever_their_pixels_say() -> None:
+def test_of_one_kind_images_say_so_whatever_their_pixels_say() -> None:
     first, second = stack(40, 3.0, 1), stack(40, 3.0, 2)
     few, many = (compare(first, second, values, 200, seed=0) for values in (500, 160_000))
-    assert few["picture_p"] == many["picture_p"] > 0.05
+    assert few["image_p"] == many["image_p"] > 0.05
     assert few["p"] > 0.05
     assert many["p"] < 0.01  # of dependent pixels there are always enough
 
 
 def test_of_two_kinds_both_say_so() -> None:
     result = compare(stack(20, 0.5, 1), stack(20, 4.0, 2), 2000, 200, seed=0)
-    assert result["picture_p"] == pytest.approx(1 / 201)
+    assert result["image_p"] == pytest.approx(1 / 201)
     assert result["p"] < 1e-6
 
 
@@ -63,24 +63,24 @@ def test_the_papers_statistic_is_scipys() -> None:
 
 
 def test_a_command_writes_the_same_twice_and_counts_what_it_cannot_read(tmp_path: Path) -> None:
-    roots = [pictures(tmp_path / name, 6, 2.0, seed) for seed, name in enumerate(("one", "two"))]
-    (roots[0] / "broken.jpg").write_text("no picture")
+    roots = [images(tmp_path / name, 6, 2.0, seed) for seed, name in enumerate(("one", "two"))]
+    (roots[0] / "broken.jpg").write_text("no image")
     found = []
     for out in (tmp_path / "a", tmp_path / "b"):
         result = write_comparison(roots, ["all", "all"], out, permutations=20)
         found.append((out / "comparison.json").read_bytes())
     assert found[0] == found[1]
-    assert result.pictures == (6, 6)
+    assert result.images == (6, 6)
     assert json.loads(found[0])["unreadable"] == [str(roots[0] / "broken.jpg")]
 
 
 def test_mistakes_are_said(tmp_path: Path) -> None:
-    there = pictures(tmp_path / "there", 2, 1.0, 0)
+    there = images(tmp_path / "there", 2, 1.0, 0)
     with pytest.raises(DataError, match="is no folder"):
         write_comparison([tmp_path / "nowhere", there], ["all", "all"], tmp_path / "out")
     with pytest.raises(ConfigError, match="tset is no split"):
         write_comparison([there, there], ["all", "tset"], tmp_path / "out")
     with pytest.raises(DataError, match="of the split train"):
         write_comparison([there, there], ["all", "train"], tmp_path / "out")
-    with pytest.raises(ConfigError, match="pictures"):
-        write_comparison([there, there], ["all", "all"], tmp_path / "out", pictures=1)
+    with pytest.raises(ConfigError, match="images"):
+        write_comparison([there, there], ["all", "all"], tmp_path / "out", images=1)

@@ -56,12 +56,12 @@ def add_face(root: Path, name: str, seed: int, label: str | None = "RGB", suffix
         return
     path = root / "labels" / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(PALETTE[ids] if label == "RGB" else ids)
+    photo = Image.fromarray(PALETTE[ids] if label == "RGB" else ids)
     if label == "P":
-        picture = picture.convert("P")
-        picture.putdata(ids.ravel().tolist())
-        picture.putpalette(PALETTE.ravel().tolist())
-    picture.save(path)
+        photo = photo.convert("P")
+        photo.putdata(ids.ravel().tolist())
+        photo.putpalette(PALETTE.ravel().tolist())
+    photo.save(path)
 
 
 def declare(root: Path, **changes: Any) -> Path:
@@ -143,7 +143,7 @@ def test_without_colours_label_maps_are_ids(tmp_path: Path) -> None:
     labels = read_classes(tmp_path / "classes.yaml").labels
     assert len(set(labels.palette)) == 4
     add_face(tmp_path, "one", 1)
-    with pytest.raises(BrokenFileError, match="is a RGB picture"):
+    with pytest.raises(BrokenFileError, match="is a RGB image"):
         read_label(tmp_path / "labels" / "one.png", labels)
 
 

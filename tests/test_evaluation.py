@@ -146,7 +146,7 @@ class Perfect(nn.Module):
 def test_a_perfect_parser_is_perfect_through_the_mapping(
     lapa: Path, celebamask: Path, trained: dict[str, list[Run]], output: Path
 ) -> None:
-    """CelebAMask-HQ's labels as the answer, against those labels and against LaPa's of the same drawn faces."""
+    """CelebAMask-HQ's labels as the answer, against those labels and against LaPa's of the same synthetic faces."""
     layout = open_layout("celebamask_hq", celebamask)
     drawn = {
         int(face.id): torch.from_numpy(merge(face, "official", CELEBAMASK_HQ))
@@ -176,9 +176,9 @@ def test_a_perfect_parser_is_perfect_through_the_mapping(
     twins = [drawn[number] for number in sorted(drawn)]
     right = score("celebamask_hq", "lapa", lapa, twins, table)
     assert right["pixel_accuracy"] > 0.97, "parts drawn apart differ from a label map along their borders"
-    for answer, truth in ((right, 0.5), (score("celebamask_hq", "lapa", lapa, twins, swapped), 0.0)):
+    for answer, ground_truth in ((right, 0.5), (score("celebamask_hq", "lapa", lapa, twins, swapped), 0.0)):
         for name in ("left_eye", "right_eye", "left_eyebrow", "right_eyebrow"):
-            assert answer[f"iou/{name}"] > truth if truth else answer[f"iou/{name}"] < 0.05
+            assert answer[f"iou/{name}"] > ground_truth if ground_truth else answer[f"iou/{name}"] < 0.05
     wrong = score("lapa", "celebamask_hq", celebamask, tested, swapped)
     assert wrong["iou/left_eye"] == wrong["iou/right_eyebrow"] == 0
     assert wrong["iou/hair"] == 1
@@ -270,14 +270,14 @@ def test_a_failure_is_in_the_status(
     words = (f"checkpoint={trained['lapa'][-1].folder.name}", "dataset=lapa", f"root={lapa}", f"output_dir={output}")
     config = config_of(*words, "split=val")
     folder = plan_evaluation(check_evaluation(config)).folder
-    for fault, state in ((RuntimeError("boom"), "failed"), (KeyboardInterrupt(), "interrupted")):
+    for error, state in ((RuntimeError("boom"), "failed"), (KeyboardInterrupt(), "interrupted")):
 
-        def broken(*_: Any, fault: BaseException = fault) -> None:
-            raise fault
+        def broken(*_: Any, error: BaseException = error) -> None:
+            raise error
 
         with monkeypatch.context() as patch:
             patch.setattr(FaceParsing, "test_step", broken)
-            with pytest.raises(type(fault)):
+            with pytest.raises(type(error)):
                 evaluate(OmegaConf.create(config))
         assert folder.state == state
     evaluate(OmegaConf.create(config))
@@ -289,7 +289,7 @@ def test_a_failure_is_in_the_status(
 def test_the_memory_of_scoring_does_not_grow_with_the_images(
     parser_runs: list[Run], lapa: Path, tmp_path: Path
 ) -> None:
-    few, many, side = 4, 84, 320  # label maps that are large beside what the network sees
+    few, many, side = 4, 84, 320  # label maps that are large next to what the network sees
     for count in (few, many):
         for kind, suffix in (("images", "jpg"), ("labels", "png")):
             folder = tmp_path / str(count) / "test" / kind

@@ -93,13 +93,13 @@ def test_lean_layers_answer_as_the_trained_ones() -> None:
     assert any(isinstance(module, SelfAttention) for module in network.modules()), "the original stays"
 
 
-def test_pictures_of_any_size_are_brought_to_the_networks_own() -> None:
+def test_images_of_any_size_are_brought_to_the_networks_own() -> None:
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.25)
     network = nn.Conv2d(3, 2, 1)
-    picture = torch.randint(0, 256, (2, 50, 40, 3), dtype=torch.uint8)
+    image = torch.randint(0, 256, (2, 50, 40, 3), dtype=torch.uint8)
     with torch.inference_mode():
-        answer = Deployed(network, 32, mean, std)(picture)
-        resized = nn.functional.interpolate(picture.permute(0, 3, 1, 2) / 255, size=(32, 32), mode="bilinear")
+        answer = Deployed(network, 32, mean, std)(image)
+        resized = nn.functional.interpolate(image.permute(0, 3, 1, 2) / 255, size=(32, 32), mode="bilinear")
         expected = network((resized - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None])
     torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-5)
 

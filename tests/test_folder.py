@@ -201,14 +201,14 @@ def test_a_label_map_of_another_size_is_named(copy: Path) -> None:
     assert path is not None
     Image.new("L", (SIDE, SIDE - 1)).save(path)
     data = ParsingDataModule(layout, SIDE, 4, 0, Augmentation(), workers=0)
-    with pytest.raises(BrokenFileError, match=rf"{path} is 64x63 pixels, its picture 64x64"):
+    with pytest.raises(BrokenFileError, match=rf"{path} is 64x63 pixels, its image 64x64"):
         data.require_scored_faces()
 
 
 def test_the_audit_finds_broken_files(copy: Path, tmp_path: Path) -> None:
     from hydra import compose, initialize_config_dir
 
-    broken = {"unreadable_picture": copy / "images/new/33.jpg", "unreadable_label": copy / "labels/day0/02.png"}
+    broken = {"unreadable_image": copy / "images/new/33.jpg", "unreadable_label": copy / "labels/day0/02.png"}
     for path in broken.values():
         path.write_bytes(path.read_bytes()[:50])
     edit(copy / "labels/day1/01.png", put(9))
@@ -217,7 +217,7 @@ def test_the_audit_finds_broken_files(copy: Path, tmp_path: Path) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         prepare(compose("prepare", overrides=list(words)))
     found = json.loads((tmp_path / "audit" / "audit.json").read_text())
-    assert found["unreadable_picture"] == ["new/33"]
+    assert found["unreadable_image"] == ["new/33"]
     assert sorted(found["unreadable_label"]) == ["day0/02", "day1/03"]
     assert found["unknown_ids"] == ["day1/01"]
     assert (found["faces"], found["missing_label"]) == (40, [])
@@ -252,10 +252,10 @@ def test_training_prediction_and_report(runs: list[Run], faces: Path, output: Pa
         predictor = load(str(checkpoint), faces="whole")
         assert predictor.labels.classes == ("background", "face", "left_eye", "right_eye")
         assert predictor.labels.palette[1] == (204, 0, 0)
-        picture = np.zeros((40, 40, 3), np.uint8)
-        masks = predictor.predict(picture)
+        image = np.zeros((40, 40, 3), np.uint8)
+        masks = predictor.predict(image)
         masks.label[:] = 1
-        assert overlay(picture, masks)[0, 0].tolist() == [102, 0, 0], "in the declared colour"
+        assert overlay(image, masks)[0, 0].tolist() == [102, 0, 0], "in the declared colour"
 
     report = write_report(output)
     page = report.read_text() if isinstance(report, Path) else (output / "report" / "index.html").read_text()

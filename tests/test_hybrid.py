@@ -74,8 +74,8 @@ def test_a_run_folder_like_any_other(tree: list[Run], lapa: Path, output: Path) 
         assert not run.folder.last.exists()
     assert bdt.folder.status["machines"] == 10
     assert math.log2(11) - 1 < bdt.folder.status["tests_per_pixel"] < 10
-    with Image.open(bdt.folder.panels / "tree.png") as picture:
-        assert min(picture.size) > 200
+    with Image.open(bdt.folder.panels / "tree.png") as image:
+        assert min(image.size) > 200
     assert not (conv.folder.panels / "tree.png").exists()
     before = {run.id: run.folder.status for run in tree}
     assert {run.id: run.folder.status for run in command(lapa, output)} == before, "done already"
@@ -177,9 +177,9 @@ def test_evaluate_predict_and_report_read_it(tree: list[Run], lapa: Path, celeba
     told = ("after", "head", "machine", "features")
     assert [evaluated[name] for name in told] == [bdt.folder.status[name] for name in told]
 
-    picture = np.asarray(Image.open(next((lapa / "test" / "images").iterdir())).convert("RGB"))
-    masks = load_predictor(bdt.folder.name, output, faces="whole").predict(picture)
-    assert masks.label.shape == picture.shape[:2]
+    image = np.asarray(Image.open(next((lapa / "test" / "images").iterdir())).convert("RGB"))
+    masks = load_predictor(bdt.folder.name, output, faces="whole").predict(image)
+    assert masks.label.shape == image.shape[:2]
     assert len(np.unique(masks.label)) > 1
 
     runs = read_runs(output)

@@ -50,7 +50,7 @@ def test_fall_backs_are_tried_in_their_order(face: SyntheticFace) -> None:
     assert without.found == "image"
 
 
-def test_a_face_that_fills_the_picture_is_found_with_a_wider_border(face: SyntheticFace) -> None:
+def test_a_face_that_fills_the_image_is_found_with_a_wider_border(face: SyntheticFace) -> None:
     x, y = np.rint(face.landmarks_68.min(axis=0)).astype(int)
     right, low = np.rint(face.landmarks_68.max(axis=0)).astype(int)
     tight = face.image[max(y - 8, 0) : low, x:right]
@@ -58,7 +58,7 @@ def test_a_face_that_fills_the_picture_is_found_with_a_wider_border(face: Synthe
     (found,) = FaceFinder(fallbacks=("padded",))(tight)
     assert found.found == "padded"
     error = np.hypot(*(found.landmarks + np.array([x, max(y - 8, 0)]) - face.landmarks_68).T).mean()
-    assert error < 0.12 * (right - x), "in pixels of the picture, not of the padded one"
+    assert error < 0.12 * (right - x), "in pixels of the image, not of the padded one"
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (19, 300), (64, 64)])
@@ -81,7 +81,7 @@ def test_the_model_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         landmark_model()
 
 
-def test_the_crop_is_square_and_white_beyond_the_picture(face: SyntheticFace) -> None:
+def test_the_crop_is_square_and_white_beyond_the_image(face: SyntheticFace) -> None:
     left, top, side = crop_box(face.landmarks_68 - (60, 0))
     crop = square(face.image, left, top, side)
     assert crop.shape == (side, side, 3)

@@ -1,4 +1,4 @@
-"""LaPa's published layout, read from drawn, native and real folders, and its faults."""
+"""LaPa's published layout, read from drawn, native and real folders, and its errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 
 from datamodules.labels import LAPA
 from datamodules.layouts import Sample, open_layout
-from datamodules.reading import PictureFiles, read_image, read_label, read_mask, read_photograph, require_size, shrunk
+from datamodules.reading import ImageFiles, read_image, read_label, read_mask, read_photograph, require_size, shrunk
 from datamodules.transforms import MEAN, STD, FaceTransform, denormalize
 from foundation.errors import ConfigError, DataError
 
@@ -51,14 +51,14 @@ def test_unlabelled_faces_need_no_labels(copy: Path) -> None:
         layout.samples("train")
 
 
-def test_picture_without_label_is_named(copy: Path) -> None:
+def test_image_without_label_is_named(copy: Path) -> None:
     victim = sorted((copy / "train" / "labels").iterdir())[5]
     victim.unlink()
     with pytest.raises(DataError, match=victim.name):
         open_layout("lapa", copy).samples("train")
 
 
-def test_two_pictures_of_one_name_are_named(copy: Path) -> None:
+def test_two_images_of_one_name_are_named(copy: Path) -> None:
     victim = sorted((copy / "val" / "images").iterdir())[0]
     shutil.copy(victim, victim.with_suffix(".png"))
     with pytest.raises(DataError, match=victim.name):
@@ -82,12 +82,12 @@ def test_native_sample(face_data: Path) -> None:
     assert layout.origin == "real"
     sizes = set()
     for sample in samples:
-        picture = read_image(sample.image)
+        image = read_image(sample.image)
         assert sample.label is not None
         label = read_label(sample.label, layout.labels)
-        assert picture.pixels.shape == (*label.shape, 3)
+        assert image.pixels.shape == (*label.shape, 3)
         assert {0, 1, 6} <= set(np.unique(label)), "every native face shows background, skin and nose"
-        sizes.add(picture.size)
+        sizes.add(image.size)
     assert sizes == {(256, 256), (378, 378), (512, 512)}
 
 
@@ -96,10 +96,10 @@ def test_real_faces(face_data: Path) -> None:
     assert [len(layout.samples(split)) for split in ("train", "val", "test")] == [560, 70, 70]
 
 
-def test_large_pictures_are_decoded_no_larger_than_needed(tmp_path: Path) -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (900, 1400, 3), dtype=np.uint8)
+def test_large_images_are_decoded_no_larger_than_needed(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (900, 1400, 3), dtype=np.uint8)
     for name in ("large.jpg", "large.png"):
-        Image.fromarray(picture).save(tmp_path / name)
+        Image.fromarray(image).save(tmp_path / name)
         small = read_image(tmp_path / name, least=100)
         assert small.size == (900, 1400)
         assert 100 <= min(small.pixels.shape[:2]) < 200
@@ -110,25 +110,25 @@ def test_shrinking_averages_instead_of_skipping(tmp_path: Path) -> None:
     stripes = np.zeros((256, 256, 3), dtype=np.uint8)
     stripes[::2] = 255
     Image.fromarray(stripes).save(tmp_path / "stripes.png")
-    picture = read_image(tmp_path / "stripes.png", least=64)
-    assert abs(picture.pixels.astype(float) - 127.5).max() < 2
+    image = read_image(tmp_path / "stripes.png", least=64)
+    assert abs(image.pixels.astype(float) - 127.5).max() < 2
 
 
-def test_every_column_of_a_wide_picture_is_seen(tmp_path: Path) -> None:
+def test_every_column_of_a_wide_image_is_seen(tmp_path: Path) -> None:
     transform = FaceTransform(64, None, LAPA, 0)
     seen = []
     for column in range(230):
         pixels = np.zeros((70, 230, 3), dtype=np.uint8)
         pixels[:, column] = 255
         Image.fromarray(pixels).save(tmp_path / "wide.png", compress_level=0)
-        picture = read_image(tmp_path / "wide.png", least=64)
-        warped, _ = transform(picture.pixels, None, 0, 0, picture.extent)
+        image = read_image(tmp_path / "wide.png", least=64)
+        warped, _ = transform(image.pixels, None, 0, 0, image.extent)
         seen.append(denormalize(warped).astype(float).sum())
     assert min(seen) > 0.4 * max(seen) > 0
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_upright_as_exif_says(tmp_path: Path, orientation: int) -> None:
+def test_images_are_upright_as_exif_says(tmp_path: Path, orientation: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (5, 4, 3), dtype=np.uint8)
     image = Image.fromarray(pixels).resize((400, 480), Image.Resampling.BILINEAR)
     exif = Image.Exif()
@@ -140,12 +140,12 @@ def test_pictures_are_upright_as_exif_says(tmp_path: Path, orientation: int) -> 
     small = read_image(tmp_path / "turned.jpg", least=100)
     assert small.size == whole.shape[:2]
     assert np.abs(small.pixels.astype(float) - shrunk(whole, 100).pixels).max() < 12
-    frame = PictureFiles((tmp_path / "turned.jpg",), 100).frame(0)
+    frame = ImageFiles((tmp_path / "turned.jpg",), 100).frame(0)
     assert (frame.shape, frame.size, frame.extent) == (small.pixels.shape[:2], small.size, small.extent)
     assert read_image(tmp_path / "turned.jpg", upright=False).size == (480, 400)
 
 
-def test_pictures_of_16_bits_and_transparent_ones_are_read_as_one_sees_them(tmp_path: Path) -> None:
+def test_images_of_16_bits_and_transparent_ones_are_read_as_one_sees_them(tmp_path: Path) -> None:
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
     Image.fromarray(ramp.astype(np.uint16) << 8).save(tmp_path / "deep.png")
     assert np.array_equal(read_image(tmp_path / "deep.png").pixels, ramp[..., None].repeat(3, 2))
@@ -163,11 +163,11 @@ def test_pictures_of_16_bits_and_transparent_ones_are_read_as_one_sees_them(tmp_
 @pytest.mark.parametrize("width", [512, 1023, 1423])
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 def test_shrinking_does_not_shift(tmp_path: Path, width: int, suffix: str) -> None:
-    """A horizontal ramp stays where it is, whatever whole factor the picture was shrunk by on its way."""
+    """A horizontal ramp stays where it is, whatever whole factor the image was shrunk by on its way."""
     ramp = np.repeat(np.linspace(0, 255, width).round().astype(np.uint8)[None, :, None], 3, axis=2).repeat(width, 0)
     Image.fromarray(ramp).save(tmp_path / f"ramp.{suffix}", quality=100)
-    picture = read_image(tmp_path / f"ramp.{suffix}", least=64)
-    warped, _ = FaceTransform(64, None, LAPA, 0)(picture.pixels, None, 0, 0, picture.extent)
+    image = read_image(tmp_path / f"ramp.{suffix}", least=64)
+    warped, _ = FaceTransform(64, None, LAPA, 0)(image.pixels, None, 0, 0, image.extent)
     seen = 255 * (warped[0, 32] * STD[0] + MEAN[0])
     expected = ((np.arange(64) + 0.5) * width / 64 - 0.5) * 255 / (width - 1)
     column = np.arange(1, 63)
@@ -176,14 +176,14 @@ def test_shrinking_does_not_shift(tmp_path: Path, width: int, suffix: str) -> No
     assert abs(stretch) < (0.15 if suffix == "png" else 0.2)  # the JPEG decoder rounds, brighter at one end
 
 
-@pytest.mark.parametrize("fault", ["truncated", "colour", "size", "id"])
-def test_broken_files_are_named(lapa: Path, tmp_path: Path, fault: str) -> None:
+@pytest.mark.parametrize("error", ["truncated", "colour", "size", "id"])
+def test_broken_files_are_named(lapa: Path, tmp_path: Path, error: str) -> None:
     layout = open_layout("lapa", lapa)
     sample = layout.samples("train")[0]
     assert sample.label is not None
     bad = tmp_path / "bad.png"
     label = np.array(Image.open(sample.label))
-    match fault:
+    match error:
         case "truncated":
             bad.write_bytes(sample.label.read_bytes()[:60])
         case "colour":

@@ -76,7 +76,7 @@ def test_combination(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["focal_dice", "ce_dice", "focal", "ce"])
-def test_descent_leads_to_the_truth(batch: tuple[torch.Tensor, torch.Tensor], kind: str) -> None:
+def test_descent_leads_to_the_ground_truth(batch: tuple[torch.Tensor, torch.Tensor], kind: str) -> None:
     """With the equation's misprints left in, Dice and the second focal term would be driven the wrong way."""
     logits, label = batch
     logits = logits.clone().requires_grad_()

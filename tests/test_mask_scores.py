@@ -26,12 +26,12 @@ def test_scores_agree_with_an_independent_reference() -> None:
     scores.update(found[:1], hidden[:1])
     scores.update(found[1:], hidden[1:])
     got = {name: value.item() for name, value in scores.compute().items()}
-    truth, answer = hidden.flatten().numpy(), found.flatten().numpy()
+    ground_truth, answer = hidden.flatten().numpy(), found.flatten().numpy()
     expected = {
-        "accuracy": accuracy_score(truth, answer),
-        "miou": jaccard_score(truth, answer, average="macro"),
-        "iou": jaccard_score(truth, answer),
-        "dice": f1_score(truth, answer),
+        "accuracy": accuracy_score(ground_truth, answer),
+        "miou": jaccard_score(ground_truth, answer, average="macro"),
+        "iou": jaccard_score(ground_truth, answer),
+        "dice": f1_score(ground_truth, answer),
     }
     for name, value in expected.items():
         assert got[name] == pytest.approx(value, abs=1e-6), name
@@ -93,7 +93,7 @@ def test_noise_processing_is_opencv_s_opening(kernel: int) -> None:
     assert np.array_equal(cleaned[:, 0].numpy(), np.stack(expected).astype(bool))
 
 
-def test_the_kernel_grows_with_the_picture() -> None:
+def test_the_kernel_grows_with_the_image() -> None:
     assert [opening_kernel(size) for size in (32, 64, 128, 256, 512)] == [1, 3, 7, 13, 29]
     assert all(opening_kernel(size) % 2 for size in range(32, 600, 32))
 

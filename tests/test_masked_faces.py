@@ -133,7 +133,7 @@ def test_killed_it_goes_on_to_the_same_bytes_with_any_number_of_workers(
     unfinished.unlink()
     unfinished.write_bytes(b"half")
     (partial / "masks" / "000003.png").unlink()  # as where several workers drew
-    shutil.rmtree(partial / "found")  # to be found anew
+    shutil.rmtree(partial / "found")  # to be found again
     assert not (tmp_path / "b").exists()
     assert files(build(tmp_path / "b", celeba, workers=2)) == files(built)
 
@@ -159,7 +159,7 @@ def _process_id(_: str) -> int:
     return os.getpid()
 
 
-def test_a_build_whose_photographs_have_changed_begins_anew(
+def test_a_build_whose_photographs_have_changed_begins_again(
     celeba: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Path(shutil.copytree(celeba, tmp_path / "source"))
@@ -177,8 +177,8 @@ def test_a_build_whose_photographs_have_changed_begins_anew(
 def test_what_was_drawn_is_no_photograph_to_draw_on(celeba: Path, built: Path, tmp_path: Path) -> None:
     source = tmp_path / "photos"
     source.mkdir()
-    for picture in photographs(celeba):
-        shutil.copy(picture.image, source)
+    for image in photographs(celeba):
+        shutil.copy(image.image, source)
     before = photographs(source)
     shutil.copytree(built, source / "set")
     assert photographs(source) == before
@@ -191,8 +191,8 @@ def test_celeba_is_known_as_its_authors_pack_it(celeba: Path, tmp_path: Path) ->
             (tmp_path / folder).mkdir(exist_ok=True)
             (tmp_path / folder / name).symlink_to(celeba / name)
     flat, packed = photographs(celeba), photographs(tmp_path)
-    assert [picture.split for picture in packed] == [picture.split for picture in flat]
-    assert {picture.split for picture in packed} == {"train", "val", "test"}
+    assert [image.split for image in packed] == [image.split for image in flat]
+    assert {image.split for image in packed} == {"train", "val", "test"}
 
 
 def test_what_is_there_is_found_and_nothing_is_mixed(celeba: Path, built: Path, capsys: Any) -> None:
@@ -225,11 +225,11 @@ def test_no_photograph_and_no_person_is_in_two_splits(celeba: Path, tmp_path: Pa
     assert {row["split"] for row in rows} == {"train", "val", "test"}
 
 
-def test_masks_beside_pictures_are_no_photographs(celeba: Path, tmp_path: Path) -> None:
-    picture = next(photo.image for photo in photographs(celeba))
+def test_masks_next_to_images_are_no_photographs(celeba: Path, tmp_path: Path) -> None:
+    image = next(photo.image for photo in photographs(celeba))
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
-        shutil.copy(picture, tmp_path / folder / "face.jpg")
+        shutil.copy(image, tmp_path / folder / "face.jpg")
     assert [photo.id for photo in photographs(tmp_path)] == ["images/face.jpg"]
 
 
@@ -263,14 +263,14 @@ def test_cropped_and_scaled_landmarks_go_along(celeba: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["lapa", "celebamask"])
-def test_pictures_of_labelled_data_sets(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_images_of_labelled_data_sets(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     source = request.getfixturevalue(name)
     rows = lines(build(tmp_path / "set", source, split="partition", count=20))
     assert [sum(row["split"] == split for row in rows) for split in ("train", "val", "test")] == [16, 2, 2]
     for row in rows:
         assert "label" not in row["source"]
         assert "mask" not in row["source"]
-        assert row["faces"][0]["found"] == "layout", "drawn faces have landmarks"
+        assert row["faces"][0]["found"] == "layout", "synthetic faces have landmarks"
 
 
 def test_names_that_come_again_in_other_splits_keep_their_own(lapa: Path, tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_names_that_come_again_in_other_splits_keep_their_own(lapa: Path, tmp_pa
             (tmp_path / split / kind).mkdir(parents=True)
             for place, file in enumerate(sorted((lapa / split / kind).iterdir())[:2]):
                 shutil.copy(file, tmp_path / split / kind / f"{place}{file.suffix}")
-    assert all(picture.split == Path(picture.id).parts[0] for picture in photographs(tmp_path))
+    assert all(image.split == Path(image.id).parts[0] for image in photographs(tmp_path))
 
 
 def test_without_its_own_68_lapas_106_landmarks_do(lapa: Path, tmp_path: Path) -> None:
@@ -333,12 +333,12 @@ def odd(tmp_path_factory: pytest.TempPathFactory, celeba: Path) -> Path:
     for index in range(3):
         three.paste(face, (257 * index, 0))
     three.save(root / "three.jpg")
-    (root / "text.jpg").write_text("no picture")
+    (root / "text.jpg").write_text("no image")
     (root / "empty.jpg").write_bytes(b"")
     (root / "cut.jpg").write_bytes((root / "deep" / "0.v1.jpeg").read_bytes()[:600])
     Image.new("RGB", (1, 1)).save(root / "dot.png")
     Image.new("RGB", (200, 200), "white").save(root / "blank.png")
-    (root / ".hidden.jpg").write_text("no picture")
+    (root / ".hidden.jpg").write_text("no image")
     return root
 
 
@@ -373,7 +373,7 @@ def places(celeba: Path, tmp_path: Path) -> dict[str, Path]:
     ("words", "expected"),
     [
         (("source=nowhere",), "source=nowhere is no folder"),
-        (("source={empty}",), "holds no pictures"),
+        (("source={empty}",), "holds no images"),
         (("source={celeba}", "count=0"), "count=0 cannot be"),
         (("source={celeba}", "types=[fur]"), "types: fur does not exist"),
         (("source={celeba}", "textures=plaid"), "textures: plaid does not exist"),

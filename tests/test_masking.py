@@ -51,7 +51,7 @@ def test_patches_lie_wholly_inside_the_box_and_reach_its_sides() -> None:
     assert (left + side).max() == 400
 
 
-def test_random_masking_reaches_the_pictures_edges() -> None:
+def test_random_masking_reaches_the_images_edges() -> None:
     masking = PatchSampling(128, (32, 64), (0, 480))
     patches = np.concatenate([sample_patches(np.random.default_rng(seed), masking) for seed in range(60)])
     assert patches[:, :2].min() == 0
@@ -75,7 +75,7 @@ def test_rasterised_as_drawn() -> None:
     assert np.array_equal(mask.numpy(), expected)
 
 
-def test_box_is_four_ninths_of_the_picture() -> None:
+def test_box_is_four_ninths_of_the_image() -> None:
     region = box_region(480)
     assert region.sum() / 480**2 == pytest.approx(4 / 9)
     assert region[0, 0, 80, 80] == region[0, 0, 399, 399] == 1

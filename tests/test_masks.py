@@ -1,4 +1,4 @@
-"""Masks drawn on photographs: where they lie, what they hide, and that the truth is exact."""
+"""Masks drawn on photographs: where they lie, what they hide, and that the ground truth is exact."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def drawn(face: SyntheticFace, mask: FaceMask, choices: MaskChoices = CHOICES) -
     return render_mask(face.image, face.landmarks_68, mask, choices)
 
 
-def hidden(truth: np.ndarray, points: np.ndarray) -> float:
-    """Share of points (N, 2) that the truth covers."""
-    x, y = np.clip(np.rint(points).astype(int), 0, len(truth) - 1).reshape(-1, 2).T
-    return float((truth[y, x] > 0).mean())
+def hidden(ground_truth: np.ndarray, points: np.ndarray) -> float:
+    """Share of points (N, 2) that the ground truth covers."""
+    x, y = np.clip(np.rint(points).astype(int), 0, len(ground_truth) - 1).reshape(-1, 2).T
+    return float((ground_truth[y, x] > 0).mean())
 
 
 @pytest.mark.parametrize("yaw", [-45.0, 0.0, 30.0])
@@ -65,26 +65,26 @@ def hidden(truth: np.ndarray, points: np.ndarray) -> float:
 def test_a_proper_mask_hides_nose_mouth_and_chin_and_leaves_the_eyes(kind: str, yaw: float) -> None:
     face = face_turned(yaw)
     points = face.landmarks_68
-    _, truth = drawn(face, worn(kind))
-    assert hidden(truth, points[NOSE_TIP]) == 1
-    assert hidden(truth, points[MOUTH]) == 1
-    assert hidden(truth, points[CHIN] - (0, 2)) == 1
-    assert hidden(truth, points[BROWS]) == 0
-    assert hidden(truth, points[36:48]) <= 0.2, "a niqab's edge may touch a lower lid"
+    _, ground_truth = drawn(face, worn(kind))
+    assert hidden(ground_truth, points[NOSE_TIP]) == 1
+    assert hidden(ground_truth, points[MOUTH]) == 1
+    assert hidden(ground_truth, points[CHIN] - (0, 2)) == 1
+    assert hidden(ground_truth, points[BROWS]) == 0
+    assert hidden(ground_truth, points[36:48]) <= 0.2, "a niqab's edge may touch a lower lid"
 
 
 @pytest.mark.parametrize(("style", "kind"), [(style, kind) for style in STYLES for kind in TYPES_OF_STYLE[style]])
 def test_each_way_of_wearing(face: SyntheticFace, style: str, kind: str) -> None:
-    image, truth = drawn(face, worn(kind, style))
-    points, nose = face.landmarks_68, hidden(truth, face.landmarks_68[NOSE_TIP])
-    assert 0.005 < (truth > 0).mean() < 0.75
+    image, ground_truth = drawn(face, worn(kind, style))
+    points, nose = face.landmarks_68, hidden(ground_truth, face.landmarks_68[NOSE_TIP])
+    assert 0.005 < (ground_truth > 0).mean() < 0.75
     assert nose == (1.0 if style == "proper" else 0.0)
     if style == "below_nose":
-        assert hidden(truth, points[[57, 66, 8]]) == 1
+        assert hidden(ground_truth, points[[57, 66, 8]]) == 1
     if style in ("chin", "one_ear"):
-        assert hidden(truth, points[60:68]) == 0
-    assert hidden(truth, points[BROWS]) == 0
-    assert (image[truth == 0] != face.image[truth == 0]).mean() < 0.2, "shadows and soft edges alone"
+        assert hidden(ground_truth, points[60:68]) == 0
+    assert hidden(ground_truth, points[BROWS]) == 0
+    assert (image[ground_truth == 0] != face.image[ground_truth == 0]).mean() < 0.2, "shadows and soft edges alone"
 
 
 def test_masks_of_a_type_differ_in_size(face: SyntheticFace) -> None:
@@ -99,8 +99,8 @@ def test_some_plain_cloth_masks_are_in_one_piece_around_the_ears_hole() -> None:
         """Area of the largest hole of each mask, in pixels."""
         found = []
         for seed in range(12):
-            _, truth = drawn(face, worn("cloth", texture=texture, seed=seed))
-            contours, levels = cv2.findContours(truth, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+            _, ground_truth = drawn(face, worn("cloth", texture=texture, seed=seed))
+            contours, levels = cv2.findContours(ground_truth, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
             inner = [cv2.contourArea(one) for one, level in zip(contours, levels[0], strict=True) if level[3] >= 0]
             found.append(max(inner, default=0.0))
         return found
@@ -124,42 +124,42 @@ def test_a_mask_on_one_ear_hangs_from_a_strap(face: SyntheticFace, monkeypatch: 
     assert min(widths) > 0
 
 
-def test_the_truth_is_where_the_mask_is_at_least_half_opaque(face: SyntheticFace) -> None:
+def test_the_ground_truth_is_where_the_mask_is_at_least_half_opaque(face: SyntheticFace) -> None:
     # Drawn on black and on white the same mask differs by what shines through it.
     mask = worn("cloth", texture="olive")
     points = face.landmarks_68
     black, white = (np.full_like(face.image, value) for value in (0, 255))
-    dark, truth = render_mask(black, points, mask, CHOICES)
+    dark, ground_truth = render_mask(black, points, mask, CHOICES)
     light, same = render_mask(white, points, mask, CHOICES)
-    assert np.array_equal(truth, same)
-    assert set(np.unique(truth)) == {0, 255}
-    assert dark[truth == 0].max() < 200, "light falls on what is laid on alone"
-    outside = np.abs(light[truth == 0].astype(int) - 255).max(axis=1)
-    inside = light[truth > 0].astype(int).max(axis=1)
+    assert np.array_equal(ground_truth, same)
+    assert set(np.unique(ground_truth)) == {0, 255}
+    assert dark[ground_truth == 0].max() < 200, "light falls on what is laid on alone"
+    outside = np.abs(light[ground_truth == 0].astype(int) - 255).max(axis=1)
+    inside = light[ground_truth > 0].astype(int).max(axis=1)
     assert (outside < 140).mean() > 0.97
     assert (inside < 250).mean() > 0.97
 
 
 def test_edges_are_soft_but_neither_bright_nor_dark(face: SyntheticFace) -> None:
     grey = np.full_like(face.image, 120)
-    image, truth = render_mask(grey, face.landmarks_68, worn("n95", texture="grey"), CHOICES)
+    image, ground_truth = render_mask(grey, face.landmarks_68, worn("n95", texture="grey"), CHOICES)
     assert image.max() < 190, "MaskTheFace adds mask and photograph at the edge"
     assert image.min() > 30
-    assert (truth > 0).any()
+    assert (ground_truth > 0).any()
 
 
 def test_what_is_not_there_changes_nothing(face: SyntheticFace) -> None:
-    image, truth = drawn(face, worn(None))
+    image, ground_truth = drawn(face, worn(None))
     assert np.array_equal(image, face.image)
     assert image is not face.image
-    assert not truth.any()
+    assert not ground_truth.any()
 
 
 @pytest.mark.parametrize("thing", DISTRACTORS)
 def test_distractors_hide_the_face_only_if_asked_for(face: SyntheticFace, thing: str) -> None:
     bare = worn(None, distractor=thing)
-    image, truth = drawn(face, bare)
-    assert not truth.any()
+    image, ground_truth = drawn(face, bare)
+    assert not ground_truth.any()
     assert (image != face.image).any(axis=2).sum() > 100
     _, counted = drawn(face, bare, MaskChoices(occluders=True))
     assert bool(counted.any()) == (thing != "spectacles")
@@ -179,26 +179,26 @@ def test_equal_arguments_give_equal_bytes_and_another_seed_another_mask(face: Sy
 
 def test_a_mask_is_as_dark_as_its_photograph(face: SyntheticFace) -> None:
     night = (face.image * 0.3).astype(np.uint8)
-    bright, truth = drawn(face, worn("surgical"))
+    bright, ground_truth = drawn(face, worn("surgical"))
     dark, same = render_mask(night, face.landmarks_68, worn("surgical"), CHOICES)
-    assert np.array_equal(truth, same)
-    assert dark[truth > 0].mean() < 0.6 * bright[truth > 0].mean()
+    assert np.array_equal(ground_truth, same)
+    assert dark[ground_truth > 0].mean() < 0.6 * bright[ground_truth > 0].mean()
 
 
 @pytest.mark.parametrize("size", [48, 64, 1024])
 def test_any_size(size: int) -> None:
     face = face_turned(10.0, size)
     for kind in MASK_TYPES:
-        image, truth = drawn(face, worn(kind))
+        image, ground_truth = drawn(face, worn(kind))
         assert image.shape == (size, size, 3)
-        assert 0.03 < (truth > 0).mean() < 0.75
+        assert 0.03 < (ground_truth > 0).mean() < 0.75
 
 
-def test_landmarks_may_lie_outside_the_picture(face: SyntheticFace) -> None:
+def test_landmarks_may_lie_outside_the_image(face: SyntheticFace) -> None:
     for shift in ((-90, 0), (0, 60), (400, 0), (0, -5000)):
-        image, truth = render_mask(face.image, face.landmarks_68 + shift, worn("scarf"), CHOICES)
+        image, ground_truth = render_mask(face.image, face.landmarks_68 + shift, worn("scarf"), CHOICES)
         assert image.shape == face.image.shape
-        assert truth.any() == (max(np.abs(shift)) < 300)
+        assert ground_truth.any() == (max(np.abs(shift)) < 300)
 
 
 def test_what_cannot_be_drawn_on_is_refused(face: SyntheticFace) -> None:
@@ -264,20 +264,20 @@ def test_there_are_thirty_cloths_and_they_repeat_without_a_seam() -> None:
     assert len(TEXTURES) == 30
     assert len({tile(name).tobytes() for name in TEXTURES}) == 30
     for name in TEXTURES:
-        picture = tile(name)
-        assert picture.shape == (256, 256, 3)
-        assert 0 <= picture.min() <= picture.max() <= 255
+        image = tile(name)
+        assert image.shape == (256, 256, 3)
+        assert 0 <= image.min() <= image.max() <= 255
         for axis in (0, 1):
-            across = np.abs(np.take(picture, 0, axis) - np.take(picture, -1, axis)).mean()
-            inside = np.abs(np.diff(picture, axis=axis)).mean(axis=(1 - axis, 2)).max()
+            across = np.abs(np.take(image, 0, axis) - np.take(image, -1, axis)).mean()
+            inside = np.abs(np.diff(image, axis=axis)).mean(axis=(1 - axis, 2)).max()
             assert across <= 1.5 * inside + 6, (name, axis)
 
 
 def templates(folder: Path, points: str = "10, 10") -> Path:
     (folder / "masks" / "templates").mkdir(parents=True)
-    picture = np.zeros((80, 100, 4), np.uint8)
-    picture[5:75, 5:95] = (200, 30, 30, 255)
-    Image.fromarray(picture).save(folder / "masks" / "templates" / "red.png")
+    image = np.zeros((80, 100, 4), np.uint8)
+    image[5:75, 5:95] = (200, 30, 30, 255)
+    Image.fromarray(image).save(folder / "masks" / "templates" / "red.png")
     (folder / "masks" / "masks.cfg").write_text(
         f"[red]\ntemplate: masks/templates/red.png\nmask_a: {points}\nmask_b: 50, 5\nmask_c: 90, 10\n"
         "mask_d: 15, 55\nmask_e: 50, 75\nmask_f: 85, 55\n\n[empty]\ntemplate: masks/templates/none.png\n"
@@ -290,11 +290,11 @@ def test_templates_of_masktheface_are_drawn_without_bright_edges(face: Synthetic
     assert choices.types == ("red",)
     mask = choose_mask(np.random.default_rng(0), face.landmarks_68, choices)
     assert (mask.type, mask.texture, mask.style) == ("red", None, "proper")
-    image, truth = drawn(face, mask, choices)
-    assert hidden(truth, face.landmarks_68[MOUTH]) == 1
-    assert hidden(truth, face.landmarks_68[36:48]) == 0
+    image, ground_truth = drawn(face, mask, choices)
+    assert hidden(ground_truth, face.landmarks_68[MOUTH]) == 1
+    assert hidden(ground_truth, face.landmarks_68[36:48]) == 0
     changed = (image != face.image).any(axis=2)
-    assert image[changed & (truth == 0)].max() <= face.image.max(), "blended, not added"
+    assert image[changed & (ground_truth == 0)].max() <= face.image.max(), "blended, not added"
     with pytest.raises(BrokenFileError, match=r"section red(.|\n)*mask_a"):
         MaskChoices(templates=templates(tmp_path / "broken", points="10"))
 
@@ -303,8 +303,8 @@ def test_large_templates_are_averaged_onto_small_faces(face: SyntheticFace, tmp_
     def laid(enlarged: int) -> tuple[np.ndarray, np.ndarray]:
         folder = templates(tmp_path / str(enlarged))
         file = folder / "templates" / "red.png"
-        picture = Image.open(file).resize((100 * enlarged, 80 * enlarged), Image.Resampling.NEAREST)
-        picture.save(file)
+        image = Image.open(file).resize((100 * enlarged, 80 * enlarged), Image.Resampling.NEAREST)
+        image.save(file)
         template = read_templates(folder)["red"]["front"]
         points = (template.points + 0.5) * enlarged - 0.5
         return laid_on(dataclasses.replace(template, points=points.astype(np.float32)), face.landmarks_68 / 4, (64, 64))
@@ -321,8 +321,8 @@ def test_the_templates_of_masktheface_themselves(face_data: Path, face: Syntheti
     assert {"surgical", "N95", "KN95", "cloth", "gas"} <= set(choices.types)
     assert "empty" not in choices.types
     for kind in choices.types:
-        _, truth = drawn(face, FaceMask(kind, None, "proper", "front", None, 0), choices)
-        assert hidden(truth, face.landmarks_68[MOUTH]) == 1, kind
+        _, ground_truth = drawn(face, FaceMask(kind, None, "proper", "front", None, 0), choices)
+        assert hidden(ground_truth, face.landmarks_68[MOUTH]) == 1, kind
 
 
 def test_real_faces(face_data: Path) -> None:
@@ -333,9 +333,9 @@ def test_real_faces(face_data: Path) -> None:
         image = np.asarray(Image.open(path))
         for one in finder(image)[:1]:
             mask = choose_mask(rng, one.landmarks, MaskChoices(styles={"proper": 1.0}))
-            drawn_on, truth = render_mask(image, one.landmarks, mask, CHOICES)
+            drawn_on, ground_truth = render_mask(image, one.landmarks, mask, CHOICES)
             assert drawn_on.shape == image.shape
-            assert hidden(truth, one.landmarks[MOUTH]) == 1
-            assert hidden(truth, one.landmarks[BROWS]) == 0
+            assert hidden(ground_truth, one.landmarks[MOUTH]) == 1
+            assert hidden(ground_truth, one.landmarks[BROWS]) == 0
             found += 1
     assert found >= 28

@@ -21,18 +21,20 @@ CLASSES = ("background", "skin", "nose", "hair")
 
 def test_against_scikit_learn_over_several_batches() -> None:
     generator = torch.Generator().manual_seed(0)
-    truth = torch.randint(0, 4, (6, 20, 20), generator=generator)
-    prediction = torch.where(torch.rand(truth.shape, generator=generator) < 0.6, truth, (truth + 1) % 4)
+    ground_truth = torch.randint(0, 4, (6, 20, 20), generator=generator)
+    prediction = torch.where(
+        torch.rand(ground_truth.shape, generator=generator) < 0.6, ground_truth, (ground_truth + 1) % 4
+    )
     scores = SegmentationScores(CLASSES)
     for start in (0, 2, 5):
         end = {0: 2, 2: 5, 5: 6}[start]
-        scores.update(prediction[start:end], truth[start:end])
+        scores.update(prediction[start:end], ground_truth[start:end])
     result = {name: value.item() for name, value in scores.compute().items()}
-    flat = truth.flatten().numpy(), prediction.flatten().numpy()
+    flat = ground_truth.flatten().numpy(), prediction.flatten().numpy()
     assert result["miou"] == pytest.approx(jaccard_score(*flat, average="macro"), rel=1e-5)
     assert result["mean_accuracy"] == pytest.approx(recall_score(*flat, average="macro"), rel=1e-5)
     assert result["mean_f1"] == pytest.approx(f1_score(*flat, average=None)[1:].mean(), rel=1e-5)
-    assert result["pixel_accuracy"] == pytest.approx((truth == prediction).float().mean().item(), rel=1e-5)
+    assert result["pixel_accuracy"] == pytest.approx((ground_truth == prediction).float().mean().item(), rel=1e-5)
     assert result["iou/nose"] == pytest.approx(jaccard_score(*flat, average=None)[2], rel=1e-5)
     assert "f1/background" not in result
 
@@ -59,26 +61,26 @@ SHARES = (0.4, 0.3, 0.28, 0.012, 0.005, 0.003, 0.0, 0.0)
 
 
 def drawn(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Prediction and truth (6, 90, 110) of those classes, a tenth of the truth ignored."""
+    """Prediction and ground truth (6, 90, 110) of those classes, a tenth of the ground truth ignored."""
     rng = np.random.default_rng(seed)
-    truth = rng.choice(len(SHARES), size=(6, 90, 110), p=SHARES)
-    wrong = rng.integers(0, len(SHARES) - 1, truth.shape)  # never the last one
-    prediction = np.where(rng.random(truth.shape) < 0.7, truth, wrong)
-    truth[rng.random(truth.shape) < 0.1] = 255
-    return torch.from_numpy(prediction), torch.from_numpy(truth)
+    ground_truth = rng.choice(len(SHARES), size=(6, 90, 110), p=SHARES)
+    wrong = rng.integers(0, len(SHARES) - 1, ground_truth.shape)  # never the last one
+    prediction = np.where(rng.random(ground_truth.shape) < 0.7, ground_truth, wrong)
+    ground_truth[rng.random(ground_truth.shape) < 0.1] = 255
+    return torch.from_numpy(prediction), torch.from_numpy(ground_truth)
 
 
 @pytest.mark.parametrize("background", ["literature", "in", "out"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_score_agrees_with_scikit_learn_on_flattened_pixels(seed: int, background: str) -> None:
-    prediction, truth = drawn(seed)
+    prediction, ground_truth = drawn(seed)
     names = tuple(f"class_{index}" for index in range(len(SHARES)))
     scores = SegmentationScores(names, background=background)
-    for one, other in zip(prediction.split(4), truth.split(4), strict=True):
+    for one, other in zip(prediction.split(4), ground_truth.split(4), strict=True):
         scores.update(one, other)
     result = {name: value.item() for name, value in scores.compute().items()}
-    scored = truth != 255
-    flat = truth[scored].numpy(), prediction[scored].numpy()
+    scored = ground_truth != 255
+    flat = ground_truth[scored].numpy(), prediction[scored].numpy()
     ids = np.arange(len(SHARES))
     iou = jaccard_score(*flat, average=None, labels=ids, zero_division=0)
     f1 = f1_score(*flat, average=None, labels=ids, zero_division=0)
@@ -109,22 +111,22 @@ def test_without_small_classes_there_are_no_scores_of_them() -> None:
 
 def test_the_background_is_no_small_class() -> None:
     scores = SegmentationScores(CLASSES)
-    truth = torch.ones(1000, dtype=torch.long)
-    truth[0], truth[1] = 0, 2
-    scores.update(truth, truth.where(truth != 0, 1))
+    ground_truth = torch.ones(1000, dtype=torch.long)
+    ground_truth[0], ground_truth[1] = 0, 2
+    scores.update(ground_truth, ground_truth.where(ground_truth != 0, 1))
     assert scores.compute()["miou_small"] == 1
 
 
-def test_confusion_as_a_table_and_as_a_picture(tmp_path: Path) -> None:
+def test_confusion_as_a_table_and_as_a_image(tmp_path: Path) -> None:
     names = CELEBAMASK_HQ.classes
     matrix = np.random.default_rng(0).integers(0, 2**40, (len(names), len(names)))
     matrix[3] = 0
     write_confusion(tmp_path / "confusion.csv", names, matrix)
     with (tmp_path / "confusion.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
-    assert header == ["truth", *names]
+    assert header == ["ground_truth", *names]
     assert tuple(row[0] for row in rows) == names
     assert np.array_equal(np.array([row[1:] for row in rows], dtype=np.int64), matrix)
     confusion_figure(names, matrix).savefig(tmp_path / "confusion.png")
-    with Image.open(tmp_path / "confusion.png") as picture:
-        assert min(picture.size) > 800
+    with Image.open(tmp_path / "confusion.png") as image:
+        assert min(image.size) > 800

@@ -69,16 +69,16 @@ def segmenter(**changes: Any) -> OcclusionSegmentation:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve pictures of a white square on grey, with its mask; one mask is a JPEG."""
+    """Twelve images of a white square on grey, with its mask; one mask is a JPEG."""
     root = tmp_path_factory.mktemp("data") / "squares"
     for name in ("images", "masks"):
         (root / name).mkdir(parents=True)
     for index in range(12):
-        picture = np.full((48, 48, 3), 90, np.uint8)
+        image = np.full((48, 48, 3), 90, np.uint8)
         mask = np.zeros((48, 48), np.uint8)
         mask[10 + index : 34, 12:40] = 255
-        picture[mask > 0] = 230
-        Image.fromarray(picture).save(root / "images" / f"{index:02d}.png")
+        image[mask > 0] = 230
+        Image.fromarray(image).save(root / "images" / f"{index:02d}.png")
         Image.fromarray(mask).save(root / "masks" / (f"{index:02d}.jpg" if index == 3 else f"{index:02d}.png"))
     return root
 
@@ -87,9 +87,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "kind", ["0 and 255", "jpeg", "0 and 1", "palette of ids", "black-and-white palette", "colour"]
 )
 def test_masks_of_any_kind_read_alike(kind: str, tmp_path: Path) -> None:
-    truth = np.zeros((40, 40), bool)
-    truth[8:32, 16:32] = True
-    ids = truth.astype(np.uint8)
+    ground_truth = np.zeros((40, 40), bool)
+    ground_truth[8:32, 16:32] = True
+    ids = ground_truth.astype(np.uint8)
     path = tmp_path / "mask.png"
     if kind == "jpeg":
         path = tmp_path / "mask.jpg"
@@ -97,9 +97,9 @@ def test_masks_of_any_kind_read_alike(kind: str, tmp_path: Path) -> None:
     elif kind == "0 and 1":
         Image.fromarray(ids).save(path)
     elif kind.endswith("palette") or kind == "palette of ids":
-        picture = Image.fromarray(ids if kind == "palette of ids" else 1 - ids, mode="P")
-        picture.putpalette([0, 0, 0, 128, 0, 0] if kind == "palette of ids" else [255, 255, 255, 0, 0, 0])
-        picture.save(path)
+        image = Image.fromarray(ids if kind == "palette of ids" else 1 - ids, mode="P")
+        image.putpalette([0, 0, 0, 128, 0, 0] if kind == "palette of ids" else [255, 255, 255, 0, 0, 0])
+        image.save(path)
     elif kind == "colour":
         Image.fromarray(np.repeat(255 * ids[..., None], 3, axis=2)).save(path)
     else:
@@ -181,18 +181,18 @@ def test_where_no_face_is_known_nothing_is_cut_or_read_as_if(with_photographs: P
     assert face["image"].shape == (3, 64, 64)
 
 
-def test_what_hides_a_face_is_dyed_and_nothing_else() -> None:
+def test_what_hides_a_face_is_recolour_and_nothing_else() -> None:
     image = np.full((64, 64, 3), 128, np.uint8)
     image[:, ::4] = 100  # folds
     label = np.zeros((64, 64), np.uint8)
     label[20:44, 20:44] = 1
-    dyed = FaceTransform(64, Augmentation(dye=1.0), OCCLUSION, seed=1)
+    recolour = FaceTransform(64, Augmentation(recolour=1.0), OCCLUSION, seed=1)
     inside, outside = np.s_[24:40, 24:40], np.ones((64, 64), bool)
     outside[16:48, 16:48] = False  # the edge is mixed
     colours, folds = [], []
     for position in range(30):
-        moved, kept = dyed(image, label, 0, position)
-        np.testing.assert_array_equal(moved, dyed(image, label, 0, position)[0])
+        moved, kept = recolour(image, label, 0, position)
+        np.testing.assert_array_equal(moved, recolour(image, label, 0, position)[0])
         np.testing.assert_array_equal(kept, label)
         seen = denormalize(moved).astype(int)
         assert (seen[outside] == image[outside]).all()
@@ -202,7 +202,7 @@ def test_what_hides_a_face_is_dyed_and_nothing_else() -> None:
         folds.append(darker / lighter)
     assert np.std(colours, axis=0).min() > 25, "of all colours"
     assert np.median(folds) == pytest.approx(100 / 128, abs=0.08)
-    bare, _ = dyed(image, np.zeros_like(label), 0, 0)
+    bare, _ = recolour(image, np.zeros_like(label), 0, 0)
     np.testing.assert_array_equal(denormalize(bare), image)
 
 
@@ -216,7 +216,7 @@ def with_photographs(lapa: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-def test_masks_are_drawn_anew_each_time(with_photographs: Path) -> None:
+def test_masks_are_drawn_again_each_time(with_photographs: Path) -> None:
     still = Augmentation(0, (1, 1), 0, 0)
     render = RandomMaskRenderer.as_built(AugmentedCelebA(with_photographs).parameters())
     data = OcclusionDataModule(AugmentedCelebA(with_photographs), 64, 2, 7, still, workers=0, render_masks=render)
@@ -313,7 +313,7 @@ def test_folds_beyond_what_is_there_are_refused(masked: Path, tmp_path: Path) ->
         data.labelled("train")
 
 
-def test_pixels_beyond_the_picture_are_not_learnt() -> None:
+def test_pixels_beyond_the_image_are_not_learnt() -> None:
     module = segmenter()
     label = torch.zeros(2, 8, 8, dtype=torch.long)
     label[:, :3] = 1
@@ -363,24 +363,24 @@ def test_a_run_leaves_scores_raw_cleaned_and_by_group(segmenter_run: Run) -> Non
     assert all(0 <= accuracy <= 1 for accuracy in accuracies)
     with segmenter_run.folder.confusion.open() as file:
         table = list(csv.reader(file))
-    assert table[0] == ["truth", "seen", "hidden"]
+    assert table[0] == ["ground_truth", "seen", "hidden"]
     (_, rest, false), (_, missed, hit) = table[1], table[2]
     assert float(metrics["test/iou"]) == pytest.approx(int(hit) / (int(hit) + int(false) + int(missed)), abs=1e-6)
     assert int(rest) + int(false) + int(missed) + int(hit) == 32 * 32 * len(segmenter_run.layout.samples("test"))
     panels = {path.name for path in (segmenter_run.folder.panels / "test").iterdir()}
     face = segmenter_run.layout.samples("test")[0].id
-    assert {f"{face}.{column}.png" for column in ("image", "truth", "prediction", "cleaned")} <= panels
+    assert {f"{face}.{column}.png" for column in ("image", "ground_truth", "prediction", "cleaned")} <= panels
 
 
 def test_the_test_score_is_that_of_the_best_weights_by_an_independent_count(segmenter_run: Run) -> None:
     module = segmenter_run.stage.module(segmenter_run).eval()
     module.load_state_dict(load(segmenter_run.folder.best)["state_dict"])
-    found, truth = [], []
+    found, ground_truth = [], []
     for batch in segmenter_run.stage.data(segmenter_run).test_dataloader():
         with torch.no_grad():
             found.append((module(batch["image"]) > 0).flatten())
-        truth.append((batch["label"] == 1).flatten())
-    expected = jaccard_score(torch.cat(truth), torch.cat(found), average=None).mean()
+        ground_truth.append((batch["label"] == 1).flatten())
+    expected = jaccard_score(torch.cat(ground_truth), torch.cat(found), average=None).mean()
     assert segmenter_run.folder.status["metrics"]["test/miou"] == pytest.approx(expected, abs=1e-6)
 
 
@@ -440,20 +440,20 @@ def test_a_mask_of_another_size_is_named(folder: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(folder, tmp_path / "copy")
     Image.new("L", (20, 48)).save(copy / "masks" / "05.png")
     data = OcclusionDataModule(ImageMaskFolder(Path(copy)), 32, 4, 0, Augmentation(), workers=0, tested="all")
-    with pytest.raises(BrokenFileError, match=r"05\.png is 20x48 pixels, its picture 48x48"):
+    with pytest.raises(BrokenFileError, match=r"05\.png is 20x48 pixels, its image 48x48"):
         list(data.test_dataloader())
 
 
-def test_a_mask_that_is_no_picture_is_named(tmp_path: Path) -> None:
-    (tmp_path / "mask.png").write_text("no picture")
+def test_a_mask_that_is_no_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mask.png").write_text("no image")
     with pytest.raises(BrokenFileError, match=r"Cannot read the mask .*mask\.png"):
         read_label(tmp_path / "mask.png", OCCLUSION)
 
 
-def test_pictures_without_masks_are_said(folder: Path, masked: Path, tmp_path: Path) -> None:
+def test_images_without_masks_are_said(folder: Path, masked: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(folder, tmp_path / "copy")
     (copy / "masks" / "05.png").unlink()
-    with pytest.raises(DataError, match=r"1 of 12 pictures in .* have no mask, the first is 05\.png"):
+    with pytest.raises(DataError, match=r"1 of 12 images in .* have no mask, the first is 05\.png"):
         ImageMaskFolder(copy).samples("train")
     with pytest.raises(DataError, match="task=masked_faces"):
         AugmentedCelebA(tmp_path / "nowhere").samples("train")

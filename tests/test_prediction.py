@@ -1,4 +1,4 @@
-"""Masks of any picture: whatever its form, however many faces it has, and what a user is told."""
+"""Masks of any image: whatever its form, however many faces it has, and what a user is told."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def parser(parser_runs: list[Run]) -> Run:
 
 @pytest.fixture(scope="module")
 def faces() -> list[np.ndarray]:
-    """Three drawn faces of 200 px that dlib finds."""
+    """Three synthetic faces of 200 px that dlib finds."""
     finder = FaceFinder(fallbacks=())
     drawn = (render_random_face(np.random.default_rng((5, place)), 200).image for place in range(60))
     return list(islice((image for image in drawn if len(finder(image)) == 1), 3))
@@ -49,10 +49,10 @@ def run_predict(*words: str) -> None:
 
 def lines(out: Path) -> dict[str, dict[str, Any]]:
     rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
-    return {Path(row["picture"]).name: row for row in rows}
+    return {Path(row["image"]).name: row for row in rows}
 
 
-def test_pictures_of_every_form_get_masks_of_their_own_size(
+def test_images_of_every_form_get_masks_of_their_own_size(
     segmenter_run: Run, faces: list[np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     folder, out = tmp_path / "photos", tmp_path / "masks"
@@ -67,11 +67,11 @@ def test_pictures_of_every_form_get_masks_of_their_own_size(
     face.save(folder / "turned.jpg", exif=turned)
     Image.fromarray(np.asarray(face.convert("L")).astype(np.uint16) << 8).save(folder / "deep.png")  # 16 bits
     face.save(folder / "moving.gif", save_all=True, append_images=[Image.new("RGB", face.size)])
-    (folder / "broken.jpg").write_text("no picture")
+    (folder / "broken.jpg").write_text("no image")
     run_predict(f"checkpoint={segmenter_run.folder.path}", f"input={folder}", f"out={out}")
     told = capsys.readouterr().err
-    assert "masks of 7 pictures" in told
-    assert "Not read: Cannot read the picture" in told
+    assert "masks of 7 images" in told
+    assert "Not read: Cannot read the image" in told
     sizes = {}
     for path in sorted((out / "labels").rglob("*.png")):
         mask = np.array(Image.open(path))
@@ -109,24 +109,24 @@ def test_every_face_of_a_group_is_parsed_as_if_it_were_alone(parser: Run, faces:
 
 
 def test_a_large_face_is_seen_as_in_training(parser: Run, tmp_path: Path) -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
-    Image.fromarray(picture).save(tmp_path / "face.png")
+    image = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "face.png")
     transform = FaceTransform(32, None, LAPA, seed=0)
     read = read_image(tmp_path / "face.png", transform.least_source)
     expected, _ = transform(read.pixels, None, 0, 0, read.extent)
-    np.testing.assert_array_equal(load(str(parser.folder.path), faces="whole", image_size=32)._seen(picture), expected)
+    np.testing.assert_array_equal(load(str(parser.folder.path), faces="whole", image_size=32)._seen(image), expected)
 
 
-def test_the_whole_picture_is_seen_where_no_face_is_found(parser: Run) -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
+def test_the_whole_image_is_seen_where_no_face_is_found(parser: Run) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
     predictor = load(str(parser.folder.path))
-    assert [face.found for face in predictor.predict(picture).faces] == ["whole"]
-    none = load(str(parser.folder.path), faces="box").predict(picture)
+    assert [face.found for face in predictor.predict(image).faces] == ["whole"]
+    none = load(str(parser.folder.path), faces="box").predict(image)
     assert not none.faces
     assert not none.label.any()
     whole: Predictor = load(str(parser.folder.path), faces="whole")
-    assert whole.squares(picture) == [((0, -15, 90), "whole")]
-    assert whole.predict(picture).label.shape == (60, 90)
+    assert whole.squares(image) == [((0, -15, 90), "whole")]
+    assert whole.predict(image).label.shape == (60, 90)
 
 
 def test_classes_come_apart_and_a_pattern_writes_nowhere_else(
@@ -202,7 +202,7 @@ class Harmful:
 
 
 @pytest.mark.parametrize(
-    "fault",
+    "error",
     [
         "no input",
         "empty folder",
@@ -218,52 +218,52 @@ class Harmful:
     ],
 )
 def test_what_is_wrong_is_said_once(
-    parser_runs: list[Run], fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parser_runs: list[Run], error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (64, 64)).save(tmp_path / "face.png")
     (tmp_path / "empty").mkdir()
     pretrain, parser = parser_runs
     good = f"checkpoint={parser.folder.path}"
-    if fault == "no input":
-        with pytest.raises(DataError, match="names no picture"):
+    if error == "no input":
+        with pytest.raises(DataError, match="names no image"):
             run_predict(good, "input=nowhere.png")
-    elif fault == "empty folder":
-        with pytest.raises(DataError, match="names no picture"):
+    elif error == "empty folder":
+        with pytest.raises(DataError, match="names no image"):
             run_predict(good, "input=empty")
-    elif fault == "no face setting":
+    elif error == "no face setting":
         with pytest.raises(ConfigError, match="faces=some is invalid"):
             run_predict(good, "input=face.png", "faces=some")
-    elif fault == "pickle":
+    elif error == "pickle":
         (tmp_path / "bad.ckpt").write_bytes(pickle.dumps(Harmful()))
         with pytest.raises((DataError, ConfigError)):
             run_predict("checkpoint=bad.ckpt", "input=face.png")
         assert not (tmp_path / "harmed").exists(), "refused, not executed"
-    elif fault == "pretraining":
+    elif error == "pretraining":
         with pytest.raises(ConfigError, match="which parses nothing"):
             run_predict(f"checkpoint={pretrain.folder.path}", "input=face.png")
-    elif fault == "a file":
+    elif error == "a file":
         with pytest.raises(ConfigError, match=r"out=face\.png/masks cannot be made"):
             run_predict(good, "input=face.png", "out=face.png/masks")
-    elif fault == "a file for labels":
+    elif error == "a file for labels":
         (tmp_path / "empty" / "labels").touch()
         with pytest.raises(ConfigError, match=r"out=empty/labels cannot be made"):
             run_predict(good, "input=face.png", "out=empty")
-    elif fault == "true labels":
+    elif error == "true labels":
         (tmp_path / "empty" / "labels").mkdir()
         (tmp_path / "empty" / "labels" / "face.png").touch()
         with pytest.raises(ConfigError, match=r"labels/ that predict.py did not write"):
             run_predict(good, "input=face.png", "out=empty")
-    elif fault == "no GPU":
+    elif error == "no GPU":
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         with pytest.raises(ConfigError, match="no such device here"):
             run_predict(good, "input=face.png", "trainer.accelerator=gpu")
-    elif fault == "another list":
+    elif error == "another list":
         (tmp_path / "empty" / "predictions.jsonl").write_text("{}\n")
         with pytest.raises(DataError, match="is no list of predictions"):
             run_predict(good, "input=face.png", "out=empty")
         assert [path.name for path in (tmp_path / "empty").iterdir()] == ["predictions.jsonl"]
     else:
         (tmp_path / "empty" / "a.jpg").write_text("no")
-        with pytest.raises(RunError, match="None of the 1 pictures"):
+        with pytest.raises(RunError, match="None of the 1 images"):
             run_predict(good, "input=empty")

@@ -211,8 +211,8 @@ def test_what_a_follower_met_is_reported_once(how: str, odd: Path, tmp_path: Pat
     assert code == 1
     (status,) = (json.loads(path.read_text()) for path in tmp_path.glob("outputs/runs/*/status.json"))
     assert status["state"] == "failed"
-    assert "Cannot read the picture" in status["error"]
-    assert screen.count("Cannot read the picture") == 1, screen
+    assert "Cannot read the image" in status["error"]
+    assert screen.count("Cannot read the image") == 1, screen
 
 
 @pytest.mark.process

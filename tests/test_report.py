@@ -70,14 +70,16 @@ def write_run(output_dir: Path, stage: str, run_id: str, **changes: Any) -> Path
         "peak_memory_mb": 911.0,
         "git_sha": "0123456789abcdef0123456789abcdef01234567",
     } | changes
-    tiles = {"image": 0, "truth": 1, "prediction": 2} if finetune else {"image": 0, "masked": 1, "reconstruction": 2}
+    tiles = (
+        {"image": 0, "ground_truth": 1, "prediction": 2} if finetune else {"image": 0, "masked": 1, "reconstruction": 2}
+    )
     place = folder / "panels" / ("test" if finetune else "val")
     place.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for sample in SAMPLES:
         for kind in tiles:
-            picture = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)
-            Image.fromarray(picture).save(place / f"{sample}.{kind}.png")
+            image = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(image).save(place / f"{sample}.{kind}.png")
     names = "val/miou,val/mean_f1" if finetune else "val/loss,val/psnr"
     lines = [f"epoch,step,train/loss,train/lr,{names}"]
     for step in range(60):
@@ -218,7 +220,7 @@ def test_faces_of_each_group_are_shown(output_dir: Path) -> None:
     assert all(tile is not None for _, tiles in panel.rows for tile in tiles)
 
 
-def test_faces_without_pixel_truth_are_in_the_table_of_hidden_faces(output_dir: Path) -> None:
+def test_faces_without_pixel_ground_truth_are_in_the_table_of_hidden_faces(output_dir: Path) -> None:
     scores = {"test/called/kind/masked": 0.95, "test/called/kind/bare": 0.03, "test/box_iou": 0.7}
     about = {"method": "segment", "network": "modified_unet", "dataset": "mafa", "origin": "real"}
     write_run(output_dir, "evaluate", "seen1", metrics=scores, upstream=["seg1"], split="test", **about)
@@ -385,7 +387,7 @@ def test_runs_that_are_no_repeats_are_lines_of_their_own(tmp_path: Path) -> None
 def test_panels_pair_runs_on_shared_samples(output_dir: Path) -> None:
     (output_dir / "runs/finetune-mtl1/panels/test/face_02.prediction.png").unlink()
     (panel,) = panels.predictions(read_runs(output_dir))
-    assert panel.columns == ("image", "truth", "baseline", "MTL")
+    assert panel.columns == ("image", "ground_truth", "baseline", "MTL")
     assert [sample for sample, _ in panel.rows] == ["face_01"]
     assert dict(panel.legend)["hair"] == "rgb(255, 0, 102)"
     tile = panel.rows[0][1][3]
@@ -449,7 +451,7 @@ def test_a_baseline_is_the_most_alike(tmp_path: Path) -> None:
     assert "baseline 50.00: +10.00" in finding.sentence
 
 
-def test_tables_and_figures_lie_beside_the_page(output_dir: Path) -> None:
+def test_tables_and_figures_lie_next_to_the_page(output_dir: Path) -> None:
     folder = write_report(output_dir).parent
     with (folder / "tables" / "test_results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -545,7 +547,7 @@ def test_the_dashboard_shows_what_is_new(tmp_path: Path) -> None:
         write_run(tmp_path, "finetune", "new1", curves=False)
         deadline = time.monotonic() + 30
         while "finetune-new1" not in loaded(dashboard.address)[1]:
-            assert time.monotonic() < deadline, "the page was not written anew"
+            assert time.monotonic() < deadline, "the page was not written again"
             time.sleep(0.1)
         assert loaded(dashboard.address.replace("report/index.html", "runs/finetune-mtl1/config.yaml"))[0] is None
     finally:
@@ -563,13 +565,13 @@ def test_runs_of_a_sweep_that_differ_are_not_averaged(tmp_path: Path) -> None:
     for place, (rate, miou) in enumerate(((1.0, 0.4), (1.0, 0.5), (0.1, 0.2))):
         identity = {"settings": {"finetune.trunk_lr": rate, "finetune.seed": place}}
         write_run(tmp_path, "finetune", f"run{place}", miou=miou, identity=identity, seed=place, **about)
-    beside = {table.title: table for table in papers.beside_the_papers(read_runs(tmp_path))}
-    (table,) = (table for title, table in beside.items() if "Table 3" in title)
+    next_to = {table.title: table for table in papers.next_to_the_papers(read_runs(tmp_path))}
+    (table,) = (table for title, table in next_to.items() if "Table 3" in title)
     ours = [row for row in table.rows if row[0].startswith("here")]
     assert [row[1] for row in ours] == ["45.00 ± 7.07", "20.00"]
     assert [row[0].rpartition(", ")[2] for row in ours] == ["finetune.trunk_lr=1.0", "finetune.trunk_lr=0.1"]
     assert ("D central masking, combined loss", "81.95", "87.89", "15.32", "90.11", "") in table.rows
-    assert all("Nothing comparable" in table.note for title, table in beside.items() if "Table 1" in title)
+    assert all("Nothing comparable" in table.note for title, table in next_to.items() if "Table 1" in title)
 
 
 def named(output_dir: Path, stage: str) -> dict[str, str]:
@@ -628,7 +630,7 @@ def test_an_ablation_s_label_does_not_split_repeats(tmp_path: Path) -> None:
     for place, (fraction, label, miou) in enumerate(((0.1, None, 0.4), (0.1, "D", 0.5), (0.1, "D", 0.6))):
         changes = {"ablation": label, "label_fraction": fraction, "seed": place}
         write_run(tmp_path, "finetune", f"run{place}", miou=miou, identity={"settings": {}}, **changes, **about)
-    tables = {table.title: table for table in papers.beside_the_papers(read_runs(tmp_path))}
+    tables = {table.title: table for table in papers.next_to_the_papers(read_runs(tmp_path))}
     (table,) = (table for title, table in tables.items() if "Table 3" in title)
     (ours,) = (row for row in table.rows if row[0].startswith("here"))
     assert ours[1] == "50.00 ± 10.00"
@@ -643,7 +645,7 @@ def test_networks_trained_on_other_data_are_no_repeats_where_they_are_scored(tmp
         scores = {"metrics": {"test/accuracy": 0.5 + 0.2 * place}, "seed": place, "upstream": [f"net{place}"]}
         mfsd = {"dataset": "image_mask_folder", "data_digest": "m", "checkpoint": "best.ckpt"}
         write_run(tmp_path, "evaluate", f"eval{place}", **common | mfsd | scores)
-    tables = {table.title: table for table in papers.beside_the_papers(read_runs(tmp_path))}
+    tables = {table.title: table for table in papers.next_to_the_papers(read_runs(tmp_path))}
     (table,) = (table for title, table in tables.items() if "occlusion" in title.lower() and "Table 2" in title)
     assert sorted(row[1] for row in table.rows if row[0].startswith("here")) == ["50.00", "70.00"]
 
@@ -658,7 +660,7 @@ def test_every_printed_row_has_a_number_for_each_column() -> None:
 
 def test_real_faces_carry_no_note_of_drawn_ones(tmp_path: Path) -> None:
     write_run(tmp_path, "finetune", "base1", method="baseline", origin="real", curves=False)
-    assert "Drawn faces" not in write_report(tmp_path).read_text()
+    assert "Synthetic faces" not in write_report(tmp_path).read_text()
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_identical_with_0_1_and_2_workers(lapa: Path, masked: bool) -> None:
 
 
 def test_epochs_and_positions_differ(lapa: Path) -> None:
-    """One face alone, drawn eight times in each of two epochs: sixteen different pictures and masks."""
+    """One face alone, drawn eight times in each of two epochs: sixteen different images and masks."""
     face = open_layout("lapa", lapa).samples("train")[0].id
     data = datamodule(lapa, 0, masked=False, train_ids=[face], steps_per_epoch=1)
     images = torch.cat([batch["image"] for batch in two_epochs(data)])

@@ -183,7 +183,7 @@ SEGMENT: dict[str, tuple[object, bool]] = {
     "segment.augmentation.color": (0.25, True),
     "segment.augmentation.degrade": (0.25, True),
     "segment.augmentation.crop": (0.25, True),
-    "segment.augmentation.dye": (0.25, True),
+    "segment.augmentation.recolour": (0.25, True),
     "segment.optimizer.name": ("adam", True),
     "segment.optimizer.lr": (1, True),
     "segment.optimizer.beta1": (0.25, True),
@@ -330,7 +330,7 @@ def test_settings_of_a_classifier_whose_effect_depends_on_others(
     assert {head for head in before if before[head] != after[head]} == expected
 
 
-def test_a_conv_head_stands_beside_every_other_one(lapa: Path, output: Path, reference: dict[str, str]) -> None:
+def test_a_conv_head_stands_next_to_every_other_one(lapa: Path, output: Path, reference: dict[str, str]) -> None:
     pretrain, conv, tree = planned(SVM, lapa, output)
     assert [pretrain.stage.name, conv.own.head, tree.own.head] == ["pretrain", "conv", "svm_bdt"]
     assert pretrain.id == reference["pretrain"], "shared with a parser"

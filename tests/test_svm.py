@@ -42,9 +42,9 @@ def known(name: str) -> list[np.ndarray]:
         "iris": lambda: load_iris(return_X_y=True),
         "blobs": lambda: make_blobs(1100, centers=11, n_features=16, cluster_std=3.0, random_state=0),
     }[name]()
-    X, held, y, truth = train_test_split(X, y, test_size=0.4, stratify=y, random_state=0)  # noqa: N806
+    X, held, y, ground_truth = train_test_split(X, y, test_size=0.4, stratify=y, random_state=0)  # noqa: N806
     scaler = StandardScaler().fit(X)
-    return [scaler.transform(X), scaler.transform(held), y, truth]
+    return [scaler.transform(X), scaler.transform(held), y, ground_truth]
 
 
 def checks() -> Iterator[Any]:
@@ -67,9 +67,9 @@ def test_they_are_classifiers_of_scikit_learn(estimator: Any, check: Any) -> Non
 @functools.cache
 def reference_scores(name: str, linear: bool) -> tuple[float, ...]:
     """Accuracies of scikit-learn's one against rest and one against one."""
-    X, held, y, truth = known(name)  # noqa: N806
+    X, held, y, ground_truth = known(name)  # noqa: N806
     binary = LinearSVC(dual=False) if linear else SVC()
-    return tuple(kind(binary).fit(X, y).score(held, truth) for kind in (OneVsRestClassifier, OneVsOneClassifier))
+    return tuple(kind(binary).fit(X, y).score(held, ground_truth) for kind in (OneVsRestClassifier, OneVsOneClassifier))
 
 
 @pytest.mark.parametrize("name", [pytest.param("digits", marks=pytest.mark.training), "iris", "blobs"])
@@ -77,11 +77,11 @@ def reference_scores(name: str, linear: bool) -> tuple[float, ...]:
 @pytest.mark.parametrize("tree", TREES)
 def test_they_are_as_good_as_one_against_rest_and_one_against_one(tree: Any, machine: str, name: str) -> None:
     """Within two points of both. On digits nine hyperplanes reach one against rest, but not 45 hyperplanes."""
-    X, held, y, truth = known(name)  # noqa: N806
+    X, held, y, ground_truth = known(name)  # noqa: N806
     landmarks = 600 if name == "digits" else 150
     ours = tree(machine, random_state=0, landmarks=landmarks, C=10.0 if machine == "nystroem" else 1.0).fit(X, y)
     rest, one = reference_scores(name, linear=machine == "linear")
-    score = ours.score(held, truth)
+    score = ours.score(held, ground_truth)
     assert score >= rest - 0.02
     assert score >= one - (0.035 if (name, machine) == ("digits", "linear") else 0.02)
     assert len(ours.estimators_) == len(np.unique(y)) - 1
@@ -286,7 +286,7 @@ def labelled_pixels(classes: int = 6) -> tuple[np.ndarray, np.ndarray]:
 
 
 def logits(head: FittedHead, X: np.ndarray) -> np.ndarray:  # noqa: N803
-    """Logits (n, C) of pixels, which stand in a picture of one row."""
+    """Logits (n, C) of pixels, which stand in an image of one row."""
     return head.module(torch.from_numpy(X.T)[None, :, None])[0, :, 0].T.numpy()
 
 

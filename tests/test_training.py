@@ -272,7 +272,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 
 
 @pytest.mark.training
-def test_what_was_interrupted_keeps_its_best_epoch_and_by_force_starts_anew(
+def test_what_was_interrupted_keeps_its_best_epoch_and_by_force_starts_again(
     lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored = []
@@ -397,7 +397,7 @@ def test_resume_of_an_encoder_that_draws_numbers_itself(
 def test_damaged_files_are_named(parser_runs: list[Run], lapa: Path, tmp_path: Path) -> None:
     pretrain, finetune = (run.folder for run in copied(parser_runs, tmp_path))
     (tmp_path / "cache" / "digests.sqlite").write_bytes(b"rubbish" * 100)
-    run_training("mtl_lapa_10pct", lapa, tmp_path)  # a damaged cache is made anew
+    run_training("mtl_lapa_10pct", lapa, tmp_path)  # a damaged cache is made again
     pretrain.best.write_bytes(b"rubbish")
     with pytest.raises(DataError, match=r"best\.ckpt cannot be read"):
         run_training("mtl_lapa_10pct", lapa, tmp_path, "finetune.seed=5")
@@ -484,7 +484,7 @@ def test_every_choice_trains(lapa: Path, tmp_path: Path, overrides: tuple[str, .
 
 @pytest.mark.training
 @pytest.mark.process
-def test_wandb_runs_are_written_offline_beside_the_run(
+def test_wandb_runs_are_written_offline_next_to_the_run(
     lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")

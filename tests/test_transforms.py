@@ -1,4 +1,4 @@
-"""One warp for picture and label, pure in (seed, epoch, position), with left and right exchanged in mirror images."""
+"""One warp for image and label, pure in (seed, epoch, position), with left and right exchanged in mirror images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from datamodules.transforms import MEAN, STD, A, Augmentation, FaceTransform, af
 MOVES = Augmentation(rotation=30, scale=(0.75, 1.25), flip=0.5, color=0.5)
 
 
-def picture(height: int = 90, width: int = 70) -> np.ndarray:
+def noise_image(height: int = 90, width: int = 70) -> np.ndarray:
     smooth = np.random.default_rng(0).integers(0, 255, (9, 7, 3), dtype=np.uint8)
     return cv2.resize(smooth, (width, height), interpolation=cv2.INTER_CUBIC)
 
@@ -33,7 +33,7 @@ def test_a_window_fills_the_output() -> None:
 
 @pytest.mark.parametrize("source", [(64, 64), (128, 128), (90, 70), (33, 47)])
 def test_still_warp_is_the_resize_that_interpolate_undoes(source: tuple[int, int]) -> None:
-    image = picture(*source)
+    image = noise_image(*source)
     warped = cv2.warpAffine(image, affine_matrix(source, 64, 0, 1, False), (64, 64), borderMode=cv2.BORDER_REPLICATE)
     resized = F.interpolate(torch.from_numpy(image).permute(2, 0, 1)[None].float(), (64, 64), mode="bilinear")
     assert np.abs(warped.transpose(2, 0, 1) - resized[0].numpy()).max() < 3  # cv2 interpolates in steps of 1/32 px
@@ -55,9 +55,9 @@ def test_zoom_enlarges() -> None:
     assert np.allclose(matrix[:, :2], 1.25 * np.eye(2))
 
 
-def test_pictures_are_warped_and_normalised_as_the_libraries_do() -> None:
+def test_images_are_warped_and_normalised_as_the_libraries_do() -> None:
     """By roads of our own, which are faster, to the same values bit for bit."""
-    image = picture(203, 301)
+    image = noise_image(203, 301)
     transform = FaceTransform(96, Augmentation(rotation=30, scale=(0.75, 1.25), flip=0.5), LAPA, 0)
     factors = set()
     for position in range(8):
@@ -83,7 +83,7 @@ def test_every_byte_is_normalised() -> None:
 
 
 def test_pure_in_seed_epoch_and_position() -> None:
-    image = picture()
+    image = noise_image()
     label = (image[..., 0] // 24).astype(np.uint8)
     transform, again = (FaceTransform(48, MOVES, LAPA, seed=5) for _ in range(2))
     transform(image, label, 9, 9)  # whatever came before
@@ -112,8 +112,8 @@ def test_each_random_number_depends_on_seed_epoch_and_position(move: Augmentatio
     assert all(not np.array_equal(draws[0], other) for other in draws[1:])
 
 
-def test_picture_and_label_move_together() -> None:
-    """A picture whose brightness is its label map: after the warp, brightness still says the label."""
+def test_image_and_label_move_together() -> None:
+    """An image whose brightness is its label map: after the warp, brightness still says the label."""
     label = np.kron(np.array([[1, 6], [10, 7]], dtype=np.uint8), np.ones((40, 40), dtype=np.uint8))
     image = np.repeat(label[..., None] * 20, 3, axis=2)
     move = Augmentation(rotation=30, scale=(0.75, 1.25), flip=0.5)
@@ -126,8 +126,8 @@ def test_picture_and_label_move_together() -> None:
         assert agree.mean() > 0.93  # the rest are mixed pixels on the seams
 
 
-def test_a_close_crop_holds_the_face_in_picture_and_label() -> None:
-    image, label, face = picture(200, 160), np.zeros((200, 160), np.uint8), (0.3, 0.4, 0.7, 0.8)
+def test_a_close_crop_holds_the_face_in_image_and_label() -> None:
+    image, label, face = noise_image(200, 160), np.zeros((200, 160), np.uint8), (0.3, 0.4, 0.7, 0.8)
     label[80:160, 48:112] = 1  # the face
     close = FaceTransform(64, Augmentation(crop=1.0, scale=(0.5, 3.0), shift=0.5), LAPA, 0)
     windows = []
@@ -141,7 +141,7 @@ def test_a_close_crop_holds_the_face_in_picture_and_label() -> None:
         left, top, right, bottom = np.round(window * (160, 200, 160, 200)).astype(int)
         if min(left, top) >= 0 and right <= 160 and bottom <= 200:
             share = (label[top:bottom, left:right] == 1).mean()
-            assert abs((seen == 1).mean() - share) < 0.03, "the label is cut as the picture is"
+            assert abs((seen == 1).mean() - share) < 0.03, "the label is cut as the image is"
             resized = cv2.resize(image[top:bottom, left:right], (64, 64), interpolation=cv2.INTER_LINEAR)
             assert np.abs(denormalize(moved).astype(int) - resized).mean() < 6
     margins = np.array(windows)
@@ -151,7 +151,7 @@ def test_a_close_crop_holds_the_face_in_picture_and_label() -> None:
 
 
 def test_a_face_whose_place_is_not_known_is_moved_as_without_crops() -> None:
-    image = picture(120, 100)
+    image = noise_image(120, 100)
     move = Augmentation(rotation=20, scale=(0.8, 1.4), flip=0.5, shift=0.1)
     cropped, plain = (FaceTransform(64, replace(move, crop=crop), LAPA, 0) for crop in (1.0, 0.0))
     for position in range(4):
@@ -166,7 +166,7 @@ def test_angles_and_zooms_cover_the_papers_ranges_and_no_more() -> None:
     warp = transform.compose.transforms[0]
     angles, zooms = [], []
     for position in range(400):
-        transform(picture(32, 32), None, 0, position)
+        transform(noise_image(32, 32), None, 0, position)
         angles.append(warp.params["angle"] if hasattr(warp, "params") and warp.params else np.nan)
         zooms.append(warp.params["zoom"] if hasattr(warp, "params") and warp.params else np.nan)
     assert not np.isnan(angles).any()
@@ -193,7 +193,7 @@ def test_mirror_images_of_real_faces_keep_left_left(face_data: Path) -> None:
             continue
         upright = FaceTransform(128, Augmentation(flip=0.0), LAPA, 0)(image, label, 0, 0)
         mirrored = FaceTransform(128, Augmentation(flip=1.0), LAPA, 0)(image, label, 0, 0)
-        assert np.abs(upright[0][..., ::-1] - mirrored[0]).max() < 0.15, "the picture itself is mirrored"
+        assert np.abs(upright[0][..., ::-1] - mirrored[0]).max() < 0.15, "the image itself is mirrored"
         assert upright[1] is not None
         assert mirrored[1] is not None
         for left, right in LAPA.mirrored:
@@ -213,7 +213,7 @@ def test_flip_table_only_exchanges_pairs() -> None:
     assert np.array_equal(table[table], np.arange(256))
 
 
-def test_a_degraded_picture_stays_where_its_label_is() -> None:
+def test_a_degraded_image_stays_where_its_label_is() -> None:
     rows, columns = np.mgrid[:64, :64] - 31.5
     blob = (255 * np.exp(-(rows**2 + columns**2) / 128))[..., None].repeat(3, 2).astype(np.uint8)
     transform = FaceTransform(64, Augmentation(degrade=1.0), LAPA, seed=0)

@@ -118,7 +118,7 @@ def test_a_convolution_has_spectral_norm_1_and_keeps_the_size(kernel: int) -> No
 
 
 @pytest.mark.parametrize("kind", ["xavier", "he", "normal"])
-def test_spectral_norm_is_of_the_weights_drawn_anew(kind: str) -> None:
+def test_spectral_norm_is_of_the_weights_drawn_again(kind: str) -> None:
     block = ConvBlock(4, 6)
     initialize(block, kind)
     norm = torch.linalg.matrix_norm(folded(block).get_parameter("0.weight").flatten(1), ord=2)

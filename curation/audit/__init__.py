@@ -1,1 +1,1 @@
-"""What is wrong with a data set: every file is read in full, and every fault kept instead of raised."""
+"""What is wrong with a data set: every file is read in full, and every finding kept instead of raised."""

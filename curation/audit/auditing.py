@@ -7,7 +7,7 @@ from pathlib import Path
 from rich import get_console
 
 from curation.audit.faces import Inspection
-from curation.audit.faults import Faults
+from curation.audit.findings import Findings
 from curation.audit.screen import tables
 from curation.audit.sheet import contact_sheet
 from curation.audit.tally import Tally
@@ -20,7 +20,7 @@ REPORT, SHEET = "audit.json", "worst.png"
 
 
 def write_audit(layout: Layout, out: Path, order: str) -> Tally:
-    """Prints what is wrong with a data set, and writes it with a picture of the worst faces.
+    """Prints what is wrong with a data set, and writes it with an image of the worst faces.
 
     Args:
         layout: the data set's reader; its folder is only read.
@@ -29,7 +29,7 @@ def write_audit(layout: Layout, out: Path, order: str) -> Tally:
 
     Raises:
         ConfigError: if ``out`` lies in the data set's folder.
-        DataError: if there is no picture at all.
+        DataError: if there is no image at all.
         RunError: if ``out`` cannot be written to.
     """
     require_outside(out, layout.root)
@@ -39,7 +39,7 @@ def write_audit(layout: Layout, out: Path, order: str) -> Tally:
         console.print(table)
     about = {"dataset": layout.name, "root": str(layout.root), "origin": layout.origin}
     merging = {"merging": order} if any(sample.parts for sample in samples) else {}
-    sheet = contact_sheet(tally.faults, samples, layout, order)
+    sheet = contact_sheet(tally.findings, samples, layout, order)
     try:
         write_text_atomically(out / REPORT, to_json(about | merging | tally.as_plain()))
         if sheet is None:
@@ -47,23 +47,23 @@ def write_audit(layout: Layout, out: Path, order: str) -> Tally:
         else:
             with atomic_write(out / SHEET) as file:
                 sheet.save(file, format="PNG")
-    except OSError as fault:
+    except OSError as error:
         raise RunError(
-            f"Cannot write to {out}: {fault.strerror or fault}.\nExpected: a folder that can be written to, as out=..."
-        ) from fault
+            f"Cannot write to {out}: {error.strerror or error}.\nExpected: a writable folder, as out=..."
+        ) from error
     written = [str(out / REPORT)] + ([] if sheet is None else [str(out / SHEET)])
     console.print(f"Written: {', '.join(written)}", soft_wrap=True, highlight=False, markup=False)
     return tally
 
 
 def audit(layout: Layout, order: str) -> tuple[Tally, list[Sample]]:
-    """Every fault of a data set, and its faces.
+    """Every finding of a data set, and its faces.
 
     Raises:
-        DataError: if there is no picture at all.
+        DataError: if there is no image at all.
     """
-    faults = Faults()
-    faces = [(split, sample) for split, samples in layout.survey(faults.met).items() for sample in samples]
+    findings = Findings()
+    faces = [(split, sample) for split, samples in layout.survey(findings.met).items() for sample in samples]
     if not faces:
         state = "holds none" if layout.root.is_dir() else "does not exist"
         raise DataError(
@@ -71,7 +71,7 @@ def audit(layout: Layout, order: str) -> tuple[Tally, list[Sample]]:
             f"  - say where it lies: root=/path/to/{layout.title}"
         )
     inspect = Inspection(layout.labels, order)
-    tally = Tally(layout.labels, faults)
+    tally = Tally(layout.labels, findings)
     samples = [sample for _, sample in faces]
     # Threads: decoding is done outside Python's lock, and processes are no faster but take seconds to start.
     for index, face in enumerate(in_threads(lambda index: inspect(samples[index]), len(samples), "reading every file")):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from curation.audit.faults import Fault
+from curation.audit.findings import Finding
 from curation.audit.sides import SKIN, STREWN, landmarks_of, place, sides
 from datamodules.labels import PAINTING_ORDERS, LabelSet
 from datamodules.layouts import Sample
@@ -22,21 +22,21 @@ class Face:
 
     Args:
         sample: the face on disk.
-        size: (H, W) of its picture, or None if that cannot be read.
-        digest: of the picture's pixels, 16 bytes; b"" if it cannot be read.
+        size: (H, W) of its image, or None if that cannot be read.
+        digest: of the image's pixels, 16 bytes; b"" if it cannot be read.
         pixels: (classes,) pixels of each class; None if there is no label map.
-        faults: what is wrong with its files, each with its text.
+        findings: what is wrong with its files, each with its text.
     """
 
     sample: Sample
     size: tuple[int, int] | None = None
     digest: bytes = b""
     pixels: np.ndarray | None = None
-    faults: list[Fault] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
-    def add(self, kind: str, fault: object) -> None:
-        """Keep a fault; the first line of an error names the file, the others what to do."""
-        self.faults.append(Fault(kind, self.sample.id, str(fault).splitlines()[0], self.sample))
+    def add(self, kind: str, finding: object) -> None:
+        """Keep a finding; the first line of an error names the file, the others what to do."""
+        self.findings.append(Finding(kind, self.sample.id, str(finding).splitlines()[0], self.sample))
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ class Inspection:
         """Everything there is to say about a face by itself."""
         face = Face(sample)
         try:
-            picture = read_image(sample.image)
+            image = read_image(sample.image)
             require_whole(sample.image)
-        except BrokenFileError as fault:
-            face.add("unreadable_picture", fault)
+        except BrokenFileError as error:
+            face.add("unreadable_image", error)
         else:
-            face.size = picture.size
-            pixels = np.ascontiguousarray(picture.pixels)
-            face.digest = hashlib.blake2b(pixels.data, digest_size=16, key=str(picture.size).encode()).digest()
+            face.size = image.size
+            pixels = np.ascontiguousarray(image.pixels)
+            face.digest = hashlib.blake2b(pixels.data, digest_size=16, key=str(image.size).encode()).digest()
         label = self._painted(face) if sample.parts is not None else self._label_map(face)
         if label is None:
             return face
@@ -71,8 +71,8 @@ class Inspection:
         if face.size is not None:
             try:
                 require_size(sample, label.shape, face.size)
-            except BrokenFileError as fault:
-                face.add("wrong_size", fault)
+            except BrokenFileError as error:
+                face.add("wrong_size", error)
         return face
 
     def _label_map(self, face: Face) -> np.ndarray | None:
@@ -83,13 +83,13 @@ class Inspection:
         try:
             label = read_ids(path, self.labels)
             require_whole(path)
-        except BrokenFileError as fault:
-            face.add("unreadable_label", fault)
+        except BrokenFileError as error:
+            face.add("unreadable_label", error)
             return None
         try:
             require_known_ids(path, label, self.labels)
-        except BrokenFileError as fault:
-            face.add("unknown_ids", fault)
+        except BrokenFileError as error:
+            face.add("unknown_ids", error)
         if not label.any():
             face.add("nothing_labelled", f"{path} is all background.")
         classes = self.labels.classes
@@ -105,8 +105,8 @@ class Inspection:
             try:
                 values = read_part_values(path)
                 require_whole(path)
-            except BrokenFileError as fault:
-                face.add("unreadable_label", fault)
+            except BrokenFileError as error:
+                face.add("unreadable_label", error)
                 continue
             masks[part] = values > 0
             area = int(np.count_nonzero(values))
@@ -120,8 +120,8 @@ class Inspection:
         try:
             order = PAINTING_ORDERS[self.order]
             return paint(face.sample, ((part, masks[part]) for part in order if part in masks), self.labels)
-        except BrokenFileError as fault:
-            face.add("parts_differ", fault)
+        except BrokenFileError as error:
+            face.add("parts_differ", error)
             return None
 
     def _compare_sides(self, face: Face, masks: dict[str, np.ndarray]) -> None:
@@ -131,7 +131,7 @@ class Inspection:
         found = {name: where for name, mask in masks.items() if name in wanted and (where := place(mask)) is not None}
         strewn = [name for name, where in found.items() if where.spread > STREWN]
         if len(strewn) > 1:  # one may be a few odd pixels of an ear under hair
-            face.add("strewn", f"{', '.join(sorted(strewn))} of {face.sample.image.name} are all over the picture.")
+            face.add("strewn", f"{', '.join(sorted(strewn))} of {face.sample.image.name} are all over the image.")
         places = {name: where.centre for name, where in found.items() if name not in strewn}
         skin = int(np.count_nonzero(masks[SKIN])) if SKIN in masks else 0
         told = sides(places, skin, self.labels)

@@ -8,22 +8,22 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from curation.audit.faults import KINDS
+from curation.audit.findings import KINDS
 from curation.audit.tally import SMALL, Tally
 
 SHOWN = 5
-"""Ids of a fault, and sizes of pictures, that are shown; audit.json has all."""
+"""Ids of a finding, and sizes of images, that are shown; audit.json has all."""
 
 
 def tables(tally: Tally, title: str) -> list[Table]:
-    """Faults, classes, and splits with picture sizes."""
-    return [_faults(tally, title), _classes(tally), _pictures(tally)]
+    """Findings, classes, and splits with image sizes."""
+    return [_findings(tally, title), _classes(tally), _images(tally)]
 
 
-def _faults(tally: Tally, title: str) -> Table:
-    table = _table(title, "fault", "count", "first")
+def _findings(tally: Tally, title: str) -> Table:
+    table = _table(title, "finding", "count", "first")
     for kind, words in KINDS.items():
-        ids = tally.faults.ids(kind)
+        ids = tally.findings.ids(kind)
         if ids:
             table.add_row(words, str(len(ids)), Text(_first(ids)))
     if not table.row_count:
@@ -39,8 +39,8 @@ def _classes(tally: Tally) -> Table:
     return table
 
 
-def _pictures(tally: Tally) -> Table:
-    table = _table(f"{tally.faces} pictures", "split or size", "pictures")
+def _images(tally: Tally) -> Table:
+    table = _table(f"{tally.faces} images", "split or size", "images")
     for split, count in tally.splits.items():
         table.add_row(split or "no split", str(count))
     table.add_section()
@@ -56,7 +56,7 @@ def _table(title: str, *columns: str) -> Table:
     """An empty table; numbers stand right."""
     table = Table(title=Text(title), box=SIMPLE_HEAD, title_justify="left", caption_justify="left")
     for column in columns:
-        right = column in ("count", "% of pixels", "faces", "pictures")
+        right = column in ("count", "% of pixels", "faces", "images")
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     return table
 

@@ -1,4 +1,4 @@
-"""The worst faces of an audit on one contact sheet: pictures under their labels, each with what is wrong with it."""
+"""The worst faces of an audit on one contact sheet: images under their labels, each with what is wrong with it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import zip_longest
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from curation.audit.faults import KINDS, Fault, Faults
+from curation.audit.findings import KINDS, Finding, Findings
 from curation.audit.sides import STREWN, place, side_names
 from datamodules.labels import LabelSet
 from datamodules.layouts import Layout, Sample
@@ -20,19 +20,19 @@ from foundation.errors import BrokenFileError
 
 MOST = 60
 COLUMNS = 6
-SIDE, TEXT, GAP, HEAD = 240, 64, 8, 56  # pixels: a picture, the lines below it, between tiles, the sheet's head
-LINES, LETTERS = 4, 40  # of text below a picture
+SIDE, TEXT, GAP, HEAD = 240, 64, 8, 56  # pixels: an image, the lines below it, between tiles, the sheet's head
+LINES, LETTERS = 4, 40  # of text below an image
 PAPER, INK, GREY = (255, 255, 255), (20, 20, 20), (200, 200, 200)
 COVER = 0.45
-"""How much of a picture its labels cover."""
+"""How much of an image its labels cover."""
 
 
-def contact_sheet(faults: Faults, samples: Sequence[Sample], layout: Layout, order: str) -> Image.Image | None:
-    """Faces that have faults, of each kind in turn, at most :data:`MOST`; None if no face has any.
+def contact_sheet(findings: Findings, samples: Sequence[Sample], layout: Layout, order: str) -> Image.Image | None:
+    """Faces that have findings, of each kind in turn, at most :data:`MOST`; None if no face has any.
 
     L and R stand where the labels say that left and right eye, brow and ear are.
     """
-    faces = _faces(faults, samples)
+    faces = _faces(findings, samples)
     if not faces:
         return None
     chosen = _in_turn(faces)
@@ -42,7 +42,7 @@ def contact_sheet(faults: Faults, samples: Sequence[Sample], layout: Layout, ord
     sheet = Image.new("RGB", (width, HEAD + rows * (SIDE + TEXT + GAP)), PAPER)
     draw = ImageDraw.Draw(sheet)
     side = "the person's own" if layout.labels.own_sides else "the viewer's"
-    draw.text((GAP, 6), f"{layout.title}: {len(chosen)} of {len(faces)} faces with faults", INK, _font(18))
+    draw.text((GAP, 6), f"{layout.title}: {len(chosen)} of {len(faces)} faces with findings", INK, _font(18))
     draw.text((GAP, 32), f"L, R: left and right by the labels ({side}, as published)", INK, _font(13))
     for index, (sample, found) in enumerate(chosen):
         left = GAP + index % columns * (SIDE + GAP)
@@ -52,19 +52,19 @@ def contact_sheet(faults: Faults, samples: Sequence[Sample], layout: Layout, ord
     return sheet
 
 
-def _faces(faults: Faults, samples: Sequence[Sample]) -> dict[Sample, list[Fault]]:
-    """The faces that have faults, with all of theirs."""
+def _faces(findings: Findings, samples: Sequence[Sample]) -> dict[Sample, list[Finding]]:
+    """The faces that have findings, with all of theirs."""
     by_id = {sample.id: sample for sample in samples}
-    faces: dict[Sample, list[Fault]] = {}
-    for fault in faults:
-        sample = fault.sample or by_id.get(fault.id)
+    faces: dict[Sample, list[Finding]] = {}
+    for finding in findings:
+        sample = finding.sample or by_id.get(finding.id)
         if sample is not None:
-            faces.setdefault(sample, []).append(fault)
+            faces.setdefault(sample, []).append(finding)
     return faces
 
 
-def _in_turn(faces: dict[Sample, list[Fault]]) -> list[tuple[Sample, list[Fault]]]:
-    """Faces to show, sorted by their first fault; where there are too many, as many of each kind as possible."""
+def _in_turn(faces: dict[Sample, list[Finding]]) -> list[tuple[Sample, list[Finding]]]:
+    """Faces to show, sorted by their first finding; where there are too many, as many of each kind as possible."""
     kinds: dict[str, list[Sample]] = {kind: [] for kind in KINDS}
     for sample, found in faces.items():
         kinds[found[0].kind].append(sample)
@@ -73,14 +73,14 @@ def _in_turn(faces: dict[Sample, list[Fault]]) -> list[tuple[Sample, list[Fault]
     return [(sample, faces[sample]) for group in kinds.values() for sample in group if sample in shown]
 
 
-def _caption(sample: Sample, found: Iterable[Fault]) -> str:
-    """Id and faults in a few short lines."""
+def _caption(sample: Sample, found: Iterable[Finding]) -> str:
+    """Id and findings in a few short lines."""
     kinds: dict[str, list[str]] = {}
-    for fault in found:
-        kinds.setdefault(fault.kind, []).append(fault.text)
+    for finding in found:
+        kinds.setdefault(finding.kind, []).append(finding.text)
     words = []
     for kind, texts in kinds.items():
-        # Where sides lie and what is doubled is not told by the picture alone.
+        # Where sides lie and what is doubled is not told by the image alone.
         told = texts[0].rpartition(": ")[2] if kind == "unclear" else texts[0] if kind == "duplicate" else ""
         words.append(KINDS[kind] + (f" ({told.rstrip('.')})" if told else ""))
     lines = [_short(sample.id)]
@@ -94,23 +94,23 @@ def _short(text: str) -> str:
 
 
 def _tile(sample: Sample, labels: LabelSet, order: str) -> Image.Image:
-    """A face (SIDE, SIDE) under its labels; grey where there is no picture."""
+    """A face (SIDE, SIDE) under its labels; grey where there is no image."""
     tile = Image.new("RGB", (SIDE, SIDE), GREY)
     try:
-        picture = Image.fromarray(read_image(sample.image, SIDE).pixels)
+        image = Image.fromarray(read_image(sample.image, SIDE).pixels)
     except BrokenFileError:
-        ImageDraw.Draw(tile).text((SIDE // 2, SIDE // 2), "no picture", INK, _font(14), anchor="mm")
+        ImageDraw.Draw(tile).text((SIDE // 2, SIDE // 2), "no image", INK, _font(14), anchor="mm")
         return tile
-    scale = SIDE / max(picture.size)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    picture = picture.resize(size, Image.Resampling.BILINEAR)
+    scale = SIDE / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    image = image.resize(size, Image.Resampling.BILINEAR)
     label = _label(sample, labels, order)
     if label is not None:
         colours = Image.fromarray(labels.colorize(label)).resize(size, Image.Resampling.NEAREST)
         shown = Image.fromarray((label > 0).astype(np.uint8) * round(255 * COVER)).resize(size)
-        picture = Image.composite(colours, picture, shown)
-        _write_sides(picture, label, labels)
-    tile.paste(picture)
+        image = Image.composite(colours, image, shown)
+        _write_sides(image, label, labels)
+    tile.paste(image)
     return tile
 
 
@@ -124,9 +124,9 @@ def _label(sample: Sample, labels: LabelSet, order: str) -> np.ndarray | None:
     return None
 
 
-def _write_sides(picture: Image.Image, label: np.ndarray, labels: LabelSet) -> None:
-    draw = ImageDraw.Draw(picture)
-    scale = np.array(picture.size) / label.shape[::-1]
+def _write_sides(image: Image.Image, label: np.ndarray, labels: LabelSet) -> None:
+    draw = ImageDraw.Draw(image)
+    scale = np.array(image.size) / label.shape[::-1]
     for sides in side_names(labels).values():
         for letter, name in zip("RL" if labels.own_sides else "LR", sides, strict=True):
             where = place(label == labels.classes.index(name))

@@ -1,9 +1,9 @@
 """Whether a face's left and right are those that its data set means, told from where its parts lie.
 
-A picture that was mirrored without its labels has left eye, brow and ear on the wrong side. One pair tells little: in a
+An image that was mirrored without its labels has left eye, brow and ear on the wrong side. One pair tells little: in a
 profile its parts lie one behind the other, and an annotator may take one ear for the other. So each pair that is
 clearly apart has a vote, and only a face whose votes are several and agree is mirrored. A pair of which one part is
-seen, by its place beside the nose, has half a vote: which eye is the one in a profile is easily mistaken.
+seen, by its place next to the nose, has half a vote: which eye is the one in a profile is easily mistaken.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ eyes are some 0.45 apart."""
 STREWN = 40
 """Spread from which a part is not in one place: in real faces eyes, brows and lips stay below 30."""
 ENOUGH = 1.5
-"""Votes that make a face mirrored: a whole pair and anything beside it, or half of all three."""
+"""Votes that make a face mirrored: a whole pair and anything next to it, or half of all three."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Sides:
 
 
 def side_names(labels: LabelSet) -> dict[str, tuple[str, str]]:
-    """Pair (eye, brow, ear) -> classes that lie on the viewer's left and right in an upright picture."""
+    """Pair (eye, brow, ear) -> classes that lie on the viewer's left and right in an upright image."""
     named = {}
     for pair in labels.mirrored:
         left, right = (labels.classes[index] for index in pair)
@@ -77,7 +77,7 @@ class Place:
     Args:
         centre: mean (x, y) of its pixels.
         spread: variance of their places over that of a disc of as many pixels: 1 for a disc, some 10 for a thin brow
-            or lip, hundreds for pixels all over the picture.
+            or lip, hundreds for pixels all over the image.
     """
 
     centre: np.ndarray
@@ -99,7 +99,7 @@ def sides(places: Mapping[str, np.ndarray], skin: int, labels: LabelSet) -> Side
     """Where the sides of a face lie.
 
     Distances are measured across the face, perpendicular to the line from its mouth to its eyes, so that a rolled head
-    and a picture upside down are no fault. Of a pair of which one part is seen, as the ear of a turned head, the side
+    and an image upside down are no finding. Of a pair of which one part is seen, as the ear of a turned head, the side
     of the nose on which it lies is what counts.
 
     Args:
@@ -132,7 +132,7 @@ def _across(places: Mapping[str, np.ndarray], pairs: Mapping[str, tuple[str, str
     mouth = [places[name] for name in MOUTH if name in places]
     if not mouth:
         return None
-    # One eye alone lies beside the line, and would turn it.
+    # One eye alone lies next to the line, and would turn it.
     for tops in (*(pairs[pair] for pair in ("eye", "brow") if pair in pairs), (GLASSES,), (NOSE,)):
         if all(name in places for name in tops):
             up = np.mean([places[name] for name in tops], axis=0) - np.mean(mouth, axis=0)

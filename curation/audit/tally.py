@@ -1,4 +1,4 @@
-"""What an audit comes to: faults by kind, and how often each class, picture size and split occurs."""
+"""What an audit comes to: findings by kind, and how often each class, image size and split occurs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from curation.audit.faces import Face
-from curation.audit.faults import KINDS, Fault, Faults
+from curation.audit.findings import KINDS, Finding, Findings
 from datamodules.labels import LabelSet
 
 SMALL = 0.01
@@ -22,11 +22,11 @@ class Tally:
 
     Args:
         labels: the classes.
-        faults: those that were met before any file was read.
+        findings: those that were met before any file was read.
     """
 
     labels: LabelSet
-    faults: Faults
+    findings: Findings
     splits: Counter[str] = field(default_factory=Counter)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     labelled: int = 0
@@ -43,8 +43,8 @@ class Tally:
     def add(self, face: Face, split: str) -> None:
         """Count a face of a split."""
         self.splits[split] += 1
-        for fault in face.faults:
-            self.faults.add(fault)
+        for finding in face.findings:
+            self.findings.add(finding)
         if face.size is not None:
             self.sizes[face.size] += 1
             self._alike.setdefault(face.digest, []).append((split, face))
@@ -54,7 +54,7 @@ class Tally:
             self.holders += face.pixels > 0
 
     def close(self) -> None:
-        """Find the pictures that are alike, once all faces are there."""
+        """Find the images that are alike, once all faces are there."""
         for group in self._alike.values():
             for index, (_, face) in enumerate(group if len(group) > 1 else []):
                 others = [
@@ -63,7 +63,7 @@ class Tally:
                     if number != index
                 ]
                 text = f"{face.sample.image.name} has the pixels of {', '.join(others)}."
-                self.faults.add(Fault("duplicate", face.sample.id, text, face.sample))
+                self.findings.add(Finding("duplicate", face.sample.id, text, face.sample))
 
     @property
     def faces(self) -> int:
@@ -75,7 +75,7 @@ class Tally:
         return self.pixels / max(1, int(self.pixels.sum()))
 
     def as_plain(self) -> dict[str, Any]:
-        """Everything as plain values: the ids of each kind of fault stand under its name."""
+        """Everything as plain values: the ids of each kind of finding stand under its name."""
         classes = {
             name: {"share": float(share), "faces": int(count), "small": bool(share < SMALL)}
             for name, share, count in zip(self.labels.classes, self.shares, self.holders, strict=True)
@@ -86,6 +86,6 @@ class Tally:
             "splits": {split or "none": count for split, count in self.splits.items()},
             "sizes": {f"{width}x{height}": count for (height, width), count in self.sizes.most_common()},
             "classes": classes,
-            **{kind: self.faults.ids(kind) for kind in KINDS},
-            "details": {kind: texts for kind in KINDS if (texts := self.faults.texts(kind))},
+            **{kind: self.findings.ids(kind) for kind in KINDS},
+            "details": {kind: texts for kind in KINDS if (texts := self.findings.texts(kind))},
         }

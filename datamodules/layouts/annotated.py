@@ -1,4 +1,4 @@
-"""What the readers of data sets without pixel truth share: faces that a segmenter is tested on by boxes and kinds."""
+"""Shared by readers of data sets without pixel ground truth: a segmenter is tested on them by boxes and kinds."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class AnnotatedLayout(Layout):
 
     @property
     def drawn_instead(self) -> str:
-        return "  - score on faces with pixel truth: dataset=image_mask_folder or dataset=augmented_celeba"
+        return "  - score on faces with pixel ground truth: dataset=image_mask_folder or dataset=augmented_celeba"
 
-    def survey(self, met: Met) -> dict[str, list[Sample]]:  # noqa: ARG002 (nothing beside the pictures to look for)
+    def survey(self, met: Met) -> dict[str, list[Sample]]:  # noqa: ARG002 (nothing next to the images to look for)
         """Every face there is."""
         return {"": self.samples("all")}
 
 
-def pictures_below(root: Path) -> list[Path]:
-    """The pictures of a folder at any depth, by their names below it; hidden files and folders are left out."""
+def images_below(root: Path) -> list[Path]:
+    """The images of a folder at any depth, by their names below it; hidden files and folders are left out."""
     files = ((path.relative_to(root).as_posix(), path) for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
     return [path for name, path in sorted(files) if not any(part.startswith(".") for part in name.split("/"))]

@@ -33,15 +33,17 @@ class AugmentedCelebA(Layout):
         "manifest.jsonl, images/, masks/, as they are built by\n"
         "  python prepare.py task=masked_faces source=/path/to/CelebA out=data/AugmentedCelebA\n"
         "Do one of:\n"
-        "  - build it, from CelebA, any folder of photographs, or drawn faces (--help of prepare.py)"
+        "  - build it, from CelebA, any folder of photographs, or synthetic faces (--help of prepare.py)"
     )
 
     @property
     def drawn_instead(self) -> str:
         return (
-            "  - start with drawn faces: python prepare.py task=synthetic_faces count=700 out=data/drawn/LaPa, then\n"
-            "    python prepare.py task=masked_faces source=data/drawn/LaPa count=2000 out=data/drawn/AugmentedCelebA\n"
-            "    and datamodule=augmented_celeba datamodule.root=data/drawn/AugmentedCelebA"
+            "  - start with synthetic faces: make demo's, or\n"
+            "    python prepare.py task=synthetic_faces count=700 out=data/synthetic/LaPa, then\n"
+            "    python prepare.py task=masked_faces source=data/synthetic/LaPa count=2000 "
+            "out=data/synthetic/AugmentedCelebA\n"
+            "    and datamodule=augmented_celeba datamodule.root=data/synthetic/AugmentedCelebA"
         )
 
     @property
@@ -90,8 +92,8 @@ class AugmentedCelebA(Layout):
         file = self.root / "dataset.json"
         try:
             return dict(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as fault:
-            raise DataError(f"{file} cannot be read ({fault}).\nBuild the set anew.") from fault
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"{file} cannot be read ({error}).\nBuild the set again.") from error
 
     def survey(self, met: Met) -> dict[str, list[Sample]]:  # noqa: ARG002 (built at once, with all that belongs to it)
         """Every face by its split."""
@@ -107,12 +109,12 @@ class AugmentedCelebA(Layout):
             try:
                 row = json.loads(line)
                 yield {key: row[key] for key in ("id", "image", "mask", "split", "source", "size", "faces")}
-            except (ValueError, KeyError, TypeError) as fault:
-                raise DataError(f"{manifest}, line {number} is damaged ({fault}).\nBuild the set anew.") from fault
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(f"{manifest}, line {number} is damaged ({error}).\nBuild the set again.") from error
 
 
 def face_box(row: Mapping[str, Any]) -> RelativeBox:
-    """The box of a sample's largest face's landmarks, as fractions of the picture's width and height."""
+    """The box of a sample's largest face's landmarks, as fractions of the image's width and height."""
     (width, height), landmarks = row["size"], row["faces"][0]["landmarks"]
     across, down = ([(point[axis] + 0.5) / side for point in landmarks] for axis, side in enumerate((width, height)))
     return min(across), min(down), max(across), max(down)

@@ -1,7 +1,7 @@
-"""CelebAMask-HQ as published (Lee et al., CVPR 2020): pictures, one mask for each part of a face, and two lists.
+"""CelebAMask-HQ as published (Lee et al., CVPR 2020): images, one mask for each part of a face, and two lists.
 
 ``CelebA-HQ-img/{i}.jpg`` (1024 px as published), ``CelebAMask-HQ-mask-anno/{i // 2000}/{i:05d}_{part}.png`` (512 px; a
-part that is not seen has no file), ``CelebA-HQ-to-CelebA-mapping.txt`` (which picture of CelebA each one was), and
+part that is not seen has no file), ``CelebA-HQ-to-CelebA-mapping.txt`` (which image of CelebA each one was), and
 CelebA's ``list_eval_partition.txt`` (or Kaggle's ``.csv``), which says the split. The two lists are joined by the name
 of CelebA's file: thresholds on ``orig_idx``, as in the data set's own script, put faces at the ends of a split into the
 next one. Files are counted, never assumed: a part of the data set is a data set.
@@ -56,10 +56,10 @@ class CelebAMaskHQ(Layout):
 
         Args:
             split: ``train``, ``val`` or ``test``; or ``all``, for which neither list is needed.
-            labelled: require at least one part for every picture; otherwise only pictures are looked at.
+            labelled: require at least one part for every image; otherwise only images are looked at.
 
         Raises:
-            DataError: if a folder or list is absent or empty, a list has no row for a picture, two pictures have one
+            DataError: if a folder or list is absent or empty, a list has no row for an image, two images have one
                 number, a file has a name that is none of the layout, or a face has no parts.
         """
         images = self._images(refuse)
@@ -71,13 +71,13 @@ class CelebAMaskHQ(Layout):
         return self._labelled(images, parts, refuse)
 
     def survey(self, met: Met) -> dict[str, list[Sample]]:
-        """Every picture by its split, see :meth:`Layout.survey`."""
+        """Every image by its split, see :meth:`Layout.survey`."""
         images = self._images(met)
         there = {int(name) for name in names_in(self.root / MASKS) if _is_number(name)}
         parts = self._parts(there | {number // FACES_PER_FOLDER for number in images}, met)
         for number in sorted(parts.keys() - images.keys()):
             first = parts[number].files[0][1]
-            met("missing_picture", [str(number)], DataError(f"{first} and its like have no picture."))
+            met("missing_image", [str(number)], DataError(f"{first} and its like have no image."))
         splits = self._splits(images, met)
         found: dict[str, list[Sample]] = {split: [] for split in SPLITS}
         for sample in self._labelled(images, parts, met):
@@ -89,23 +89,23 @@ class CelebAMaskHQ(Layout):
         without = [number for number in images if number not in parts]
         if without:
             first = images[without[0]]
-            fault = DataError(
+            error = DataError(
                 f"{len(without)} of {len(images)} faces have no part at all, the first is {first.name}.\n"
                 f"Expected: masks as {self._mask_folder(without[0] // FACES_PER_FOLDER) / f'{without[0]:05d}_skin.png'}"
-                f"\nAdd the masks, or move such pictures out of {first.parent}. All of them are listed by\n"
+                f"\nAdd the masks, or move such images out of {first.parent}. All of them are listed by\n"
                 f"  python prepare.py task=audit dataset={self.name} root={self.root}"
             )
-            met("missing_label", [str(number) for number in without], fault)
+            met("missing_label", [str(number) for number in without], error)
         return [Sample(str(number), image, parts=parts.get(number)) for number, image in images.items()]
 
     def _images(self, met: Met) -> dict[int, Path]:
-        """The pictures by their numbers, sorted."""
+        """The images by their numbers, sorted."""
         folder = self.root / "CelebA-HQ-img"
         images: dict[int, Path] = {}
         for stem, image in files_by_stem(folder, IMAGE_SUFFIXES, met).items():
             if not _is_number(stem):
-                fault = DataError(f"{image} is no picture of CelebA-HQ.\nExpected: names as 0.jpg; move it elsewhere.")
-                met("foreign_file", [image.name], fault)
+                error = DataError(f"{image} is no image of CelebA-HQ.\nExpected: names as 0.jpg; move it elsewhere.")
+                met("foreign_file", [image.name], error)
             elif int(stem) in images:
                 met("same_name", [str(int(stem))], same_name(folder, images[int(stem)].name, image.name))
             else:
@@ -115,7 +115,7 @@ class CelebAMaskHQ(Layout):
         return dict(sorted(images.items()))
 
     def _of_split(self, images: dict[int, Path], split: str) -> dict[int, Path]:
-        """The pictures that CelebA's partition puts into a split."""
+        """The images that CelebA's partition puts into a split."""
         splits = self._splits(images, refuse)
         chosen = {number: image for number, image in images.items() if splits[number] == split}
         if not chosen:
@@ -131,7 +131,7 @@ class CelebAMaskHQ(Layout):
         return next((file for file in files if file.is_file()), files[0])
 
     def _splits(self, images: dict[int, Path], met: Met) -> dict[int, str]:
-        """The split of each picture, by way of its name in CelebA."""
+        """The split of each image, by way of its name in CelebA."""
         mapping, partition = self.root / MAPPING, self._partition()
         absent = [file for file in (mapping, partition) if not file.is_file()]
         for file in absent:
@@ -144,19 +144,19 @@ class CelebAMaskHQ(Layout):
         for number, image in images.items():
             original = originals.get(str(number))
             if original is None:
-                fault = DataError(
+                error = DataError(
                     f"{mapping} has no row for {image.name}.\nExpected: a row that starts with {number} for each "
-                    f"picture; take the list as published, or move the picture elsewhere."
+                    f"image; take the list as published, or move the image elsewhere."
                 )
-                met("no_mapping", [str(number)], fault)
+                met("no_mapping", [str(number)], error)
                 continue
             found = codes.get(original)
             if found not in ("0", "1", "2"):
-                fault = DataError(
+                error = DataError(
                     f"{partition} has {'no row' if found is None else f'split {found}'} for {original}, which is "
-                    f"{image.name}.\nExpected: 0, 1 or 2 (train, val, test) for each picture; take CelebA's list."
+                    f"{image.name}.\nExpected: 0, 1 or 2 (train, val, test) for each image; take CelebA's list."
                 )
-                met("no_split", [str(number)], fault)
+                met("no_split", [str(number)], error)
                 continue
             splits[number] = SPLITS[int(found)]
         return splits
@@ -175,12 +175,12 @@ class CelebAMaskHQ(Layout):
                     continue
                 face, _, part = stem.partition("_")
                 if part not in PARTS or not _is_mask_number(face, index):
-                    fault = DataError(
+                    error = DataError(
                         f"{folder / name} is no mask of CelebAMask-HQ.\n"
                         f"Expected: names as {index * FACES_PER_FOLDER:05d}_skin.png, {FACES_PER_FOLDER} faces a "
                         f"folder, with one of {', '.join(PARTS)}; move it elsewhere."
                     )
-                    met("foreign_file", [name], fault)
+                    met("foreign_file", [name], error)
                     continue
                 found.setdefault(int(face), set()).add(part)
         if not found:
@@ -206,17 +206,17 @@ def _is_mask_number(text: str, folder: int) -> bool:
 
 def _rows(file: Path, columns: int, met: Met) -> list[list[str]]:
     """The rows of a list, whose columns are parted by blanks or commas, without its head; one of another number of
-    columns is a fault."""
+    columns is an error."""
     rows = []
     for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
         row = line.replace(",", " ").split()
         if not row or row[0] in ("idx", "image_id"):
             continue
         if len(row) != columns:
-            fault = DataError(
+            error = DataError(
                 f"{file}, line {number}: {line[:80]!r}.\nExpected: {columns} columns; take the list as published."
             )
-            met("broken_row", [f"{file.name}:{number}"], fault)
+            met("broken_row", [f"{file.name}:{number}"], error)
             continue
         rows.append(row)
     return rows

@@ -1,7 +1,7 @@
 """FMLD (Batagelj et al., 2021): faces of MAFA and WIDER FACE in Pascal VOC's XML, masked, masked incorrectly, or bare.
 
 ``FMLD_annotations/train/*.xml`` and ``FMLD_annotations/test/*.xml`` (or ``train`` and ``test`` in the root), and the
-pictures of MAFA and WIDER FACE anywhere below the root, found by their names.
+images of MAFA and WIDER FACE anywhere below the root, found by their names.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from datamodules.layouts.annotated import AnnotatedLayout, pictures_below
+from datamodules.layouts.annotated import AnnotatedLayout, images_below
 from datamodules.layouts.layout import ALL, names_in
 from datamodules.layouts.sample import Annotation, Sample
 from foundation.errors import DataError
@@ -24,21 +24,21 @@ class FMLD(AnnotatedLayout):
     """Reads FMLD; faces marked difficult or invalid are left out, as in its authors' test.
 
     Args:
-        root: the folder that holds annotations and pictures.
+        root: the folder that holds annotations and images.
     """
 
     name = "fmld"
     title = "FMLD"
     published = (
         "FMLD_annotations/train/*.xml, FMLD_annotations/test/*.xml,\n"
-        "and the pictures of MAFA and WIDER FACE, anywhere below\nDo one of:"
+        "and the images of MAFA and WIDER FACE, anywhere below\nDo one of:"
     )
 
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:  # noqa: ARG002 (they come with the boxes)
-        """The faces of a split, by their files' names; several may share a picture.
+        """The faces of a split, by their files' names; several may share an image.
 
         Raises:
-            DataError: if there is no annotation, one is broken, or its picture is missing.
+            DataError: if there is no annotation, one is broken, or its image is missing.
         """
         files = [
             folder / name
@@ -52,8 +52,8 @@ class FMLD(AnnotatedLayout):
         return [sample for file in files for sample in self._faces(file)]
 
     @functools.cached_property
-    def _pictures(self) -> dict[str, Path]:
-        return {path.name: path for path in pictures_below(self.root)}
+    def _images(self) -> dict[str, Path]:
+        return {path.name: path for path in images_below(self.root)}
 
     def _faces(self, file: Path) -> Iterator[Sample]:
         try:
@@ -64,17 +64,17 @@ class FMLD(AnnotatedLayout):
                 for number, face in enumerate(tree.iter("object"))
                 if (what := _text(face, "name")) in KINDS and _text(face, "difficult", "0") != "1"
             ]
-        except (ElementTree.ParseError, ValueError) as fault:
-            raise DataError(f"{file} is no annotation in Pascal VOC's XML ({fault}).\nTake it as published.") from fault
-        if name not in self._pictures:
+        except (ElementTree.ParseError, ValueError) as error:
+            raise DataError(f"{file} is no annotation in Pascal VOC's XML ({error}).\nTake it as published.") from error
+        if name not in self._images:
             raise DataError(
-                f"{file} is of the picture {name}, which is nowhere below {self.root}.\n"
-                f"Expected: the pictures of MAFA and WIDER FACE there."
+                f"{file} is of the image {name}, which is nowhere below {self.root}.\n"
+                f"Expected: the images of MAFA and WIDER FACE there."
             )
         for number, what, pose, box in found:
             groups = [f"kind/{KINDS[what]}"] + ([f"pose/{POSES[pose]}"] if pose in POSES else [])
             said = Annotation(file, box)
-            yield Sample(f"{file.stem}_{number}", self._pictures[name], annotation=said, groups=tuple(groups))
+            yield Sample(f"{file.stem}_{number}", self._images[name], annotation=said, groups=tuple(groups))
 
 
 def _text(element: ElementTree.Element, path: str, otherwise: str | None = None) -> str:

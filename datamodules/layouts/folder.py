@@ -194,7 +194,7 @@ class Folder(Layout):
                 f"{labels[lonely[0]].name}.\n"
                 f"Expected: {folder / 'images' / lonely[0]}.jpg or the like; add it, or move the label map away."
             )
-            met("missing_picture", lonely, error)
+            met("missing_image", lonely, error)
         return [Sample(name, image, labels.get(name)) for name, image in sorted(images.items())]
 
 

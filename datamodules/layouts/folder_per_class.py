@@ -1,6 +1,6 @@
-"""Pictures of one face each, sorted into folders by whether a mask is worn: RMFD, the Kaggle sets, one's own.
+"""Images of one face each, sorted into folders by whether a mask is worn: RMFD, the Kaggle sets, one's own.
 
-The folder next above a picture whose name is known says its kind, at any depth: ``with_mask/a.jpg``,
+The folder next above an image whose name is known says its kind, at any depth: ``with_mask/a.jpg``,
 ``test/without_mask/b.png``, ``AFDB_masked_face_dataset/someone/c.jpg``. A folder ``train``, ``val`` (or the like) or
 ``test`` further up says its split; without one it is of the test.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from pathlib import Path
 
-from datamodules.layouts.annotated import AnnotatedLayout, pictures_below
+from datamodules.layouts.annotated import AnnotatedLayout, images_below
 from datamodules.layouts.layout import ALL
 from datamodules.layouts.sample import Annotation, Sample
 from foundation.errors import DataError
@@ -52,7 +52,7 @@ SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "
 
 
 class FolderPerClass(AnnotatedLayout):
-    """Reads folders of faces with and without masks; each picture is one face.
+    """Reads folders of faces with and without masks; each image is one face.
 
     Args:
         root: the folder above them.
@@ -66,23 +66,23 @@ class FolderPerClass(AnnotatedLayout):
         """The faces of a split, by their names.
 
         Raises:
-            DataError: if no picture is below a folder whose name is known.
+            DataError: if no image is below a folder whose name is known.
         """
         if not self.root.is_dir():
             raise self.missing(self.root)
-        faces = [face for image in pictures_below(self.root) if (face := self._face(image)) is not None]
+        faces = [face for image in images_below(self.root) if (face := self._face(image)) is not None]
         chosen = [sample for place, sample in faces if split in (ALL, place)]
         if not chosen:
             names = "; ".join(f"{kind}: {', '.join(folders)}" for kind, folders in FOLDERS.items())
             where = f"of the split {split} " if faces else ""
             raise DataError(
-                f"{self.root} holds no picture {where}in a folder that says whether a mask is worn.\n"
+                f"{self.root} holds no image {where}in a folder that says whether a mask is worn.\n"
                 f"Expected: folders of one of these names. {names}."
             )
         return chosen
 
     def _face(self, image: Path) -> tuple[str, Sample] | None:
-        """Split and sample of a picture; None if no folder above it says its kind."""
+        """Split and sample of an image; None if no folder above it says its kind."""
         name = image.relative_to(self.root)
         above = [part.lower().replace("-", "_").replace(" ", "_") for part in (self.root.name, *name.parent.parts)]
         folder = _nearest(above, KIND_OF_FOLDER)
@@ -94,5 +94,5 @@ class FolderPerClass(AnnotatedLayout):
 
 
 def _nearest(above: Sequence[str], known: Container[str]) -> str | None:
-    """The folder next above a picture whose name is known."""
+    """The folder next above an image whose name is known."""
     return next((name for name in reversed(above) if name in known), None)

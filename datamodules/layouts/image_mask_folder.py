@@ -1,7 +1,7 @@
-"""Any pictures with binary masks of one name: ``images/`` and ``masks/``, or both below ``train``, ``val``, ``test``.
+"""Any images with binary masks of one name: ``images/`` and ``masks/``, or both below ``train``, ``val``, ``test``.
 
 So MFSD and sets of its kind lie. Without folders for the splits 70 % of the faces are for training, 10 % for validation
-and 20 % for the test, drawn by lot, the same anywhere.
+and 20 % for the test, drawn at random, the same anywhere.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SHARES = (0.7, 0.8)
 
 
 class ImageMaskFolder(Layout):
-    """Reads pictures and their masks, see :func:`datamodules.reading.read_mask`.
+    """Reads images and their masks, see :func:`datamodules.reading.read_mask`.
 
     Args:
         root: the folder that holds ``images`` and ``masks``, or the three splits.
@@ -33,15 +33,17 @@ class ImageMaskFolder(Layout):
     published = (
         "images/* and masks/* of the same names (or train|val|test / images, masks)\n"
         "Do one of:\n"
-        "  - put pictures there, and for each a mask that is white where the face is hidden"
+        "  - put images there, and for each a mask that is white where the face is hidden"
     )
 
     @property
     def drawn_instead(self) -> str:
         return (
-            "  - start with drawn faces: python prepare.py task=synthetic_faces count=700 out=data/drawn/LaPa, then\n"
-            "    python prepare.py task=masked_faces source=data/drawn/LaPa count=2000 out=data/drawn/AugmentedCelebA\n"
-            "    and datamodule=augmented_celeba datamodule.root=data/drawn/AugmentedCelebA"
+            "  - start with synthetic faces: make demo's, or\n"
+            "    python prepare.py task=synthetic_faces count=700 out=data/synthetic/LaPa, then\n"
+            "    python prepare.py task=masked_faces source=data/synthetic/LaPa count=2000 "
+            "out=data/synthetic/AugmentedCelebA\n"
+            "    and datamodule=augmented_celeba datamodule.root=data/synthetic/AugmentedCelebA"
         )
 
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:
@@ -49,7 +51,7 @@ class ImageMaskFolder(Layout):
 
         Args:
             split: ``train``, ``val`` or ``test``; or ``all``.
-            labelled: require a mask for every picture.
+            labelled: require a mask for every image.
 
         Raises:
             DataError: if a folder is absent or empty, or a mask is missing.
@@ -73,7 +75,7 @@ class ImageMaskFolder(Layout):
         return chosen
 
     def survey(self, met: Met) -> dict[str, list[Sample]]:
-        """Every picture by its split, see :meth:`Layout.survey`."""
+        """Every image by its split, see :meth:`Layout.survey`."""
         if self._in_splits:
             return {split: self._folder(self.root / split, True, met) for split in SPLITS}
         return {"": self._folder(self.root, True, met)}
@@ -90,11 +92,11 @@ class ImageMaskFolder(Layout):
             return [Sample(stem, image) for stem, image in sorted(images.items())]
         masks = files_by_stem(folder / "masks", SUFFIXES, met)
         if without := sorted(images.keys() - masks.keys()):
-            fault = DataError(
-                f"{len(without)} of {len(images)} pictures in {folder / 'images'} have no mask, the first is "
+            error = DataError(
+                f"{len(without)} of {len(images)} images in {folder / 'images'} have no mask, the first is "
                 f"{images[without[0]].name}.\n"
                 f"Expected: {folder / 'masks' / (without[0] + '.png')}, white where the face is hidden.\n"
-                f"Add the masks (all black where nothing hides a face), or move those pictures away."
+                f"Add the masks (all black where nothing hides a face), or move those images away."
             )
-            met("missing_label", without, fault)
+            met("missing_label", without, error)
         return [Sample(stem, image, masks.get(stem)) for stem, image in sorted(images.items())]

@@ -1,6 +1,6 @@
 """LaPa as published (Liu et al., AAAI 2020): ``{train,val,test}/{images,labels,landmarks}``, one stem per face.
 
-Pictures have any size; label maps are single-channel PNGs of class ids 0..10; landmarks are optional here. Files are
+Images have any size; label maps are single-channel PNGs of class ids 0..10; landmarks are optional here. Files are
 counted, never assumed: copies of the data set in circulation hold between 18,168 and 18,176 training faces.
 """
 
@@ -35,10 +35,10 @@ class LaPa(Layout):
 
         Args:
             split: ``train``, ``val`` or ``test``; or ``all``, the faces of those of them that are there.
-            labelled: require a label map for every picture; otherwise only pictures are looked at.
+            labelled: require a label map for every image; otherwise only images are looked at.
 
         Raises:
-            DataError: if the folder is absent or empty, two pictures share a stem, or a label map is missing.
+            DataError: if the folder is absent or empty, two images share a stem, or a label map is missing.
         """
         if split == ALL:
             there = [name for name in SPLITS if (self.root / name).is_dir()] or SPLITS[:1]
@@ -49,18 +49,18 @@ class LaPa(Layout):
         return self._labelled(split, images, self._files(split, "labels", (".png",), refuse), refuse)
 
     def survey(self, met: Met) -> dict[str, list[Sample]]:
-        """Every picture of the three splits, see :meth:`Layout.survey`."""
+        """Every image of the three splits, see :meth:`Layout.survey`."""
         found = {}
         for split in SPLITS:
             images = self._files(split, "images", IMAGE_SUFFIXES, met)
             labels = self._files(split, "labels", (".png",), met)
             for stem in sorted(labels.keys() - images.keys()):
-                met("missing_picture", [stem], DataError(f"{labels[stem]} has no picture."))
+                met("missing_image", [stem], DataError(f"{labels[stem]} has no image."))
             found[split] = self._labelled(split, images, labels, met)
         return found
 
     def _files(self, split: str, kind: str, suffixes: tuple[str, ...], met: Met) -> dict[str, Path]:
-        """Pictures or label maps of a split by their stems."""
+        """Images or label maps of a split by their stems."""
         folder = self.root / split / kind
         files = files_by_stem(folder, suffixes, met)
         if not files:
@@ -72,13 +72,13 @@ class LaPa(Layout):
         folder = self.root / split
         unlabelled = sorted(images.keys() - labels.keys())
         if unlabelled:
-            fault = DataError(
-                f"{len(unlabelled)} of {len(images)} pictures in {folder / 'images'} have no label map, the first is "
+            error = DataError(
+                f"{len(unlabelled)} of {len(images)} images in {folder / 'images'} have no label map, the first is "
                 f"{images[unlabelled[0]].name}.\n"
                 f"Expected: {folder / 'labels' / (unlabelled[0] + '.png')}\n"
-                f"Add the label maps, or move the unlabelled pictures out of this split. All of them are listed by\n"
+                f"Add the label maps, or move the unlabelled images out of this split. All of them are listed by\n"
                 f"  python prepare.py task=audit dataset={self.name} root={self.root}"
             )
-            met("missing_label", unlabelled, fault)
+            met("missing_label", unlabelled, error)
         landmarks = files_by_stem(folder / "landmarks", (".txt",))
         return [Sample(stem, image, labels.get(stem), landmarks.get(stem)) for stem, image in sorted(images.items())]

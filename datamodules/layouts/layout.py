@@ -19,13 +19,13 @@ ALL = "all"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 Met = Callable[[str, Sequence[str], DataError], None]
-"""What becomes of a fault that a reader meets: its kind (``curation.audit.faults``), the ids of the faces, or names
-of the files, that have it, and the error in words. If it returns, the reader goes on without what was at fault."""
+"""What becomes of an error that a reader meets: its kind (``curation.audit.findings``), the ids of the faces, or names
+of the files, that have it, and the error in words. If it returns, the reader goes on without what was at error."""
 
 
-def refuse(kind: str, ids: Sequence[str], fault: DataError) -> None:  # noqa: ARG001 (what others tell apart)
-    """Raise the first fault, as whoever wants to use the data does."""
-    raise fault
+def refuse(kind: str, ids: Sequence[str], error: DataError) -> None:  # noqa: ARG001 (what others tell apart)
+    """Raise the first error, as whoever wants to use the data does."""
+    raise error
 
 
 class Layout(abc.ABC):
@@ -45,14 +45,14 @@ class Layout(abc.ABC):
     published: ClassVar[str]
     """What belongs into the folder, and where it is to be had: lines of a message, the root left open."""
     knows_faces: ClassVar[bool] = False
-    """Whether its samples say where in the picture their face is."""
+    """Whether its samples say where in the image their face is."""
 
     @property
     def drawn_instead(self) -> str:
         """How to do without the data set: the last lines of that message."""
         return (
-            "  - start with drawn faces: make demo (in the layout of LaPa), or\n"
-            f"    python prepare.py task=synthetic_faces layout={self.name} count=2000 out=data/drawn/{self.title}"
+            "  - start with synthetic faces: make demo (in the layout of LaPa), or\n"
+            f"    python prepare.py task=synthetic_faces layout={self.name} count=2000 out=data/synthetic/{self.title}"
         )
 
     def __init__(self, root: Path) -> None:
@@ -70,7 +70,7 @@ class Layout(abc.ABC):
 
     @property
     def origin(self) -> str:
-        """``drawn`` if this project's generator made the pictures, else ``real``."""
+        """``drawn`` if this project's generator made the images, else ``real``."""
         try:
             about = json.loads((self.root / "dataset.json").read_text())
         except (OSError, ValueError):  # not there, or somebody else's
@@ -83,7 +83,7 @@ class Layout(abc.ABC):
 
         Args:
             split: ``train``, ``val`` or ``test``; or ``all``, see :data:`ALL`.
-            labelled: require labels for every picture; otherwise only pictures are looked at.
+            labelled: require labels for every image; otherwise only images are looked at.
 
         Raises:
             DataError: if files are absent or do not fit together.
@@ -91,10 +91,10 @@ class Layout(abc.ABC):
 
     @abc.abstractmethod
     def survey(self, met: Met) -> dict[str, list[Sample]]:
-        """Every picture there is by its split, each fault handed over instead of raised.
+        """Every image there is by its split, each error handed over instead of raised.
 
         Args:
-            met: is told of each fault; more than :meth:`samples` raises, such as labels without a picture.
+            met: is told of each error; more than :meth:`samples` raises, such as labels without an image.
 
         Returns:
             Split -> faces, with the labels that they have; the split "" holds those whose split no list says.
@@ -138,7 +138,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 def same_name(folder: Path, first: str, second: str) -> DataError:
-    """The error that two pictures of a folder stand for one face."""
+    """The error that two images of a folder stand for one face."""
     return DataError(
         f"Two files of one name in {folder}: {first} and {second}.\nExpected one file per face; remove one of them."
     )

@@ -18,7 +18,7 @@ from datamodules.layouts.sample import Annotation, Box, Sample
 from foundation.errors import DataError
 
 SPLITS = {"train": ("Train", "label_train", 1), "test": ("Test", "LabelTest", 0)}
-"""Of each split: how its names begin, its table, and the column of the table that names the picture."""
+"""Of each split: how its names begin, its table, and the column of the table that names the image."""
 TEST_KINDS = {1: "masked", 2: "bare"}  # 3 is no face that can be judged
 OCCLUDERS = {1: "simple", 2: "complex", 3: "body"}
 ORIENTATIONS = {1: "left", 2: "left_frontal", 3: "frontal", 4: "right_frontal", 5: "right"}
@@ -39,10 +39,10 @@ class MAFA(AnnotatedLayout):
     )
 
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:  # noqa: ARG002 (they come with the boxes)
-        """The faces of a split, in the table's order; several may share a picture.
+        """The faces of a split, in the table's order; several may share an image.
 
         Raises:
-            DataError: if a table or a picture is missing, or a table is none of MAFA's.
+            DataError: if a table or an image is missing, or a table is none of MAFA's.
         """
         chosen = SPLITS if split == ALL else {split: SPLITS[split]} if split in SPLITS else {}
         tables = {name: self._table(name) for name in chosen}
@@ -74,16 +74,16 @@ class MAFA(AnnotatedLayout):
             TypeError,
             AttributeError,
             zlib.error,
-        ) as fault:
+        ) as error:
             raise DataError(
-                f"{table} is no table of MAFA ({type(fault).__name__}: {fault}).\n"
-                f"Expected: {key}, with a picture's name and its faces in each row, as published."
-            ) from fault
+                f"{table} is no table of MAFA ({type(error).__name__}: {error}).\n"
+                f"Expected: {key}, with an image's name and its faces in each row, as published."
+            ) from error
         folder = self.root / f"{split}-images" / "images"
         for name, faces in rows:
             image = folder / name
             if not image.is_file():
-                raise DataError(f"{table} names {name}, which is not in {folder}.\nExpected: all of MAFA's pictures.")
+                raise DataError(f"{table} names {name}, which is not in {folder}.\nExpected: all of MAFA's images.")
             for number, face in enumerate(faces):
                 sample = _face(split, f"{Path(name).stem}_{number}", image, table, face)
                 if sample is not None:

@@ -1,12 +1,12 @@
-"""Photographs to draw on: CelebA as published (Liu et al., ICCV 2015), pictures of LaPa and CelebAMask-HQ, any folder.
+"""Photographs to draw on: CelebA as published (Liu et al., ICCV 2015), images of LaPa and CelebAMask-HQ, any folder.
 
 CelebA:
 ``img_align_celeba/`` (178x218) or ``img_celeba/`` (in the wild), also one deeper as Kaggle packs it, or in ``Img/`` as
-its authors do; beside them, or in their ``Eval/`` and ``Anno/``, ``list_eval_partition``, ``identity_CelebA``,
-``list_bbox_celeba`` (which fits the wild pictures alone) as ``.txt``, parted by blanks, or ``.csv``; and
-``landmarks_68/``, which drawn faces have. Files are counted, never assumed: a part of the data set is a data set. Of
-LaPa, CelebAMask-HQ and a folder with ``classes.yaml`` the images are taken, their splits, and LaPa's landmarks. Of any
-other folder everything that is a picture by its name is one, at any depth, unless it was drawn on there.
+its authors do; next to them, or in their ``Eval/`` and ``Anno/``, ``list_eval_partition``, ``identity_CelebA``,
+``list_bbox_celeba`` (which fits the wild images alone) as ``.txt``, parted by blanks, or ``.csv``; and
+``landmarks_68/``, which synthetic faces have. Files are counted, never assumed: a part of the data set is a data set.
+Of LaPa, CelebAMask-HQ and a folder with ``classes.yaml`` the images are taken, their splits, and LaPa's landmarks. Of
+any other folder everything that is an image by its name is one, at any depth, unless it was drawn on there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 @dataclass(frozen=True)
 class Photograph:
-    """A picture to draw on.
+    """An image to draw on.
 
     Args:
         id: its path below the source's folder, parted by ``/``.
@@ -51,14 +51,14 @@ class Photograph:
 
 
 def photographs(root: Path, key: str = "source") -> list[Photograph]:
-    """The pictures of a folder, in CelebA's layout or in none, sorted by id; none of them is opened.
+    """The images of a folder, in CelebA's layout or in none, sorted by id; none of them is opened.
 
     Args:
         root: the folder.
         key: the setting that names it, for messages.
 
     Raises:
-        DataError: if there is no picture, or a list of CelebA has a row that is none.
+        DataError: if there is no image, or a list of CelebA has a row that is none.
     """
     root = Path(root)
     if not root.is_dir():
@@ -66,14 +66,14 @@ def photographs(root: Path, key: str = "source") -> list[Photograph]:
     found = list(_found(root))
     if not found:
         raise DataError(
-            f"{key}={root} holds no pictures.\nExpected: *.jpg, *.png or *.webp, at any depth; or CelebA as published "
+            f"{key}={root} holds no images.\nExpected: *.jpg, *.png or *.webp, at any depth; or CelebA as published "
             f"({' or '.join(PICTURES)}, list_eval_partition.txt)."
         )
     return found
 
 
 def _found(root: Path) -> Iterator[Photograph]:
-    if _picture_folder(root) is not None:
+    if _image_folder(root) is not None:
         return _celeba(root)
     if (root / FILE).is_file():
         return _of_layout(Folder(root))
@@ -85,7 +85,7 @@ def _found(root: Path) -> Iterator[Photograph]:
 
 
 def _of_layout(layout: Layout) -> Iterator[Photograph]:
-    """The pictures of a labelled data set, with their splits if all of these are there."""
+    """The images of a labelled data set, with their splits if all of these are there."""
     try:
         splits = {sample.image: split for split in SPLITS for sample in layout.samples(split, labelled=False)}
     except DataError:
@@ -98,12 +98,12 @@ def _of_layout(layout: Layout) -> Iterator[Photograph]:
 
 
 def is_aligned(root: Path) -> bool:
-    """Whether a folder holds CelebA's aligned pictures, each of which is one face."""
-    folder = _picture_folder(Path(root))
+    """Whether a folder holds CelebA's aligned images, each of which is one face."""
+    folder = _image_folder(Path(root))
     return folder is not None and PICTURES[0] in folder.relative_to(root).parts
 
 
-def _picture_folder(root: Path) -> Path | None:
+def _image_folder(root: Path) -> Path | None:
     for name in PICTURES:
         for folder in (root / name / name, root / name, root / "Img" / name):
             if any(Path(file).suffix.lower() in SUFFIXES for file in names_in(folder)):
@@ -112,7 +112,7 @@ def _picture_folder(root: Path) -> Path | None:
 
 
 def _celeba(root: Path) -> Iterator[Photograph]:
-    folder = _picture_folder(root)
+    folder = _image_folder(root)
     assert folder is not None  # noqa: S101 (for the type checker: see photographs)
     codes = {row[0]: row[1] for row in _rows(root, "list_eval_partition", 2)}
     for name, code in codes.items():
@@ -140,7 +140,7 @@ def _celeba(root: Path) -> Iterator[Photograph]:
 
 
 def _any(root: Path) -> Iterator[Photograph]:
-    masked = (root / "images").is_dir() and (root / "masks").is_dir()  # of pictures with masks, the pictures
+    masked = (root / "images").is_dir() and (root / "masks").is_dir()  # of images with masks, the images
     images: list[Path] = []
     for place, folders, names in os.walk(root / "images" if masked else root):
         folder = Path(place)
@@ -161,12 +161,9 @@ def _is_augmented(folder: Path) -> bool:
     return isinstance(about, dict) and about.get("origin") == "augmented"
 
 
-def digest(pictures: Sequence[Photograph]) -> str:
-    """Changes with the pictures, their files' sizes and times, and what lists say of them."""
-    lines = (
-        (picture.id, picture.split, picture.identity, picture.box, *_size_and_time(picture.image))
-        for picture in pictures
-    )
+def digest(images: Sequence[Photograph]) -> str:
+    """Changes with the images, their files' sizes and times, and what lists say of them."""
+    lines = ((image.id, image.split, image.identity, image.box, *_size_and_time(image.image)) for image in images)
     return hashlib.sha256("\n".join(map(repr, lines)).encode(errors="surrogateescape")).hexdigest()
 
 
@@ -198,6 +195,6 @@ def _rows(root: Path, name: str, columns: int) -> Iterator[list[str]]:
 def _corners(root: Path, name: str, row: list[str]) -> tuple[float, float, float, float]:
     try:
         x, y, width, height = (float(value) for value in row)
-    except ValueError as fault:
-        raise DataError(f"{root / 'list_bbox_celeba'}: {name} has a box {row}.\nExpected: four numbers.") from fault
+    except ValueError as error:
+        raise DataError(f"{root / 'list_bbox_celeba'}: {name} has a box {row}.\nExpected: four numbers.") from error
     return x, y, x + width, y + height

@@ -29,19 +29,19 @@ class Parts:
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels."""
 RelativeBox = tuple[float, float, float, float]
-"""Left, top, right, bottom, as fractions of a picture's width and height."""
+"""Left, top, right, bottom, as fractions of an image's width and height."""
 
 KINDS = ("masked", "incorrect", "bare")
-"""What is known of a face without pixel truth: a mask over nose and mouth, one that leaves them free, none."""
+"""What is known of a face without pixel ground truth: a mask over nose and mouth, one that leaves them free, none."""
 
 
 @dataclass(frozen=True, order=True)
 class Annotation:
-    """What a data set without pixel truth says of a face; its kind is the group ``kind/masked`` of its sample.
+    """What a data set without pixel ground truth says of a face; its kind is the group ``kind/masked`` of its sample.
 
     Args:
         file: the file that says so; None where a folder's name does.
-        face: where it is; None where the whole picture is one face.
+        face: where it is; None where the whole image is one face.
         occluder: where what hides it is; None where nobody says.
     """
 
@@ -56,12 +56,12 @@ class Sample:
 
     Args:
         id: name of the face within its split, without extension.
-        image: the picture.
+        image: the image.
         label: the label map, or None for an unlabelled face and for one whose parts are not merged.
         landmarks: the landmark file, or None where the data set has none.
         parts: the parts' masks, where the data set keeps labels so.
-        annotation: what is known of it instead of labels, where the data set has no pixel truth.
-        photograph: the same picture without what was drawn over it, where the data set keeps it.
+        annotation: what is known of it instead of labels, where the data set has no pixel ground truth.
+        photograph: the same image without what was drawn over it, where the data set keeps it.
         source: the photograph it was made of, where several were made of one.
         face: the box of its landmarks, where the data set tells it.
         groups: what it belongs to and is scored with, as ``type/surgical``, where the data set says so.

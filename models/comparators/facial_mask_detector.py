@@ -4,7 +4,7 @@ From the original: VGG-16, trained on ImageNet before; a fully convolutional net
 cross-entropy. A choice: the decoder is FCN-8s (Long et al. 2015) in its form without fully connected layers, 1x1 scores
 of pool3, pool4 and pool5, upsampled by transposed convolutions that start as bilinear interpolation; random weights
 unless ImageNet's are asked for, so that all comparators start alike. Left out: fc6 and fc7, whose 120 million
-parameters see 4x4 positions at 128 px; the original's own noise removal (ours is scored beside every network's mask)
+parameters see 4x4 positions at 128 px; the original's own noise removal (ours is scored next to every network's mask)
 and its boxes of faces, for which nothing is measured.
 """
 
@@ -45,7 +45,7 @@ class FacialMaskDetector(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type] # it has one
         self.scores = nn.ModuleList(nn.Conv2d(level, 1, kernel_size=1) for level in widths[2:])  # of pool3, 4, 5
-        self.up = nn.ModuleList(_bilinear(factor) for factor in (8, 2, 2))  # to the picture, pool3 and pool4
+        self.up = nn.ModuleList(_bilinear(factor) for factor in (8, 2, 2))  # to the image, pool3 and pool4
 
     def forward(self, image: Tensor) -> Tensor:
         pooled, x = [], image
@@ -54,8 +54,8 @@ class FacialMaskDetector(nn.Module):
             if place in self.pooled_after:
                 pooled.append(x)  # [N, 64, H/2, W/2] ... [N, 512, H/32, W/32]
         third, fourth, fifth = (score(x) for score, x in zip(self.scores, pooled[2:], strict=True))
-        to_picture, to_third, to_fourth = self.up
-        return to_picture(third + to_third(fourth + to_fourth(fifth)))
+        to_image, to_third, to_fourth = self.up
+        return to_image(third + to_third(fourth + to_fourth(fifth)))
 
 
 @torch.no_grad()

@@ -10,13 +10,13 @@ SEEN = -10.0
 
 
 def boxes_of(hidden: Tensor) -> list[Tensor]:
-    """The box around what is hidden in each picture: a face wears one mask, so a picture has one instance or none.
+    """The box around what is hidden in each image: a face wears one mask, so an image has one instance or none.
 
     Args:
         hidden: (N, 1, H, W), 0 or 1.
 
     Returns:
-        for each picture (1, 4) or (0, 4) float: left, top, right, bottom, in pixels.
+        for each image (1, 4) or (0, 4) float: left, top, right, bottom, in pixels.
     """
     boxes = []
     for mask in hidden[:, 0] > 0:
@@ -30,7 +30,7 @@ def boxes_of(hidden: Tensor) -> list[Tensor]:
 
 
 def union(instances: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Logits (K, H, W) of a picture's instances -> (1, H, W), of being in any of them."""
+    """Logits (K, H, W) of an image's instances -> (1, H, W), of being in any of them."""
     if len(instances) == 0:
         return torch.full((1, *shape), SEEN, device=instances.device)
     return instances.amax(dim=0, keepdim=True).clamp(SEEN, -SEEN)

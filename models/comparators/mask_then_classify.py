@@ -3,7 +3,7 @@
 From the original: an encoder-decoder that finds the masks of instances, and classes afterwards from features that it
 has already. The form here: one shared encoder; one decoder for the mask, one for the offset of each hidden pixel from
 the centroid of its instance, learnt by L1 on hidden pixels. Choices: blocks (:mod:`models.comparators.pyramid`), the
-offsets' weight of 1, in sides of the picture; all that is hidden in a picture is one instance, as a face wears one
+offsets' weight of 1, in sides of the image; all that is hidden in an image is one instance, as a face wears one
 mask. Left out: the classifier, which has nothing to tell apart here.
 """
 
@@ -49,7 +49,7 @@ class MaskThenClassify(nn.Module):
 
 
 def offsets(hidden: Tensor) -> Tensor:
-    """From each pixel to the centroid of what is hidden, in sides of the picture.
+    """From each pixel to the centroid of what is hidden, in sides of the image.
 
     Shape: (N, 1, H, W) of 0 and 1 -> (N, 2, H, W), rightwards and downwards; 0 where nothing is hidden.
     """

@@ -2,11 +2,11 @@
 
 From the original: Mask R-CNN on a ResNet with a feature pyramid (here torchvision's), and for its mask head contextual
 fusion, a deconvolutional pyramid, boundary refinement and quasi-multitask learning. How each is built is a choice:
-context is the features of a box twice as large and of the whole picture; the pyramid has masks of 14, 28 and 56 pixels,
+context is the features of a box twice as large and of the whole image; the pyramid has masks of 14, 28 and 56 pixels,
 each the finer one's start; boundaries are refined by a residual block on the logits; the tasks are the masks of all
-three sizes. Further choices: anchors that fit a face's picture, four times each level's stride; a ResNet-50 as
+three sizes. Further choices: anchors that fit a face's image, four times each level's stride; a ResNet-50 as
 published, a ResNet-18 where the width is below 64, with as many channels in the pyramid as four times the width, batch
-norms that learn; and since a picture has one mask or none, an eighth of torchvision's samples (64 of a picture), a
+norms that learn; and since an image has one mask or none, an eighth of torchvision's samples (64 of an image), a
 tenth of its proposals (200, 100 in a test) and at most 5 detections. Left out: biased training, of which nothing could
 be found.
 """
@@ -38,7 +38,7 @@ CONTEXT = 2.0
 class MaskHead(nn.Module):
     """Features of boxes and of their surroundings -> logits of three sizes.
 
-    Shape: three (B, C, 14, 14): of boxes, of twice as large ones, of pictures -> (B, 1, 14, 14), 28 and 56.
+    Shape: three (B, C, 14, 14): of boxes, of twice as large ones, of images -> (B, 1, 14, 14), 28 and 56.
     """
 
     def __init__(self, channels: int) -> None:
@@ -49,8 +49,8 @@ class MaskHead(nn.Module):
         self.predict = nn.ModuleList(nn.Conv2d(channels, 1, kernel_size=1) for _ in range(3))
         self.refine = nn.ModuleList(Refinement() for _ in range(3))
 
-    def forward(self, boxes: Tensor, surroundings: Tensor, pictures: Tensor) -> list[Tensor]:
-        x = self.body(self.fuse(torch.cat([boxes, surroundings, pictures], dim=1)))
+    def forward(self, boxes: Tensor, surroundings: Tensor, images: Tensor) -> list[Tensor]:
+        x = self.body(self.fuse(torch.cat([boxes, surroundings, images], dim=1)))
         masks = [self.refine[0](self.predict[0](x))]
         for up, predict, refine in zip(self.up, list(self.predict)[1:], list(self.refine)[1:], strict=True):
             x = F.relu(up(x))  # [B, C, 28, 28], [B, C, 56, 56]
@@ -101,13 +101,13 @@ class MaskPlus(nn.Module):
         self.mask_head = MaskHead(channels)
 
     def forward(self, image: Tensor) -> Tensor:
-        pictures, features = self._features(image)
+        images, features = self._features(image)
         with torch.autocast(image.device.type, enabled=False):  # boxes want all digits
-            return self._union(pictures, features, (image.shape[-2], image.shape[-1]))
+            return self._union(images, features, (image.shape[-2], image.shape[-1]))
 
-    def _union(self, pictures: ImageList, features: dict[str, Tensor], shape: tuple[int, int]) -> Tensor:
-        proposals = self._proposals(pictures, features)
-        logits, box_moves, sizes = self._box_scores(features, proposals, pictures)
+    def _union(self, images: ImageList, features: dict[str, Tensor], shape: tuple[int, int]) -> Tensor:
+        proposals = self._proposals(images, features)
+        logits, box_moves, sizes = self._box_scores(features, proposals, images)
         boxes, _, _ = self.boxes.postprocess_detections(logits, box_moves, proposals, sizes)
         masks = self._masks(features, boxes, shape)[-1].sigmoid()  # [B, 1, 56, 56]
         found = []
@@ -118,18 +118,18 @@ class MaskPlus(nn.Module):
 
     def losses(self, image: Tensor, hidden: Tensor) -> dict[str, Tensor]:
         """Those of proposals, boxes and masks of three sizes; hidden (N, 1, H, W), 0 or 1."""
-        pictures, features = self._features(image)
+        images, features = self._features(image)
         with torch.autocast(image.device.type, enabled=False):
-            return self._losses(pictures, features, hidden)
+            return self._losses(images, features, hidden)
 
-    def _losses(self, pictures: ImageList, features: dict[str, Tensor], hidden: Tensor) -> dict[str, Tensor]:
-        truth = [
+    def _losses(self, images: ImageList, features: dict[str, Tensor], hidden: Tensor) -> dict[str, Tensor]:
+        ground_truth = [
             {"boxes": boxes, "labels": torch.ones(len(boxes), dtype=torch.int64, device=hidden.device)}
             for boxes in boxes_of(hidden)
         ]
-        proposals, found = self.rpn(pictures, features, truth)
-        proposals, _, labels, moves = self.boxes.select_training_samples(proposals, truth)
-        logits, box_moves, _ = self._box_scores(features, proposals, pictures)
+        proposals, found = self.rpn(images, features, ground_truth)
+        proposals, _, labels, moves = self.boxes.select_training_samples(proposals, ground_truth)
+        logits, box_moves, _ = self._box_scores(features, proposals, images)
         of_class, of_box = fastrcnn_loss(logits, box_moves, labels, moves)
         positive = [some[kind > 0] for some, kind in zip(proposals, labels, strict=True)]
         masks = self._masks(features, positive, (hidden.shape[-2], hidden.shape[-1]))
@@ -142,23 +142,23 @@ class MaskPlus(nn.Module):
         pyramid = self.pyramid(dict(zip(LEVELS, maps, strict=True)))
         return ImageList(image, sizes), {name: level.float() for name, level in pyramid.items()}
 
-    def _proposals(self, pictures: ImageList, features: dict[str, Tensor]) -> list[Tensor]:
-        """Of the network as in a test, whether it is trained or not: prediction needs no truth."""
+    def _proposals(self, images: ImageList, features: dict[str, Tensor]) -> list[Tensor]:
+        """Of the network as in a test, whether it is trained or not: prediction needs no ground truth."""
         training = self.training
         try:
-            return self.rpn.eval()(pictures, features)[0]
+            return self.rpn.eval()(images, features)[0]
         finally:
             self.rpn.train(training)
 
     def _box_scores(
-        self, features: dict[str, Tensor], proposals: list[Tensor], pictures: ImageList
+        self, features: dict[str, Tensor], proposals: list[Tensor], images: ImageList
     ) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
-        """Logits of the two classes, moves of the boxes, sizes of the pictures."""
-        pooled = self.boxes.box_roi_pool(features, proposals, pictures.image_sizes)
-        return *self.boxes.box_predictor(self.boxes.box_head(pooled)), pictures.image_sizes
+        """Logits of the two classes, moves of the boxes, sizes of the images."""
+        pooled = self.boxes.box_roi_pool(features, proposals, images.image_sizes)
+        return *self.boxes.box_predictor(self.boxes.box_head(pooled)), images.image_sizes
 
     def _masks(self, features: dict[str, Tensor], boxes: list[Tensor], shape: tuple[int, int]) -> list[Tensor]:
-        """Logits of three sizes, of all boxes of all pictures one after another."""
+        """Logits of three sizes, of all boxes of all images one after another."""
         sizes = [shape] * len(boxes)
         around = [_enlarged(some, shape) for some in boxes]
         pooled = self.mask_pool(features, boxes, sizes), self.mask_pool(features, around, sizes)
@@ -177,13 +177,15 @@ def _conv(channels: int) -> nn.Sequential:
 
 
 def _enlarged(boxes: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Boxes (B, 4) grown about their centres, as far as the picture (height, width) goes."""
+    """Boxes (B, 4) grown about their centres, as far as the image (height, width) goes."""
     centre, half = (boxes[:, 2:] + boxes[:, :2]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
     end = torch.tensor([shape[1], shape[0]], dtype=boxes.dtype, device=boxes.device)
     low, high = (centre - CONTEXT * half).clamp(min=0), torch.minimum(centre + CONTEXT * half, end)
     return torch.cat([low, high], dim=1)
 
 
-def _mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
+def _mask_loss(logits: Tensor, ground_truth: Tensor) -> Tensor:
     """Binary cross-entropy over boxes (B, 1, s, s); 0 of none."""
-    return F.binary_cross_entropy_with_logits(logits.float(), truth, reduction="sum") / max(1, truth.numel())
+    return F.binary_cross_entropy_with_logits(logits.float(), ground_truth, reduction="sum") / max(
+        1, ground_truth.numel()
+    )

@@ -3,7 +3,7 @@
 From the original: three targets, the mask, its border (4 pixels outside it and 3 inside) and its interior (2 pixels
 less); three parallel U-Nets whose last activations are all concatenated into each path, followed by two convolutions
 before its output. Choices: blocks (:mod:`models.comparators.pyramid`); the widths in pixels are taken as of 512 px and
-shrink with the picture, to one pixel at least; the sum of three losses of equal weight. Left out: the reading of single
+shrink with the image, to one pixel at least; the sum of three losses of equal weight. Left out: the reading of single
 buildings from borders and interiors, since the mask's own output is what is compared here.
 """
 

@@ -2,7 +2,7 @@
 
 Own code from public descriptions, none of the AGPL package. From the original: a backbone of C2f blocks and pooled
 pyramid (SPPF), a path-aggregating neck, for each position of three levels a score, the distribution of its distances to
-the box's sides and 32 coefficients of prototypes a quarter of the picture in size; its losses and their weights
+the box's sides and 32 coefficients of prototypes a quarter of the image in size; its losses and their weights
 (:mod:`models.comparators.yolo_loss`). Choices: depths as of YOLOv8-s, and its 32 channels as the published width, since
 the occlusion paper does not say which it trained; one class; a detection counts from a score of 0.25 on, as published.
 Left out: mosaics and its own schedule, as all comparators share one; published weights, which are under AGPL too.
@@ -30,7 +30,7 @@ SCORE, OVERLAP, DETECTIONS = 0.25, 0.7, 5
 
 
 class Maps(NamedTuple):
-    """Features of a picture at strides 8, 16 and 32."""
+    """Features of an image at strides 8, 16 and 32."""
 
     fine: Tensor
     middle: Tensor
@@ -70,7 +70,7 @@ class SPPF(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Picture -> :class:`Maps` of 4, 8 and 16 times ``width`` channels."""
+    """Image -> :class:`Maps` of 4, 8 and 16 times ``width`` channels."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class YOLOSegmenter(nn.Module):
 
 
 def decided(found: Found, shape: tuple[int, int]) -> Tensor:
-    """Logits (N, 1, H, W): the union of the masks, each inside its box, of what is likely in each picture."""
+    """Logits (N, 1, H, W): the union of the masks, each inside its box, of what is likely in each image."""
     return torch.stack(
         [
             _union(score, boxes, coefficients, prototypes, shape)
@@ -166,7 +166,7 @@ def decided(found: Found, shape: tuple[int, int]) -> Tensor:
 
 
 def _union(score: Tensor, boxes: Tensor, coefficients: Tensor, prototypes: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Logits (1, H, W) of one picture; (A,), (A, 4), (A, P), (P, H/4, W/4)."""
+    """Logits (1, H, W) of one image; (A,), (A, 4), (A, P), (P, H/4, W/4)."""
     likely = (score > SCORE).nonzero()[:, 0]
     likely = likely[nms(boxes[likely], score[likely], OVERLAP)[:DETECTIONS]]
     masks = torch.einsum("kp,phw->khw", coefficients[likely], prototypes).float()

@@ -20,7 +20,7 @@ WEIGHTS = {"score": 0.5, "box": 7.5, "sides": 1.5, "mask": 7.5}
 
 
 class Found(NamedTuple):
-    """What the network says at each of A positions of N pictures.
+    """What the network says at each of A positions of N images.
 
     Args:
         score: (N, A) logits.
@@ -45,19 +45,19 @@ class Found(NamedTuple):
         return torch.cat([self.places - distances[..., :2], self.places + distances[..., 2:]], dim=-1)
 
 
-def detection_losses(found: Found, hidden: Tensor, truth: Sequence[Tensor]) -> dict[str, Tensor]:
+def detection_losses(found: Found, hidden: Tensor, ground_truth: Sequence[Tensor]) -> dict[str, Tensor]:
     """The weighted losses: of score, box and sides, divided by the sum of the scores owed, and the mean over masks.
 
     Args:
-        found: of N pictures.
+        found: of N images.
         hidden: (N, 1, H, W), 0 or 1.
-        truth: for each picture its box, (1, 4) or (0, 4), in pixels.
+        ground truth: for each image its box, (1, 4) or (0, 4), in pixels.
     """
     boxes = found.boxes()
     owed = torch.zeros_like(found.score)
     empty = 0 * (found.sides.sum() + found.coefficients.sum() + found.prototypes.sum())  # a gradient for all, always
     sums, answering = dict.fromkeys(("box", "sides", "mask"), empty), 0
-    for place, its in enumerate(truth):
+    for place, its in enumerate(ground_truth):
         if len(its) == 0:
             continue
         chosen, scores = assigned(found.score[place].detach(), boxes[place].detach(), its[0], found.places)
@@ -77,30 +77,30 @@ def detection_losses(found: Found, hidden: Tensor, truth: Sequence[Tensor]) -> d
     return {name: WEIGHTS[name] * value for name, value in parts.items()}
 
 
-def assigned(score: Tensor, boxes: Tensor, truth: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+def assigned(score: Tensor, boxes: Tensor, ground_truth: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
     """The positions that answer for one box, and the scores that they owe.
 
     Args:
         score: (A,) logits.
         boxes: (A, 4).
-        truth: (4,).
+        ground truth: (4,).
         places: (A, 2).
 
     Returns:
         indices (K,) with K <= 10, and scores (K,) in 0..1.
     """
-    within = ((places > truth[:2]) & (places < truth[2:])).all(dim=1).nonzero()[:, 0]
-    overlap = complete_box_iou(boxes[within], truth[None])[:, 0].clamp(min=0)
+    within = ((places > ground_truth[:2]) & (places < ground_truth[2:])).all(dim=1).nonzero()[:, 0]
+    overlap = complete_box_iou(boxes[within], ground_truth[None])[:, 0].clamp(min=0)
     alignment = score[within].sigmoid() ** SCORE_POWER * overlap**IOU_POWER
     best = alignment.topk(min(CHOSEN, len(within))).indices
     alignment, overlap = alignment[best], overlap[best]
     return within[best], alignment * overlap.max() / (alignment.max() + 1e-9) if len(best) else alignment
 
 
-def distribution_loss(found: Found, place: int, chosen: Tensor, truth: Tensor) -> Tensor:
+def distribution_loss(found: Found, place: int, chosen: Tensor, ground_truth: Tensor) -> Tensor:
     """Cross-entropy of each distance with the two bins about it, (K,), averaged over sides; boxes (K, 4)."""
     at, stride = found.places[chosen], found.strides[chosen]
-    distances = torch.cat([at - truth[:, :2], truth[:, 2:] - at], dim=1) / stride  # [K, 4]
+    distances = torch.cat([at - ground_truth[:, :2], ground_truth[:, 2:] - at], dim=1) / stride  # [K, 4]
     logits = found.sides[place, chosen]  # [K, 4, BINS]
     distances = distances.clamp(0, logits.shape[-1] - 1.01)
     low = distances.long()
@@ -117,6 +117,6 @@ def mask_loss(logits: Tensor, hidden: Tensor, box: Tensor) -> Tensor:
     small = (F.interpolate(hidden[None], size=(height, width), mode="area")[0] >= 0.5).float()  # [1, h, w]
     edges = box * (width / hidden.shape[-1])
     left, top, right, bottom = edges.ceil().long().tolist()
-    part, truth = logits[:, top:bottom, left:right], small[:, top:bottom, left:right]
-    entropy = F.binary_cross_entropy_with_logits(part, truth.expand_as(part), reduction="none")
+    part, ground_truth = logits[:, top:bottom, left:right], small[:, top:bottom, left:right]
+    entropy = F.binary_cross_entropy_with_logits(part, ground_truth.expand_as(part), reduction="none")
     return entropy.sum(dim=(1, 2)) / (edges[2:] - edges[:2]).prod()

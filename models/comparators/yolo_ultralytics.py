@@ -48,12 +48,12 @@ class UltralyticsSegmenter(nn.Module):
 
             if tuple(int(part) for part in version("ultralytics").split(".")[:2]) < (8, 4):
                 raise ImportError("8.4 or later")
-        except ImportError as fault:
+        except ImportError as error:
             raise ImportError(
-                f"model=yolo_ultralytics wants the package ultralytics ({fault}).\nIt is under AGPL-3.0, a licence "
+                f"model=yolo_ultralytics wants the package ultralytics ({error}).\nIt is under AGPL-3.0, a licence "
                 "that asks more of you than this project's own, and therefore none of its dependencies.\n"
                 "If that suits you: pip install 'ultralytics>=8.4'. If not: model=yolo, our own code in its manner."
-            ) from fault
+            ) from error
         scale = {"scales": {"own": [0.33, width / 64, 1024]}, "scale": "own"}  # depth, width, most channels
         described = yaml_model_load("yolov8s-seg.yaml") | scale | {"nc": 1}
         self.network = SegmentationModel(described, ch=3, nc=1, verbose=False)

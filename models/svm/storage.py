@@ -37,8 +37,8 @@ def load(path: Path) -> TreeSVC:
     try:
         with np.load(path, allow_pickle=False) as file:
             return from_arrays(dict(file))
-    except (KeyError, ValueError, OSError, EOFError) as fault:
-        raise ValueError(f"{path} holds no tree of support vector machines that can be read: {fault}") from fault
+    except (KeyError, ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{path} holds no tree of support vector machines that can be read: {error}") from error
 
 
 def to_arrays(classifier: TreeSVC) -> dict[str, np.ndarray]:

@@ -27,11 +27,11 @@ class MaskedFacesConfig:
         choices: mask types, textures and wearing styles, and how often each is rendered.
         split: ``paper`` is 70/10/20, no photograph (and, where identities are known, no person) in two splits;
             ``partition`` keeps the source's own.
-        size: longer side of a written picture, in pixels; None leaves it as it is.
+        size: longer side of a written image, in pixels; None leaves it as it is.
         crop: ``paper`` crops the largest face and squares it on white; ``none``.
         fallbacks: see :class:`datamodules.landmarks.FaceFinder`; None suits the source.
         landmark_model: see :func:`datamodules.landmarks.landmark_model`.
-        form: ``jpg`` (quality 95) or ``png``, of the pictures.
+        form: ``jpg`` (quality 95) or ``png``, of the images.
         photographs: keep the training images without masks too, so that other masks can be rendered during training.
 
     Raises:

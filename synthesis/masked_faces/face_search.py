@@ -87,8 +87,8 @@ def _faces_of(photos: Sequence[Photograph], finder: FaceFinder) -> list[dict[str
         try:
             image = read_photograph(photo.image, grey=True)
             landmarks = None if photo.landmarks is None else read_landmarks(photo.landmarks)
-        except BrokenFileError as fault:
-            row["error"] = str(fault).splitlines()[0]
+        except BrokenFileError as error:
+            row["error"] = str(error).splitlines()[0]
             continue
         row["size"] = [image.shape[1], image.shape[0]]
         if landmarks is None:

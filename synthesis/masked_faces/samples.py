@@ -55,7 +55,7 @@ class MaskedFaceSample:
         return crop, scale, [max(1, round(width * scale)), max(1, round(height * scale))]
 
     def faces(self, config: MaskedFacesConfig) -> list[np.ndarray]:
-        """Landmarks (68, 2) of the faces, in pixels of the written picture."""
+        """Landmarks (68, 2) of the faces, in pixels of the written image."""
         crop, scale, _ = self.frame(config)
         corner = np.array(crop[:2] if crop else (0, 0))
         return [(np.array(face["landmarks"]) - corner + 0.5) * scale - 0.5 for face in self.row["faces"]]

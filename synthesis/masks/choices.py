@@ -1,4 +1,4 @@
-"""What a face wears: types, textures and ways of wearing as plain data, and how they are drawn by lot."""
+"""What a face wears: types, textures and ways of wearing as plain data, and how they are drawn at random."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class FaceMask:
 
 
 def choose_mask(rng: np.random.Generator, landmarks: np.ndarray, choices: MaskChoices) -> FaceMask:
-    """Draw by lot what a face wears.
+    """Draw at random what a face wears.
 
     Args:
         rng: always advanced by as many draws, so that one choice does not change the next.
@@ -140,7 +140,7 @@ def choose_mask(rng: np.random.Generator, landmarks: np.ndarray, choices: MaskCh
 
 
 def tilt_of(landmarks: np.ndarray) -> str:
-    """Where in the picture a face is turned to: MaskTheFace's angle between the nose's ridge and the way to the lips.
+    """Where in the image a face is turned to: MaskTheFace's angle between the nose's ridge and the way to the lips.
 
     Args:
         landmarks: (68, 2), in pixels.
@@ -151,7 +151,7 @@ def tilt_of(landmarks: np.ndarray) -> str:
     nose = landmarks[30] - landmarks[27]
     lips = landmarks[48:60].mean(axis=0) - landmarks[27]
     angle = np.degrees(np.arctan2(nose[1], nose[0]) - np.arctan2(lips[1], lips[0]))
-    angle = (angle + 180) % 360 - 180  # above 0 where the nose points to the left of the picture
+    angle = (angle + 180) % 360 - 180  # above 0 where the nose points to the left of the image
     return "right" if angle < -13 else "left" if angle > 13 else "front"
 
 

@@ -28,7 +28,7 @@ class Lighting:
 
     @staticmethod
     def of(image: np.ndarray, face: Face) -> Lighting:
-        """Measured on the picture itself, (H, W, 3) uint8."""
+        """Measured on the image itself, (H, W, 3) uint8."""
         step = max(1, min(image.shape[:2]) // 32)
         small = image[::step, ::step].reshape(-1, 3).astype(np.float32)
         bright = small @ np.full(3, 1 / 3, np.float32)

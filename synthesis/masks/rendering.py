@@ -44,64 +44,69 @@ def render_mask(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw what a face wears on its photograph.
 
-    The mask's colours are blended by its opacity; the truth is where the opacity of all that hides the face is 0.5 or
-    more: cloth, valves and the straps as far as they are seen.
+    The mask's colours are blended by its opacity; the ground truth is where the opacity of all that hides the face is
+    0.5 or more: cloth, valves and the straps as far as they are seen.
 
     Args:
         image: (H, W, 3) uint8 RGB; stays as it is.
-        landmarks: (68, 2), in pixels, in the order of iBUG and dlib; some may lie outside the picture.
+        landmarks: (68, 2), in pixels, in the order of iBUG and dlib; some may lie outside the image.
         mask: what is worn, see :func:`~synthesis.masks.choices.choose_mask`.
         choices: where templates are, and whether hands and objects hide the face.
 
     Returns:
-        The new picture (H, W, 3) uint8, and the truth (H, W) uint8, 0 or 255. Equal arguments give equal bytes.
+        The new image (H, W, 3) uint8, and the ground truth (H, W) uint8, 0 or 255. Equal arguments give equal bytes.
 
     Raises:
         ValueError: for arrays of another shape or type.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"a picture of shape {image.shape} and type {image.dtype}: has to be (H, W, 3) uint8")
+        raise ValueError(f"an image of shape {image.shape} and type {image.dtype}: has to be (H, W, 3) uint8")
     if landmarks.shape != (68, 2) or not np.isfinite(landmarks).all():
         raise ValueError(f"landmarks of shape {landmarks.shape}: have to be (68, 2), all of them finite")
-    picture = image.copy()
-    truth = np.zeros(image.shape[:2], np.uint8)
+    photo = image.copy()
+    ground_truth = np.zeros(image.shape[:2], np.uint8)
     if mask.type is None and mask.distractor is None:
-        return picture, truth
+        return photo, ground_truth
     face, rng = Face.of(landmarks), np.random.default_rng(mask.seed)
     lighting = Lighting.of(image, face)
     if mask.type is not None and choices.templates is not None:
-        _lay_template(picture, truth, landmarks, mask, read_templates(choices.templates)[mask.type], lighting)
+        _lay_template(photo, ground_truth, landmarks, mask, read_templates(choices.templates)[mask.type], lighting)
     elif mask.type is not None:
-        _lay_cloth(picture, truth, face, mask, lighting, rng)
+        _lay_cloth(photo, ground_truth, face, mask, lighting, rng)
     if mask.distractor is not None:
         for layer in distractor_layers(mask.distractor, face, image, rng):
             _lay_distractor(
-                picture, truth, layer, lighting, hides=choices.occluders and mask.distractor != "spectacles"
+                photo, ground_truth, layer, lighting, hides=choices.occluders and mask.distractor != "spectacles"
             )
-    return picture, truth
+    return photo, ground_truth
 
 
 def _lay_template(
-    picture: np.ndarray,
-    truth: np.ndarray,
+    image: np.ndarray,
+    ground_truth: np.ndarray,
     landmarks: np.ndarray,
     mask: FaceMask,
     tilts: dict[str, Template],
     lighting: Lighting,
 ) -> None:
-    colours, alpha = laid_on(tilts.get(mask.tilt, tilts["front"]), landmarks, picture.shape[:2])
+    colours, alpha = laid_on(tilts.get(mask.tilt, tilts["front"]), landmarks, image.shape[:2])
     lit = np.clip(colours * lighting.gain, 0, 255)
-    picture[:] = cv2.blendLinear(picture.astype(np.float32), lit.astype(np.float32), 1 - alpha, alpha).round()
-    truth[alpha >= 0.5] = 255
+    image[:] = cv2.blendLinear(image.astype(np.float32), lit.astype(np.float32), 1 - alpha, alpha).round()
+    ground_truth[alpha >= 0.5] = 255
 
 
 def _lay_cloth(
-    picture: np.ndarray, truth: np.ndarray, face: Face, mask: FaceMask, lighting: Lighting, rng: np.random.Generator
+    image: np.ndarray,
+    ground_truth: np.ndarray,
+    face: Face,
+    mask: FaceMask,
+    lighting: Lighting,
+    rng: np.random.Generator,
 ) -> None:
     assert mask.type is not None  # noqa: S101 (for the type checker)
     laid = _laid(face, mask, rng)
     grid = laid.grid
-    window = Window.around(picture, np.concatenate([grid.reshape(-1, 2), *laid.straps, *laid.loops]), face.width)
+    window = Window.around(image, np.concatenate([grid.reshape(-1, 2), *laid.straps, *laid.loops]), face.width)
     if window is None:
         return
     blur = float(np.clip(face.width / 420, 0.45, 1.3))
@@ -123,7 +128,7 @@ def _lay_cloth(
         bulge = window.filled([part], blur)
         round_light = cv2.GaussianBlur(bulge, (0, 0), 0.035 * face.width) * np.float32(0.75) + np.float32(0.4)
         window.lay(bulge, _tinted(lit * round_light, lighting.gain * colour))
-    window.put(truth)
+    window.put(ground_truth)
 
 
 @dataclass(frozen=True)
@@ -201,8 +206,8 @@ def _cloth(
     x, y = (u * times[0] + shift_u) * side, (v * times[1] + shift_v) * side
     if turned < 0.3:
         x, y = y, x
-    picture = tile(mask.texture, side)
-    return shade, cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    image = tile(mask.texture, side)
+    return shade, cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
 
 def _fittings(
@@ -232,9 +237,9 @@ def _fittings(
 
 
 def _lay_distractor(
-    picture: np.ndarray, truth: np.ndarray, layer: DistractorLayer, lighting: Lighting, hides: bool
+    image: np.ndarray, ground_truth: np.ndarray, layer: DistractorLayer, lighting: Lighting, hides: bool
 ) -> None:
-    window = Window.around(picture, np.concatenate(layer.outlines), layer.unit)
+    window = Window.around(image, np.concatenate(layer.outlines), layer.unit)
     if window is None:
         return
     blur = float(np.clip(layer.unit / 420, 0.45, 1.3))
@@ -247,4 +252,4 @@ def _lay_distractor(
         window.shadow(lower, 0.03 * layer.unit, cover)
     gain = np.ones(3, np.float32) if layer.as_seen else lighting.gain
     window.lay(cover * np.float32(layer.opacity), _tinted(light, gain * layer.colour))
-    window.put(truth if hides else None)
+    window.put(ground_truth if hides else None)

@@ -68,14 +68,14 @@ ONE_PIECE = Cut(0.5, 3.2, (2.2, 4.6), 54, sag=0.01, margin=0.045, stand_off=0.05
 
 @dataclass(frozen=True)
 class Face:
-    """A face in the picture, as its landmarks tell it.
+    """A face in the image, as its landmarks tell it.
 
     Args:
         points: float64 (68, 2), in pixels.
-        across: unit vector (2,) from the left of the face to its right, in the picture.
+        across: unit vector (2,) from the left of the face to its right, in the image.
         down: unit vector (2,) from eyes to chin.
         width: of the face seen from the front, in pixels.
-        yaw: how far the face is turned to the right of the picture, in radians.
+        yaw: how far the face is turned to the right of the image, in radians.
     """
 
     points: np.ndarray
@@ -157,7 +157,7 @@ def style_cut(cut: Cut, style: str) -> Cut:
 
 
 def laid_grid(face: Face, cut: Cut, style: str, side: int) -> np.ndarray:
-    """The cloth on the face: points (ROWS, COLUMNS, 2) in the picture, in pixels.
+    """The cloth on the face: points (ROWS, COLUMNS, 2) in the image, in pixels.
 
     Args:
         face: who wears it.

@@ -18,11 +18,11 @@ POINTS = ("mask_a", "mask_b", "mask_c", "mask_d", "mask_e", "mask_f")
 
 @dataclass(frozen=True)
 class Template:
-    """One section of ``masks.cfg``: a picture, and the six points of it that come to lie on six points of a face.
+    """One section of ``masks.cfg``: an image, and the six points of it that come to lie on six points of a face.
 
     Args:
         file: the PNG, with alpha.
-        points: float32 (6, 2), x and y in the picture's pixels; they may lie outside of it.
+        points: float32 (6, 2), x and y in the image's pixels; they may lie outside of it.
     """
 
     file: Path
@@ -50,20 +50,20 @@ def read_templates(folder: Path) -> dict[str, dict[str, Template]]:
     config = configparser.ConfigParser()
     try:
         config.read(file, encoding="utf-8")
-    except (configparser.Error, UnicodeDecodeError) as fault:
-        raise BrokenFileError(f"{file} cannot be read: {fault}.\nExpected: MaskTheFace's own file.") from fault
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise BrokenFileError(f"{file} cannot be read: {error}.\nExpected: MaskTheFace's own file.") from error
     found: dict[str, dict[str, Template]] = {}
     for section in config.sections():
         words = config[section].get("template", "")
-        picture = next(
+        image = next(
             (place / words for place in (Path(folder), Path(folder).parent) if (place / words).is_file()), None
         )
-        if picture is None:
+        if image is None:
             continue  # 'empty' and 'inpaint' have none
         name, _, tilt = section.rpartition("_")
         if tilt not in ("left", "right"):
             name, tilt = section, "front"
-        found.setdefault(name, {})[tilt] = Template(picture, _points(file, config[section]))
+        found.setdefault(name, {})[tilt] = Template(image, _points(file, config[section]))
     found = {name: tilts for name, tilts in found.items() if "front" in tilts}
     if not found:
         raise ConfigError(f"templates={folder}: no section of {file} has a PNG that is there.\nExpected: its PNGs too.")
@@ -76,11 +76,11 @@ def _points(file: Path, section: configparser.SectionProxy) -> np.ndarray:
         array = np.array(points, np.float32)
         if array.shape != (6, 2):
             raise ValueError
-    except (KeyError, ValueError) as fault:
+    except (KeyError, ValueError) as error:
         raise BrokenFileError(
             f"{file}, section {section.name}: a point is missing or no pair of numbers.\n"
             f"Expected: {', '.join(POINTS)}, each as 21, 97."
-        ) from fault
+        ) from error
     return array
 
 
@@ -100,12 +100,12 @@ def opaque_pixels(file: Path, factor: int) -> tuple[np.ndarray, np.ndarray]:
         BrokenFileError: if the file cannot be read.
     """
     try:
-        with Image.open(file) as picture:
-            pixels = np.asarray(picture.convert("RGBA")).astype(np.float32)
-    except (OSError, SyntaxError, ValueError) as fault:
+        with Image.open(file) as image:
+            pixels = np.asarray(image.convert("RGBA")).astype(np.float32)
+    except (OSError, SyntaxError, ValueError) as error:
         raise BrokenFileError(
-            f"The template {file} cannot be read: {fault}.\nReplace it by MaskTheFace's own."
-        ) from fault
+            f"The template {file} cannot be read: {error}.\nReplace it by MaskTheFace's own."
+        ) from error
     pixels[..., :3] *= pixels[..., 3:] / 255
     height, width = pixels.shape[:2]
     across, down = (max(1, round(side / factor)) for side in (width, height))
@@ -153,8 +153,8 @@ def laid_on(template: Template, landmarks: np.ndarray, size: tuple[int, int]) ->
 
     Args:
         template: what is laid.
-        landmarks: (68, 2), in pixels of the picture.
-        size: (H, W) of the picture.
+        landmarks: (68, 2), in pixels of the image.
+        size: (H, W) of the image.
     """
     target = six_points(landmarks)
     # Warping skips pixels where a template is twice as large as the face or larger.

@@ -39,12 +39,12 @@ def tile(name: str, side: int = SIDE) -> np.ndarray:
         KeyError: for an unknown name.
     """
     if side < SIDE:
-        picture = cv2.resize(tile(name), (side, side), interpolation=cv2.INTER_AREA)
+        image = cv2.resize(tile(name), (side, side), interpolation=cv2.INTER_AREA)
     else:
         rng = np.random.default_rng([len(name), *name.encode()])  # each cloth has its own, the same everywhere
-        picture = TEXTURES_BY_NAME[name](rng).astype(np.float32)
-    picture.flags.writeable = False
-    return picture
+        image = TEXTURES_BY_NAME[name](rng).astype(np.float32)
+    image.flags.writeable = False
+    return image
 
 
 def _plain(colour: Colour, _: object = None) -> np.ndarray:
@@ -93,36 +93,36 @@ def _scattered(
 
 def _floral(base: Colour, petals: tuple[Colour, ...], leaf: Colour) -> Callable[[np.random.Generator], np.ndarray]:
     def draw(rng: np.random.Generator) -> np.ndarray:
-        def flower(picture: np.ndarray, place: tuple[int, int]) -> None:
+        def flower(image: np.ndarray, place: tuple[int, int]) -> None:
             size, turn = int(rng.integers(11, 19)), rng.uniform(0, 72)
             colour = petals[rng.integers(len(petals))]
             for angle in (turn + 20, turn + 190):
                 middle = np.add(place, 1.7 * size * np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))]))
-                _ellipse(picture, middle, (size, size // 3), angle, leaf)
+                _ellipse(image, middle, (size, size // 3), angle, leaf)
             for angle in turn + np.arange(0, 360, 72):
                 middle = np.add(place, 0.75 * size * np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))]))
-                _ellipse(picture, middle, (int(0.75 * size), int(0.5 * size)), angle, colour)
-            _ellipse(picture, np.asarray(place), (size // 3, size // 3), 0, (236, 196, 84))
+                _ellipse(image, middle, (int(0.75 * size), int(0.5 * size)), angle, colour)
+            _ellipse(image, np.asarray(place), (size // 3, size // 3), 0, (236, 196, 84))
 
         return _scattered(rng, base, 14, flower)
 
     return draw
 
 
-def _ellipse(picture: np.ndarray, middle: np.ndarray, axes: tuple[int, int], angle: float, colour: Colour) -> None:
-    cv2.ellipse(picture, (int(middle[0]), int(middle[1])), axes, angle, 0, 360, colour, -1, cv2.LINE_AA)
+def _ellipse(image: np.ndarray, middle: np.ndarray, axes: tuple[int, int], angle: float, colour: Colour) -> None:
+    cv2.ellipse(image, (int(middle[0]), int(middle[1])), axes, angle, 0, 360, colour, -1, cv2.LINE_AA)
 
 
 def _blots(rng: np.random.Generator, colours: tuple[Colour, ...], blur: float) -> np.ndarray:
     """Camouflage: each colour covers what smooth noise of its own leaves to it."""
-    picture = _plain(colours[0])
+    image = _plain(colours[0])
     for colour in colours[1:]:
         field: np.ndarray = rng.standard_normal((3 * SIDE, 3 * SIDE)).astype(np.float32)
         field[:SIDE] = field[SIDE : 2 * SIDE] = field[2 * SIDE :]
         field[:, :SIDE] = field[:, SIDE : 2 * SIDE] = field[:, 2 * SIDE :]
         field = cv2.GaussianBlur(field, (0, 0), blur)[SIDE : 2 * SIDE, SIDE : 2 * SIDE]
-        picture[field > 0.45 * field.std()] = colour
-    return picture
+        image[field > 0.45 * field.std()] = colour
+    return image
 
 
 def _knit(colour: Colour) -> np.ndarray:
@@ -135,12 +135,12 @@ def _knit(colour: Colour) -> np.ndarray:
 
 
 def _dots() -> np.ndarray:
-    picture = np.full((SIDE, SIDE, 3), (44, 62, 104), np.uint8)
+    image = np.full((SIDE, SIDE, 3), (44, 62, 104), np.uint8)
     for row, y in enumerate(range(16, SIDE, 32)):
         for x in range(16 + 16 * (row % 2), SIDE + 16, 32):
             for copy in (x, x - SIDE):
-                cv2.circle(picture, (copy, y), 7, (238, 236, 230), -1, cv2.LINE_AA)
-    return picture
+                cv2.circle(image, (copy, y), 7, (238, 236, 230), -1, cv2.LINE_AA)
+    return image
 
 
 def _hearts(rng: np.random.Generator) -> np.ndarray:
@@ -149,23 +149,23 @@ def _hearts(rng: np.random.Generator) -> np.ndarray:
         [16 * np.sin(t) ** 3, -13 * np.cos(t) + 5 * np.cos(2 * t) + 2 * np.cos(3 * t) + np.cos(4 * t)], axis=-1
     )
 
-    def heart(picture: np.ndarray, place: tuple[int, int]) -> None:
-        cv2.fillPoly(picture, [(shape + place).astype(np.int32)], (206, 44, 70), cv2.LINE_AA)
+    def heart(image: np.ndarray, place: tuple[int, int]) -> None:
+        cv2.fillPoly(image, [(shape + place).astype(np.int32)], (206, 44, 70), cv2.LINE_AA)
 
     return _scattered(rng, (246, 238, 236), 18, heart)
 
 
 def _leopard(rng: np.random.Generator) -> np.ndarray:
-    def spot(picture: np.ndarray, place: tuple[int, int]) -> None:
+    def spot(image: np.ndarray, place: tuple[int, int]) -> None:
         axes, turn = (int(rng.integers(8, 14)), int(rng.integers(6, 11))), rng.uniform(0, 180)
-        _ellipse(picture, np.asarray(place), axes, turn, (168, 112, 60))
+        _ellipse(image, np.asarray(place), axes, turn, (168, 112, 60))
         gap = rng.uniform(0, 360)
-        cv2.ellipse(picture, place, axes, turn, gap, gap + 250, (52, 36, 28), 5, cv2.LINE_AA)
+        cv2.ellipse(image, place, axes, turn, gap, gap + 250, (52, 36, 28), 5, cv2.LINE_AA)
 
     return _scattered(rng, (208, 164, 108), 40, spot)
 
 
-def _tie_dye() -> np.ndarray:
+def _tie_recolour() -> np.ndarray:
     y, x = (np.mgrid[:SIDE, :SIDE] - SIDE / 2) / SIDE
     far = np.hypot(x, y)
     wave = far * 5 + 0.16 * np.sin(5 * np.arctan2(y, x)) * np.minimum(far * 8, 1)
@@ -205,7 +205,7 @@ TEXTURES_BY_NAME: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
     "dots": lambda _: _dots(),
     "hearts": _hearts,
     "leopard": _leopard,
-    "tie_dye": lambda _: _tie_dye(),
+    "tie_recolour": lambda _: _tie_recolour(),
     "denim": _denim,
 }
 

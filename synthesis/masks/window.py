@@ -11,31 +11,31 @@ from synthesis.raster import grid_triangles, rasterise
 
 
 class Window:
-    """The part of a picture that something is laid on; nothing costs more than its own size.
+    """The part of an image that something is laid on; nothing costs more than its own size.
 
     Args:
-        picture: the whole, (H, W, 3) uint8; changed by :meth:`put`.
+        image: the whole, (H, W, 3) uint8; changed by :meth:`put`.
         x: left edge.
         y: top edge.
         right: one beyond the right edge.
         low: one beyond the bottom edge.
     """
 
-    def __init__(self, picture: np.ndarray, x: int, y: int, right: int, low: int) -> None:
+    def __init__(self, image: np.ndarray, x: int, y: int, right: int, low: int) -> None:
         self.box = np.s_[y:low, x:right]
         self.corner = np.array([x, y], np.float64)
-        self.target = picture[self.box]
+        self.target = image[self.box]
         self.rgb: np.ndarray = self.target.astype(np.float32)
         self.shape = self.rgb.shape[:2]
         self.clear = np.ones(self.shape, np.float32)
 
     @staticmethod
-    def around(picture: np.ndarray, points: np.ndarray, unit: float) -> Window | None:
-        """The window around points (N, 2) of something ``unit`` pixels wide; None if that is outside the picture."""
+    def around(image: np.ndarray, points: np.ndarray, unit: float) -> Window | None:
+        """The window around points (N, 2) of something ``unit`` pixels wide; None if that is outside the image."""
         margin = 3 + 0.06 * unit
         x, y = np.maximum(np.floor(points.min(axis=0) - margin), 0).astype(int)
-        right, low = np.minimum(np.ceil(points.max(axis=0) + margin), picture.shape[1::-1]).astype(int)
-        return Window(picture, x, y, right, low) if right - x >= 2 and low - y >= 2 else None
+        right, low = np.minimum(np.ceil(points.max(axis=0) + margin), image.shape[1::-1]).astype(int)
+        return Window(image, x, y, right, low) if right - x >= 2 and low - y >= 2 else None
 
     def filled(self, outlines: list[np.ndarray], blur: float) -> np.ndarray:
         """Coverage float32 (h, w) in 0..1 of polygons (N, 2), with soft edges."""
@@ -84,14 +84,14 @@ class Window:
         self.rgb = cv2.blendLinear(self.rgb, source, 1 - opacity, opacity)
         self.clear *= 1 - opacity
 
-    def put(self, truth: np.ndarray | None) -> None:
-        """Write the window into the picture, and into the truth where what was laid hides half or more.
+    def put(self, ground_truth: np.ndarray | None) -> None:
+        """Write the window into the image, and into the ground truth where what was laid hides half or more.
 
-        What does not hide the face (``truth`` None) leaves the truth as it is.
+        What does not hide the face (``ground truth`` None) leaves the ground truth as it is.
         """
         self.target[:] = cv2.convertScaleAbs(self.rgb)
-        if truth is not None:
-            truth[self.box][self.clear <= 0.5] = 255
+        if ground_truth is not None:
+            ground_truth[self.box][self.clear <= 0.5] = 255
 
 
 _TRIANGLES = grid_triangles(ROWS, COLUMNS)

@@ -1,11 +1,11 @@
 """How fast faces are drawn, whether drawing leaks memory, and how near the faces come to real ones in the eyes of dlib.
 
-    python -m benchmarks.drawn_faces [--only speed memory dlib] [--faces 2000] [--frontal 300] [--workers N] [--seed 0]
-    python -m benchmarks.drawn_faces --only --sheets FOLDER
+    python -m benchmarks.synthetic_faces [--only speed memory dlib] [--faces 2000] [--frontal 300] [--workers N] [--seed
+    0] python -m benchmarks.synthetic_faces --only --sheets FOLDER
 
 Claimed: drawing keeps every core busy, and memory does not grow however many faces are drawn. Shown without a promise:
 the share of faces that a detector trained on photographs finds, and how far its landmarks lie from ours. `--sheets`
-writes contact sheets of the same 64 faces: pictures, pictures under their label maps, pictures with their 68 landmarks.
+writes contact sheets of the same 64 faces: images, images under their label maps, images with their 68 landmarks.
 Speeds are medians of interleaved rounds; look at the ratios, absolute figures are this machine's. Memory needs Linux.
 """
 
@@ -189,9 +189,9 @@ def realism(count: int, seed: int) -> list[Table | str]:
     return [seen, away]
 
 
-def sheet(pictures: list[np.ndarray]) -> Image.Image:
-    """Pictures of one size (H, W, 3) as a square of rows."""
-    rows = [np.concatenate(pictures[start : start + ROWS], axis=1) for start in range(0, len(pictures), ROWS)]
+def sheet(images: list[np.ndarray]) -> Image.Image:
+    """Images of one size (H, W, 3) as a square of rows."""
+    rows = [np.concatenate(images[start : start + ROWS], axis=1) for start in range(0, len(images), ROWS)]
     return Image.fromarray(np.concatenate(rows))
 
 
@@ -200,10 +200,10 @@ def with_labels(face: SyntheticFace) -> np.ndarray:
 
 
 def with_landmarks(face: SyntheticFace) -> np.ndarray:
-    picture, bits = face.image.copy(), 4  # positions are given in 1/16 pixels
+    image, bits = face.image.copy(), 4  # positions are given in 1/16 pixels
     for point in np.rint(face.landmarks_68 * 2**bits).astype(int).tolist():
-        cv2.circle(picture, point, 20, (0, 255, 0), -1, cv2.LINE_AA, bits)
-    return picture
+        cv2.circle(image, point, 20, (0, 255, 0), -1, cv2.LINE_AA, bits)
+    return image
 
 
 def write_sheets(folder: Path, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Part masks, landmarks and rarities of drawn faces: each on its part, each as often as in CelebAMask-HQ."""
+"""Part masks, landmarks and rarities of synthetic faces: each on its part, each as often as in CelebAMask-HQ."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_skin_runs_on_beneath_the_features_and_neck_beneath_a_necklace() -> None
     assert (face.parts["neck_l"] & (face.parts["neck"] | face.parts["cloth"])).any()
 
 
-def test_the_person_s_left_is_the_right_of_the_picture(drawn: list[tuple[FaceScene, SyntheticFace]]) -> None:
+def test_the_person_s_left_is_the_right_of_the_image(drawn: list[tuple[FaceScene, SyntheticFace]]) -> None:
     for _, face in drawn:
         if {"l_eye", "r_eye"} <= set(face.parts):
             left, right = (np.argwhere(face.parts[part]).mean(0)[1] for part in ("l_eye", "r_eye"))

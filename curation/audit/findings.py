@@ -1,4 +1,4 @@
-"""The kinds of faults that an audit tells apart, and those that it found."""
+"""The kinds of findings that an audit tells apart, and those that it found."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ KINDS: dict[str, str] = {
     "same_name": "second file for one face",
     "no_mapping": "no row in the mapping",
     "no_split": "no split in the partition",
-    "missing_label": "picture without label",
-    "missing_picture": "label without picture",
-    "unreadable_picture": "picture that cannot be read",
+    "missing_label": "image without label",
+    "missing_image": "label without image",
+    "unreadable_image": "image that cannot be read",
     "unreadable_label": "label map or part mask that cannot be read",
     "unknown_ids": "class ids out of range",
     "odd_values": "part mask of other values than 0 and 255",
     "parts_differ": "part masks of different sizes",
-    "wrong_size": "label that does not fit its picture's size",
+    "wrong_size": "label that does not fit its image's size",
     "nothing_labelled": "label without a face: all background",
     "empty_part": "part mask without a pixel",
-    "strewn": "small parts strewn over the picture, as where ids were interpolated",
-    "duplicate": "same pixels as another picture",
+    "strewn": "small parts strewn over the image, as where ids were interpolated",
+    "duplicate": "same pixels as another image",
     "mirrored": "left and right exchanged",
     "unclear": "left and right in doubt",
 }
@@ -36,8 +36,8 @@ KINDS: dict[str, str] = {
 
 
 @dataclass(frozen=True)
-class Fault:
-    """One fault.
+class Finding:
+    """One finding.
 
     Args:
         kind: one of :data:`KINDS`.
@@ -53,30 +53,30 @@ class Fault:
 
 
 @dataclass
-class Faults:
-    """Every fault by its kind, in the order in which they were found."""
+class Findings:
+    """Every finding by its kind, in the order in which they were found."""
 
-    of_kind: dict[str, list[Fault]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    of_kind: dict[str, list[Finding]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
 
-    def __iter__(self) -> Iterator[Fault]:
-        return (fault for faults in self.of_kind.values() for fault in faults)
+    def __iter__(self) -> Iterator[Finding]:
+        return (finding for findings in self.of_kind.values() for finding in findings)
 
-    def add(self, fault: Fault) -> None:
-        self.of_kind[fault.kind].append(fault)
+    def add(self, finding: Finding) -> None:
+        self.of_kind[finding.kind].append(finding)
 
-    def met(self, kind: str, ids: Sequence[str], fault: DataError) -> None:
+    def met(self, kind: str, ids: Sequence[str], finding: DataError) -> None:
         """Keep what a layout's reader met (:data:`datamodules.layouts.layout.Met`)."""
         for id in ids:  # noqa: A001 (as samples have it)
-            self.add(Fault(kind, id, str(fault).splitlines()[0]))
+            self.add(Finding(kind, id, str(finding).splitlines()[0]))
 
     def ids(self, kind: str) -> list[str]:
-        """The faces that have a kind of fault, each once; numbers in their order, names in that of the splits."""
-        ids = dict.fromkeys(fault.id for fault in self.of_kind[kind])
+        """The faces that have a kind of finding, each once; numbers in their order, names in that of the splits."""
+        ids = dict.fromkeys(finding.id for finding in self.of_kind[kind])
         return sorted(ids, key=lambda name: int(name) if name.isdecimal() else 0)
 
     def texts(self, kind: str) -> dict[str, str]:
-        """What was found with each face that has a kind of fault."""
+        """What was found with each face that has a kind of finding."""
         texts: dict[str, list[str]] = {}
-        for fault in self.of_kind[kind]:
-            texts.setdefault(fault.id, []).append(fault.text)
+        for finding in self.of_kind[kind]:
+            texts.setdefault(finding.id, []).append(finding.text)
         return {id: "; ".join(dict.fromkeys(parts)) for id, parts in texts.items()}  # noqa: A001

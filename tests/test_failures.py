@@ -206,9 +206,9 @@ def empty_split(root: Path) -> Path:
 @pytest.mark.parametrize(
     ("damage", "expected", "code", "cache"),
     [
-        (truncated, "Cannot read the picture", 1, "none"),
-        (truncated, "Cannot read the picture", 1, "disk"),
-        (of_another_size, "60x64 pixels, its picture 64x64", 1, "none"),
+        (truncated, "Cannot read the image", 1, "none"),
+        (truncated, "Cannot read the image", 1, "disk"),
+        (of_another_size, "60x64 pixels, its image 64x64", 1, "none"),
         (with_id_11, "holds class id 11", 1, "ram"),
         (without_label, "have no label map", 2, "none"),
         (empty_split, "is empty", 2, "none"),
@@ -233,7 +233,7 @@ def test_bad_data_is_one_message_with_the_files_name(
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"),
+    ("error", "words"),
     [
         (OSError(28, "No space left on device", "best.ckpt"), "The disk is full at best.ckpt"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "datamodule.workers"),
@@ -246,13 +246,13 @@ def test_bad_data_is_one_message_with_the_files_name(
                 "OpenCV(5.0.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 3 bytes in function "
                 "'OutOfMemoryError'"
             ),
-            "smaller pictures",
+            "smaller images",
         ),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "batch_size"),
     ],
 )
-def test_faults_of_the_machine_are_explained(fault: BaseException, words: str) -> None:
-    reason = explained(fault)
+def test_errors_of_the_machine_are_explained(error: BaseException, words: str) -> None:
+    reason = explained(error)
     assert isinstance(reason, RunError)
     assert words in str(reason)
 
@@ -271,10 +271,10 @@ def test_a_package_that_a_setting_asks_for_is_a_wrong_setting() -> None:
     assert "pip install" in str(reason)
 
 
-def test_other_faults_stay_what_they_are() -> None:
+def test_other_errors_stay_what_they_are() -> None:
     for text in ("a bug: foundation.errors.Nothing: like it", "out of resource: shared memory, Required: 131072"):
-        fault = ValueError(text)
-        assert explained(fault) is fault
+        error = ValueError(text)
+        assert explained(error) is error
 
 
 @pytest.mark.process

@@ -51,7 +51,7 @@ def report(config: DictConfig) -> None:
         if isinstance(config.every, bool) or not (isinstance(config.every, int | float) and config.every >= 1):
             raise ConfigError(f"every={config.every} cannot be.\nExpected: seconds, at least 1.")
         dashboard = Dashboard(output_dir, config.port, config.every)
-        print(f"The report, written anew every {config.every} s: {dashboard.address}  (Ctrl-C ends it)", flush=True)
+        print(f"The report, written again every {config.every} s: {dashboard.address}  (Ctrl-C ends it)", flush=True)
         dashboard.serve()
         return
     page = write_report(output_dir)

@@ -1,4 +1,4 @@
-"""Data sets of drawn faces: in the published layouts to the byte format, and whole or not there."""
+"""Data sets of synthetic faces: in the published layouts to the byte format, and whole or not there."""
 
 from __future__ import annotations
 

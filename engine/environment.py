@@ -1,4 +1,4 @@
-"""Where a result comes from, beside its settings: the code, the libraries and the machine."""
+"""Where a result comes from, next to its settings: the code, the libraries and the machine."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from foundation.errors import ConfigError
 from foundation.run_folder import git_state
 
 LIBRARIES = ("torchvision", "pytorch-lightning", "segmentation-models-pytorch", "albumentations", "numpy")
-"""Those whose versions a result may depend on, beside torch."""
+"""Those whose versions a result may depend on, next to torch."""
 OPTIONAL = ("ultralytics",)
 """Likewise, where they are installed."""
 
 
-def circumstances(accelerator: str) -> dict[str, Any]:
+def environment_info(accelerator: str) -> dict[str, Any]:
     """Commit, versions and the name of the device, for a status.
 
     Args:

@@ -1,4 +1,4 @@
-"""Drawn faces: what is drawn is what is labelled."""
+"""Synthetic faces: what is drawn is what is labelled."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_class_is_seen_in_most_faces(drawn: list[tuple[faces.FaceScene, Sy
         assert (face.label == ID["inner_mouth"]).any() == (scene.expression.gap > 0)
 
 
-def test_left_is_the_left_of_the_upright_picture(drawn: list[tuple[faces.FaceScene, SyntheticFace]]) -> None:
+def test_left_is_the_left_of_the_upright_image(drawn: list[tuple[faces.FaceScene, SyntheticFace]]) -> None:
     for scene, face in drawn:
         roll = np.deg2rad(scene.pose.roll)
         along_the_eyes = np.array([np.cos(roll), np.sin(roll)])

@@ -1,4 +1,4 @@
-"""The doors' common frame: jobs raise, a door translates into one message and an exit code.
+"""The entry points' common frame: jobs raise, an entry point translates into one message and an exit code.
 
 Exit codes: 0 done; 1 a run failed; 2 a wrong setting or missing data; 130 interrupted.
 """
@@ -45,18 +45,18 @@ _failures: list[UserError] = []
 
 
 def answers(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """Keeps a user's mistake for the door, past Hydra's own report of a failed job; a sweep's jobs raise it."""
+    """Keeps a user's mistake for the entry point, past Hydra's own report of a failed job; a sweep's jobs raise it."""
 
     @functools.wraps(job)
     def guarded(config: DictConfig) -> Any:
         try:
             return job(config)
-        except Exception as fault:
-            mistake = explained(fault)
+        except Exception as error:
+            mistake = explained(error)
             if not isinstance(mistake, UserError):
                 raise
             if HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise mistake from fault
+                raise mistake from error
             _failures.append(mistake)
             return None
 
@@ -73,7 +73,7 @@ def enter(
 
     Args:
         main: the decorated function.
-        keys: settings of this door, for the nearest right one to a mistyped key.
+        keys: settings of this entry point, for the nearest right one to a mistyped key.
         again: what the same command does after an interruption.
         addable: further keys, which the configuration does not hold, but a command may set.
     """
@@ -95,20 +95,20 @@ def enter(
     except BrokenPipeError:  # whoever read what is printed is gone, as head is after its lines
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OverrideParseException as fault:
-        name, _, value = fault.override.partition("=")
+    except OverrideParseException as error:
+        name, _, value = error.override.partition("=")
         _leave(
-            explain_overrides([fault.override], keys, _own_folders())
-            or f"{fault.override!r} cannot be read: {fault}\n"
+            explain_overrides([error.override], keys, _own_folders())
+            or f"{error.override!r} cannot be read: {error}\n"
             f"Expected: key=value, with quotes around a value that has = , : ( ) [ or {{ in it: '{name}=\"{value}\"'.",
             2,
         )
-    except (HydraException, OmegaConfBaseException) as fault:
-        _leave(explain_overrides(_overrides(), keys, _own_folders()) or str(fault), 2)
-    except ValueError as fault:
-        if "Config group override" not in str(fault):  # Hydra's word for a number or null where a file's name belongs
+    except (HydraException, OmegaConfBaseException) as error:
+        _leave(explain_overrides(_overrides(), keys, _own_folders()) or str(error), 2)
+    except ValueError as error:
+        if "Config group override" not in str(error):  # Hydra's word for a number or null where a file's name belongs
             raise
-        _leave(explain_overrides(_overrides(), keys, _own_folders()) or str(fault), 2)
+        _leave(explain_overrides(_overrides(), keys, _own_folders()) or str(error), 2)
     except RuntimeError as error:
         refusal = explained_refusal(error)
         if refusal is None:
