@@ -125,9 +125,8 @@ def enter(
 
 def _options_first(words: list[str]) -> list[str]:
     """The options of a command, with their values, then its settings: Hydra takes them in no other order."""
-    is_option = [
-        word.startswith("-") or previous in WITH_VALUE for word, previous in zip(words, ["", *words[:-1]], strict=True)
-    ]
+    before = ["", *words]
+    is_option = [word.startswith("-") or before[place] in WITH_VALUE for place, word in enumerate(words)]
     pairs = list(zip(words, is_option, strict=True))
     return [word for word, option in pairs if option] + [word for word, option in pairs if not option]
 

@@ -58,7 +58,9 @@ def test_an_example_is_small_and_its_commands_name_what_exists(name: str) -> Non
     readme = (EXAMPLES / name / "README.md").read_text(encoding="utf-8")
     assert len(readme.splitlines()) < 25
     assert commands(name)[0][:3] == ["train.py", "--config-dir", f"examples/{name}/conf"]
-    assert (EXAMPLES / name / "conf").is_dir()
+    files = (EXAMPLES / name / "conf").rglob("*.yaml")
+    (root,) = {line.split()[1] for path in files for line in path.open(encoding="utf-8") if "root:" in line}
+    assert f"DRAWN := {root}\n" in (ROOT / "Makefile").read_text(encoding="utf-8"), "the faces of make demo"
     assert f"examples/{name}" in (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 
 

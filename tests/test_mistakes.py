@@ -74,7 +74,7 @@ def layout(target: str, *words: str) -> tuple[str, ...]:
     return (*PARSER[:1], f"datamodule.layout={{_target_:{target}{','.join(['', *words])}}}")
 
 
-DOORS = {
+PLACES = {
     "model.network": network,
     "stages[1]": stage,
     "callbacks.mine": callback,
@@ -85,7 +85,7 @@ DOORS = {
 }
 
 
-@pytest.mark.parametrize(("key", "words"), DOORS.items(), ids=DOORS)
+@pytest.mark.parametrize(("key", "words"), PLACES.items(), ids=PLACES)
 @pytest.mark.parametrize(
     ("target", "message"),
     [
