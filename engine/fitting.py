@@ -33,6 +33,9 @@ from engine.wandb_runs import described, log_classes, wandb_run
 from foundation.errors import ConfigError, RunError, UserError, causes, explained
 from foundation.files import write_text_atomically
 
+UNLOGGED = "conditioned on metric"
+"""In Lightning's message about a callback whose metric the stage does not log, as early stopping in pre-training."""
+
 
 def fit(run: Run, config: dict[str, Any]) -> None:
     """Execute a run from its start or its last checkpoint, and leave its status done.
@@ -172,11 +175,11 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
             for logger in loggers:
                 if is_leader() and isinstance(logger, WandbLogger):
                     log_classes(logger.experiment, metrics)
-    except MisconfigurationException as error:
-        unwatch()
-        raise ConfigError(f"Lightning refuses the {run.stage.name} of this command: {error}") from error
-    except BaseException:
+    except BaseException as error:
         unwatch()  # now: W&B may take its time to finish
+        if isinstance(error, MisconfigurationException) or UNLOGGED in str(error):
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"Lightning refuses a callback or setting in stage {run.stage.name}: {reason}") from error
         raise
     network = module.get_submodule("model").eval()
     parameters = sum(parameter.numel() for parameter in network.parameters())

@@ -63,7 +63,7 @@ def locate(target: Any, key: str) -> Any:
                 else f", which {module_name} imports."
             )
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends its process when it is imported
         raise ConfigError(f"{key}.{TARGET}={target}: importing {module_name} failed: {in_one_line(error)}") from error
     if not hasattr(module, name):
         near = nearest(name, [other for other in vars(module) if not other.startswith("_")])

@@ -163,6 +163,46 @@ def test_own_stage(lapa: Path, tmp_path: Path) -> None:
     assert report.returncode == 0, report.stderr
 
 
+METRIC = """
+from pytorch_lightning import Callback
+
+class Coverage(Callback):
+    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+        face = (pl_module(batch["image"]).argmax(dim=1) > 0).float().mean()
+        pl_module.log("test/coverage", face, batch_size=len(batch["id"]), on_step=False, on_epoch=True)
+"""
+
+
+@pytest.mark.training
+def test_loss_logger_and_metric_on_the_command_line(
+    lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/extending.md shows them."""
+    guide = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    for line in METRIC.split("\n\n")[1].strip().splitlines():
+        assert line in guide
+    (tmp_path / "own_metric.py").write_text(METRIC, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    loss = "finetune.loss={_target_:torch.nn.CrossEntropyLoss,ignore_index:255}"
+    assert loss in guide
+    words = [*TINY, "experiment=baseline_lapa_10pct", f"datamodule.root={lapa}", f"output_dir={tmp_path / 'outputs'}"]
+    words += [loss, "+callbacks.coverage._target_=own_metric.Coverage"]
+    words += [f"+logger.csv={{_target_:pytorch_lightning.loggers.CSVLogger,save_dir:{tmp_path / 'logs'}}}"]
+    words += [
+        "+callbacks.stop={_target_:pytorch_lightning.callbacks.EarlyStopping,monitor:val/miou,patience:1,mode:max}"
+    ]
+    answer = within("train.py", *words, "finetune.optimizer.lr=1e-12", "finetune.epochs=9", cwd=ROOT)
+    assert answer.returncode == 0, answer.stderr
+    status = statuses(tmp_path / "outputs")["finetune"]
+    assert status["loss"] == "torch.nn.CrossEntropyLoss"
+    assert 0 < status["metrics"]["test/coverage"] <= 1
+    assert "logger.csv" not in str(status["identity"])
+    assert list((tmp_path / "logs").rglob("metrics.csv"))
+    words = [f"checkpoint=finetune-{status['id']}", "dataset=lapa", f"root={lapa}", "workers=0"]
+    scored = within("evaluate.py", *words, f"output_dir={tmp_path / 'outputs'}", "trainer.accelerator=cpu", cwd=ROOT)
+    assert scored.returncode == 0, scored.stderr  # torch.nn needs no trust
+
+
 class Outside:
     """A copy of an example under a name of its own, so that a test may change it."""
 

@@ -102,6 +102,7 @@ PLACES = {
             ("importing mistakes.raises failed: RuntimeError: no licence file (raises.py",),
         ),
         ("mistakes.divides.Thing", ("ZeroDivisionError", "divides.py, line 1")),
+        ("mistakes.exits.Thing", ("importing mistakes.exits failed: SystemExit", "exits.py, line 2")),
         ("mistakes.networks.NUMBER", ("is a int", "a class or a function")),
     ],
 )
@@ -227,6 +228,17 @@ def test_settings_that_do_not_go_together(command: Command, words: tuple[str, ..
         (loss("mistakes.networks.number"), ("finetune.loss", "gives a int", "_partial_")),
         (callback("mistakes.tasks.Fails"), ("callbacks.mine", "WANDB_TEAM")),
         (callback("mistakes.tasks.gives_a_number"), ("callbacks.mine", "is no pytorch_lightning Callback")),
+        (
+            (*BOTH, "+callbacks.stop={_target_:pytorch_lightning.callbacks.EarlyStopping,monitor:val/miou}"),
+            ("in stage pretrain", "`val/miou` which is not available"),
+        ),
+        (
+            (
+                *BOTH,
+                "+callbacks.best={_target_:pytorch_lightning.callbacks.ModelCheckpoint,monitor:x,mode:most}",
+            ),
+            ("callbacks.best", "`mode` can be"),
+        ),
         (task("mistakes.tasks.NoModule"), ("pretrain.task", "no pytorch_lightning.LightningModule")),
         (task("mistakes.tasks.OwnModel"), ("pretrain.task", "self.model = model")),
         (task("mistakes.tasks.KeepsObjects"), ("model, optimization", "save_hyperparameters(ignore=")),
