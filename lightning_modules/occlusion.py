@@ -109,8 +109,9 @@ class OcclusionSegmentation(LightningModule):
         own = getattr(self.model, "training_loss", None)
         if own is None:
             logits = self(image)
+            loss = self.loss(logits, label)
             self._log_accuracy(logits.detach(), label)
-            return self.loss(logits, label)
+            return loss
         hidden, valid = (label == HIDDEN).unsqueeze(1).float(), (label != IGNORE).unsqueeze(1)
         return own(image, hidden, lambda logits, mask: occlusion_loss(logits, mask, self.hparams["lambda_dice"], valid))
 
