@@ -102,14 +102,15 @@ def subgroup(field: FieldInfo) -> type[Settings] | None:
     return kind if isinstance(kind, type) and issubclass(kind, Settings) else None
 
 
-def group_options(group: str) -> list[str]:
-    """The choices of a configuration group: the files of its folder."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+def group_options(group: str, own: Iterable[Path] = ()) -> list[str]:
+    """The options of a configuration group: the files of its folder in ``conf/`` and in folders of the user."""
+    return sorted({path.stem for folder in (CONF, *own) for path in (folder / group).glob("*.yaml")})
 
 
-def groups() -> list[str]:
-    """The configuration groups: the folders of ``conf/``."""
-    return sorted(path.name for path in CONF.iterdir() if path.is_dir())
+def groups(own: Iterable[Path] = ()) -> list[str]:
+    """The configuration groups: the folders of ``conf/`` and of configuration folders of the user."""
+    folders = [folder for folder in (CONF, *own) if folder.is_dir()]
+    return sorted({path.name for folder in folders for path in folder.iterdir() if path.is_dir()})
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

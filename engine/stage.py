@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import types
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,6 +46,8 @@ class Stage(ABC):
     """The validation metric that selects the best epoch; None keeps the last epoch."""
     one_process: ClassVar[bool] = False
     """Whether it runs in one process even if earlier stages train in several."""
+    arguments: Mapping[str, Any] = types.MappingProxyType({})
+    """Arguments of its ``_target_`` in ``stages``; they enter the id."""
 
     def check(self, settings: Any, config: Mapping[str, Any]) -> None:
         """Check that the command's settings are compatible for this stage.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import types
+import typing
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
+from annotated_types import Ge, Gt, Le, MultipleOf
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from engine.settings import FREE, Settings, fields, flatten, group_options, groups, nest, plain, subgroup
-from engine.settings_text import expected, options
 from foundation.errors import ConfigError, nearest
 
 S = TypeVar("S", bound=Settings)
@@ -25,6 +28,9 @@ def validated(group: type[S], config: Mapping[str, Any]) -> S:
     known = dict(fields(group))
     for name in flat:
         if name not in known and not _is_extra(group, name):
+            parent = name.rpartition(".")[0]
+            if parent in known:  # a mapping instead of an object
+                raise ConfigError(f"{parent} has no _target_.\nIt must be {expected(known[parent])}.")
             raise ConfigError(unknown_key(name, known))
     for name, field in known.items():
         if name not in flat or flat[name] == "":
@@ -78,9 +84,18 @@ def unknown_key(name: str, keys: Iterable[str]) -> str:
     return f"There is no setting {name}.\n{hint}"
 
 
-def explain_overrides(overrides: Iterable[str], keys: Iterable[str]) -> str | None:
-    """The message about command-line overrides that Hydra rejected; None if the cause is unknown."""
-    keys = list(keys)
+def explain_overrides(overrides: Iterable[str], keys: Iterable[str], own: Iterable[Path] = ()) -> str | None:
+    """The message about command-line overrides that Hydra rejected; None if the cause is unknown.
+
+    Args:
+        overrides: as ``key=value``.
+        keys: valid settings.
+        own: configuration folders of the user.
+    """
+    keys, own = list(keys), list(own)
+    for folder in own:
+        if not folder.is_dir():
+            return f"--config-dir {folder} is not a folder.\nIt must contain experiment/ or other groups of conf/."
     for override in overrides:
         name, equals, value = override.lstrip("+~").partition("=")
         name = name.partition("@")[0]
@@ -88,14 +103,76 @@ def explain_overrides(overrides: Iterable[str], keys: Iterable[str]) -> str | No
             return f"{override!r}: the shell does not expand ~ there.\nWrite {name}=$HOME{value[1:]}."
         if not equals and not override.startswith("~"):
             return f"{override!r} is not a setting.\nIt must be key=value, as in label_fraction=0.01."
-        if name in groups():
+        if name in groups(own):
+            options = group_options(name, own)
             for choice in value.split(","):
-                if choice not in group_options(name):
-                    near = nearest(choice, group_options(name))
+                if choice not in options:
+                    near = nearest(choice, options)
                     return (
-                        f"{name}={choice} does not exist.\nIt must be one of {', '.join(group_options(name))}"
+                        f"{name}={choice} does not exist.\nIt must be one of {', '.join(options)}"
                         f" (or a file of your own, see --config-dir)." + (f" Did you mean {near}?" if near else "")
                     )
         elif name not in keys and name.partition(".")[0] not in ("hydra", *FREE):
-            return unknown_key(name, keys if "." in name else [*keys, *groups()])
+            return unknown_key(name, keys if "." in name else [*keys, *groups(own)])
     return None
+
+
+def options(field: FieldInfo) -> list[Any]:
+    """The values of a setting that has a fixed list of them, without null; else []."""
+    found: list[Any] = []
+    for kind in _alternatives(field.annotation):
+        if get_origin(kind) is Literal:
+            found += get_args(kind)
+        elif kind is bool:
+            found += [True, False]
+    return found
+
+
+def expected(field: FieldInfo) -> str:
+    """What a setting must be, as text, from its type and limits."""
+    parts: list[str] = []
+    alternatives = _alternatives(field.annotation)
+    if type(None) in alternatives:
+        parts.append("null")
+    if choices := options(field):
+        parts.append("one of " + ", ".join(plain(choice) for choice in choices))
+    parts += [
+        _kind(kind, field.metadata)
+        for kind in alternatives
+        if kind not in (type(None), bool) and get_origin(kind) is not Literal
+    ]
+    return " or ".join(parts)
+
+
+def _kind(kind: Any, metadata: Iterable[Any]) -> str:
+    if get_origin(kind) is Annotated:
+        return _kind(get_args(kind)[0], [*_limits(get_args(kind)[1:]), *metadata])
+    if get_origin(kind) is list:
+        item = get_args(kind)[0]
+        return f"[smallest, largest], each {_kind(item, ())}" if get_origin(item) is Annotated else "a list"
+    if get_origin(kind) is dict:
+        return "_target_ and its arguments"
+    if kind is str:
+        return "a text"
+    low, above, high, multiple = (
+        next((getattr(limit, name) for limit in _limits(metadata) if isinstance(limit, kind_of)), None)
+        for kind_of, name in ((Ge, "ge"), (Gt, "gt"), (Le, "le"), (MultipleOf, "multiple_of"))
+    )
+    text = "an integer" if kind is int else "a number"
+    bounds = [f"above {above:g}"] if above is not None else [] if low is None else [f"of at least {low:.10g}"]
+    bounds += [] if high is None else [f"at most {high:.10g}"]
+    text += f" {' and '.join(bounds)}" if bounds else ""
+    return text + ("" if multiple is None else f", a multiple of {multiple}")
+
+
+def _limits(metadata: Iterable[Any]) -> list[Any]:
+    found: list[Any] = []
+    for part in metadata:
+        found += part.metadata if isinstance(part, FieldInfo) else [part]
+    return found
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    if get_origin(kind) in (types.UnionType, typing.Union):
+        return [inner for part in get_args(kind) for inner in _alternatives(part)]
+    return [kind]
