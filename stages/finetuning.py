@@ -119,7 +119,7 @@ class Finetuning(TrainingStage):
                 if own[name] != value:
                     raise ConfigError(
                         f"finetune.{name}={own[name]} needs a parser with trunk and head, which model.network is not.\n"
-                        f"It must be {value}."
+                        f"finetune.{name} must be {value}."
                     )
 
     def identity(self, run: Run, digests: DigestCache) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def test_an_example_is_small_and_its_commands_name_what_exists(name: str) -> Non
     assert commands(name)[0][:3] == ["train.py", "--config-dir", f"examples/{name}/conf"]
     files = (EXAMPLES / name / "conf").rglob("*.yaml")
     (root,) = {line.split()[1] for path in files for line in path.open(encoding="utf-8") if "root:" in line}
-    assert f"DRAWN := {root}\n" in (ROOT / "Makefile").read_text(encoding="utf-8"), "the faces of make demo"
+    assert f"SYNTHETIC := {root}\n" in (ROOT / "Makefile").read_text(encoding="utf-8"), "the faces of make demo"
     assert f"examples/{name}" in (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 
 
@@ -267,7 +267,9 @@ def runs(lapa: Path, output: Path, changes: dict[str, Any], *words: str) -> list
     return plan(check(config), config)
 
 
-def test_a_module_beside_that_is_not_imported_changes_no_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_next_to_it_that_is_not_imported_changes_no_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     package = tmp_path / "follows_imports"
     package.mkdir()
     texts = {
