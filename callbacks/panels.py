@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import WandbLogger
 from datamodules.labels import LabelSet
 from datamodules.transforms import denormalize
 from lightning_modules.classification import PixelClassification
-from lightning_modules.occlusion import HIDDEN, OcclusionSegmentation
+from lightning_modules.occlusion import OCCLUDED, OcclusionSegmentation
 from lightning_modules.parsing import FaceParsing
 from lightning_modules.pretraining import MaskedPretraining
 
@@ -114,9 +114,9 @@ def parsing_tiles(
 def occlusion_tiles(module: OcclusionSegmentation, batch: dict[str, Any], count: int) -> Tiles:
     """Image, true mask, prediction and cleaned prediction of the first faces of a batch; masks in white."""
     image = batch["image"][:count]
-    hidden = (module(image) > 0).squeeze(1)
-    masks = {"ground_truth": batch["label"][:count] == HIDDEN} if "label" in batch else {}
-    masks |= {"prediction": hidden, "cleaned": module.clean(hidden)}
+    occluded = (module(image) > 0).squeeze(1)
+    masks = {"ground_truth": batch["label"][:count] == OCCLUDED} if "label" in batch else {}
+    masks |= {"prediction": occluded, "cleaned": module.clean(occluded)}
     return {
         "image": [denormalize(photo) for photo in image.float().cpu().numpy()],
         **{

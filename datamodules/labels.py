@@ -114,7 +114,7 @@ class LabelSet:
 
 OCCLUSION = LabelSet(
     name="occlusion",
-    classes=("seen", "hidden"),
+    classes=("seen", "occluded"),
     palette=((0, 0, 0), (255, 255, 255)),
     mirrored=(),
     binary=True,

@@ -1,4 +1,4 @@
-"""Batches of hidden faces: images and what hides them, as label maps of two classes, ``seen`` and ``hidden``."""
+"""Batches of hidden faces: images and what hides them, as label maps of two classes, ``seen`` and ``occluded``."""
 
 from __future__ import annotations
 

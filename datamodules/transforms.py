@@ -172,7 +172,7 @@ class Recolour(A.ImageOnlyTransform):
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         cloth = printed_cloth(self.random_generator, data["mask"].shape)
-        return {"hidden": data["mask"] == OCCLUSION.classes.index("hidden"), "cloth": cloth}
+        return {"hidden": data["mask"] == OCCLUSION.classes.index("occluded"), "cloth": cloth}
 
     def apply(self, img: np.ndarray, hidden: np.ndarray, cloth: np.ndarray, **params: Any) -> np.ndarray:  # noqa: ARG002
         if not hidden.any():

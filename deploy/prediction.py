@@ -35,7 +35,7 @@ ALONGSIDE = 16
 """Images that are read and predicted together."""
 OPACITY = 0.5
 """Of an overlay's colours."""
-HIDDEN_COLOUR = (255, 64, 64)
+OCCLUDED_COLOUR = (255, 64, 64)
 
 
 def predict(config: DictConfig) -> None:
@@ -218,7 +218,7 @@ def overlay(image: np.ndarray, masks: Masks, named: Sequence[int] | None = None)
     """An image (H, W, 3) under its masks, with names of classes below it: of those that are there, or ``named``."""
     labels = masks.labels
     colours = (
-        np.array([(0, 0, 0), HIDDEN_COLOUR], np.uint8)[masks.label]
+        np.array([(0, 0, 0), OCCLUDED_COLOUR], np.uint8)[masks.label]
         if labels is OCCLUSION
         else labels.colorize(masks.label)
     )
@@ -240,7 +240,7 @@ def _legend(labels: LabelSet, present: Sequence[int], width: int) -> np.ndarray:
         wide = cv2.getTextSize(name, font, size, 1)[0][0] + box + 3 * gap
         if x > gap and x + wide > width:
             x, y = gap, y + line
-        places.append((x, y, name, HIDDEN_COLOUR if labels is OCCLUSION else labels.palette[class_id]))
+        places.append((x, y, name, OCCLUDED_COLOUR if labels is OCCLUSION else labels.palette[class_id]))
         x += wide
     strip = np.full((y + gap + 2 if places else 0, width, 3), 255, np.uint8)
     for left, low, name, colour in places:

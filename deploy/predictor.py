@@ -154,7 +154,7 @@ class Predictor:
 
 
 def _decided(logits: Tensor, side: int) -> np.ndarray:
-    """Logits (C, S, S) -> ids (side, side) uint8; one channel says "hidden"."""
+    """Logits (C, S, S) -> ids (side, side) uint8; one channel says "occluded"."""
     full = F.interpolate(logits[None], size=(side, side), mode="bilinear", align_corners=False)[0]
     ids = (full[0] > 0) if len(full) == 1 else full.argmax(dim=0)
     return ids.to(torch.uint8).numpy()

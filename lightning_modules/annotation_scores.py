@@ -1,4 +1,4 @@
-"""Scores of masks on faces without pixel ground truth: how well their boxes fit, and whom they take for hidden."""
+"""Scores of masks on faces without pixel ground truth: how well their boxes fit, and whom they take for occluded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 CALLED = 0.05
-"""A face is called hidden from this share of its image on."""
+"""A face is called occluded from this share of its image on."""
 HIT = 0.5
 """IoU from which a box counts as found."""
 FINE = 10**9
@@ -23,8 +23,8 @@ class AnnotationScores(Metric):
 
     ``compute`` returns fractions 0..1. ``box_iou`` is the mean over faces with an occluder's box of its IoU with the
     box around the mask (0 for an empty one), ``box_hits`` the share of them with at least :data:`HIT`; ``false_area``
-    the mean share of pixels taken for hidden on bare faces; ``called/<group>`` the share of a group's faces of which at
-    least :data:`CALLED` is taken for hidden, ``area/<group>`` their mean share; ``balanced_accuracy`` the mean of
+    the mean share of pixels taken for occluded on bare faces; ``called/<group>`` the share of a group's faces of which at
+    least :data:`CALLED` is taken for occluded, ``area/<group>`` their mean share; ``balanced_accuracy`` the mean of
     ``called/kind/masked`` and of 1 - ``called/kind/bare``. What is 0/0 is not there.
     """
 
@@ -37,14 +37,14 @@ class AnnotationScores(Metric):
         self.groups = tuple(dict.fromkeys((*groups, "kind/masked", "kind/bare")))
         # Whole numbers, since some accelerators have no double: shares in billionths.
         zeros = torch.zeros(len(self.groups), 3, dtype=torch.int64)
-        self.add_state("counts", zeros, dist_reduce_fx="sum")  # faces, called hidden, sum of areas
+        self.add_state("counts", zeros, dist_reduce_fx="sum")  # faces, called occluded, sum of areas
         self.add_state("boxes", torch.zeros(3, dtype=torch.int64), dist_reduce_fx="sum")  # boxes, hits, sum of IoU
 
     def update(self, prediction: Tensor, occluders: Tensor, groups: Sequence[Sequence[str]]) -> None:
         """Count faces.
 
         Args:
-            prediction: (N, H, W) bool, True where a face is hidden.
+            prediction: (N, H, W) bool, True where a face is occluded.
             occluders: (N, 4), left, top, right, bottom in sides of the image; NaN where nobody says.
             groups: the groups that each face belongs to.
         """

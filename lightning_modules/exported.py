@@ -124,7 +124,7 @@ def metadata_of(content: Mapping[str, Any], settings: Mapping[str, Any], classes
     Args:
         content: of the checkpoint.
         settings: ``precision``, ``opset`` and whatever else is stated.
-        classes: names of the classes; the logits of a segmenter are one channel, which says "hidden".
+        classes: names of the classes; the logits of a segmenter are one channel, which says "occluded".
     """
     return {
         **{key: content[key] for key in ("stage", "id", "dataset", "settings", "hyper_parameters")},

@@ -20,15 +20,15 @@ class MaskScores(Metric):
         groups: names of groups of faces, as ``type/surgical``, that are scored by themselves too.
 
     ``compute`` returns fractions 0..1, all but SSIM from pixels counted over the whole data set: ``accuracy``;
-    ``miou``, the mean of the IoU of hidden and of seen pixels; ``iou`` and ``dice`` of the hidden ones; ``ssim``, of
+    ``miou``, the mean of the IoU of occluded and of seen pixels; ``iou`` and ``dice`` of the occluded ones; ``ssim``, of
     ground truth and prediction as images of 0 and 1, the mean over faces; ``false_area``, the share of pixels that are
-    taken for hidden on faces whose ground truth is empty, if there are such faces; ``iou/<group>`` and ``dice/<group>``
+    taken for occluded on faces whose ground truth is empty, if there are such faces; ``iou/<group>`` and ``dice/<group>``
     for groups that were met. What is 0/0 is not there. ``counted`` is the confusion matrix [ground truth, prediction]
-    of ``seen`` and ``hidden``, (2, 2) long, of what was last computed; None if nothing was counted.
+    of ``seen`` and ``occluded``, (2, 2) long, of what was last computed; None if nothing was counted.
     """
 
     full_state_update = False
-    classes = ("seen", "hidden")
+    classes = ("seen", "occluded")
     counts: Tensor
     bare: Tensor
     ssim: Tensor
@@ -45,13 +45,13 @@ class MaskScores(Metric):
         """Count pixels of faces.
 
         Args:
-            prediction: (N, H, W) bool, True where a face is hidden.
+            prediction: (N, H, W) bool, True where a face is occluded.
             ground truth: (N, H, W) bool.
             groups: the groups that each face belongs to; those that are not known are left out.
         """
-        for index, (found, hidden) in enumerate(zip(prediction, ground_truth, strict=True)):
+        for index, (found, occluded) in enumerate(zip(prediction, ground_truth, strict=True)):
             counts = torch.bincount(
-                (2 * (~found) + (~hidden)).flatten().long(), minlength=4
+                (2 * (~found) + (~occluded)).flatten().long(), minlength=4
             )  # hit, false, missed, rest
             self.counts[0] += counts
             for group in groups[index] if groups is not None else ():

@@ -21,7 +21,7 @@ from models.losses import IGNORE, mean_over_images, occlusion_loss
 from models.noise_processing import opened, opening_kernel
 from models.unet import BaseUNet, Count, ModifiedUNet
 
-HIDDEN = 1
+OCCLUDED = 1
 """The label of what hides a face."""
 POWER_ITERATIONS = 15
 """As many as torch does for the weights that it draws itself."""
@@ -49,7 +49,7 @@ class OcclusionSegmentation(LightningModule):
         groups: groups of faces that are scored by themselves too.
         encoder_state: weights that the network's encoder starts from, where it has one of a published kind.
 
-    Batches hold ``image`` and ``label``, 0 where the face is seen and 1 where it is hidden; see
+    Batches hold ``image`` and ``label``, 0 where the face is seen and 1 where it is occluded; see
     :mod:`datamodules.occlusion`. Logs ``train/loss``, by epoch ``train/accuracy`` (of networks that are trained by
     their mask alone), ``val/loss`` and the scores of
     :class:`lightning_modules.mask_scores.MaskScores`, of predictions as they are (``val/miou``) and after noise
@@ -93,13 +93,13 @@ class OcclusionSegmentation(LightningModule):
         self.mean_loss = MeanMetric()
 
     def forward(self, image: Tensor) -> Tensor:
-        """Image (N, 3, H, W), normalised -> logits (N, 1, H, W) of "hidden"."""
+        """Image (N, 3, H, W), normalised -> logits (N, 1, H, W) of "occluded"."""
         return self.model(image)
 
     def loss(self, logits: Tensor, label: Tensor) -> Tensor:
         """Binary cross-entropy over the pixels that belong to the image; label (N, H, W)."""
-        hidden, valid = (label == HIDDEN).unsqueeze(1), (label != IGNORE).unsqueeze(1)
-        return occlusion_loss(logits, hidden.float(), self.hparams["lambda_dice"], valid)
+        occluded, valid = (label == OCCLUDED).unsqueeze(1), (label != IGNORE).unsqueeze(1)
+        return occlusion_loss(logits, occluded.float(), self.hparams["lambda_dice"], valid)
 
     def training_loss(self, image: Tensor, label: Tensor) -> Tensor:
         """What a step minimises: :meth:`loss`, and what the network learns next to its mask."""
@@ -108,19 +108,19 @@ class OcclusionSegmentation(LightningModule):
             logits = self(image)
             self._log_accuracy(logits.detach(), label)
             return self.loss(logits, label)
-        hidden, valid = (label == HIDDEN).unsqueeze(1).float(), (label != IGNORE).unsqueeze(1)
-        return own(image, hidden, lambda logits, mask: occlusion_loss(logits, mask, self.hparams["lambda_dice"], valid))
+        occluded, valid = (label == OCCLUDED).unsqueeze(1).float(), (label != IGNORE).unsqueeze(1)
+        return own(image, occluded, lambda logits, mask: occlusion_loss(logits, mask, self.hparams["lambda_dice"], valid))
 
     def _log_accuracy(self, logits: Tensor, label: Tensor) -> None:
         """Share of pixels that a step took for what they are, as Figure 7 shows it next to the validation's."""
         valid = label != IGNORE
-        right = (((logits.squeeze(1) > 0) == (label == HIDDEN)) & valid).sum() / valid.sum()
+        right = (((logits.squeeze(1) > 0) == (label == OCCLUDED)) & valid).sum() / valid.sum()
         self.log("train/accuracy", right, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(label))
 
-    def clean(self, hidden: Tensor) -> Tensor:
+    def clean(self, occluded: Tensor) -> Tensor:
         """Noise processing (section 3.2) of masks (N, H, W), bool."""
-        kernel = opening_kernel(hidden.shape[-1], self.hparams["noise_kernel"])
-        return opened(hidden.unsqueeze(1), kernel).squeeze(1)
+        kernel = opening_kernel(occluded.shape[-1], self.hparams["noise_kernel"])
+        return opened(occluded.unsqueeze(1), kernel).squeeze(1)
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
         loss = self.training_loss(batch["image"], batch["label"])
@@ -139,26 +139,26 @@ class OcclusionSegmentation(LightningModule):
     def _score(self, batch: dict[str, Any]) -> None:
         logits = self(batch["image"])
         if "label" not in batch:
-            hidden = (logits > 0).squeeze(1)
-            self.annotated.update(hidden, batch["occluder"], batch["groups"])
-            self.cleaned_annotated.update(self.clean(hidden), batch["occluder"], batch["groups"])
+            occluded = (logits > 0).squeeze(1)
+            self.annotated.update(occluded, batch["occluder"], batch["groups"])
+            self.cleaned_annotated.update(self.clean(occluded), batch["occluder"], batch["groups"])
             return
         self.mean_loss.update(mean_over_images(self.loss, logits, batch["label"]), weight=len(batch["id"]))
         groups = batch.get("groups")
         if "full_label" not in batch:
-            self._count((logits > 0).squeeze(1), batch["label"] == HIDDEN, groups)
+            self._count((logits > 0).squeeze(1), batch["label"] == OCCLUDED, groups)
             return
         for place, label in enumerate(batch["full_label"]):
             full = F.interpolate(
                 logits[place : place + 1].float(), size=tuple(label.shape), mode="bilinear", align_corners=False
             )
             self._count(
-                (full > 0).squeeze(1), (label == HIDDEN).unsqueeze(0), None if groups is None else [groups[place]]
+                (full > 0).squeeze(1), (label == OCCLUDED).unsqueeze(0), None if groups is None else [groups[place]]
             )
 
-    def _count(self, hidden: Tensor, ground_truth: Tensor, groups: Sequence[Sequence[str]] | None) -> None:
-        self.scores.update(hidden, ground_truth, groups)
-        self.cleaned.update(self.clean(hidden), ground_truth)
+    def _count(self, occluded: Tensor, ground_truth: Tensor, groups: Sequence[Sequence[str]] | None) -> None:
+        self.scores.update(occluded, ground_truth, groups)
+        self.cleaned.update(self.clean(occluded), ground_truth)
 
     def on_validation_epoch_start(self) -> None:
         self._reset()

@@ -1,4 +1,4 @@
-"""Segmenters of hidden faces that are not trained pixel by pixel: an adversary's, and those that detect.
+"""Segmenters of occluded faces that are not trained pixel by pixel: an adversary's, and those that detect.
 
 Batches, scores and what is logged are those of :class:`lightning_modules.occlusion.OcclusionSegmentation`.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from lightning_modules.occlusion import HIDDEN, OcclusionSegmentation
+from lightning_modules.occlusion import OCCLUDED, OcclusionSegmentation
 from models.comparators import PatchDiscriminator
 from models.losses import IGNORE
 
@@ -32,7 +32,7 @@ class AdversarialSegmentation(OcclusionSegmentation):
 
     def training_loss(self, image: Tensor, label: Tensor) -> Tensor:
         valid = (label != IGNORE).unsqueeze(1)
-        true = (2.0 * (label == HIDDEN).unsqueeze(1) - 1) * valid  # [N, 1, H, W], -1 or 1, 0 beyond the image
+        true = (2.0 * (label == OCCLUDED).unsqueeze(1) - 1) * valid  # [N, 1, H, W], -1 or 1, 0 beyond the image
         drawn = torch.tanh(self(image) / 2) * valid
         fixed = {name: value.detach() for name, value in self.discriminator.named_parameters()}
         fooled = functional_call(self.discriminator, fixed, (drawn,))
@@ -53,7 +53,7 @@ class DetectionSegmentation(OcclusionSegmentation):
     """MaskPlus and the YOLOv8 segmenters, which say themselves what they owe; logs ``train/<loss>`` for each."""
 
     def training_loss(self, image: Tensor, label: Tensor) -> Tensor:
-        terms: dict[str, Tensor] = self.model.losses(image, (label == HIDDEN).unsqueeze(1).float())  # type: ignore[operator]
+        terms: dict[str, Tensor] = self.model.losses(image, (label == OCCLUDED).unsqueeze(1).float())  # type: ignore[operator]
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(image))
         return torch.stack(list(terms.values())).sum()
 

@@ -144,7 +144,7 @@ def occlusion_loss(logits: Tensor, mask: Tensor, lambda_dice: float = 0.0, valid
     """The occlusion paper's binary cross-entropy (Algorithm 1), averaged over pixels; on request with a Dice term.
 
     Args:
-        logits: (N, 1, H, W) of "hidden".
+        logits: (N, 1, H, W) of "occluded".
         mask: (N, 1, H, W) float, 0 or 1.
         lambda_dice: weight of ``1 - 2 <p, q> / (|p|_1 + |q|_1)`` over the whole batch, which the paper has not.
         valid: (N, 1, H, W) bool, the pixels that count; None takes all.

@@ -66,7 +66,7 @@ class ModifiedUNet(nn.Module):
         decoder_kernel: side of the decoders' kernels; 2 is the text's word for word.
         count: which parameters are trained, ``all`` or ``paper``.
 
-    Shape: (N, in_channels, H, W) -> (N, 1, H, W) logits of "hidden"; H and W are multiples of 32. The paper's sigmoid
+    Shape: (N, in_channels, H, W) -> (N, 1, H, W) logits of "occluded"; H and W are multiples of 32. The paper's sigmoid
     belongs to the loss and to prediction.
     """
 

@@ -205,17 +205,17 @@ def test_the_generator_is_not_moved_by_the_discriminators_loss() -> None:
 
 
 def test_boxes_offsets_borders_and_unions() -> None:
-    hidden = torch.zeros(2, 1, 32, 32)
-    hidden[0, 0, 8:16, 4:24] = 1
-    assert boxes_of(hidden)[0].tolist() == [[4.0, 8.0, 24.0, 16.0]]
-    assert boxes_of(hidden)[1].shape == (0, 4)
-    way = offsets(hidden)
+    occluded = torch.zeros(2, 1, 32, 32)
+    occluded[0, 0, 8:16, 4:24] = 1
+    assert boxes_of(occluded)[0].tolist() == [[4.0, 8.0, 24.0, 16.0]]
+    assert boxes_of(occluded)[1].shape == (0, 4)
+    way = offsets(occluded)
     assert way[0, :, 12, 4].tolist() == pytest.approx(
         [9.5 / 32, -0.5 / 32]
     )  # the centre is (14, 12), this is (4.5, 12.5)
     assert not way[1].any()
-    found = targets(hidden)
-    assert found["mask"] is hidden
+    found = targets(occluded)
+    assert found["mask"] is occluded
     assert found["border"].sum() == 10 * 22 - 6 * 18
     assert found["interior"].sum() == 6 * 18
     two = torch.stack([torch.full((4, 4), -3.0), torch.full((4, 4), 2.0)])
@@ -227,7 +227,7 @@ def test_the_yolo_losses_are_those_of_its_authors() -> None:
     pytest.importorskip("ultralytics", reason="ultralytics, which is under AGPL-3.0, is not installed")
     theirs, (image, label) = module("yolo_ultralytics").model, faces()
     label[0, 42:58, 6:42] = 1  # halves of the cells of 4 px, too
-    hidden = (label == 1).unsqueeze(1).float()
+    occluded = (label == 1).unsqueeze(1).float()
     for layer in theirs.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = 0.9
@@ -235,22 +235,22 @@ def test_the_yolo_losses_are_those_of_its_authors() -> None:
         for _ in range(5):
             theirs(image)  # from statistics of noise no two positions would differ
         theirs.eval()
-        expected = theirs.losses(image, hidden)
-        found = detection_losses(theirs._found(image), hidden, boxes_of(hidden))
+        expected = theirs.losses(image, occluded)
+        found = detection_losses(theirs._found(image), occluded, boxes_of(occluded))
     for name, their_name in (("box", "box_loss"), ("mask", "seg_loss"), ("score", "cls_loss"), ("sides", "dfl_loss")):
         assert float(found[name]) == pytest.approx(float(expected[their_name]), rel=1e-4), name
     assert found["mask"] > 10, "masks that say something"
 
 
 def test_the_mask_loss_is_of_the_pixels_of_the_box() -> None:
-    hidden = torch.zeros(1, 64, 64)
-    hidden[0, 42:58, 6:42] = 1  # in cells of 4 px, edges at 1.5, 10.5, 10.5 and 14.5: what is half a cell counts
+    occluded = torch.zeros(1, 64, 64)
+    occluded[0, 42:58, 6:42] = 1  # in cells of 4 px, edges at 1.5, 10.5, 10.5 and 14.5: what is half a cell counts
     box = torch.tensor([6.0, 42, 42, 58])
     ground_truth = torch.zeros(16, 16)
     ground_truth[10:15, 1:11] = 1
     ground_truth[[10, 10, 14, 14], [1, 10, 1, 10]] = 0  # corners are quarters of cells
     for logits, expected in ((torch.zeros(2, 16, 16), 0.6931), ((40 * ground_truth - 20).expand(2, 16, 16), 0.0)):
-        assert mask_loss(logits, hidden, box).tolist() == pytest.approx([expected] * 2, abs=1e-4)
+        assert mask_loss(logits, occluded, box).tolist() == pytest.approx([expected] * 2, abs=1e-4)
 
 
 def test_positions_in_the_box_answer_for_it_the_best_aligned_most() -> None:

@@ -21,12 +21,12 @@ def blobs(seed: int, count: int = 4, size: int = 48) -> Tensor:
 
 
 def test_scores_agree_with_an_independent_reference() -> None:
-    found, hidden = blobs(0), blobs(1)
+    found, occluded = blobs(0), blobs(1)
     scores = MaskScores()
-    scores.update(found[:1], hidden[:1])
-    scores.update(found[1:], hidden[1:])
+    scores.update(found[:1], occluded[:1])
+    scores.update(found[1:], occluded[1:])
     got = {name: value.item() for name, value in scores.compute().items()}
-    ground_truth, answer = hidden.flatten().numpy(), found.flatten().numpy()
+    ground_truth, answer = occluded.flatten().numpy(), found.flatten().numpy()
     expected = {
         "accuracy": accuracy_score(ground_truth, answer),
         "miou": jaccard_score(ground_truth, answer, average="macro"),
@@ -45,35 +45,35 @@ def test_scores_agree_with_an_independent_reference() -> None:
             use_sample_covariance=False,
             win_size=11,
         )
-        for one, other in zip(found, hidden, strict=True)
+        for one, other in zip(found, occluded, strict=True)
     ]
     assert got["ssim"] == pytest.approx(np.mean(alike), abs=0.03), "borders are handled otherwise"
     assert "false_area" not in got
 
 
 def test_groups_are_scored_by_themselves_and_bare_faces_by_their_false_area() -> None:
-    found, hidden = blobs(0), blobs(1)
-    hidden[3] = False
+    found, occluded = blobs(0), blobs(1)
+    occluded[3] = False
     scores = MaskScores(("type/n95", "type/scarf", "style/chin"))
-    scores.update(found, hidden, [["type/n95"], ["type/n95", "style/chin"], ["type/other"], []])
+    scores.update(found, occluded, [["type/n95"], ["type/n95", "style/chin"], ["type/other"], []])
     got = {name: value.item() for name, value in scores.compute().items()}
-    first = jaccard_score(hidden[:2].flatten().numpy(), found[:2].flatten().numpy())
+    first = jaccard_score(occluded[:2].flatten().numpy(), found[:2].flatten().numpy())
     assert got["iou/type/n95"] == pytest.approx(first, abs=1e-6)
-    assert got["dice/style/chin"] == pytest.approx(f1_score(hidden[1].flatten(), found[1].flatten()), abs=1e-6)
+    assert got["dice/style/chin"] == pytest.approx(f1_score(occluded[1].flatten(), found[1].flatten()), abs=1e-6)
     assert "iou/type/scarf" not in got
     assert got["false_area"] == pytest.approx(found[3].float().mean().item(), abs=1e-6)
 
 
 def test_the_confusion_is_of_the_pixels_of_all_processes() -> None:
-    found, hidden = blobs(0), blobs(1)
+    found, occluded = blobs(0), blobs(1)
     scores = MaskScores()
     assert scores.counted is None
-    scores.update(found, hidden)
+    scores.update(found, occluded)
     scores.distributed_available_fn = lambda: True
     scores.dist_sync_fn = lambda state, group: [state, state]  # noqa: ARG005 (two processes that met the same faces)
     scores.compute()
     assert scores.counted is not None
-    expected = confusion_matrix(hidden.flatten(), found.flatten())
+    expected = confusion_matrix(occluded.flatten(), found.flatten())
     assert np.array_equal(scores.counted.numpy(), 2 * expected)
 
 

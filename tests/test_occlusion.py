@@ -363,7 +363,7 @@ def test_a_run_leaves_scores_raw_cleaned_and_by_group(segmenter_run: Run) -> Non
     assert all(0 <= accuracy <= 1 for accuracy in accuracies)
     with segmenter_run.folder.confusion.open() as file:
         table = list(csv.reader(file))
-    assert table[0] == ["ground_truth", "seen", "hidden"]
+    assert table[0] == ["ground_truth", "seen", "occluded"]
     (_, rest, false), (_, missed, hit) = table[1], table[2]
     assert float(metrics["test/iou"]) == pytest.approx(int(hit) / (int(hit) + int(false) + int(missed)), abs=1e-6)
     assert int(rest) + int(false) + int(missed) + int(hit) == 32 * 32 * len(segmenter_run.layout.samples("test"))

@@ -1,9 +1,9 @@
 """The systems of the occlusion paper's Table 4, and one of today, for training under one budget.
 
 One contract for all: ``network(image)`` takes a normalised image (N, 3, H, W), H and W multiples of 32, and gives the
-logits (N, 1, H, W) of "hidden", above 0 where it is. What a network learns next to its mask it says by itself:
-``training_loss(image, hidden, mask_loss)`` where its loss is of pixels, ``losses(image, hidden)`` where it detects
-instances; ``hidden`` is 0 too where a label says nothing, as beyond a turned image, which only losses of pixels leave
+logits (N, 1, H, W) of "occluded", above 0 where it is. What a network learns next to its mask it says by itself:
+``training_loss(image, occluded, mask_loss)`` where its loss is of pixels, ``losses(image, occluded)`` where it detects
+instances; ``occluded`` is 0 too where a label says nothing, as beyond a turned image, which only losses of pixels leave
 out. None of the papers has code of its authors; each file says what is theirs, a choice, or left out.
 """
 

@@ -9,20 +9,20 @@ SEEN = -10.0
 """The logit of pixels in no detection."""
 
 
-def boxes_of(hidden: Tensor) -> list[Tensor]:
-    """The box around what is hidden in each image: a face wears one mask, so an image has one instance or none.
+def boxes_of(occluded: Tensor) -> list[Tensor]:
+    """The box around what is occluded in each image: a face wears one mask, so an image has one instance or none.
 
     Args:
-        hidden: (N, 1, H, W), 0 or 1.
+        occluded: (N, 1, H, W), 0 or 1.
 
     Returns:
         for each image (1, 4) or (0, 4) float: left, top, right, bottom, in pixels.
     """
     boxes = []
-    for mask in hidden[:, 0] > 0:
+    for mask in occluded[:, 0] > 0:
         rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
         if len(rows) == 0:
-            boxes.append(torch.zeros(0, 4, device=hidden.device))
+            boxes.append(torch.zeros(0, 4, device=occluded.device))
             continue
         edges = torch.stack([columns[0, 0], rows[0, 0], columns[-1, 0] + 1, rows[-1, 0] + 1])
         boxes.append(edges[None].float())

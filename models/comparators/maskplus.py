@@ -116,24 +116,24 @@ class MaskPlus(nn.Module):
             found.append(union(pasted.clamp(1e-5, 1 - 1e-5).logit(), shape))
         return torch.stack(found)
 
-    def losses(self, image: Tensor, hidden: Tensor) -> dict[str, Tensor]:
-        """Those of proposals, boxes and masks of three sizes; hidden (N, 1, H, W), 0 or 1."""
+    def losses(self, image: Tensor, occluded: Tensor) -> dict[str, Tensor]:
+        """Those of proposals, boxes and masks of three sizes; occluded (N, 1, H, W), 0 or 1."""
         images, features = self._features(image)
         with torch.autocast(image.device.type, enabled=False):
-            return self._losses(images, features, hidden)
+            return self._losses(images, features, occluded)
 
-    def _losses(self, images: ImageList, features: dict[str, Tensor], hidden: Tensor) -> dict[str, Tensor]:
+    def _losses(self, images: ImageList, features: dict[str, Tensor], occluded: Tensor) -> dict[str, Tensor]:
         ground_truth = [
-            {"boxes": boxes, "labels": torch.ones(len(boxes), dtype=torch.int64, device=hidden.device)}
-            for boxes in boxes_of(hidden)
+            {"boxes": boxes, "labels": torch.ones(len(boxes), dtype=torch.int64, device=occluded.device)}
+            for boxes in boxes_of(occluded)
         ]
         proposals, found = self.rpn(images, features, ground_truth)
         proposals, _, labels, moves = self.boxes.select_training_samples(proposals, ground_truth)
         logits, box_moves, _ = self._box_scores(features, proposals, images)
         of_class, of_box = fastrcnn_loss(logits, box_moves, labels, moves)
         positive = [some[kind > 0] for some, kind in zip(proposals, labels, strict=True)]
-        masks = self._masks(features, positive, (hidden.shape[-2], hidden.shape[-1]))
-        of_masks = [_mask_loss(mask, roi_align(hidden, positive, mask.shape[-1])) for mask in masks]
+        masks = self._masks(features, positive, (occluded.shape[-2], occluded.shape[-1]))
+        of_masks = [_mask_loss(mask, roi_align(occluded, positive, mask.shape[-1])) for mask in masks]
         return {**found, "class": of_class, "box": of_box, "mask": torch.stack(of_masks).sum()}
 
     def _features(self, image: Tensor) -> tuple[ImageList, dict[str, Tensor]]:

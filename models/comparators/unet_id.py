@@ -48,20 +48,20 @@ class UNetId(nn.Module):
     def _features(self, image: Tensor) -> Tensor:
         return torch.cat([unet(image) for unet in self.unets.values()], dim=1)  # [N, 3 C, H, W]
 
-    def training_loss(self, image: Tensor, hidden: Tensor, mask_loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """The sum over the three outputs; hidden (N, 1, H, W), 0 or 1."""
+    def training_loss(self, image: Tensor, occluded: Tensor, mask_loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """The sum over the three outputs; occluded (N, 1, H, W), 0 or 1."""
         features = self._features(image)
         return torch.stack(
-            [mask_loss(self.heads[name](features), target) for name, target in targets(hidden).items()]
+            [mask_loss(self.heads[name](features), target) for name, target in targets(occluded).items()]
         ).sum()
 
 
-def targets(hidden: Tensor) -> dict[str, Tensor]:
+def targets(occluded: Tensor) -> dict[str, Tensor]:
     """Mask (N, 1, H, W) of 0 and 1 -> border, mask and interior, each of that shape."""
-    side = hidden.shape[-1]
+    side = occluded.shape[-1]
     outside, inside, eroded = (max(1, round(pixels * side / 512)) for pixels in (OUTSIDE, INSIDE, ERODED))
-    border = _grown(hidden, outside) - _shrunk(hidden, inside)
-    return {"border": border, "mask": hidden, "interior": _shrunk(hidden, eroded)}
+    border = _grown(occluded, outside) - _shrunk(occluded, inside)
+    return {"border": border, "mask": occluded, "interior": _shrunk(occluded, eroded)}
 
 
 def _grown(mask: Tensor, pixels: int) -> Tensor:

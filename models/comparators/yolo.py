@@ -138,9 +138,9 @@ class YOLOSegmenter(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         return decided(self._found(image), (image.shape[-2], image.shape[-1]))
 
-    def losses(self, image: Tensor, hidden: Tensor) -> dict[str, Tensor]:
-        """Those of scores, boxes and masks; hidden (N, 1, H, W), 0 or 1."""
-        return detection_losses(self._found(image), hidden, boxes_of(hidden))
+    def losses(self, image: Tensor, occluded: Tensor) -> dict[str, Tensor]:
+        """Those of scores, boxes and masks; occluded (N, 1, H, W), 0 or 1."""
+        return detection_losses(self._found(image), occluded, boxes_of(occluded))
 
     def _found(self, image: Tensor) -> Found:
         maps = self.neck(self.backbone(image))

@@ -45,12 +45,12 @@ class Found(NamedTuple):
         return torch.cat([self.places - distances[..., :2], self.places + distances[..., 2:]], dim=-1)
 
 
-def detection_losses(found: Found, hidden: Tensor, ground_truth: Sequence[Tensor]) -> dict[str, Tensor]:
+def detection_losses(found: Found, occluded: Tensor, ground_truth: Sequence[Tensor]) -> dict[str, Tensor]:
     """The weighted losses: of score, box and sides, divided by the sum of the scores owed, and the mean over masks.
 
     Args:
         found: of N images.
-        hidden: (N, 1, H, W), 0 or 1.
+        occluded: (N, 1, H, W), 0 or 1.
         ground truth: for each image its box, (1, 4) or (0, 4), in pixels.
     """
     boxes = found.boxes()
@@ -68,7 +68,7 @@ def detection_losses(found: Found, hidden: Tensor, ground_truth: Sequence[Tensor
         sides = distribution_loss(found, place, chosen, target)
         sums["sides"] = sums["sides"] + (sides * scores).sum()
         logits = torch.einsum("kp,phw->khw", found.coefficients[place, chosen], found.prototypes[place]).float()
-        sums["mask"] = sums["mask"] + mask_loss(logits, hidden[place], its[0]).sum()
+        sums["mask"] = sums["mask"] + mask_loss(logits, occluded[place], its[0]).sum()
         answering += len(chosen)
     total = owed.sum().clamp(min=1)
     entropy = F.binary_cross_entropy_with_logits(found.score, owed, reduction="sum")
@@ -111,11 +111,11 @@ def distribution_loss(found: Found, place: int, chosen: Tensor, ground_truth: Te
     return (below * (1 - rest) + above * rest).mean(dim=1)
 
 
-def mask_loss(logits: Tensor, hidden: Tensor, box: Tensor) -> Tensor:
+def mask_loss(logits: Tensor, occluded: Tensor, box: Tensor) -> Tensor:
     """Binary cross-entropy (K,) of logits (K, h, w) with a mask (1, H, W), inside the mask's box, a pixel of it."""
     height, width = logits.shape[-2:]
-    small = (F.interpolate(hidden[None], size=(height, width), mode="area")[0] >= 0.5).float()  # [1, h, w]
-    edges = box * (width / hidden.shape[-1])
+    small = (F.interpolate(occluded[None], size=(height, width), mode="area")[0] >= 0.5).float()  # [1, h, w]
+    edges = box * (width / occluded.shape[-1])
     left, top, right, bottom = edges.ceil().long().tolist()
     part, ground_truth = logits[:, top:bottom, left:right], small[:, top:bottom, left:right]
     entropy = F.binary_cross_entropy_with_logits(part, ground_truth.expand_as(part), reduction="none")

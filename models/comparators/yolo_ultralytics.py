@@ -62,18 +62,18 @@ class UltralyticsSegmenter(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         return decided(self._found(image), (image.shape[-2], image.shape[-1]))
 
-    def losses(self, image: Tensor, hidden: Tensor) -> dict[str, Tensor]:
-        """Those of boxes, masks, scores and sides, by the package's own code; hidden (N, 1, H, W), 0 or 1."""
+    def losses(self, image: Tensor, occluded: Tensor) -> dict[str, Tensor]:
+        """Those of boxes, masks, scores and sides, by the package's own code; occluded (N, 1, H, W), 0 or 1."""
         from ultralytics.utils.loss import v8SegmentationLoss
 
-        boxes = boxes_of(hidden)
-        place = torch.cat([torch.full((len(its),), float(n), device=hidden.device) for n, its in enumerate(boxes)])
-        corners = torch.cat(boxes) / hidden.new_tensor([hidden.shape[-1], hidden.shape[-2]]).repeat(2)  # 0..1
+        boxes = boxes_of(occluded)
+        place = torch.cat([torch.full((len(its),), float(n), device=occluded.device) for n, its in enumerate(boxes)])
+        corners = torch.cat(boxes) / occluded.new_tensor([occluded.shape[-1], occluded.shape[-2]]).repeat(2)  # 0..1
         batch = {
             "batch_idx": place,
             "cls": torch.zeros_like(place)[:, None],
             "bboxes": torch.cat([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], dim=1),
-            "masks": (F.avg_pool2d(hidden, 4)[:, 0] >= 0.5).float(),  # [N, H/4, W/4], the number of the instance
+            "masks": (F.avg_pool2d(occluded, 4)[:, 0] >= 0.5).float(),  # [N, H/4, W/4], the number of the instance
         }
         said = _floats(self._said(image))
         with torch.autocast(image.device.type, enabled=False):
