@@ -63,7 +63,7 @@ def setting(
         default: its value where nothing is said; without one it must be given.
         description: what it is, one line.
         harmless: why it changes no result; it then stays out of every id.
-        only: when it has an effect, as ``name=sgd`` or ``head!=conv and machine=rbf|nystroem``: names of the same
+        only: when it has an effect, as ``name=sgd`` or ``head!=conv and kernel=rbf|nystroem``: names of the same
             group, or dotted ones of the whole command. It stays out of the id otherwise.
         written: the default in YAML where it refers to another key, as ``${seed}``.
         limits: ``ge``, ``gt``, ``le``, ``multiple_of``, as pydantic has them.

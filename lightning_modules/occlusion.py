@@ -109,7 +109,9 @@ class OcclusionSegmentation(LightningModule):
             self._log_accuracy(logits.detach(), label)
             return self.loss(logits, label)
         occluded, valid = (label == OCCLUDED).unsqueeze(1).float(), (label != IGNORE).unsqueeze(1)
-        return own(image, occluded, lambda logits, mask: occlusion_loss(logits, mask, self.hparams["lambda_dice"], valid))
+        return own(
+            image, occluded, lambda logits, mask: occlusion_loss(logits, mask, self.hparams["lambda_dice"], valid)
+        )
 
     def _log_accuracy(self, logits: Tensor, label: Tensor) -> None:
         """Share of pixels that a step took for what they are, as Figure 7 shows it next to the validation's."""

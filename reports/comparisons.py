@@ -20,7 +20,7 @@ DIGEST = "digest"
 """What tells sets apart by their content, and says nothing to a reader."""
 UPSTREAM = "upstream "
 """Before the name of what a run was given and the one that it starts from was given too."""
-VARIANT = ("ablation", "masking", "loss", "network", "after", "head", "machine", "features")
+VARIANT = ("ablation", "masking", "loss", "network", "after", "head", "kernel", "features")
 """What may differ between runs of one method that belong in one figure."""
 
 

@@ -43,7 +43,7 @@ ANNOTATED = {
     "cleaned box IoU": "test/cleaned/box_iou",
 }
 HEADS = {"fit, s": "fit_seconds", "Mpx/s": "megapixels_per_second", "tests": "tests_per_pixel"}
-"""Of heads that are fitted to features: how long that took, how fast they are, and machines that a pixel passes."""
+"""Of heads that are fitted to features: how long that took, how fast they are, and binary SVMs that a pixel passes."""
 CELL = {"rate": "segment.optimizer.lr", "kernel": "segment.kernel", "initialisation": "segment.initialization"}
 """What the occlusion paper's grid search chooses."""
 PAGE_ONLY = ("method", "parser", "classes", "variant", "pixel acc.", "mean acc.", "small F1")
@@ -130,7 +130,7 @@ def results(runs: Iterable[RecordedRun]) -> Table:
     if any(run.stage == "classify" for run in tested):
         note += (
             " Hybrid: a head fitted to the features of a pre-training or a fine-tuning; conv is its linear head, or "
-            "the fine-tuned one itself. Mpx/s: megapixels a second of the head alone. Tests: binary machines that a "
+            "the fine-tuned one itself. Mpx/s: megapixels a second of the head alone. Tests: binary SVMs that a "
             "pixel passes."
         )
     return _table(

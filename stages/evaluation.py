@@ -184,7 +184,7 @@ class Evaluation(Stage):
 
 
 COPIED = (
-    *("experiment", "method", "ablation", "masking", "loss", "network", "after", "head", "machine", "features"),
+    *("experiment", "method", "ablation", "masking", "loss", "network", "after", "head", "kernel", "features"),
     *("recipe", "scale", "label_fraction", "labelled", "subset"),
 )
 """What a status says of the run that trained the network."""

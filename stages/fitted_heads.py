@@ -102,7 +102,7 @@ def build_module(run: Run, head: FittedHead | None) -> PixelClassification:
 
 
 def _fitting(run: Run) -> Fitting:
-    names = ("head", "machine", "C", "gamma", "landmarks", "order", "seed")
+    names = ("head", "kernel", "C", "gamma", "landmarks", "order", "seed")
     return Fitting(**{name: run.own[name] for name in names})
 
 
@@ -150,13 +150,13 @@ def _reported(run: Run, head: FittedHead, pixels: int) -> dict[str, Any]:
     names = run.layout.labels.classes
     return {
         "sampled_pixels": pixels,
-        "machines": head.machines,
+        "machines": head.svms,
         "absent": [name for index, name in enumerate(names) if index not in head.present],
     }
 
 
 def _tests(head: FittedHead, confusion: np.ndarray) -> dict[str, float]:
-    """Machines that a pixel of the test set passes, on average over what they were taken for."""
+    """Binary SVMs that a pixel of the test set passes, averaged over the predicted classes."""
     taken = confusion.sum(axis=0)[list(head.present)]
     return {"tests_per_pixel": round(float(np.average(head.depths, weights=taken)), 3)}
 
@@ -167,7 +167,7 @@ def _draw_tree(run: Run, head: FittedHead, pixels: Pixels) -> None:
     labels = run.layout.labels
     names = [labels.classes[index] for index in head.present]
     colours = [labels.palette[index] for index in head.present]
-    title = f"{run.own.head.upper().replace('_', '-')} on {labels.name}: balanced accuracy of each machine"
+    title = f"{run.own.head.upper().replace('_', '-')} on {labels.name}: balanced accuracy of each SVM"
     figure = class_tree_figure(head.tree, names, colours, _accuracies(head, *pixels), title)
     with atomic_write(run.folder.panels / "tree.png") as file:
         figure.savefig(file, format="png")
@@ -175,9 +175,9 @@ def _draw_tree(run: Run, head: FittedHead, pixels: Pixels) -> None:
 
 @torch.inference_mode()
 def _accuracies(head: FittedHead, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> list[float]:  # noqa: N803
-    """Balanced accuracy of each machine of a tree on the pixels that it was fitted to."""
+    """Balanced accuracy of each binary SVM of a tree on the pixels that it was fitted to."""
     assert head.tree is not None  # noqa: S101 (for the type checker)
-    if not head.machines:
+    if not head.svms:
         return []
     scores = head.module.scores(torch.from_numpy(X.T)[None, :, None])[0, :, 0].numpy()  # [M, n]
     accuracies = []
