@@ -26,8 +26,8 @@ class AnnotationScores(Metric):
     box around the mask (0 for an empty mask), ``box_hits`` the share of them with at least :data:`HIT_FROM`;
     ``false_area`` the mean share of pixels predicted as occluded on bare faces; ``called/<group>`` the share of a
     group's faces of which at least :data:`CALLED_FROM` is predicted as occluded, ``area/<group>`` the mean share of
-    pixels; ``balanced_accuracy`` the mean of ``called/kind/masked`` and of 1 - ``called/kind/bare``. Scores that would be 0/0
-    are left out.
+    pixels; ``balanced_accuracy`` the mean of ``called/kind/masked`` and of 1 - ``called/kind/bare``. Scores that
+    would be 0/0 are left out.
     """
 
     full_state_update = False

@@ -25,7 +25,7 @@ from models.comparators import COMPARATORS, published_encoder
 from models.comparators.instances import boxes_of, union
 from models.comparators.mask_then_classify import offsets
 from models.comparators.unet_id import targets
-from models.comparators.yolo_loss import Found, assigned, detection_losses, mask_loss
+from models.comparators.yolo_loss import Predictions, assign_positions, detection_losses, mask_loss
 from models.cost import flops, megabytes, milliseconds
 from stages.command import check, plan
 from stages.finetuning import ARCHITECTURES
@@ -236,7 +236,7 @@ def test_the_yolo_losses_are_those_of_its_authors() -> None:
             theirs(image)  # from statistics of noise no two positions would differ
         theirs.eval()
         expected = theirs.losses(image, occluded)
-        found = detection_losses(theirs._found(image), occluded, boxes_of(occluded))
+        found = detection_losses(theirs._predict(image), occluded, boxes_of(occluded))
     for name, their_name in (("box", "box_loss"), ("mask", "seg_loss"), ("score", "cls_loss"), ("sides", "dfl_loss")):
         assert float(found[name]) == pytest.approx(float(expected[their_name]), rel=1e-4), name
     assert found["mask"] > 10, "masks that say something"
@@ -255,21 +255,21 @@ def test_the_mask_loss_is_of_the_pixels_of_the_box() -> None:
 
 def test_positions_in_the_box_answer_for_it_the_best_aligned_most() -> None:
     rows, columns = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
-    places = torch.stack([columns, rows], dim=2).reshape(-1, 2) * 8.0 + 4
+    anchors = torch.stack([columns, rows], dim=2).reshape(-1, 2) * 8.0 + 4
     ground_truth = torch.tensor([8.0, 8.0, 40.0, 32.0])
     boxes = ground_truth.expand(64, 4) + torch.arange(64.0)[:, None] / 16
-    chosen, scores = assigned(torch.zeros(64), boxes, ground_truth, places)
+    chosen, scores = assign_positions(torch.zeros(64), boxes, ground_truth, anchors)
     assert len(chosen) == 10
-    assert ((places[chosen] > ground_truth[:2]) & (places[chosen] < ground_truth[2:])).all()
+    assert ((anchors[chosen] > ground_truth[:2]) & (anchors[chosen] < ground_truth[2:])).all()
     assert scores.argmax() == chosen.argmin()  # the box that is nearest
-    assert len(assigned(torch.zeros(64), boxes, torch.tensor([1.0, 1.0, 2.0, 2.0]), places)[0]) == 0
+    assert len(assign_positions(torch.zeros(64), boxes, torch.tensor([1.0, 1.0, 2.0, 2.0]), anchors)[0]) == 0
 
 
 def test_boxes_are_as_far_from_their_place_as_the_sides_say() -> None:
     sides = torch.full((1, 1, 4, 16), -50.0)
     for side, bins in enumerate((1, 2, 3, 4)):
         sides[0, 0, side, bins] = 50.0
-    found = Found(
+    found = Predictions(
         torch.zeros(1, 1),
         sides,
         torch.zeros(1, 1, 2),

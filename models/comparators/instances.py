@@ -1,16 +1,16 @@
-"""Instances out of masks and masks out of instances, for the comparators that detect."""
+"""Conversions between masks and instances, for the comparators that detect."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-SEEN = -10.0
-"""The logit of pixels in no detection."""
+BACKGROUND_LOGIT = -10.0
+"""The logit of pixels outside all detections."""
 
 
 def boxes_of(occluded: Tensor) -> list[Tensor]:
-    """The box around what is occluded in each image: a face wears one mask, so an image has one instance or none.
+    """The box around the occluded pixels of each image: a face has one mask, so an image has one instance or none.
 
     Args:
         occluded: (N, 1, H, W), 0 or 1.
@@ -30,7 +30,7 @@ def boxes_of(occluded: Tensor) -> list[Tensor]:
 
 
 def union(instances: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Logits (K, H, W) of an image's instances -> (1, H, W), of being in any of them."""
+    """Logits (K, H, W) of the instances of an image -> logits (1, H, W) of their union."""
     if len(instances) == 0:
-        return torch.full((1, *shape), SEEN, device=instances.device)
-    return instances.amax(dim=0, keepdim=True).clamp(SEEN, -SEEN)
+        return torch.full((1, *shape), BACKGROUND_LOGIT, device=instances.device)
+    return instances.amax(dim=0, keepdim=True).clamp(BACKGROUND_LOGIT, -BACKGROUND_LOGIT)

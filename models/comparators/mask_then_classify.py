@@ -1,10 +1,10 @@
-"""Mask-then-classify (Kurmann et al. 2021): instances first, as a mask and each pixel's way to its instance's centre.
+"""Mask-then-classify (Kurmann et al. 2021): a mask, and each pixel's offset from the centre of its instance.
 
-From the original: an encoder-decoder that finds the masks of instances, and classes afterwards from features that it
-has already. The form here: one shared encoder; one decoder for the mask, one for the offset of each occluded pixel from
-the centroid of its instance, learnt by L1 on occluded pixels. Choices: blocks (:mod:`models.comparators.pyramid`), the
-offsets' weight of 1, in sides of the image; all that is occluded in an image is one instance, as a face wears one
-mask. Left out: the classifier, which has nothing to tell apart here.
+From the original: an encoder-decoder that segments instances first and classifies them afterwards from the same
+features. Here: one shared encoder; one decoder for the mask and one for the offset of each occluded pixel to the
+centroid of its instance, trained with L1 on occluded pixels. Choices: blocks (:mod:`models.comparators.pyramid`); the
+offsets' weight of 1, in fractions of the image's side; all occluded pixels of an image are one instance, since a face
+has one mask. Left out: the classifier, since there is one class.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OFFSET_WEIGHT = 1.0
 
 
 class MaskThenClassify(nn.Module):
-    """A shared encoder with two decoders; prediction takes the mask's alone.
+    """A shared encoder with two decoders; the prediction is the mask decoder's.
 
     Args:
         width: channels of the first level; each of four more doubles them.
@@ -44,14 +44,14 @@ class MaskThenClassify(nn.Module):
         maps = self.encoder(image)
         mask = self.mask_head(self.mask_decoder(maps))
         offset = self.offset_head(self.offset_decoder(maps)).float()  # [N, 2, H, W]
-        wrong = (offset - offsets(occluded)).abs() * occluded
-        return mask_loss(mask, occluded) + OFFSET_WEIGHT * wrong.sum() / (2 * occluded.sum()).clamp(min=1)
+        error = (offset - offsets(occluded)).abs() * occluded
+        return mask_loss(mask, occluded) + OFFSET_WEIGHT * error.sum() / (2 * occluded.sum()).clamp(min=1)
 
 
 def offsets(occluded: Tensor) -> Tensor:
-    """From each pixel to the centroid of what is occluded, in sides of the image.
+    """Offsets from each pixel to the centroid of the occluded pixels, as fractions of the image's sides.
 
-    Shape: (N, 1, H, W) of 0 and 1 -> (N, 2, H, W), rightwards and downwards; 0 where nothing is occluded.
+    Shape: (N, 1, H, W) of 0 and 1 -> (N, 2, H, W), x and y; 0 for an image without occluded pixels.
     """
     height, width = occluded.shape[-2:]
     rows = torch.linspace(0.5 / height, 1 - 0.5 / height, height, device=occluded.device)
