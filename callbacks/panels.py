@@ -1,4 +1,4 @@
-"""Images of what a stage does: files in the run folder, and the same in W&B."""
+"""Example images of a stage: files in the run folder, and in W&B."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Tiles = dict[str, list[np.ndarray]]
 
 
 class Panels(Callback):
-    """A grid of the first faces of the validation set at about ten moments of the training, and each tile of the end.
+    """A grid of the first validation faces about ten times per training, and single tiles.
 
-    Pre-training shows input, masked input and reconstruction, parsing shows image, ground truth and prediction,
-    occlusion image, ground truth, prediction and what noise processing leaves of it.
-    ``panels/epoch_0010.png`` is such a grid; ``panels/{val,test}/<face>.<column>.png`` are single tiles, of the
-    newest weights in pre-training and of the best ones on the test set in parsing.
+    Pre-training shows image, masked image and reconstruction; parsing image, ground truth and prediction; occlusion
+    segmentation image, ground truth, prediction and the prediction after noise processing. ``panels/epoch_0010.png`` is
+    such a grid; ``panels/{val,test}/<face>.<column>.png`` are single tiles, in pre-training of validation faces and the
+    newest weights, otherwise of test faces and the best weights.
 
     Args:
         count: number of faces.
@@ -127,7 +127,7 @@ def occlusion_tiles(module: OcclusionSegmentation, batch: dict[str, Any], count:
 
 
 def grid(tiles: Tiles, gap: int = 2) -> np.ndarray:
-    """One row a face, one column a kind of tile, on white: (H, W, 3) uint8."""
+    """One row per face, one column per kind of tile, on white: (H, W, 3) uint8."""
     columns = list(tiles.values())
     rows = [_join(list(row), gap, axis=1) for row in zip(*columns, strict=True)]
     return _join(rows, gap, axis=0)
@@ -146,7 +146,7 @@ def _folder(trainer: Trainer) -> Path:
 
 
 def flat(face: str) -> str:
-    """A face's id as a part of a file name: ids of nested folders hold slashes."""
+    """A face's id as part of a file name: ids from nested folders contain slashes."""
     return face.replace("/", "__")
 
 

@@ -1,4 +1,4 @@
-"""Scores of binary masks over a whole data set (section 4.3.2, Equations 2-4)."""
+"""Scores of binary masks over a data set (section 4.3.2, Equations 2-4)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class MaskScores(Metric):
     Args:
         groups: names of groups of faces, as ``type/surgical``, that are scored separately too.
 
-    ``compute`` returns fractions 0..1, all but SSIM from pixels counted over the whole data set: ``accuracy``;
+    ``compute`` returns fractions 0..1, all but SSIM from pixel counts over the data set: ``accuracy``;
     ``miou``, the mean IoU of occluded and seen pixels; ``iou`` and ``dice`` of occluded pixels; ``ssim`` of ground
     truth and prediction as images of 0 and 1, the mean over faces; ``false_area``, the share of pixels predicted as
     occluded on faces whose ground truth is empty; ``iou/<group>`` and ``dice/<group>``. Scores that would be 0/0 are
@@ -61,7 +61,7 @@ class MaskScores(Metric):
                 self.bare += torch.stack([counts[FALSE], counts.sum()])
         first, second = (mask.unsqueeze(1).float() for mask in (prediction, ground_truth))  # [N, 1, H, W]
         alike = structural_similarity_index_measure(first, second, data_range=1.0, reduction="none")
-        assert isinstance(alike, Tensor)  # noqa: S101 (for the type checker: no full image is asked for)
+        assert isinstance(alike, Tensor)  # noqa: S101 (for the type checker: without full images it returns a tensor)
         self.ssim += torch.stack([alike.sum(), alike.new_tensor(float(len(prediction)))])
 
     def compute(self) -> dict[str, Tensor]:

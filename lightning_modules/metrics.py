@@ -1,4 +1,4 @@
-"""Segmentation scores from one confusion matrix over a whole data set (Evaluation metrics).
+"""Segmentation scores from one confusion matrix over a data set (Evaluation metrics).
 
 Conventions are those of the field's own evaluation code (FaRL, DML-CSR, SegFace): one matrix for all images, mean
 IoU and mean accuracy with the background, mean F1 without it, ignored pixels left out.

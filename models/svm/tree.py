@@ -104,7 +104,7 @@ class ClassTree:
             ValueError: if there is only one class.
         """
         if not len(self):
-            raise ValueError("one class alone has no margin")
+            raise ValueError("a tree of one class has no margins")
         margins: list[Any] = [None] * self.classes
         above: dict[int, Any] = {}
         for node, (left, right) in enumerate(zip(self.left.tolist(), self.right.tolist(), strict=True)):
