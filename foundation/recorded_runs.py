@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from foundation.run_folder import RunFolder, with_todays_keys
+from foundation.run_folder import RunFolder, with_current_keys
 
 STAGES = ("pretrain", "finetune", "classify", "segment", "evaluate")
 METHODS = {"baseline": "baseline", "mtl": "MTL", "transfer": "transfer", "segment": "segmenter", "hybrid": "hybrid"}
@@ -120,7 +120,7 @@ class RecordedRun:
         """The settings that entered the run's id, by their names."""
         identity = self.status.get("identity")
         settings = identity.get("settings") if isinstance(identity, Mapping) else None
-        return with_todays_keys(settings) if isinstance(settings, Mapping) else {}
+        return with_current_keys(settings) if isinstance(settings, Mapping) else {}
 
     @property
     def version(self) -> str:
@@ -182,7 +182,7 @@ def _status(folder: Path) -> dict[str, Any]:
         return {"state": "unreadable", "error": f"status.json cannot be read: {error}"}
     if not isinstance(status, dict):
         return {"state": "unreadable", "error": "status.json holds no JSON object"}
-    status, held = with_todays_keys(status), RunFolder.at(folder)
+    status, held = with_current_keys(status), RunFolder.at(folder)
     return status | {"state": held.state} if status.get("state") == "running" and held is not None else status
 
 

@@ -17,10 +17,10 @@ from foundation.files import remove_drafts, to_json, write_text_atomically
 EVALUATE = "evaluate"
 """The stage that trains nothing: its result are scores."""
 RENAMED = {"machine": "kernel", "classify.machine": "classify.kernel"}
-"""Keys of earlier statuses and settings -> today's."""
+"""Earlier keys of statuses and settings -> current ones."""
 
 
-def with_todays_keys(recorded: Mapping[str, Any]) -> dict[str, Any]:
+def with_current_keys(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """A status, or the settings of a run, with the keys of :data:`RENAMED` replaced."""
     return {RENAMED.get(key, key): value for key, value in recorded.items()}
 
@@ -75,7 +75,7 @@ class RunFolder:
             status = error
         if not isinstance(status, dict):
             raise DataError(f"{path} cannot be read.\nRestore the file, or move the folder {self.path} away.")
-        return with_todays_keys(status)
+        return with_current_keys(status)
 
     def write_status(self, **changes: Any) -> None:
         """Change parts of ``status.json``, atomically."""
