@@ -79,5 +79,5 @@ def peak_memory_mb(device: torch.device) -> float:
         for line in Path("/proc/self/status").read_text().splitlines():  # Linux
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 2**10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # on Linux it includes the parent's
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # on Linux it includes the parent process
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

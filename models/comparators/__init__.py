@@ -4,8 +4,8 @@ All share one interface: ``network(image)`` takes a normalised image (N, 3, H, W
 the logits (N, 1, H, W) of "occluded". A network with additional loss terms implements
 ``training_loss(image, occluded, mask_loss)``, if it is trained pixel by pixel, or ``losses(image, occluded)``, if it
 detects instances. ``occluded`` is 0 at ignored pixels too, such as those beyond a rotated image; only ``mask_loss``
-leaves them out. The authors of these papers published no code; each file lists what is from the paper, what is a
-choice, and what is left out.
+leaves them out. The implementations are our own or use public packages; each file lists what is from the paper, what
+is a choice, and what is left out.
 """
 
 from __future__ import annotations
