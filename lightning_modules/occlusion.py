@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
 from lightning_modules.annotation_scores import AnnotationScores
+from lightning_modules.external import build_external_network, require_logits
 from lightning_modules.mask_scores import MaskScores
 from lightning_modules.optimization import configure_optimizer
 from models.comparators import COMPARATORS
@@ -83,7 +83,7 @@ class OcclusionSegmentation(LightningModule):
             self.model = build_network(network, width, bottleneck_convs, kernel, decoder_kernel, count)
             initialize(self.model, initialization)
         else:
-            self.model = instantiate(network, _convert_="all")
+            self.model = build_external_network(network, "segment.network")
         if encoder_state is not None:
             self.model.get_submodule("encoder").load_state_dict(dict(encoder_state))
         self.scores = MaskScores(groups)
@@ -97,6 +97,9 @@ class OcclusionSegmentation(LightningModule):
 
     def loss(self, logits: Tensor, label: Tensor) -> Tensor:
         """Binary cross-entropy over pixels that are not ignored; label (N, H, W)."""
+        network = self.hparams["network"]
+        if not isinstance(network, str):
+            require_logits(logits, (len(label), 1, *label.shape[1:]), "segment.network", network["_target_"])
         occluded, valid = (label == OCCLUDED).unsqueeze(1), (label != IGNORE).unsqueeze(1)
         return occlusion_loss(logits, occluded.float(), self.hparams["lambda_dice"], valid)
 

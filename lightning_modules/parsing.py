@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hydra.utils import instantiate
 from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import MeanMetric
 
+from lightning_modules.external import build_external_loss, build_external_network, require_logits, require_scalar
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.optimization import configure_optimizer
 from models.losses import mean_over_images, parsing_loss
@@ -80,8 +80,8 @@ class FaceParsing(LightningModule):
         if network is None:
             self.model = FaceParser(len(classes), encoder, features, encoder_state, str(architecture))
         else:
-            self.model = instantiate(network, classes=len(classes), _convert_="all")
-        self.own_loss = None if isinstance(loss, str) else instantiate(loss, _convert_="all")
+            self.model = build_external_network(network, "model.network", classes=len(classes))
+        self.own_loss = None if isinstance(loss, str) else build_external_loss(loss, "finetune.loss")
         self.frozen = [self.model.get_submodule(name).requires_grad_(False).eval() for name in FROZEN[trained]]
         self.scores = SegmentationScores(classes, background=background)
         self.mean_loss = MeanMetric()  # Lightning's mean over processes rounds the mean number of faces
@@ -114,8 +114,14 @@ class FaceParsing(LightningModule):
 
     def loss(self, logits: Tensor, label: Tensor) -> Tensor:
         """Equations 2 and 3, or the external loss."""
+        network = self.hparams["network"]
+        if network is not None:
+            shape = (len(label), len(self.hparams["classes"]), *label.shape[1:])
+            require_logits(logits, shape, "model.network", network["_target_"])
         if self.own_loss is not None:
-            return self.own_loss(logits, label)
+            loss = self.own_loss(logits, label)
+            require_scalar(loss, "finetune.loss", self.hparams["loss"]["_target_"])
+            return loss
         names = ("lambda_ce", "lambda_dice", "alpha", "gamma")
         return parsing_loss(logits, label, self.hparams["loss"], **{name: self.hparams[name] for name in names})
 
