@@ -108,8 +108,9 @@ class OcclusionSegmentation(LightningModule):
         own = getattr(self.model, "training_loss", None)
         if own is None:
             logits = self(image)
+            loss = self.loss(logits, label)
             self._log_accuracy(logits.detach(), label)
-            return self.loss(logits, label)
+            return loss
         occluded, valid = (label == OCCLUDED).unsqueeze(1).float(), (label != IGNORE).unsqueeze(1)
         return own(
             image, occluded, lambda logits, mask: occlusion_loss(logits, mask, self.hparams["lambda_dice"], valid)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from engine.settings import CONF, Settings, table, yaml_of
+from pydantic.fields import FieldInfo
+
+from engine.settings import CONF, Settings, expected, fields, note, options, plain, subgroup
 from stages.classification import ClassifySettings
 from stages.command import STAGES, Command
 from stages.finetuning import FinetuneSettings
@@ -32,6 +37,76 @@ def texts() -> dict[Path, str]:
     preface = DOCUMENT.read_text(encoding="utf-8").partition("\n| setting |")[0]
     reads = {name: stage.reads for name, stage in STAGES.items()}
     return found | {DOCUMENT: f"{preface}\n{table(Command, reads)}\n"}
+
+
+def yaml_of(group: type[Settings], indent: str = "") -> str:
+    """The defaults of a group as a YAML file, each with its description and what it must be."""
+    lines: list[str] = []
+    for name, field in group.model_fields.items():
+        if (inner := subgroup(field)) is not None:
+            lines += [f"{indent}{name}:", yaml_of(inner, indent + "  ").rstrip("\n")]
+            continue
+        value = note(field, "written") or yaml_value(field.get_default(call_default_factory=True))
+        line = f"{indent}{name}: {value}"
+        comment = f"# {about(field)}"
+        if len(line) < 32 and len(line) + len(comment) + 2 < 118:
+            lines.append(f"{line:<28} {comment}" if len(line) < 28 else f"{line}  {comment}")
+        else:
+            lines += [*_wrapped(comment, indent), line]
+    return "\n".join(lines) + "\n"
+
+
+def _wrapped(comment: str, indent: str) -> list[str]:
+    return textwrap.wrap(comment, 116, initial_indent=indent, subsequent_indent=f"{indent}# ")
+
+
+def yaml_value(value: Any) -> str:
+    if isinstance(value, float) and 0 < abs(value) < 1e-3:
+        return f"{value:.1e}"
+    if isinstance(value, float):
+        return repr(value)
+    return plain(value)
+
+
+def about(field: FieldInfo) -> str:
+    """Description, choices and conditions of a setting in one line."""
+    text = field.description or ""
+    if (choices := options(field)) and choices != [True, False]:
+        text += f" ({', '.join(plain(choice) for choice in choices)})"
+    if only := note(field, "only"):
+        text += f"; only with {only}"
+    return text
+
+
+def table(group: type[Settings], stages: Mapping[str, Iterable[str]]) -> str:
+    """All settings as a Markdown table.
+
+    Args:
+        group: the command's settings.
+        stages: a stage's name -> what it reads, see :func:`entering`.
+    """
+    lines = [
+        "| setting | default | must be | in the id of | meaning |",
+        "|---|---|---|---|---|",
+    ]
+    for name, field in fields(group):
+        readers = [
+            stage
+            for stage, read in stages.items()
+            if any(name == prefix or name.startswith(f"{prefix}.") for prefix in read)
+        ]
+        identity = f"none: {note(field, 'harmless')}" if note(field, "harmless") else ", ".join(readers) or "none"
+        only = f"; only with {note(field, 'only')}" if note(field, "only") else ""
+        default = "" if field.is_required() else note(field, "written") or yaml_value(field.get_default())
+        cells = (
+            f"`{name}`",
+            f"`{default}`" if default else "",
+            expected(field),
+            identity,
+            f"{field.description}{only}",
+        )
+        lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

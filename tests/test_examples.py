@@ -16,7 +16,7 @@ from engine.plugins import source_digest
 from engine.stage import Run
 from stages.command import check, plan
 from tests.commands import ROOT, Answer, within
-from tests.conftest import TINY, settings_of
+from tests.conftest import TINY, TINY_SEGMENTER, settings_of
 
 EXAMPLES = ROOT / "examples"
 SMALL = [word for word in TINY if word not in ("scale=demo", "model.encoder=tu-test_efficientnet")]
@@ -201,6 +201,38 @@ def test_loss_logger_and_metric_on_the_command_line(
     words = [f"checkpoint=finetune-{status['id']}", "dataset=lapa", f"root={lapa}", "workers=0"]
     scored = within("evaluate.py", *words, f"output_dir={tmp_path / 'outputs'}", "trainer.accelerator=cpu", cwd=ROOT)
     assert scored.returncode == 0, scored.stderr  # torch.nn needs no trust
+
+
+SEGMENTER = """
+from torch import nn
+
+class Segmenter(nn.Module):
+    def __init__(self, channels=1):
+        super().__init__()
+        self.conv = nn.Conv2d(3, channels, 3, padding=1)
+    def forward(self, image):
+        return self.conv(image)
+"""
+
+
+@pytest.mark.training
+def test_a_segmenter_from_outside(masked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_segmenter.py").write_text(SEGMENTER, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = [*TINY_SEGMENTER, "experiment=occlusion_celeba", f"datamodule.root={masked}", f"output_dir={tmp_path}"]
+    wrong = within("train.py", *words, "segment.network={_target_:own_segmenter.Segmenter,channels:2}", cwd=ROOT)
+    assert wrong.returncode == 2
+    assert "segment.network: own_segmenter.Segmenter returned (4, 2, 32, 32)" in wrong.stderr
+    shutil.rmtree(tmp_path / "runs")
+    trained = within("train.py", *words, "segment.network={_target_:own_segmenter.Segmenter}", cwd=ROOT)
+    assert trained.returncode == 0, trained.stderr
+    status = statuses(tmp_path)["segment"]
+    assert status["network"] == "own_segmenter.Segmenter"
+    words = [f"checkpoint=segment-{status['id']}", "dataset=augmented_celeba", f"root={masked}", "workers=0"]
+    words += [f"output_dir={tmp_path}", "trainer.accelerator=cpu"]
+    assert "add trust=own_segmenter" in within("evaluate.py", *words, cwd=ROOT).stderr
+    scored = within("evaluate.py", *words, "trust=own_segmenter", cwd=ROOT)
+    assert scored.returncode == 0, scored.stderr
 
 
 class Outside:
