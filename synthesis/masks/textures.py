@@ -165,7 +165,7 @@ def _leopard(rng: np.random.Generator) -> np.ndarray:
     return _scattered(rng, (208, 164, 108), 40, spot)
 
 
-def _tie_recolour() -> np.ndarray:
+def _tie_dye() -> np.ndarray:
     y, x = (np.mgrid[:SIDE, :SIDE] - SIDE / 2) / SIDE
     far = np.hypot(x, y)
     wave = far * 5 + 0.16 * np.sin(5 * np.arctan2(y, x)) * np.minimum(far * 8, 1)
@@ -205,7 +205,7 @@ TEXTURES_BY_NAME: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
     "dots": lambda _: _dots(),
     "hearts": _hearts,
     "leopard": _leopard,
-    "tie_recolour": lambda _: _tie_recolour(),
+    "tie_dye": lambda _: _tie_dye(),
     "denim": _denim,
 }
 
