@@ -31,7 +31,7 @@ from datamodules.layouts.photographs import photographs
 from datamodules.reading import read_photograph
 from foundation.errors import BrokenFileError, ConfigError, DataError
 from foundation.files import require_folder, write_text_atomically
-from synthesis.dataset_build import require_whole_number
+from synthesis.dataset_build import require_integer
 
 POINTS, RADIUS = 24, 8
 PATTERNS = POINTS + 2  # uniform ones by their number of bright points, and all others
@@ -124,7 +124,7 @@ def write_comparison(
     """
     least = {"images": (images, 2), "pixels": (values, 2), "permutations": (permutations, 1), "seed": (seed, 0)}
     for name, (value, minimum) in least.items():
-        require_whole_number(name, value, minimum)
+        require_integer(name, value, minimum)
     unreadable: list[str] = []
     require_folder(out, "out")
     first, second = (

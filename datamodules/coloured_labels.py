@@ -14,7 +14,7 @@ from foundation.errors import BrokenFileError
 COLOURED = ("RGB", "RGBA")
 """Modes of coloured label maps."""
 UNDECLARED = 254
-"""What the table holds for colours that are no class's; no class has this id."""
+"""Id in the table of colours that belong to no class."""
 SHOWN = 5
 """Undeclared colours that a message names."""
 

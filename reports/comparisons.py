@@ -94,7 +94,7 @@ def variants(runs: Iterable[RecordedRun]) -> dict[Path, str]:
     return names
 
 
-class Done:
+class FinishedRuns:
     """Finished runs, and what each was given, with the settings of the runs that it started from."""
 
     def __init__(self, runs: Sequence[RecordedRun]) -> None:
@@ -204,7 +204,7 @@ def findings(runs: Iterable[RecordedRun]) -> list[Finding]:
     every = list(runs)
     paired = {pair.mtl.path: pair for pair in pairs(every) if not math.isnan(pair.gain)}
     compared = [pair.mtl for pair in paired.values()]
-    names, done = variants(compared), Done(every)
+    names, done = variants(compared), FinishedRuns(every)
     found = []
     for same in grouped(compared, lambda run: setting(run, repeat=False)):
         for repeats in done.repeats(same):

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from foundation.recorded_runs import RecordedRun
-from reports.comparisons import Done, confidence, grouped, pairs, setting, signed, variants
+from reports.comparisons import FinishedRuns, confidence, grouped, pairs, setting, signed, variants
 from reports.papers import published_gains
 
 COLOURS = {
@@ -62,7 +62,7 @@ class Chart:
 def charts(runs: Iterable[RecordedRun]) -> list[Chart]:
     """All figures that the runs have numbers for: pre-training, fine-tuning, and scores against label fraction."""
     every = list(runs)
-    done = Done(every)
+    done = FinishedRuns(every)
     drawn = [run for run in every if run.state in ("done", "running", "interrupted")]
     pretrainings = grouped((run for run in drawn if run.stage == "pretrain" and run.curves), _study)
     finetunings = grouped((run for run in drawn if run.stage == "finetune" and run.curves), _fraction_of_study)
@@ -132,7 +132,7 @@ def _segmentation(runs: list[RecordedRun]) -> Chart:
     return _chart(figure, title, f"Loss by step, accuracy by epoch; {last}.", note, runs)
 
 
-def _fractions(runs: list[RecordedRun], done: Done) -> Chart:
+def _fractions(runs: list[RecordedRun], done: FinishedRuns) -> Chart:
     """Label efficiency (Figures 8 to 11): scores by label fraction, and what masked pre-training gains."""
     figure = Figure(figsize=(12, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)

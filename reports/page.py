@@ -42,7 +42,7 @@ def write_report(output_dir: Path) -> Path:
     require_runs(runs, output_dir)
     page = output_dir / "report" / "index.html"
     shown = _shown(runs)
-    listed = [shown["results"], shown["across"], shown["hidden_faces"]]
+    listed = [shown["results"], shown["across"], shown["occlusion"]]
     listed += [*shown["grid_searches"], *shown["papers"], *shown["class_ious"]]
     tables, charts = [table for table in listed if table.rows], shown["charts"]
     for name, table in zip(_files(table.title for table in tables), tables, strict=True):
@@ -84,9 +84,9 @@ def _shown(runs: list[RecordedRun]) -> dict[str, Any]:
         "findings": comparisons.findings(runs),
         "results": tables.results(runs),
         "across": tables.across(runs),
-        "hidden_faces": tables.hidden_faces(runs),
+        "occlusion": tables.occlusion(runs),
         "grid_searches": tables.grid_searches(runs),
-        "papers": papers.next_to_the_papers(runs),
+        "papers": papers.paper_tables(runs),
         "predictions": panels.predictions(runs),
         "masks": panels.masks(runs),
         "masks_by_group": panels.masks_by_group(runs),

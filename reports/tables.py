@@ -179,7 +179,7 @@ def across(runs: Iterable[RecordedRun]) -> Table:
     )
 
 
-def hidden_faces(runs: Iterable[RecordedRun]) -> Table:
+def occlusion(runs: Iterable[RecordedRun]) -> Table:
     """Scores of segmenters of hidden faces in per cent, on their own test faces and on others."""
     scored = [run for run in runs if run.of_masks and not run.in_a_fold]
     upstream = [", ".join(map(str, run.status.get("upstream") or ())) for run in scored]
@@ -204,10 +204,10 @@ def hidden_faces(runs: Iterable[RecordedRun]) -> Table:
 def grid_searches(runs: Iterable[RecordedRun]) -> list[Table]:
     """The cells of each grid search, the best first: mean and standard deviation over its folds."""
     searched = [run for run in runs if run.in_a_fold and run.state == "done" and not math.isnan(run.metric("val/miou"))]
-    return [_grid_search(group) for group in grouped(searched, lambda run: (*_next_to_the_cell(run), run.data))]
+    return [_grid_search(group) for group in grouped(searched, lambda run: (*_search_of(run), run.data))]
 
 
-def _next_to_the_cell(run: RecordedRun) -> tuple[str, ...]:
+def _search_of(run: RecordedRun) -> tuple[str, ...]:
     """All that entered a run's id but the cell and its fold, which share a search."""
     apart = {*CELL.values(), "segment.fold"}
     settings = (f"{name}={value}" for name, value in sorted(run.setting.items()) if name not in apart)
@@ -307,7 +307,7 @@ def print_results(runs: Iterable[RecordedRun], console: Console | None = None) -
         console.print(evaluations.rich(without=PAGE_ONLY))
     for search in grid_searches(runs):
         console.print(search.rich())
-    if (masks := hidden_faces(runs)).rows:
+    if (masks := occlusion(runs)).rows:
         console.print(
             masks.rich(
                 without=(

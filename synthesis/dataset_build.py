@@ -131,7 +131,7 @@ class Build:
         if not jobs:
             return
         if workers == 1 or len(jobs) == 1:  # a process takes a second to start
-            settle()
+            tune_process()
             for job in track(jobs, words, console=self.console):
                 yield work(job)
             return
@@ -151,7 +151,7 @@ class Build:
         self.partial.replace(self.out)
 
 
-def require_whole_number(name: str, value: Any, least: int, most: int | None = None) -> None:
+def require_integer(name: str, value: Any, least: int, most: int | None = None) -> None:
     """See that a setting is a whole number that is large enough, and not too large.
 
     Raises:
@@ -199,7 +199,7 @@ def processes(count: int) -> Iterator[ProcessPoolExecutor]:
     if ours:
         os.environ[TUNABLES] = "glibc.malloc.hugetlb=1"
     try:
-        with ProcessPoolExecutor(count, mp_context=context, initializer=settle) as pool:
+        with ProcessPoolExecutor(count, mp_context=context, initializer=tune_process) as pool:
             yield pool
     finally:
         if ours:
@@ -209,7 +209,7 @@ def processes(count: int) -> Iterator[ProcessPoolExecutor]:
 TUNABLES = "GLIBC_TUNABLES"
 
 
-def settle() -> None:
+def tune_process() -> None:
     """Has this process draw as fast as one core can; the faces do not depend on it."""
     import cv2  # here, because whether a data set is complete must be told without these imports
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foundation.errors import ConfigError
-from synthesis.dataset_build import LARGEST, Build, require_whole_number, settle
+from synthesis.dataset_build import LARGEST, Build, require_integer, tune_process
 from synthesis.layout_writers import LAYOUT_WRITERS, LayoutWriter
 
 GENERATOR_VERSION = 5
 """Raised by hand whenever the same seed would give other bytes, in any module of this package."""
 
-__all__ = ["settle", "write_synthetic_faces"]
+__all__ = ["tune_process", "write_synthetic_faces"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _check_arguments(layout: str, count: int, size: int, seed: int, workers: int
     if layout not in LAYOUT_WRITERS:
         raise ConfigError(f"layout={layout}: no such layout of synthetic faces; there is: {', '.join(LAYOUT_WRITERS)}")
     for name, value, least in (("count", count, 10), ("size", size, 32), ("seed", seed, 0), ("workers", workers, 1)):
-        require_whole_number(name, value, least, LARGEST if name == "size" else None)
+        require_integer(name, value, least, LARGEST if name == "size" else None)
 
 
 def _write_face(job: _Job) -> None:

@@ -188,7 +188,7 @@ def test_segmenters_stand_in_a_table_of_their_own(output_dir: Path) -> None:
     before = read_runs(output_dir)
     write_segmenters(output_dir)
     runs = read_runs(output_dir)
-    table = tables.hidden_faces(runs)
+    table = tables.occlusion(runs)
     assert [run.id for run in table.runs] == ["seg1", "mask1"]
     shown = row(table, "mask1")
     assert (shown["segmenter"], shown["split"], shown["scored on"]) == ("seg1", "all", "augmented_celeba (augmented)")
@@ -207,7 +207,7 @@ def test_a_grid_search_is_ranked_over_its_folds(output_dir: Path) -> None:
         ("0.001", "3", "he", "2 of 2", "70.00", "14.14"),
         ("0.001", "5", "he", "1 of 2", "50.00", "—"),
     )
-    assert not tables.hidden_faces(runs).rows, "their test scores are not for choosing"
+    assert not tables.occlusion(runs).rows, "their test scores are not for choosing"
     assert tables.grid_searches(before) == []
 
 
@@ -225,7 +225,7 @@ def test_faces_without_pixel_ground_truth_are_in_the_table_of_hidden_faces(outpu
     about = {"method": "segment", "network": "modified_unet", "dataset": "mafa", "origin": "real"}
     write_run(output_dir, "evaluate", "seen1", metrics=scores, upstream=["seg1"], split="test", **about)
     runs = read_runs(output_dir)
-    shown = row(tables.hidden_faces(runs), "seen1")
+    shown = row(tables.occlusion(runs), "seen1")
     assert (shown["masked, called hidden"], shown["bare, called hidden"], shown["box IoU"]) == (
         "95.00",
         "3.00",
@@ -310,7 +310,7 @@ def test_runs_of_other_versions_of_a_stage_are_neither_averaged_nor_paired(tmp_p
         about = {"method": "baseline", "miou": miou, "seed": version, "identity": {"version": version, "settings": {}}}
         write_run(tmp_path, "finetune", f"base{version}", **about)
     old, new = read_runs(tmp_path)
-    assert [len(repeats.runs) for repeats in comparisons.Done([old, new]).repeats([old, new])] == [1, 1]
+    assert [len(repeats.runs) for repeats in comparisons.FinishedRuns([old, new]).repeats([old, new])] == [1, 1]
     assert comparisons.setting(old, repeat=False) != comparisons.setting(new, repeat=False)
 
 
@@ -565,7 +565,7 @@ def test_runs_of_a_sweep_that_differ_are_not_averaged(tmp_path: Path) -> None:
     for place, (rate, miou) in enumerate(((1.0, 0.4), (1.0, 0.5), (0.1, 0.2))):
         identity = {"settings": {"finetune.trunk_lr": rate, "finetune.seed": place}}
         write_run(tmp_path, "finetune", f"run{place}", miou=miou, identity=identity, seed=place, **about)
-    next_to = {table.title: table for table in papers.next_to_the_papers(read_runs(tmp_path))}
+    next_to = {table.title: table for table in papers.paper_tables(read_runs(tmp_path))}
     (table,) = (table for title, table in next_to.items() if "Table 3" in title)
     ours = [row for row in table.rows if row[0].startswith("here")]
     assert [row[1] for row in ours] == ["45.00 ± 7.07", "20.00"]
@@ -577,7 +577,7 @@ def test_runs_of_a_sweep_that_differ_are_not_averaged(tmp_path: Path) -> None:
 def named(output_dir: Path, stage: str) -> dict[str, str]:
     """What tells each repeated run of a stage from the others, by the ids of the runs."""
     runs = read_runs(output_dir)
-    repeats = comparisons.Done(runs).repeats(run for run in runs if run.stage == stage)
+    repeats = comparisons.FinishedRuns(runs).repeats(run for run in runs if run.stage == stage)
     return {" ".join(run.id for run in one.runs): one.apart for one in repeats}
 
 
@@ -630,7 +630,7 @@ def test_an_ablation_s_label_does_not_split_repeats(tmp_path: Path) -> None:
     for place, (fraction, label, miou) in enumerate(((0.1, None, 0.4), (0.1, "D", 0.5), (0.1, "D", 0.6))):
         changes = {"ablation": label, "label_fraction": fraction, "seed": place}
         write_run(tmp_path, "finetune", f"run{place}", miou=miou, identity={"settings": {}}, **changes, **about)
-    tables = {table.title: table for table in papers.next_to_the_papers(read_runs(tmp_path))}
+    tables = {table.title: table for table in papers.paper_tables(read_runs(tmp_path))}
     (table,) = (table for title, table in tables.items() if "Table 3" in title)
     (ours,) = (row for row in table.rows if row[0].startswith("here"))
     assert ours[1] == "50.00 ± 10.00"
@@ -645,7 +645,7 @@ def test_networks_trained_on_other_data_are_no_repeats_where_they_are_scored(tmp
         scores = {"metrics": {"test/accuracy": 0.5 + 0.2 * place}, "seed": place, "upstream": [f"net{place}"]}
         mfsd = {"dataset": "image_mask_folder", "data_digest": "m", "checkpoint": "best.ckpt"}
         write_run(tmp_path, "evaluate", f"eval{place}", **common | mfsd | scores)
-    tables = {table.title: table for table in papers.next_to_the_papers(read_runs(tmp_path))}
+    tables = {table.title: table for table in papers.paper_tables(read_runs(tmp_path))}
     (table,) = (table for title, table in tables.items() if "occlusion" in title.lower() and "Table 2" in title)
     assert sorted(row[1] for row in table.rows if row[0].startswith("here")) == ["50.00", "70.00"]
 

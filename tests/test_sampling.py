@@ -72,7 +72,7 @@ def test_an_epoch_is_every_face_once() -> None:
 
 
 def test_three_faces_fill_an_epoch_evenly() -> None:
-    sampler = EpochSampler(3, draws=30, seed=0)
+    sampler = EpochSampler(3, length=30, seed=0)
     indices = [index for _, _, index in sampler]
     assert len(indices) == 30
     assert np.bincount(indices).tolist() == [10, 10, 10]

@@ -63,7 +63,7 @@ def audit(layout: Layout, order: str) -> tuple[Tally, list[Sample]]:
         DataError: if there is no image at all.
     """
     findings = Findings()
-    faces = [(split, sample) for split, samples in layout.survey(findings.met).items() for sample in samples]
+    faces = [(split, sample) for split, samples in layout.survey(findings.on_error).items() for sample in samples]
     if not faces:
         state = "holds none" if layout.root.is_dir() else "does not exist"
         raise DataError(

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from curation.audit.findings import Finding
-from curation.audit.sides import SKIN, STREWN, landmarks_of, place, sides
+from curation.audit.sides import SKIN, SCATTERED, landmarks_of, place, sides
 from datamodules.labels import PAINTING_ORDERS, LabelSet
 from datamodules.layouts import Sample
 from datamodules.merging import paint
-from datamodules.reading import read_ids, read_image, read_part_values, require_known_ids, require_size, require_whole
+from datamodules.reading import read_ids, read_image, read_part_values, require_known_ids, require_size, require_complete
 from foundation.errors import BrokenFileError
 
 
@@ -56,7 +56,7 @@ class Inspection:
         face = Face(sample)
         try:
             image = read_image(sample.image)
-            require_whole(sample.image)
+            require_complete(sample.image)
         except BrokenFileError as error:
             face.add("unreadable_image", error)
         else:
@@ -82,7 +82,7 @@ class Inspection:
             return None
         try:
             label = read_ids(path, self.labels)
-            require_whole(path)
+            require_complete(path)
         except BrokenFileError as error:
             face.add("unreadable_label", error)
             return None
@@ -104,7 +104,7 @@ class Inspection:
         for part, path in face.sample.parts.files:
             try:
                 values = read_part_values(path)
-                require_whole(path)
+                require_complete(path)
             except BrokenFileError as error:
                 face.add("unreadable_label", error)
                 continue
@@ -129,10 +129,10 @@ class Inspection:
             return
         wanted = landmarks_of(self.labels)
         found = {name: where for name, mask in masks.items() if name in wanted and (where := place(mask)) is not None}
-        strewn = [name for name, where in found.items() if where.spread > STREWN]
-        if len(strewn) > 1:  # one may be a few odd pixels of an ear under hair
-            face.add("strewn", f"{', '.join(sorted(strewn))} of {face.sample.image.name} are all over the image.")
-        places = {name: where.centre for name, where in found.items() if name not in strewn}
+        scattered = [name for name, where in found.items() if where.spread > SCATTERED]
+        if len(scattered) > 1:  # one may be a few odd pixels of an ear under hair
+            face.add("strewn", f"{', '.join(sorted(scattered))} of {face.sample.image.name} are all over the image.")
+        places = {name: where.centre for name, where in found.items() if name not in scattered}
         skin = int(np.count_nonzero(masks[SKIN])) if SKIN in masks else 0
         told = sides(places, skin, self.labels)
         if told.verdict is not None:

@@ -26,7 +26,7 @@ KINDS: dict[str, str] = {
     "wrong_size": "label that does not fit its image's size",
     "nothing_labelled": "label without a face: all background",
     "empty_part": "part mask without a pixel",
-    "strewn": "small parts strewn over the image, as where ids were interpolated",
+    "strewn": "small parts scattered over the image, as where ids were interpolated",
     "duplicate": "same pixels as another image",
     "mirrored": "left and right exchanged",
     "unclear": "left and right in doubt",
@@ -64,8 +64,8 @@ class Findings:
     def add(self, finding: Finding) -> None:
         self.of_kind[finding.kind].append(finding)
 
-    def met(self, kind: str, ids: Sequence[str], finding: DataError) -> None:
-        """Keep what a layout's reader met (:data:`datamodules.layouts.layout.Met`)."""
+    def on_error(self, kind: str, ids: Sequence[str], finding: DataError) -> None:
+        """Keep what a layout's reader met (:data:`datamodules.layouts.layout.ErrorHandler`)."""
         for id in ids:  # noqa: A001 (as samples have it)
             self.add(Finding(kind, id, str(finding).splitlines()[0]))
 

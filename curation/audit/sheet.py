@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from curation.audit.findings import KINDS, Finding, Findings
-from curation.audit.sides import STREWN, place, side_names
+from curation.audit.sides import SCATTERED, place, side_names
 from datamodules.labels import LabelSet
 from datamodules.layouts import Layout, Sample
 from datamodules.merging import merge
@@ -130,7 +130,7 @@ def _write_sides(image: Image.Image, label: np.ndarray, labels: LabelSet) -> Non
     for sides in side_names(labels).values():
         for letter, name in zip("RL" if labels.own_sides else "LR", sides, strict=True):
             where = place(label == labels.classes.index(name))
-            if where is not None and where.spread <= STREWN:
+            if where is not None and where.spread <= SCATTERED:
                 x, y = (where.centre + 0.5) * scale
                 draw.text((x, y), letter, PAPER, _font(14), anchor="mm", stroke_width=2, stroke_fill=INK)
 

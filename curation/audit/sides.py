@@ -21,7 +21,7 @@ MOUTH = ("mouth", "inner_mouth", "u_lip", "upper_lip", "l_lip", "lower_lip")
 CLEAR = 0.1
 """Distance from which two parts lie clearly side by side, in face sizes (the root of the skin's area); in frontal faces
 eyes are some 0.45 apart."""
-STREWN = 40
+SCATTERED = 40
 """Spread from which a part is not in one place: in real faces eyes, brows and lips stay below 30."""
 ENOUGH = 1.5
 """Votes that make a face mirrored: a whole pair and anything next to it, or half of all three."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import ConfigError
-from synthesis.dataset_build import LARGEST, require_flag, require_whole_number
+from synthesis.dataset_build import LARGEST, require_flag, require_integer
 from synthesis.masks import MaskChoices
 
 VERSION = 4
@@ -59,10 +59,10 @@ class MaskedFacesConfig:
             if value not in allowed:
                 raise ConfigError(f"{name}={value} cannot be.\nExpected: {' or '.join(allowed)}.")
         require_flag("photographs", self.photographs)
-        require_whole_number("count", self.count, 10)
-        require_whole_number("seed", self.seed, 0)
+        require_integer("count", self.count, 10)
+        require_integer("seed", self.seed, 0)
         if self.size is not None:
-            require_whole_number("size", self.size, 32, LARGEST)
+            require_integer("size", self.size, 32, LARGEST)
 
     def parameters(self) -> dict[str, Any]:
         """All that decides what is built, as plain data."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from datamodules.landmarks import landmark_model
 from datamodules.layouts.photographs import digest, photographs
 from foundation.files import require_outside
-from synthesis.dataset_build import Build, require_whole_number, write_file
+from synthesis.dataset_build import Build, require_integer, write_file
 from synthesis.masked_faces.config import MaskedFacesConfig
 from synthesis.masked_faces.face_search import find_faces
 from synthesis.masked_faces.samples import MaskedFaceSample, RenderJob, render_sample
@@ -40,7 +40,7 @@ def write_masked_faces(out: Path, config: MaskedFacesConfig, workers: int) -> No
         DataError: if the source holds no photographs, or no face, or not the splits that are asked for; or if `out`
             holds something else.
     """
-    require_whole_number("workers", workers, 1)
+    require_integer("workers", workers, 1)
     require_outside(out, config.source)
     build = Build(out, config.parameters(), what="masked faces")
     with build.claimed() as lacking:
