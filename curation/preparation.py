@@ -156,7 +156,7 @@ def _names(config: DictConfig, name: str) -> tuple[str, ...] | None:
     if value is None:
         return None
     if not (isinstance(value, str) or OmegaConf.is_list(value)):
-        raise ConfigError(f"{name}={value} cannot be.\nExpected: a name, or several, as {name}=[one,other].")
+        raise ConfigError(f"{name}={value} is invalid.\nIt must be a name, or several, as {name}=[one,other].")
     return (value,) if isinstance(value, str) else tuple(str(part) for part in value)
 
 

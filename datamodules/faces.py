@@ -16,7 +16,7 @@ from datamodules.cache import Cache
 from datamodules.labels import LabelSet
 from datamodules.layouts import Layout, Sample
 from datamodules.reading import DecodedImage, ImageFiles, LabelFiles, require_size
-from datamodules.sampling import SampleKey, EpochSampler, scoring_batches
+from datamodules.sampling import EpochSampler, SampleKey, scoring_batches
 from datamodules.subsets import of_fold
 from datamodules.transforms import Augmentation, FaceTransform
 from foundation.errors import ConfigError

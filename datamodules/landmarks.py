@@ -249,6 +249,7 @@ def read_landmarks(path: Path) -> np.ndarray:
             raise ValueError
     except (OSError, ValueError) as error:
         raise BrokenFileError(
-            f"{path} does not hold 68 landmarks.\nExpected: the number 68 (or LaPa's 106), then x and y of one point per line."
+            f"{path} does not hold 68 landmarks.\n"
+            f"Expected: the number 68 (or LaPa's 106), then x and y of one point per line."
         ) from error
     return points if len(points) == 68 else from_106(points)

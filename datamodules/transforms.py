@@ -60,8 +60,8 @@ class Augmentation:
 
 
 MARGINS = (-0.05, 0.4)
-"""Least and largest margin on a side of a close crop, as a fraction of the box of the face's landmarks: the paper's crop
-has 0.25, face detectors have tighter boxes."""
+"""Least and largest margin on a side of a close crop, as a fraction of the box of the face's landmarks: the paper's
+crop has 0.25, face detectors have tighter boxes."""
 
 CLOSEST = 2.5
 """Approximate magnification of a close crop; images are decoded finely enough for it."""
@@ -98,7 +98,7 @@ def affine_matrix(
 
 
 class WarpToSize(A.DualTransform):
-    """Rotation, zoom, flip and resize as one warp; outside the image, pixels get the mean colour and the label IGNORE."""
+    """Rotation, zoom, flip and resize as one warp; pixels outside the image get the mean colour and are ignored."""
 
     def __init__(self, size: int, augmentation: Augmentation, labels: LabelSet | None = None) -> None:
         super().__init__(p=1.0)

@@ -49,7 +49,8 @@ def paper_tables(runs: Iterable[RecordedRun]) -> list[Table]:
 
 def _table(table: Mapping[str, Any], done: FinishedRuns) -> Table:
     metrics = list(table["columns"].values())
-    ours = [run for run in done.runs if _fits(run, table["comparable"]) and any(name in run.metrics for name in metrics)]
+    fitting = [run for run in done.runs if _fits(run, table["comparable"])]
+    ours = [run for run in fitting if any(name in run.metrics for name in metrics)]
     costs = table.get("costs", {})
     width = len(metrics) + len(costs)
     rows = [

@@ -47,9 +47,9 @@ def report(config: DictConfig) -> None:
         return
     if config.view == "dashboard":
         if isinstance(config.port, bool) or not (isinstance(config.port, int) and 0 <= config.port < 2**16):
-            raise ConfigError(f"port={config.port} cannot be.\nExpected: a whole number from 0 to 65535.")
+            raise ConfigError(f"port={config.port} is invalid.\nIt must be an integer from 0 to 65535.")
         if isinstance(config.every, bool) or not (isinstance(config.every, int | float) and config.every >= 1):
-            raise ConfigError(f"every={config.every} cannot be.\nExpected: seconds, at least 1.")
+            raise ConfigError(f"every={config.every} is invalid.\nIt must be seconds, at least 1.")
         dashboard = Dashboard(output_dir, config.port, config.every)
         print(f"The report, written again every {config.every} s: {dashboard.address}  (Ctrl-C ends it)", flush=True)
         dashboard.serve()

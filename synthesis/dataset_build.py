@@ -53,7 +53,7 @@ class Build:
     def __init__(self, out: Path, parameters: dict[str, Any], what: str) -> None:
         if not out.name:
             raise ConfigError(
-                f"out={out} cannot be.\nExpected: a folder of its own for the data set, as out=data/faces."
+                f"out={out} is invalid.\nIt must be a folder of its own for the data set, as out=data/faces."
             )
         self.out, self.parameters, self.what = out, parameters, what
         self.partial = out.with_name(out.name + ".partial")
@@ -152,15 +152,15 @@ class Build:
 
 
 def require_integer(name: str, value: Any, least: int, most: int | None = None) -> None:
-    """See that a setting is a whole number that is large enough, and not too large.
+    """See that a setting is an integer that is large enough, and not too large.
 
     Raises:
         ConfigError: if it is not.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{name}={value} cannot be.\nExpected: a whole number of at least {least}.")
+        raise ConfigError(f"{name}={value} is invalid.\nIt must be an integer of at least {least}.")
     if most is not None and value > most:
-        raise ConfigError(f"{name}={value} cannot be.\nExpected: a whole number of at most {most}.")
+        raise ConfigError(f"{name}={value} is invalid.\nIt must be an integer of at most {most}.")
 
 
 def require_flag(name: str, value: Any) -> None:
@@ -170,7 +170,7 @@ def require_flag(name: str, value: Any) -> None:
         ConfigError: if it is not.
     """
     if not isinstance(value, bool):
-        raise ConfigError(f"{name}={value} cannot be.\nExpected: true or false.")
+        raise ConfigError(f"{name}={value} is invalid.\nIt must be true or false.")
 
 
 def _parameters_in(folder: Path) -> dict[str, Any] | None:

@@ -8,11 +8,18 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from curation.audit.findings import Finding
-from curation.audit.sides import SKIN, SCATTERED, landmarks_of, place, sides
+from curation.audit.sides import SCATTERED, SKIN, landmarks_of, place, sides
 from datamodules.labels import PAINTING_ORDERS, LabelSet
 from datamodules.layouts import Sample
 from datamodules.merging import paint
-from datamodules.reading import read_ids, read_image, read_part_values, require_known_ids, require_size, require_complete
+from datamodules.reading import (
+    read_ids,
+    read_image,
+    read_part_values,
+    require_complete,
+    require_known_ids,
+    require_size,
+)
 from foundation.errors import BrokenFileError
 
 

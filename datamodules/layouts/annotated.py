@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from datamodules.labels import OCCLUSION
-from datamodules.layouts.layout import Layout, ErrorHandler
+from datamodules.layouts.layout import ErrorHandler, Layout
 from datamodules.layouts.sample import Sample
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")

@@ -7,7 +7,7 @@ from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from datamodules.labels import OCCLUSION
-from datamodules.layouts.layout import ALL, Layout, ErrorHandler, names_in
+from datamodules.layouts.layout import ALL, ErrorHandler, Layout, names_in
 from datamodules.layouts.sample import RelativeBox, Sample
 from datamodules.pose import pose_groups
 from foundation.errors import DataError

@@ -16,8 +16,8 @@ from datamodules.layouts.layout import (
     ALL,
     IMAGE_SUFFIXES,
     SPLITS,
-    Layout,
     ErrorHandler,
+    Layout,
     files_by_stem,
     names_in,
     raise_error,
@@ -104,7 +104,7 @@ class CelebAMaskHQ(Layout):
         images: dict[int, Path] = {}
         for stem, image in files_by_stem(folder, IMAGE_SUFFIXES, on_error).items():
             if not _is_number(stem):
-                error = DataError(f"{image} is not an image of CelebA-HQ.\nExpected: names as 0.jpg; move it elsewhere.")
+                error = DataError(f"{image} is not an image of CelebA-HQ.\nExpected: names as 0.jpg; move it away.")
                 on_error("foreign_file", [image.name], error)
             elif int(stem) in images:
                 on_error("same_name", [str(int(stem))], same_name(folder, images[int(stem)].name, image.name))

@@ -65,7 +65,7 @@ class FMLD(AnnotatedLayout):
                 if (kind := _text(face, "name")) in KINDS and _text(face, "difficult", "0") != "1"
             ]
         except (ElementTree.ParseError, ValueError) as error:
-            raise DataError(f"{file} is not an annotation in Pascal VOC's XML ({error}).\nTake it as published.") from error
+            raise DataError(f"{file} is not Pascal VOC's XML ({error}).\nTake it as published.") from error
         if name not in self._images:
             raise DataError(
                 f"{file} annotates the image {name}, which is missing below {self.root}.\n"

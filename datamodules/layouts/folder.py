@@ -20,7 +20,7 @@ import os
 from pathlib import Path
 
 from datamodules.declared_classes import FILE, read_classes
-from datamodules.layouts.layout import ALL, SPLITS, Layout, ErrorHandler, raise_error, same_name
+from datamodules.layouts.layout import ALL, SPLITS, ErrorHandler, Layout, raise_error, same_name
 from datamodules.layouts.sample import Sample
 from foundation.errors import DataError
 

@@ -1,8 +1,8 @@
 """Images of one face each, in folders of faces with and without a face mask: RMFD, the Kaggle sets, one's own.
 
 The nearest parent folder with a known name gives an image's kind, at any depth: ``with_mask/a.jpg``,
-``test/without_mask/b.png``, ``AFDB_masked_face_dataset/someone/c.jpg``. A parent folder ``train``, ``val`` (or a synonym)
-or ``test`` gives its split; without one the image is in the test split.
+``test/without_mask/b.png``, ``AFDB_masked_face_dataset/someone/c.jpg``. A parent folder ``train``, ``val`` (or
+``training``, ``valid``, ``validation``) or ``test`` gives its split; without one the image is in the test split.
 """
 
 from __future__ import annotations

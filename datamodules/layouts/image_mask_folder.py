@@ -1,7 +1,7 @@
 """Images with binary masks of the same names: ``images/`` and ``masks/``, or both below ``train``, ``val``, ``test``.
 
-This is the layout of MFSD and similar sets. Without folders for the splits, 70 % of the faces are for training, 10 % for
-validation and 20 % for the test: a random split that is the same on every machine.
+This is the layout of MFSD and similar sets. Without folders for the splits, 70 % of the faces are for training, 10 %
+for validation and 20 % for the test: a random split that is the same on every machine.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 from pathlib import Path
 
 from datamodules.labels import OCCLUSION
-from datamodules.layouts.layout import ALL, SPLITS, Layout, ErrorHandler, files_by_stem, raise_error
+from datamodules.layouts.layout import ALL, SPLITS, ErrorHandler, Layout, files_by_stem, raise_error
 from datamodules.layouts.sample import Sample
 from foundation.errors import DataError
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from datamodules.labels import LAPA
-from datamodules.layouts.layout import ALL, IMAGE_SUFFIXES, SPLITS, Layout, ErrorHandler, files_by_stem, raise_error
+from datamodules.layouts.layout import ALL, IMAGE_SUFFIXES, SPLITS, ErrorHandler, Layout, files_by_stem, raise_error
 from datamodules.layouts.sample import Sample
 from foundation.errors import DataError
 
@@ -67,7 +67,9 @@ class LaPa(Layout):
             on_error("missing_folder", [f"{split}/{kind}"], self.missing(folder))
         return files
 
-    def _labelled(self, split: str, images: dict[str, Path], labels: dict[str, Path], on_error: ErrorHandler) -> list[Sample]:
+    def _labelled(
+        self, split: str, images: dict[str, Path], labels: dict[str, Path], on_error: ErrorHandler
+    ) -> list[Sample]:
         """The faces of a split, sorted by id, with their label maps."""
         folder = self.root / split
         unlabelled = sorted(images.keys() - labels.keys())

@@ -57,7 +57,7 @@ class MaskedFacesConfig:
             ("format", self.form, ("jpg", "png")),
         ):
             if value not in allowed:
-                raise ConfigError(f"{name}={value} cannot be.\nExpected: {' or '.join(allowed)}.")
+                raise ConfigError(f"{name}={value} is invalid.\nIt must be {' or '.join(allowed)}.")
         require_flag("photographs", self.photographs)
         require_integer("count", self.count, 10)
         require_integer("seed", self.seed, 0)

@@ -78,13 +78,13 @@ class MaskChoices:
         require_flag("occluders", self.occluders)
         for name, share in (("bare", self.bare), ("distractors", self.distractors)):
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-                raise ConfigError(f"{name}={share} cannot be.\nExpected: a share of the faces, 0 to 1.")
+                raise ConfigError(f"{name}={share} is invalid.\nIt must be a share of the faces, 0 to 1.")
         for style, share in self.styles.items():
             if isinstance(share, bool) or not isinstance(share, int | float):
-                raise ConfigError(f"styles.{style}={share} cannot be.\nExpected: a number of at least 0.")
+                raise ConfigError(f"styles.{style}={share} is invalid.\nIt must be a number of at least 0.")
         if min(self.styles.values()) < 0 or sum(self.styles.values()) <= 0:
             raise ConfigError(
-                f"styles={dict(self.styles)} cannot be.\nExpected: shares of at least 0, of which one is above 0."
+                f"styles={dict(self.styles)} is invalid.\nIt must be shares of at least 0, of which one is above 0."
             )
         for style, share in self.styles.items():
             if share > 0 and self.templates is None and not set(TYPES_OF_STYLE[style]) & set(self.types):
