@@ -1,4 +1,4 @@
-"""What an audit comes to: findings by kind, and how often each class, image size and split occurs."""
+"""Totals of an audit: findings by kind, and counts of classes, image sizes and splits."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from curation.audit.findings import KINDS, Finding, Findings
 from datamodules.labels import LabelSet
 
 SMALL = 0.01
-"""Share of pixels below which a class is a small one, as the paper calls them."""
+"""Share of pixels below which a class is a small one, in the paper's sense."""
 
 
 @dataclass
 class Tally:
-    """Adds up faces as they are read; a few hundred bytes are kept of each.
+    """Adds up faces as they are read; keeps a few hundred bytes of each.
 
     Args:
         labels: the classes.
-        findings: those that were met before any file was read.
+        findings: the layout reader's findings.
     """
 
     labels: LabelSet
@@ -54,7 +54,7 @@ class Tally:
             self.holders += face.pixels > 0
 
     def close(self) -> None:
-        """Find the images that are alike, once all faces are there."""
+        """Find duplicate images, after all faces were added."""
         for group in self._alike.values():
             for index, (_, face) in enumerate(group if len(group) > 1 else []):
                 others = [
@@ -75,7 +75,7 @@ class Tally:
         return self.pixels / max(1, int(self.pixels.sum()))
 
     def as_plain(self) -> dict[str, Any]:
-        """Everything as plain values: the ids of each kind of finding stand under its name."""
+        """Everything as plain values, with the ids of each kind of finding under its name."""
         classes = {
             name: {"share": float(share), "faces": int(count), "small": bool(share < SMALL)}
             for name, share, count in zip(self.labels.classes, self.shares, self.holders, strict=True)
