@@ -1,4 +1,4 @@
-"""The report: one HTML page that holds everything it shows, and one for each run."""
+"""The report: one self-contained HTML page, and one for each run."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from reports.run_pages import write_run_pages
 def write_report(output_dir: Path) -> Path:
     """Write ``<output_dir>/report/index.html`` from the runs of an output folder, its tables and figures next to it.
 
-    The page needs no other file to be read; ``tables/*.csv`` and ``figures/*.svg`` are there to be used elsewhere. Its
-    links lead to the pages of single runs, ``runs/*.html``, and theirs to the run folders. The same run folders give
-    the same bytes, and a page that exists is replaced at once or not at all.
+    The page is self-contained; ``tables/*.csv`` and ``figures/*.svg`` are for use elsewhere. It links to the pages of
+    single runs, ``runs/*.html``, which link to the run folders. The same run folders give the same bytes, and pages are
+    replaced atomically.
 
     Args:
         output_dir: the folder that holds ``runs/``.
@@ -57,10 +57,10 @@ def write_report(output_dir: Path) -> Path:
 
 
 def require_runs(runs: list[RecordedRun], output_dir: Path) -> None:
-    """See that there is something to report.
+    """Require at least one run.
 
     Raises:
-        DataError: if there is not.
+        DataError: if there is none.
     """
     if not runs:
         raise DataError(
@@ -70,7 +70,7 @@ def require_runs(runs: list[RecordedRun], output_dir: Path) -> None:
 
 
 def _files(titles: Iterable[str]) -> Iterator[str]:
-    """Titles as names of files; those that are equal are numbered from the second on."""
+    """Titles as file names; equal ones are numbered from the second on."""
     seen: Counter[str] = Counter()
     for title in titles:
         name = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
@@ -114,7 +114,7 @@ def _render(templates: Environment, shown: dict[str, Any], runs: list[RecordedRu
         name=name,
         runs=runs,
         states=Counter(run.state for run in runs),
-        origins={run.text("origin") for run in runs} - {""},
+        origins={run.origin for run in runs} - {""},
         colours=figures.COLOURS,
         script=script,
         script_digest=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
@@ -127,7 +127,7 @@ def _svg(image: str) -> str:
 
 
 def _folder(run: RecordedRun) -> str:
-    """The run's folder name as it may stand in a link."""
+    """The run's folder name, quoted for links."""
     return quote(os.fsencode(run.path.name))
 
 

@@ -1,4 +1,4 @@
-"""The papers' tables with what was measured here below each, as ``published.yaml`` pairs them."""
+"""The papers' tables with the comparable results of this code, as ``published.yaml`` defines them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from reports.tables import Column, Table
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
 SHOWN_RUNS = 3
-"""Ids that a row names at most."""
+"""Largest number of run ids in a row."""
 
 
 @functools.cache
 def published() -> Mapping[str, Any]:
-    """What the papers print, as plain data."""
+    """The papers' printed results, as plain data."""
     plain = OmegaConf.to_container(OmegaConf.load(PUBLISHED))
     assert isinstance(plain, dict)  # noqa: S101 (for the type checker)
     return {str(name): value for name, value in plain.items()}
@@ -42,7 +42,7 @@ def published_gains(dataset: str) -> dict[float, float]:
 
 
 def paper_tables(runs: Iterable[RecordedRun]) -> list[Table]:
-    """Every table of the papers, in per cent, and below its rows means of runs that differ in draw and seed alone."""
+    """Every table of the papers, in per cent, with means over subsets and seeds of comparable runs below its rows."""
     done = FinishedRuns([run for run in runs if run.state == "done" and not run.in_a_fold])
     return [_gains(published()["gains"], done), *(_table(table, done) for table in published()["tables"])]
 

@@ -476,7 +476,7 @@ def test_the_entry_point(lapa: Path, tmp_path: Path) -> None:
         (["dataset=lapa"], ["data/LaPa does not exist"]),
         (
             ["dataset=lapa", "bare=0.2"],
-            ["bare=0.2 would not be heeded", "task=masked_faces", "out, dataset, root, merging"],
+            ["bare=0.2 has no effect", "task=masked_faces", "out, dataset, root, merging"],
         ),
         (["dataset=celebamask_hq", "merging=mine"], ["merging=mine", "farl, official, zllrunning"]),
     ],

@@ -179,17 +179,17 @@ def without_parts(root: Path) -> str:
 
 def with_a_foreign_mask(root: Path) -> str:
     shutil.copy(root / MASKS / "0" / "00007_skin.png", root / MASKS / "0" / "00007_hand.png")
-    return r"00007_hand\.png is no mask(.|\n)*00000_skin\.png"
+    return r"00007_hand\.png is not a mask(.|\n)*00000_skin\.png"
 
 
 def with_a_mask_of_another_folder(root: Path) -> str:
     shutil.copy(root / MASKS / "0" / "00007_skin.png", root / MASKS / "0" / "02007_skin.png")
-    return r"02007_skin\.png is no mask"
+    return r"02007_skin\.png is not a mask"
 
 
 def with_a_foreign_image(root: Path) -> str:
     shutil.copy(root / "CelebA-HQ-img" / "7.jpg", root / "CelebA-HQ-img" / "sheet.jpg")
-    return r"sheet\.jpg is no image"
+    return r"sheet\.jpg is not an image"
 
 
 def with_a_number_twice(root: Path) -> str:
@@ -273,7 +273,7 @@ def test_broken_masks_are_named(error: str, tmp_path: Path) -> None:
             expected = rf"{nose} is 16x16 pixels, 00000_skin.png next to it 32x32(.|\n)*one size"
         case "empty":
             face_of(tmp_path, skin=half(0, 0), nose=half(0, 0))
-            expected = r"0\.jpg has no part at all(.|\n)*move the image"
+            expected = r"0\.jpg has no parts(.|\n)*move the image"
     with pytest.raises(BrokenFileError, match=expected):
         merging(tmp_path)([sample])
     assert not list((tmp_path / "merged").rglob("*.png"))
@@ -540,7 +540,7 @@ def test_two_steps(celebamask: Path, tmp_path: Path) -> None:
     assert (status["dataset"], status["merging"], status["origin"]) == ("celebamask_hq", "official", "drawn")
     scores = {name.removeprefix("test/iou/") for name in status["metrics"] if name.startswith("test/iou/")}
     assert scores == set(CELEBAMASK_HQ.classes)
-    assert len(list((finetune.folder.panels / "test").glob("*.ground truth.png"))) == 4
+    assert len(list((finetune.folder.panels / "test").glob("*.ground_truth.png"))) == 4
     best = torch.load(finetune.folder.best, weights_only=True)
     assert best["hyper_parameters"]["classes"] == CELEBAMASK_HQ.classes
     assert len(list((tmp_path / "cache" / "merged" / "official-v1").glob("*.png"))) == 1 + 4 + 4

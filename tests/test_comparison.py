@@ -76,7 +76,7 @@ def test_a_command_writes_the_same_twice_and_counts_what_it_cannot_read(tmp_path
 
 def test_mistakes_are_said(tmp_path: Path) -> None:
     there = images(tmp_path / "there", 2, 1.0, 0)
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         write_comparison([tmp_path / "nowhere", there], ["all", "all"], tmp_path / "out")
     with pytest.raises(ConfigError, match="tset is no split"):
         write_comparison([there, there], ["all", "tset"], tmp_path / "out")

@@ -69,7 +69,7 @@ def test_no_face(shape: tuple[int, int]) -> None:
 def test_the_model_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert landmark_model().name == MODEL
     assert landmark_model(landmark_model()) == landmark_model()
-    with pytest.raises(ConfigError, match=r"landmark_model=.*none.dat is no file"):
+    with pytest.raises(ConfigError, match=r"landmark_model=.*none.dat is not a file"):
         landmark_model(tmp_path / "none.dat")
     (tmp_path / "text.dat").write_text("no model")
     with pytest.raises(ConfigError, match="no landmark model of dlib"):

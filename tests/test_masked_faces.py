@@ -198,7 +198,7 @@ def test_celeba_is_known_as_its_authors_pack_it(celeba: Path, tmp_path: Path) ->
 def test_what_is_there_is_found_and_nothing_is_mixed(celeba: Path, built: Path, capsys: Any) -> None:
     before = files(built)
     build(built, celeba)
-    assert "24 masked faces are there already" in capsys.readouterr().err
+    assert "24 masked faces exist already" in capsys.readouterr().err
     with pytest.raises(DataError, match=r"another data set \(seed=0\); asked for: seed=1"):
         build(built, celeba, seed=1)
     assert files(built) == before
@@ -372,7 +372,7 @@ def places(celeba: Path, tmp_path: Path) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("source=nowhere",), "source=nowhere is no folder"),
+        (("source=nowhere",), "source=nowhere is not a folder"),
         (("source={empty}",), "holds no images"),
         (("source={celeba}", "count=0"), "count=0 is invalid"),
         (("source={celeba}", "types=[fur]"), "types: fur does not exist"),
@@ -382,7 +382,7 @@ def places(celeba: Path, tmp_path: Path) -> dict[str, Path]:
         (("source={celeba}", "split=thirds"), "split=thirds is invalid"),
         (("source={celeba}", "size=8"), "size=8 is invalid"),
         (("source={celeba}", "workers=0"), "workers=0 is invalid"),
-        (("source={celeba}", "landmark_model=none.dat"), "landmark_model=none.dat is no file"),
+        (("source={celeba}", "landmark_model=none.dat"), "landmark_model=none.dat is not a file"),
         (("source={celeba}", "templates=none"), "masks.cfg does not exist"),
         (("source={photos}", "split=partition"), "split=partition, but no list_eval_partition"),
         (("source={photos}",), "holds 1 photographs, too few for random splits"),

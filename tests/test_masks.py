@@ -237,7 +237,7 @@ def test_shares_are_kept(face: SyntheticFace) -> None:
         ({"types": ("surgical", "fur")}, "types: fur does not exist(.|\n)*surgical, n95"),
         ({"textures": ()}, "textures is empty"),
         ({"styles": {"proper": 1.0, "upside_down": 1.0}}, "styles: upside_down does not exist"),
-        ({"styles": {"proper": 0.0}}, "one is above 0"),
+        ({"styles": {"proper": 0.0}}, "one of them above 0"),
         ({"styles": {"proper": -1.0, "chin": 2.0}}, "at least 0"),
         ({"types": ("niqab",), "styles": {"chin": 1.0}}, "chin does not go with types niqab(.|\n)*surgical"),
         ({"bare": 1.5}, "bare=1.5"),

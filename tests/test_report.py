@@ -226,7 +226,7 @@ def test_faces_without_pixel_ground_truth_are_in_the_table_of_hidden_faces(outpu
     write_run(output_dir, "evaluate", "seen1", metrics=scores, upstream=["seg1"], split="test", **about)
     runs = read_runs(output_dir)
     shown = row(tables.occlusion(runs), "seen1")
-    assert (shown["masked, called hidden"], shown["bare, called hidden"], shown["box IoU"]) == (
+    assert (shown["masked, called occluded"], shown["bare, called occluded"], shown["box IoU"]) == (
         "95.00",
         "3.00",
         "70.00",
@@ -243,7 +243,7 @@ def test_evaluations_stand_in_a_table_of_their_own(output_dir: Path) -> None:
     assert evaluated.id == "eval1"
     shown = row(tables.across(runs), "eval1")
     assert (shown["parser"], shown["split"], shown["classes"]) == ("mtl1", "test", "lapa")
-    assert (shown["trained on"], shown["scored on"]) == ("celebamask_hq (real, merged as farl)", "lapa (drawn)")
+    assert (shown["trained on"], shown["scored on"]) == ("celebamask_hq (real, merged as farl)", "lapa (synthetic)")
     assert (shown["mIoU"], shown["small mIoU"]) == ("30.00", "10.00")
     assert tables.results(runs) == tables.results(before)
     assert comparisons.findings(runs) == comparisons.findings(before)
@@ -255,7 +255,7 @@ def test_each_kind_of_run_has_a_section_on_the_page(tmp_path: Path) -> None:
     for write in (write_segmenters, write_grid_search, write_group_panels, write_evaluations):
         write(tmp_path)
     page = write_report(tmp_path).read_text(encoding="utf-8")
-    for title in ("Hidden faces", "Grid search", "By style", "Across data sets", "Segmentation of hidden faces on"):
+    for title in ("Occlusion segmentation", "Grid search", "By style", "Across data sets", "Occlusion segmentation on"):
         assert title in page
 
 
@@ -264,7 +264,7 @@ def test_results_are_percentages_and_the_gain_is_in_points(output_dir: Path) -> 
     assert [run.id for run in table.runs] == ["base1", "mtl1"]
     mtl = row(table, "mtl1")
     assert (mtl["mIoU"], mtl["mean F1"], mtl["pixel acc."], mtl["mean acc."]) == ("58.31", "61.00", "90.00", "70.00")
-    assert (mtl["labels"], mtl["data"], mtl["method"]) == ("1 % (6 images)", "lapa (drawn)", "MTL")
+    assert (mtl["labels"], mtl["data"], mtl["method"]) == ("1 % (6 images)", "lapa (synthetic)", "MTL")
     assert mtl["gain"] == "+1.41"
     assert row(table, "base1")["gain"] == ""
 
@@ -355,12 +355,12 @@ def test_curves_leave_out_empty_cells_and_the_half_written_line(output_dir: Path
 def test_figures_cite_their_runs_and_fractions_need_two(output_dir: Path) -> None:
     write_evaluations(output_dir)  # of which there is no figure
     assert {chart.title: {run.id for run in chart.runs} for chart in figures.charts(read_runs(output_dir))} == {
-        "Pre-training on lapa (drawn)": {"pre1"},
-        "Fine-tuning on lapa (drawn), 1 % (6 images) labelled": {"base1", "mtl1"},
+        "Pre-training on lapa (synthetic)": {"pre1"},
+        "Fine-tuning on lapa (synthetic), 1 % (6 images) labelled": {"base1", "mtl1"},
     }
     write_run(output_dir, "finetune", "mtl10", label_fraction=0.1, labelled=60, miou=0.7)
     chart = figures.charts(read_runs(output_dir))[-1]
-    assert chart.title == "Label efficiency on lapa (drawn), scale demo, recipe short"
+    assert chart.title == "Label efficiency on lapa (synthetic), scale demo, recipe short"
     assert {run.id for run in chart.runs} == {"base1", "mtl1", "mtl10"}
     assert "MTL 70.00 % at 10 %" in chart.alt
     assert figures.COLOURS["mtl"][0] in chart.light
@@ -578,7 +578,7 @@ def named(output_dir: Path, stage: str) -> dict[str, str]:
     """What tells each repeated run of a stage from the others, by the ids of the runs."""
     runs = read_runs(output_dir)
     repeats = comparisons.FinishedRuns(runs).repeats(run for run in runs if run.stage == stage)
-    return {" ".join(run.id for run in one.runs): one.apart for one in repeats}
+    return {" ".join(run.id for run in one.runs): one.differing for one in repeats}
 
 
 def test_what_a_run_starts_from_does_not_hide_what_it_was_given_itself(tmp_path: Path) -> None:
@@ -686,7 +686,7 @@ def test_screen_table_folds_what_all_rows_share(output_dir: Path, tmp_path: Path
     tables.print_results(read_runs(output_dir), console)
     shown = console.export_text()
     assert "+1.41" in shown
-    assert "data: lapa (drawn)" in " ".join(shown.split())
+    assert "data: lapa (synthetic)" in " ".join(shown.split())
     tables.print_results([RecordedRun(tmp_path, {})], console)
     assert "No fine-tuning run is done yet." in console.export_text()
 
