@@ -184,7 +184,7 @@ def write_evaluations(output_dir: Path) -> None:
     write_run(output_dir, "evaluate", "eval2", state="failed")
 
 
-def test_segmenters_stand_in_a_table_of_their_own(output_dir: Path) -> None:
+def test_segmenters_have_their_own_table(output_dir: Path) -> None:
     before = read_runs(output_dir)
     write_segmenters(output_dir)
     runs = read_runs(output_dir)
@@ -220,7 +220,7 @@ def test_faces_of_each_group_are_shown(output_dir: Path) -> None:
     assert all(tile is not None for _, tiles in panel.rows for tile in tiles)
 
 
-def test_faces_without_pixel_ground_truth_are_in_the_table_of_hidden_faces(output_dir: Path) -> None:
+def test_faces_without_pixel_ground_truth_are_in_the_occlusion_table(output_dir: Path) -> None:
     scores = {"test/called/kind/masked": 0.95, "test/called/kind/bare": 0.03, "test/box_iou": 0.7}
     about = {"method": "segment", "network": "modified_unet", "dataset": "mafa", "origin": "real"}
     write_run(output_dir, "evaluate", "seen1", metrics=scores, upstream=["seg1"], split="test", **about)
@@ -235,7 +235,7 @@ def test_faces_without_pixel_ground_truth_are_in_the_table_of_hidden_faces(outpu
     assert len(panels.masks(runs)) in (0, 1)
 
 
-def test_evaluations_stand_in_a_table_of_their_own(output_dir: Path) -> None:
+def test_evaluations_have_their_own_table(output_dir: Path) -> None:
     before = read_runs(output_dir)
     write_evaluations(output_dir)
     runs = read_runs(output_dir)
@@ -367,7 +367,7 @@ def test_figures_cite_their_runs_and_fractions_need_two(output_dir: Path) -> Non
     assert figures.COLOURS["mtl"][0] not in chart.dark
 
 
-def test_runs_that_are_no_repeats_are_lines_of_their_own(tmp_path: Path) -> None:
+def test_runs_that_are_no_repeats_have_their_own_lines(tmp_path: Path) -> None:
     rows = ((0.01, 0.1, 0, 0.4), (0.01, 0.1, 1, 0.5), (0.01, 0.2, 0, 0.6), (0.1, 0.1, 0, 0.7))
     for place, (fraction, rate, seed, miou) in enumerate(rows):
         identity = {"settings": {"finetune.optimizer.lr": rate}}
@@ -377,8 +377,8 @@ def test_runs_that_are_no_repeats_are_lines_of_their_own(tmp_path: Path) -> None
     (chart,) = figures.charts(read_runs(tmp_path))
     named = "MTL (finetune.optimizer.lr={})"
     assert chart.alt.startswith("baseline (finetune.optimizer.lr=0.1) 30.00 % at 1 %")
-    for said in (f"{named.format(0.1)} 45.00 % at 1 %", f"{named.format(0.1)} 70.00 % at 10 %"):
-        assert said in chart.alt
+    for part in (f"{named.format(0.1)} 45.00 % at 1 %", f"{named.format(0.1)} 70.00 % at 10 %"):
+        assert part in chart.alt
     assert f"{named.format(0.2)} 60.00 % at 1 %" in chart.alt
     assert f"gain of {named.format(0.1)} +15.00 points at 1 %" in chart.alt
     assert f"gain of {named.format(0.2)} +30.00 points at 1 %" in chart.alt
@@ -410,14 +410,14 @@ def test_page_is_self_contained_escaped_and_the_same_each_time(output_dir: Path)
     assert "alert(1)</script>" not in html
     assert "&lt;b&gt;boom&lt;/b&gt; &amp; smoke" in html
     assert "status.json cannot be read" in html
-    assert "says nothing about real faces" in html
+    assert "not how well it works on real faces" in html
     assert all(source.startswith("data:") for source in re.findall(r'(?:src|srcset)="([^"]*)"', html))
     assert 'href="runs/finetune-mtl1.html"' in html
     for anchor in re.findall(r'href="#([^"]*)"', html):
         assert f'id="{anchor}"' in html
 
 
-def test_each_run_has_a_page_of_its_own(output_dir: Path) -> None:
+def test_each_run_has_its_own_page(output_dir: Path) -> None:
     nasty = '"><script>alert(1)</script>${{7*7}}\ud800\x00'
     settings = {"finetune.loss": "ce", "datamodule.crop": None, nasty: True}
     write_run(output_dir, "finetune", "full", identity={"settings": settings}, upstream=["pre1", "gone"], error=nasty)
@@ -451,7 +451,7 @@ def test_a_baseline_is_the_most_alike(tmp_path: Path) -> None:
     assert "baseline 50.00: +10.00" in finding.sentence
 
 
-def test_tables_and_figures_lie_next_to_the_page(output_dir: Path) -> None:
+def test_tables_and_figures_are_written_as_files(output_dir: Path) -> None:
     folder = write_report(output_dir).parent
     with (folder / "tables" / "test_results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -474,7 +474,7 @@ LOOK = """<script>onload = () => {
   field.dispatchEvent(new Event("input"));
   document.body.innerHTML = JSON.stringify([...seen, runs(pages[0])]);
 }</script>"""
-"""Which runs each page lists and hides, and the first one once more, after words were typed."""
+"""Listed and hidden runs of each page, and of the first one after words were typed."""
 
 
 @pytest.mark.process
@@ -494,21 +494,21 @@ def test_the_page_filters_its_runs_in_a_browser(output_dir: Path, tmp_path: Path
     }
     frames = "".join(f'<iframe src="{page.as_uri()}#show={words}"></iframe>' for words in left)
     (tmp_path / "frames.html").write_text(f"<!doctype html><body>{frames}{LOOK}</body>")
-    answer = subprocess.run(
+    response = subprocess.run(
         [CHROMIUM, *OPTIONS, f"--user-data-dir={tmp_path}/c", (tmp_path / "frames.html").as_uri()],
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
     )
-    assert "CONSOLE" not in answer.stderr, "no error, nothing blocked"
-    (listed,) = re.findall(r"<body>(.*)</body>", answer.stdout, re.DOTALL)
+    assert "CONSOLE" not in response.stderr, "no error, nothing blocked"
+    (listed,) = re.findall(r"<body>(.*)</body>", response.stdout, re.DOTALL)
     pages = [dict(runs) for runs in json.loads(listed)]
     assert [set(runs) for runs in pages] == [every] * 6
     assert [{run for run, hidden in runs.items() if not hidden} for runs in pages] == [*left.values(), left["failed"]]
 
 
-def test_what_runs_are_doing(output_dir: Path) -> None:
+def test_the_status_of_runs(output_dir: Path) -> None:
     settings = {"identity": {"settings": {"finetune.epochs": 12}}}
     under_way = write_run(output_dir, "finetune", "far1", state="running", epoch=3, seconds=600.0, **settings)
     write_run(output_dir, "finetune", "gone1", state="running", epoch=3, seconds=600.0, **settings)
@@ -522,19 +522,19 @@ def test_what_runs_are_doing(output_dir: Path) -> None:
     lines = {words[0]: " ".join(words) for words in rows if words and "-" in words[0]}
     far = lines["finetune-far1"]
     assert [word in far for word in ("running", "3 of 12", "11 min", "29 min")] == [True] * 4, far
-    assert "interrupted" in lines["finetune-gone1"], "it says running, but nobody holds it"
+    assert "interrupted" in lines["finetune-gone1"], "recorded as running, but its lock is free"
     assert "failed: <b>boom</b> & smoke" in lines["finetune-fail1"]
     assert "done" in lines["pretrain-pre1"]
     assert next(iter(lines)) == "finetune-far1"
 
 
 def loaded(address: str) -> tuple[str | None, str]:
-    """When a page says it is to be loaded again, and its text."""
-    with urllib.request.urlopen(address) as answer:  # noqa: S310 (our own server)
-        return answer.headers["Refresh"], answer.read().decode()
+    """Refresh header and text of a page."""
+    with urllib.request.urlopen(address) as response:  # noqa: S310 (our own server)
+        return response.headers["Refresh"], response.read().decode()
 
 
-def test_the_dashboard_shows_what_is_new(tmp_path: Path) -> None:
+def test_the_dashboard_shows_new_runs(tmp_path: Path) -> None:
     write_run(tmp_path, "finetune", "mtl1", curves=False)
     dashboard = Dashboard(tmp_path, port=0, every=0.2)
     assert dashboard.address.startswith("http://127.0.0.1:")
@@ -575,13 +575,13 @@ def test_runs_of_a_sweep_that_differ_are_not_averaged(tmp_path: Path) -> None:
 
 
 def named(output_dir: Path, stage: str) -> dict[str, str]:
-    """What tells each repeated run of a stage from the others, by the ids of the runs."""
+    """Differing settings of repeated runs of a stage, by the ids of the runs."""
     runs = read_runs(output_dir)
     repeats = comparisons.FinishedRuns(runs).repeats(run for run in runs if run.stage == stage)
     return {" ".join(run.id for run in one.runs): one.differing for one in repeats}
 
 
-def test_what_a_run_starts_from_does_not_hide_what_it_was_given_itself(tmp_path: Path) -> None:
+def test_upstream_settings_do_not_replace_a_run_s_own(tmp_path: Path) -> None:
     def start(run_id: str, rate: float, **changes: Any) -> None:
         settings = {"finetune.optimizer.lr": rate, "trainer.precision": "32-true"}
         write_run(tmp_path, "finetune", run_id, identity={"settings": settings}, **{"method": "baseline"} | changes)
@@ -617,7 +617,7 @@ def test_what_a_run_starts_from_does_not_hide_what_it_was_given_itself(tmp_path:
     }
 
 
-def test_what_both_stages_of_a_command_share_is_named_once(tmp_path: Path) -> None:
+def test_shared_settings_of_two_stages_are_named_once(tmp_path: Path) -> None:
     for seed, size in enumerate((64, 96)):
         identity = {"settings": {"datamodule.image_size": size}}
         write_run(tmp_path, "pretrain", f"start{seed}", identity=identity, method=("mtl", "hybrid")[seed])
@@ -658,7 +658,7 @@ def test_every_printed_row_has_a_number_for_each_column() -> None:
         assert table["command"].startswith("python ")
 
 
-def test_real_faces_carry_no_note_of_drawn_ones(tmp_path: Path) -> None:
+def test_real_faces_have_no_note_about_synthetic_ones(tmp_path: Path) -> None:
     write_run(tmp_path, "finetune", "base1", method="baseline", origin="real", curves=False)
     assert "Synthetic faces" not in write_report(tmp_path).read_text()
 
@@ -675,13 +675,13 @@ def test_any_status_gives_a_page(tmp_path: Path, status: str) -> None:
     assert "bare" in write_report(tmp_path).read_text()
 
 
-def test_without_runs_one_message_says_where_and_what_to_do(tmp_path: Path) -> None:
+def test_without_runs_one_message_gives_place_and_remedy(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"No runs to report.*runs.*python train\.py"):
         write_report(tmp_path)
     assert not (tmp_path / "report").exists()
 
 
-def test_screen_table_folds_what_all_rows_share(output_dir: Path, tmp_path: Path) -> None:
+def test_screen_table_moves_common_settings_to_the_caption(output_dir: Path, tmp_path: Path) -> None:
     console = Console(width=120, record=True, file=(tmp_path / "screen").open("w"))
     tables.print_results(read_runs(output_dir), console)
     shown = console.export_text()
@@ -692,7 +692,7 @@ def test_screen_table_folds_what_all_rows_share(output_dir: Path, tmp_path: Path
 
 
 @pytest.mark.process
-def test_a_run_that_was_cut_short_within_a_step_is_written_for_wandb(tmp_path: Path) -> None:
+def test_a_run_interrupted_within_a_step_is_written_for_wandb(tmp_path: Path) -> None:
     run = write_run(tmp_path, "finetune", "cut1", state="interrupted", metrics={})
     (run / "metrics.csv").write_text("epoch,step,train/loss,train/lr\n0,0,0.5,0.1\n,1,,0.2\n")
     (folder,) = write_wandb_runs(read_runs(tmp_path), tmp_path, Console(file=io.StringIO()))
@@ -704,7 +704,7 @@ def test_a_run_that_was_cut_short_within_a_step_is_written_for_wandb(tmp_path: P
     ]
 
 
-def test_a_workspace_shows_what_the_runs_have(output_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_workspace_shows_the_metrics_of_the_runs(output_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = read_runs(output_dir)
     with pytest.raises(ConfigError, match="entity="):
         save_workspace(runs, None, "halfmask")

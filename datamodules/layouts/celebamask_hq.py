@@ -90,7 +90,7 @@ class CelebAMaskHQ(Layout):
         if without:
             first = images[without[0]]
             error = DataError(
-                f"{len(without)} of {len(images)} faces have no part at all, the first is {first.name}.\n"
+                f"{len(without)} of {len(images)} faces have no parts, the first is {first.name}.\n"
                 f"Expected: masks as {self._mask_folder(without[0] // FACES_PER_FOLDER) / f'{without[0]:05d}_skin.png'}"
                 f"\nAdd the masks, or move such images out of {first.parent}. All of them are listed by\n"
                 f"  python prepare.py task=audit dataset={self.name} root={self.root}"
