@@ -43,7 +43,7 @@ Result = TypeVar("Result")
 
 
 class Files(Protocol):
-    """What can be packed: see :class:`ImageFiles` and :class:`LabelFiles`."""
+    """Files that can be packed: :class:`ImageFiles` and :class:`LabelFiles`."""
 
     @property
     def paths(self) -> tuple[Path, ...]: ...

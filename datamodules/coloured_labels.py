@@ -107,6 +107,6 @@ def _colour(code: int) -> list[int]:
 
 
 def _place(mask: np.ndarray) -> str:
-    """Where the first pixel of a mask (H, W) lies."""
+    """Position of the first pixel of a mask (H, W)."""
     row, column = divmod(int(np.argmax(mask)), mask.shape[1])
     return f"first at x={column}, y={row}"

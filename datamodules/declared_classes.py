@@ -38,7 +38,7 @@ docs/your_own_faces.md explains every key."""
 
 @dataclass(frozen=True)
 class DeclaredClasses:
-    """What a ``classes.yaml`` declares.
+    """The content of a ``classes.yaml``.
 
     Args:
         labels: the classes.

@@ -81,7 +81,7 @@ class LabelledFaces(Faces):
     """Faces with label maps.
 
     An item is ``image`` (3, S, S) float, ``label`` (S, S) long, ``id``, and, for scoring, ``full_label`` (h, w) uint8
-    at the label map's own size, and ``groups``, where the data set has such.
+    at the label map's own size, and ``groups``, if the data set has any.
 
     Args:
         samples: the faces.

@@ -173,7 +173,8 @@ LAPA_OF_CELEBAMASK_HQ: dict[str, str] = {
     "neck": "background",
     "cloth": "background",
 }
-"""What LaPa calls each class of CelebAMask-HQ; left and right change places, since each is named from another side."""
+"""LaPa's class for each class of CelebAMask-HQ; left and right are exchanged: one set means the image's, one the
+subject's."""
 
 CELEBAMASK_HQ = LabelSet(
     # Classes are named as the parts' files are. ``l_`` and ``r_`` are the person's own left and right: ``l_eye`` lies

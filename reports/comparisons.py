@@ -103,8 +103,8 @@ class FinishedRuns:
 
     def settings(self, run: RecordedRun) -> dict[str, str]:
         """All settings of a run as text, except label subset and seeds."""
-        given = {name: str(value) for name, value in run.setting.items() if not name.endswith(".seed")}
-        given |= {
+        settings = {name: str(value) for name, value in run.setting.items() if not name.endswith(".seed")}
+        settings |= {
             "stage": run.stage,
             "version": run.version,
             "data": run.data,
@@ -112,22 +112,22 @@ class FinishedRuns:
             "method": run.method,
         }
         if run.stage == "evaluate":
-            given["file"] = _form(run.text("checkpoint"))
+            settings["file"] = _form(run.text("checkpoint"))
         before: dict[str, str] = {}
         for upstream in run.status.get("upstream") or ():
             found = self._by_id.get(str(upstream))
             before |= {"upstream": str(upstream)} if found is None else self._upstream_settings(found, run)
-        own = ("label_fraction", *given)
-        return given | {
+        own = ("label_fraction", *settings)
+        return settings | {
             f"{UPSTREAM}{name}" if name in own or name.startswith(UPSTREAM) else name: value
             for name, value in before.items()
         }
 
     def _upstream_settings(self, before: RecordedRun, run: RecordedRun) -> dict[str, str]:
         """Settings of a run that another one starts from; several methods may share it."""
-        given = {name: value for name, value in self.settings(before).items() if name != "method"}
+        settings = {name: value for name, value in self.settings(before).items() if name != "method"}
         # Two fine-tunings have separate labels; other stages use those of the command.
-        return given | ({"label_fraction": before.text("label_fraction")} if before.stage == run.stage else {})
+        return settings | ({"label_fraction": before.text("label_fraction")} if before.stage == run.stage else {})
 
     def repeats(self, runs: Iterable[RecordedRun]) -> list[Repeats]:
         """Groups of repeated runs, each with a unique name.
@@ -138,23 +138,23 @@ class FinishedRuns:
         names = [_name(group) for group in groups]
         found = []
         for name, group in zip(names, groups, strict=True):
-            alike = [self.settings(other[0]) for place, other in enumerate(groups) if names[place] == name]
+            same_name = [self.settings(other[0]) for place, other in enumerate(groups) if names[place] == name]
             own = self.settings(group[0])
-            differing = ", ".join(f"{key}={own[key]}" for key in sorted(own) if _distinguishes(key, alike))
+            differing = ", ".join(f"{key}={own[key]}" for key in sorted(own) if _distinguishes(key, same_name))
             found.append(Repeats(", ".join(filter(None, (name, differing))), differing, group))
         return found
 
 
-def _distinguishes(name: str, alike: Sequence[Mapping[str, str]]) -> bool:
+def _distinguishes(name: str, same_name: Sequence[Mapping[str, str]]) -> bool:
     """Whether a setting distinguishes runs of one name and is not implied by another one."""
     if not name.endswith("stage"):  # the stage alone distinguishes runs that start from no other
         stage = f"{UPSTREAM * name.count(UPSTREAM)}stage"
-        alike = [given for given in alike if stage in given]
-    if len({given.get(name) for given in alike}) == 1 or name.endswith(DIGEST):
+        same_name = [settings for settings in same_name if stage in settings]
+    if len({settings.get(name) for settings in same_name}) == 1 or name.endswith(DIGEST):
         return False
     # Runs of one command share settings such as the image size: these are named once.
     return not name.startswith(UPSTREAM) or any(
-        given.get(name) != given.get(name.removeprefix(UPSTREAM)) for given in alike
+        settings.get(name) != settings.get(name.removeprefix(UPSTREAM)) for settings in same_name
     )
 
 

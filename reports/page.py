@@ -65,7 +65,7 @@ def require_runs(runs: list[RecordedRun], output_dir: Path) -> None:
     if not runs:
         raise DataError(
             f"No runs to report: expected folders <stage>-<id> in {output_dir / 'runs'}, found none. "
-            "Make some with 'python train.py experiment=mtl_lapa_1pct', or point output_dir to where they are."
+            "Make some with 'python train.py experiment=mtl_lapa_1pct', or set output_dir to their folder."
         )
 
 

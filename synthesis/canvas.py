@@ -1,4 +1,4 @@
-"""The canvas: hard-edged polygons, each of which sets colours, labels and part masks alike.
+"""The canvas: hard-edged polygons, each of which sets colours, labels and part masks.
 
 Each part is rasterised once, without smoothing and in fixed point (so labels are the same on any machine), on a grid
 `SUPERSAMPLING` times as fine as the image. A pixel's label is the majority of its samples; colours are blended on the

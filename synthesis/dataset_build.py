@@ -47,7 +47,7 @@ class Build:
         what: description of the data set, for messages.
 
     Raises:
-        ConfigError: if `out` names no folder of its own.
+        ConfigError: if `out` is invalid.
     """
 
     def __init__(self, out: Path, parameters: dict[str, Any], what: str) -> None:
@@ -189,7 +189,7 @@ def _in_words(parameters: dict[str, Any], compared_to: dict[str, Any]) -> str:
 @contextlib.contextmanager
 def processes(count: int) -> Iterator[ProcessPoolExecutor]:
     """A pool of rendering processes, each tuned for one core."""
-    # "spawn" is the only start method that behaves alike everywhere and next to other threads.
+    # "spawn" is the only start method that behaves the same on all systems and with other threads.
     context = multiprocessing.get_context("spawn")
     # glibc reads this once, when a process starts. The landmark predictor reads all over its 60 MB; huge pages save a
     # quarter of its time.

@@ -42,7 +42,7 @@ def paint_hair_in_front(portrait: Portrait) -> None:
     # Shorter towards the temples, where the hairline is low already.
     fall = 0.04 + reach[hair.fringe] * (1 - (x / 0.9) ** 4)
     drift = 0.0 if hair.fringe == "full" else 0.7 * (x - hair.parting) * fall
-    sheet = np.stack([x + drift, hairline(shape, x) + 0.8 * fall], -1)  # combed hair ends as one
+    sheet = np.stack([x + drift, hairline(shape, x) + 0.8 * fall], -1)  # combed hair has a common edge
     sheet = np.concatenate([sheet, np.stack([x, hairline(shape, x) - 0.14], -1)[::-1]])
     fall *= rng.uniform(0.8, 1.1, n)
     half = rng.uniform(0.03, 0.09, n)

@@ -565,13 +565,13 @@ def test_runs_of_a_sweep_that_differ_are_not_averaged(tmp_path: Path) -> None:
     for place, (rate, miou) in enumerate(((1.0, 0.4), (1.0, 0.5), (0.1, 0.2))):
         identity = {"settings": {"finetune.trunk_lr": rate, "finetune.seed": place}}
         write_run(tmp_path, "finetune", f"run{place}", miou=miou, identity=identity, seed=place, **about)
-    next_to = {table.title: table for table in papers.paper_tables(read_runs(tmp_path))}
-    (table,) = (table for title, table in next_to.items() if "Table 3" in title)
+    by_title = {table.title: table for table in papers.paper_tables(read_runs(tmp_path))}
+    (table,) = (table for title, table in by_title.items() if "Table 3" in title)
     ours = [row for row in table.rows if row[0].startswith("here")]
     assert [row[1] for row in ours] == ["45.00 ± 7.07", "20.00"]
     assert [row[0].rpartition(", ")[2] for row in ours] == ["finetune.trunk_lr=1.0", "finetune.trunk_lr=0.1"]
     assert ("D central masking, combined loss", "81.95", "87.89", "15.32", "90.11", "") in table.rows
-    assert all("Nothing comparable" in table.note for title, table in next_to.items() if "Table 1" in title)
+    assert all("Nothing comparable" in table.note for title, table in by_title.items() if "Table 1" in title)
 
 
 def named(output_dir: Path, stage: str) -> dict[str, str]:

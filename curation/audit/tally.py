@@ -35,7 +35,7 @@ class Tally:
     """(classes,) pixels of each class."""
     holders: np.ndarray = field(init=False)
     """(classes,) faces that have each class."""
-    _alike: dict[bytes, list[tuple[str, Face]]] = field(default_factory=dict)
+    _by_digest: dict[bytes, list[tuple[str, Face]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.pixels, self.holders = (np.zeros(len(self.labels), dtype=np.int64) for _ in range(2))
@@ -47,7 +47,7 @@ class Tally:
             self.findings.add(finding)
         if face.size is not None:
             self.sizes[face.size] += 1
-            self._alike.setdefault(face.digest, []).append((split, face))
+            self._by_digest.setdefault(face.digest, []).append((split, face))
         if face.pixels is not None:
             self.labelled += 1
             self.pixels += face.pixels
@@ -55,7 +55,7 @@ class Tally:
 
     def close(self) -> None:
         """Find duplicate images, after all faces were added."""
-        for group in self._alike.values():
+        for group in self._by_digest.values():
             for index, (_, face) in enumerate(group if len(group) > 1 else []):
                 others = [
                     f"{other.sample.id} ({split})" if split else other.sample.id

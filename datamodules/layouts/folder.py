@@ -188,13 +188,13 @@ class Folder(Layout):
                 f"Expected: label maps as PNG, which keeps every pixel as it is."
             )
             on_error("foreign_file", others, error)
-        if lonely := sorted(labels.keys() - images.keys()):
+        if unmatched := sorted(labels.keys() - images.keys()):
             error = DataError(
-                f"{len(lonely)} of {len(labels)} label maps in {folder / 'labels'} have no image, the first is "
-                f"{labels[lonely[0]].name}.\n"
-                f"Expected: {folder / 'images' / lonely[0]}.jpg or the like; add it, or move the label map away."
+                f"{len(unmatched)} of {len(labels)} label maps in {folder / 'labels'} have no image, the first is "
+                f"{labels[unmatched[0]].name}.\n"
+                f"Expected: {folder / 'images' / unmatched[0]}.jpg or the like; add it, or move the label map away."
             )
-            on_error("missing_image", lonely, error)
+            on_error("missing_image", unmatched, error)
         return [Sample(name, image, labels.get(name)) for name, image in sorted(images.items())]
 
 
