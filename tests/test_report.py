@@ -397,6 +397,13 @@ def test_panels_pair_runs_on_shared_samples(output_dir: Path) -> None:
     assert panel.columns == ("image", "masked", "reconstruction")
 
 
+def test_panels_of_older_runs_are_read(output_dir: Path) -> None:
+    before = panels.predictions(read_runs(output_dir)), panels.of_one_run(read_runs(output_dir)[0])
+    for file in output_dir.glob("runs/*/panels/*/*.ground_truth.png"):
+        file.rename(file.with_name(file.name.replace("ground_truth", "truth")))
+    assert (panels.predictions(read_runs(output_dir)), panels.of_one_run(read_runs(output_dir)[0])) == before
+
+
 def test_page_is_self_contained_escaped_and_the_same_each_time(output_dir: Path) -> None:
     nasty = '"><script>alert(1)</script>${{7*7}}\ud800\x00'
     write_run(output_dir, "finetune", "odd1", experiment=nasty, dataset=nasty, ablation=nasty, method=nasty)
