@@ -13,9 +13,8 @@ from pytorch_lightning.loggers import WandbLogger
 
 from datamodules.labels import LabelSet
 from datamodules.transforms import denormalize
-from lightning_modules.classification import PixelClassification
+from lightning_modules.metrics import SegmentationScores
 from lightning_modules.occlusion import HIDDEN, OcclusionSegmentation
-from lightning_modules.parsing import FaceParsing
 from lightning_modules.pretraining import MaskedPretraining
 
 Tiles = dict[str, list[np.ndarray]]
@@ -59,6 +58,8 @@ class Panels(Callback):
             return
         self._tenth = tenth
         tiles = self._tiles(trainer, pl_module, batch)
+        if not tiles:
+            return
         image = grid(tiles)
         _save(image, _folder(trainer) / f"epoch_{trainer.current_epoch + 1:04d}.png")
         for logger in trainer.loggers:
@@ -85,9 +86,16 @@ class Panels(Callback):
             return reconstruction_tiles(module, batch, self.count)
         if isinstance(module, OcclusionSegmentation):
             return occlusion_tiles(module, batch, self.count)
-        assert isinstance(module, FaceParsing | PixelClassification)  # noqa: S101
+        if not _parses(module):
+            return {}
         labels = trainer.datamodule.tested_labels  # type: ignore[attr-defined]
         return parsing_tiles(module, batch, self.count, labels)
+
+
+def _parses(module: LightningModule) -> bool:
+    """Whether a module, which may be from outside, is a parser: it has a parser's scores, and maps images to logits."""
+    own_forward = type(module).forward is not LightningModule.forward
+    return own_forward and isinstance(getattr(module, "scores", None), SegmentationScores)
 
 
 def reconstruction_tiles(module: MaskedPretraining, batch: dict[str, Any], count: int) -> Tiles:
@@ -98,9 +106,7 @@ def reconstruction_tiles(module: MaskedPretraining, batch: dict[str, Any], count
     return {name: [denormalize(image) for image in value.float().cpu().numpy()] for name, value in columns.items()}
 
 
-def parsing_tiles(
-    module: FaceParsing | PixelClassification, batch: dict[str, Any], count: int, labels: LabelSet
-) -> Tiles:
+def parsing_tiles(module: LightningModule, batch: dict[str, Any], count: int, labels: LabelSet) -> Tiles:
     """Image, true and predicted label map of the first faces of a batch, in the data set's colours."""
     image = batch["image"][:count]
     predicted = module(image).argmax(dim=1)

@@ -23,10 +23,12 @@ from torch import Tensor, nn
 
 from callbacks.checkpoints import load
 from datamodules.labels import IGNORE
+from datamodules.layouts import LAYOUTS
 from datamodules.transforms import MEAN, STD
 from deploy.latency import latencies
 from deploy.predictor import classes_of
 from deploy.settings import ExportSettings, check_export
+from engine.plugins import require_trusted
 from engine.stage import Run
 from foundation.errors import ConfigError, RunError
 from foundation.files import atomic_path, require_folder, to_json, write_text_atomically
@@ -121,8 +123,13 @@ def export(config: DictConfig) -> Path:
 
 def _evaluation(settings: ExportSettings, trained: Trained) -> Run:
     """The faces that are compared: those of an evaluation of the checkpoint on its own data set, or the one named."""
-    dataset = settings.dataset or trained.dataset
-    if trained.stage != "segment" and dataset != trained.dataset:
+    layout = trained.settings.get("datamodule.layout") if settings.dataset is None else None
+    if layout is not None:  # of the user's own
+        require_trusted(layout, settings.trust, trained.name)
+        if settings.root is None:
+            raise ConfigError(f"{trained.name} was trained on {trained.dataset}.\nroot must be its folder.")
+    dataset = None if layout is not None else settings.dataset or trained.dataset
+    if layout is None and trained.stage != "segment" and trained.dataset in LAYOUTS and dataset != trained.dataset:
         raise ConfigError(
             f"dataset={dataset}: {trained.name} was trained on the classes of {trained.dataset}.\n"
             f"Expected: faces with those labels, to see whether its export still answers alike."
@@ -130,7 +137,13 @@ def _evaluation(settings: ExportSettings, trained: Trained) -> Run:
     asked: dict[str, Any] = {
         name: settings[name] for name in ("checkpoint", "root", "split", "image_size", "workers", "trust", "output_dir")
     }
-    fixed: dict[str, Any] = {"score_at": "input", "background": "in", "batch_size": 8, "dataset": dataset}
+    fixed: dict[str, Any] = {
+        "score_at": "input",
+        "background": "in",
+        "batch_size": 8,
+        "dataset": dataset,
+        "layout": layout,
+    }
     run = plan_evaluation(
         EvaluationSettings(**asked, **fixed, trainer=EvaluationTrainer(accelerator="cpu", precision="32-true"))
     )

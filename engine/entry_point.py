@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Container, Iterable
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -20,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from engine.clusters import explained_refusal
 from engine.processes import is_leader
-from engine.settings import explain_overrides
+from engine.settings import FREE, explain_overrides
 from engine.sweeps import end_of_sweep
 from foundation.errors import UserError, explained
 
@@ -36,6 +37,9 @@ FLAGS = (
     "--version",
 )
 """Options of Hydra's that make sense here; it would take a setting written with dashes for the nearest of its own."""
+
+WITH_VALUE = ("--cfg", "--package", "--info", "--config-dir")
+"""Those whose value is the word after them."""
 
 _failures: list[UserError] = []
 
@@ -81,8 +85,8 @@ def enter(
                 f"{', '.join(FLAGS)}.",
                 2,
             )
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # wherever it was written
-    sys.argv[1:] = [f"++{word}" if word.partition("=")[0] in addable else word for word in sys.argv[1:]]
+    sys.argv[1:] = _options_first(sys.argv[1:])
+    sys.argv[1:] = [f"++{word}" if _may_be_added(word, keys, addable) else word for word in sys.argv[1:]]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to here instead of Hydra's own exit
     try:
         main()
@@ -94,17 +98,17 @@ def enter(
     except OverrideParseException as error:
         name, _, value = error.override.partition("=")
         _leave(
-            explain_overrides([error.override], keys)
+            explain_overrides([error.override], keys, _own_folders())
             or f"{error.override!r} cannot be read: {error}\n"
             f"Expected: key=value, with quotes around a value that has = , : ( ) [ or {{ in it: '{name}=\"{value}\"'.",
             2,
         )
     except (HydraException, OmegaConfBaseException) as error:
-        _leave(explain_overrides(_overrides(), keys) or str(error), 2)
+        _leave(explain_overrides(_overrides(), keys, _own_folders()) or str(error), 2)
     except ValueError as error:
         if "Config group override" not in str(error):  # Hydra's word for a number or null where a file's name belongs
             raise
-        _leave(explain_overrides(_overrides(), keys) or str(error), 2)
+        _leave(explain_overrides(_overrides(), keys, _own_folders()) or str(error), 2)
     except RuntimeError as error:
         refusal = explained_refusal(error)
         if refusal is None:
@@ -119,8 +123,40 @@ def enter(
         _leave(str(_failures[0]), 1 if some_failed else _failures[0].exit_code)
 
 
+def _options_first(words: list[str]) -> list[str]:
+    """The options of a command, with their values, then its settings: Hydra takes them in no other order."""
+    before = ["", *words]
+    is_option = [word.startswith("-") or before[place] in WITH_VALUE for place, word in enumerate(words)]
+    pairs = list(zip(words, is_option, strict=True))
+    return [word for word, option in pairs if option] + [word for word, option in pairs if not option]
+
+
 def _overrides() -> list[str]:
-    return [word for word in sys.argv[1:] if not word.startswith("-")]
+    """The words of the command that are settings: neither options nor their values."""
+    return [
+        word
+        for word, previous in zip(sys.argv[1:], sys.argv[:-1], strict=True)
+        if not word.startswith("-") and previous not in WITH_VALUE
+    ]
+
+
+def _own_folders() -> list[Path]:
+    """Folders of the user's own configuration, ``--config-dir``."""
+    pairs = zip(sys.argv, [*sys.argv[1:], ""], strict=True)
+    return [
+        Path(following if word in WITH_VALUE else word.partition("=")[2])
+        for word, following in pairs
+        if word == "--config-dir" or word.startswith("--config-dir=")
+    ]
+
+
+def _may_be_added(word: str, keys: Iterable[str], addable: Container[str]) -> bool:
+    """Whether Hydra is to take a setting that the configuration does not hold: a Trainer argument, or one of a stage of
+    the user's own, whose group no file here knows. What is mistyped is refused later, with the nearest key."""
+    name = word.partition("=")[0]
+    group, dot, _ = name.partition(".")
+    known = {key.partition(".")[0] for key in keys} | {*FREE, "hydra"}
+    return name in addable or (bool(addable) and bool(dot) and group.isidentifier() and group not in known)
 
 
 def _interrupt(*_: object) -> None:

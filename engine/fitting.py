@@ -7,7 +7,7 @@ import gc
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,6 +15,7 @@ import torch
 from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from callbacks.checkpoints import EpochCheckpoint, load
 from callbacks.confusion import Confusion
@@ -31,6 +32,9 @@ from engine.trainers import training_trainer
 from engine.wandb_runs import described, log_classes, wandb_run
 from foundation.errors import ConfigError, RunError, UserError, causes, explained
 from foundation.files import write_text_atomically
+
+UNLOGGED = "conditioned on metric"
+"""In Lightning's message about a callback whose metric the stage does not log, as early stopping in pre-training."""
 
 
 def fit(run: Run, config: dict[str, Any]) -> None:
@@ -133,6 +137,7 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
     """Train the stage's module on its data and test the best epoch; what the run's status holds at its end."""
     pl.seed_everything(run.own.seed, workers=True, verbose=False)
     module = run.stage.module(run)
+    _require_resumable(run, module)
     datamodule = run.stage.data(run)
     if run.settings.trainer.channels_last:
         module = module.to(memory_format=torch.channels_last)
@@ -155,6 +160,12 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
         run.folder.curves.unlink(missing_ok=True)
     try:
         trainer.fit(module, datamodule, ckpt_path=resume, weights_only=True)
+        if not run.folder.best.is_file():
+            raise RunError(
+                f"{run.folder.name} ended after epoch {trainer.current_epoch} of {trainer.max_epochs} without a "
+                f"best.ckpt: a callback stopped it.\n"
+                f"With {run.stage.name} the last epoch's weights are kept; it must reach it."
+            )
         best = load(run.folder.best)
         metrics = best.get("metrics", {})
         if run.stage.labelled:
@@ -164,13 +175,40 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
             for logger in loggers:
                 if is_leader() and isinstance(logger, WandbLogger):
                     log_classes(logger.experiment, metrics)
-    except BaseException:
+    except BaseException as error:
         unwatch()  # now: W&B may take its time to finish
+        if isinstance(error, MisconfigurationException) or UNLOGGED in str(error):
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"Lightning refuses a callback or setting in stage {run.stage.name}: {reason}") from error
         raise
     network = module.get_submodule("model").eval()
     parameters = sum(parameter.numel() for parameter in network.parameters())
     result = {"metrics": metrics, "parameters": parameters, "epochs": run.own.epochs}
     return result | (run.stage.results(run, network) if is_leader() else {})
+
+
+def _require_resumable(run: Run, module: pl.LightningModule) -> None:
+    """See that a module, which may be from outside, has what a run keeps of it.
+
+    Raises:
+        ConfigError: if not, with what to write.
+    """
+    name = f"{type(module).__module__}.{type(module).__qualname__}"
+    if not isinstance(getattr(module, "model", None), torch.nn.Module):
+        raise ConfigError(f"{run.stage.name}: {name} has no network.\nIt must hold self.model, a torch.nn.Module.")
+    if objects := [key for key, value in module.hparams.items() if not _is_plain(value)]:
+        raise ConfigError(
+            f"{run.stage.name}: {name} keeps {', '.join(objects)} among its hyper-parameters, and a checkpoint holds "
+            f"plain values.\nIt must be self.save_hyperparameters(ignore={objects})."
+        )
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(_is_plain(part) for part in (*value.keys(), *value.values()))
+    if isinstance(value, list | tuple | set):
+        return all(_is_plain(part) for part in value)
+    return value is None or isinstance(value, str | int | float | bool | torch.Tensor)
 
 
 def _status(run: Run, attempt: int) -> dict[str, Any]:

@@ -60,7 +60,8 @@ def plan(
 
 
 def _identified(run: Run, output_dir: Path, digests: DigestCache, added: Mapping[str, Any]) -> Run:
-    settings = {**entering(run.settings, run.stage.reads), **added, **run.stage.identity(run, digests)}
+    given = {f"stages.{run.stage.name}.{name}": value for name, value in run.stage.arguments.items()}
+    settings = {**entering(run.settings, run.stage.reads), **given, **added, **run.stage.identity(run, digests)}
     identity: dict[str, Any] = {
         "stage": run.stage.name,
         "version": run.stage.version,
@@ -69,7 +70,7 @@ def _identified(run: Run, output_dir: Path, digests: DigestCache, added: Mapping
         "upstreams": [folder.id for folder in run.upstreams],
         "settings": {name: value for name, value in settings.items() if value is not LEFT_OUT},
     }
-    if sources := source_digests([*identity["settings"].values(), type(run.stage)]):
+    if sources := source_digests(identity["settings"] | {"stages": type(run.stage)}):
         identity["sources"] = sources
     return replace(run, identity=identity, folder=RunFolder(output_dir, run.stage.name, identity_digest(identity)))
 

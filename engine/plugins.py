@@ -12,19 +12,24 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 
-from foundation.errors import ConfigError, nearest
+from foundation.errors import ConfigError, UserError, causes, explained, in_one_line, nearest
 
 OURS = Path(__file__).parent.parent
-OUR_PACKAGES = ("callbacks", "datamodules", "engine", "lightning_modules", "models", "stages", "synthesis")
-"""Packages whose changes of results are said by the versions of stages."""
+OUR_PACKAGES = (
+    *("callbacks", "curation", "datamodules", "deploy", "engine", "foundation", "lightning_modules", "models"),
+    *("reports", "stages", "synthesis"),
+)
+"""Packages of this project: when their code changes results, the version of a stage is raised."""
 TARGET = "_target_"
+HYDRAS = ("_args_", "_convert_", "_partial_", "_recursive_")
+"""Further keys that Hydra's ``instantiate`` reads."""
 
 
 def is_plugin(value: Any) -> bool:
@@ -58,10 +63,8 @@ def locate(target: Any, key: str) -> Any:
                 else f", which {module_name} imports."
             )
         ) from error
-    except Exception as error:
-        raise ConfigError(
-            f"{key}.{TARGET}={target}: importing {module_name} failed: {type(error).__name__}: {error}"
-        ) from error
+    except (Exception, SystemExit) as error:  # a script that ends its process when it is imported
+        raise ConfigError(f"{key}.{TARGET}={target}: importing {module_name} failed: {in_one_line(error)}") from error
     if not hasattr(module, name):
         near = nearest(name, [other for other in vars(module) if not other.startswith("_")])
         raise ConfigError(
@@ -89,19 +92,66 @@ def build(value: Mapping[str, Any], key: str, /, *arguments: Any, **added: Any) 
     Raises:
         ConfigError: if it cannot be imported, does not take these arguments, or refuses them.
     """
-    kind = locate(value.get(TARGET), key)
-    own = {name: part for name, part in value.items() if name != TARGET}
-    try:
-        inspect.signature(kind).bind(*arguments, **added, **own)
-    except TypeError as error:
-        raise ConfigError(f"{key}: {value[TARGET]} does not take these arguments: {error}.") from error
-    except ValueError:  # without a signature, as built-in types
-        pass
+    require(value, key, *arguments, **added)
     try:
         partial = instantiate(dict(value), _partial_=True, _convert_="all")  # nested ones too
+        return partial(*arguments, **added)
     except HydraException as error:
-        raise ConfigError(f"{key}: {value[TARGET]} cannot be built: {error}") from error
-    return partial(*arguments, **added)
+        reason = next((cause for cause in causes(error) if not isinstance(cause, HydraException)), error)
+        raise ConfigError(f"{key}: {value[TARGET]} failed: {in_one_line(reason)}") from error
+    except Exception as error:
+        if isinstance(explained(error), UserError):  # memory ran out, and the like
+            raise
+        raise ConfigError(f"{key}: {value[TARGET]} failed: {in_one_line(error)}") from error
+
+
+def require(value: Mapping[str, Any], key: str, /, *arguments: Any, kind: type | None = None, **added: Any) -> None:
+    """See that the object that ``{_target_: ..., name: value}`` describes can be imported and takes its arguments.
+
+    Args:
+        value: the plugin.
+        key: the setting that holds it, for messages.
+        arguments: passed first when it is built.
+        kind: what it must be a subclass of, if it is a class.
+        added: keyword arguments that will be passed.
+
+    Raises:
+        ConfigError: if it cannot, or is of another kind.
+    """
+    target, found = value.get(TARGET), locate(value.get(TARGET), key)
+    if not callable(found):
+        raise ConfigError(f"{key}.{TARGET}={target} is a {type(found).__name__}.\nIt must be a class or a function.")
+    if kind is not None and isinstance(found, type) and not issubclass(found, kind):
+        raise ConfigError(f"{key}.{TARGET}={target} is no subclass of {public_name(kind)}.\nIt must be one.")
+    own = {name: part for name, part in value.items() if name not in (TARGET, *HYDRAS)}
+    try:
+        signature = inspect.signature(found)
+    except ValueError:  # built-in types have none
+        return
+    if twice := sorted(own.keys() & added.keys()):
+        raise ConfigError(f"{key}: {target} is given {', '.join(twice)} by this project.\nLeave {key}.{twice[0]} out.")
+    try:
+        if value.get("_partial_"):
+            signature.bind_partial(*arguments, **added, **own)
+        else:
+            signature.bind(*arguments, *value.get("_args_", ()), **added, **own)
+    except TypeError as error:
+        raise ConfigError(f"{key}: {target} does not take these arguments: {error}.\n{_taken(signature)}") from error
+    for name, part in own.items():
+        if is_plugin(part):
+            require(part, f"{key}.{name}")
+
+
+def _taken(signature: inspect.Signature) -> str:
+    return f"It is called as {signature.replace(return_annotation=signature.empty)}."
+
+
+def public_name(kind: type) -> str:
+    """A class as one imports it: ``datamodules.layouts.Layout``."""
+    module = kind.__module__
+    while (parent := module.rpartition(".")[0]) and getattr(sys.modules.get(parent), kind.__name__, None) is kind:
+        module = parent
+    return f"{module}.{kind.__name__}"
 
 
 def require_trusted(values: Any, trust: str | None, source: object) -> None:
@@ -109,7 +159,8 @@ def require_trusted(values: Any, trust: str | None, source: object) -> None:
 
     Args:
         values: settings out of a file, which may be nested.
-        trust: the package that they may name.
+        trust: the package, or a package or module within it, that they may name. Modules of ``torch.nn``, such as
+            losses, may be named without.
         source: the file, for messages.
 
     Raises:
@@ -118,7 +169,7 @@ def require_trusted(values: Any, trust: str | None, source: object) -> None:
     parts = values.values() if isinstance(values, Mapping) else values if isinstance(values, list | tuple) else ()
     if is_plugin(values):
         target = str(values[TARGET])
-        if trust is None or target.partition(".")[0] != trust:
+        if not (_is_of_torch(target) or (trust is not None and f"{target}.".startswith(f"{trust}."))):
             raise ConfigError(
                 f"{source} names code from outside this project: {target}.\n"
                 f"If you trust it, add trust={target.partition('.')[0]}."
@@ -128,27 +179,38 @@ def require_trusted(values: Any, trust: str | None, source: object) -> None:
         require_trusted(part, trust, source)
 
 
-def source_digests(values: Iterable[Any]) -> dict[str, str]:
+def _is_of_torch(target: str) -> bool:
+    """Whether this is a class of ``torch.nn``: made with plain values, it does nothing but compute."""
+    package, _, name = target.rpartition(".")
+    if package != "torch.nn" or not name.isidentifier():
+        return False
+    from torch import nn
+
+    kind = getattr(nn, name, None)
+    return isinstance(kind, type) and issubclass(kind, nn.Module)
+
+
+def source_digests(values: Mapping[str, Any]) -> dict[str, str]:
     """Digests of the sources of all outside code among some values, which may be nested.
 
     Args:
-        values: settings, of which ``_target_`` mappings count; or classes.
+        values: settings by name, of which ``_target_`` mappings count; or classes.
     """
     found: dict[str, str] = {}
-    for value in values:
+    for key, value in values.items():
         if isinstance(value, type):
             if not _is_ours(value.__module__):
                 found[f"{value.__module__}.{value.__qualname__}"] = source_digest(value.__module__)
         elif isinstance(value, Mapping):
             if is_plugin(value):
                 target = str(value[TARGET])
-                kind = locate(target, "")
-                module = getattr(kind, "__module__", target.rpartition(".")[0])
+                kind = locate(target, key)
+                module = getattr(kind, "__module__", None) or target.rpartition(".")[0]
                 if not _is_ours(module):
                     found[target] = source_digest(module)
-            found |= source_digests(value.values())
+            found |= source_digests({f"{key}.{name}": part for name, part in value.items()})
         elif isinstance(value, list | tuple):
-            found |= source_digests(value)
+            found |= source_digests({f"{key}[{place}]": part for place, part in enumerate(value)})
     return found
 
 
@@ -177,7 +239,7 @@ def _sources(module: str, root: Path | None, found: dict[str, Path]) -> dict[str
         return found
     try:
         spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):  # a name within a module, as imported from it
+    except Exception:  # a name within a module, as imported from it; or a package that is broken and not used
         return found
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return found
@@ -190,7 +252,11 @@ def _sources(module: str, root: Path | None, found: dict[str, Path]) -> dict[str
     found[module] = path
     if "site-packages" in path.parts:  # a library is replaced as a whole
         return found
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    try:
+        tree = ast.parse(path.read_bytes())
+    except SyntaxError:  # it is not imported either, or its error would be known
+        return found
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

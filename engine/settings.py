@@ -110,14 +110,15 @@ def subgroup(field: FieldInfo) -> type[Settings] | None:
     return kind if isinstance(kind, type) and issubclass(kind, Settings) else None
 
 
-def group_options(group: str) -> list[str]:
-    """The choices of a configuration group: the files of its folder."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+def group_options(group: str, own: Iterable[Path] = ()) -> list[str]:
+    """The choices of a configuration group: the files of its folder, here and in the user's own configuration."""
+    return sorted({path.stem for folder in (CONF, *own) for path in (folder / group).glob("*.yaml")})
 
 
-def groups() -> list[str]:
-    """The configuration groups: the folders of ``conf/``."""
-    return sorted(path.name for path in CONF.iterdir() if path.is_dir())
+def groups(own: Iterable[Path] = ()) -> list[str]:
+    """The configuration groups: the folders of ``conf/``, and of the user's own configuration."""
+    folders = [folder for folder in (CONF, *own) if folder.is_dir()]
+    return sorted({path.name for folder in folders for path in folder.iterdir() if path.is_dir()})
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -157,6 +158,9 @@ def validated(group: type[S], config: Mapping[str, Any]) -> S:
     known = dict(fields(group))
     for name in flat:
         if name not in known and not _is_extra(group, name):
+            parent = name.rpartition(".")[0]
+            if parent in known:  # a mapping where an object is due
+                raise ConfigError(f"{parent} has no _target_.\nIt must be {expected(known[parent])}.")
             raise ConfigError(unknown_key(name, known))
     for name, field in known.items():
         if name not in flat or flat[name] == "":
@@ -210,9 +214,18 @@ def unknown_key(name: str, keys: Iterable[str]) -> str:
     return f"There is no setting {name}.\n{hint}"
 
 
-def explain_overrides(overrides: Iterable[str], keys: Iterable[str]) -> str | None:
-    """What is wrong with command-line overrides that Hydra refused, in this project's words; None if unknown."""
-    keys = list(keys)
+def explain_overrides(overrides: Iterable[str], keys: Iterable[str], own: Iterable[Path] = ()) -> str | None:
+    """What is wrong with command-line overrides that Hydra refused, in this project's words; None if unknown.
+
+    Args:
+        overrides: as ``key=value``.
+        keys: settings that exist.
+        own: folders of the user's own configuration.
+    """
+    keys, own = list(keys), list(own)
+    for folder in own:
+        if not folder.is_dir():
+            return f"--config-dir {folder} is no folder.\nIt must hold experiment/ or other groups of conf/."
     for override in overrides:
         name, equals, value = override.lstrip("+~").partition("=")
         name = name.partition("@")[0]
@@ -220,16 +233,17 @@ def explain_overrides(overrides: Iterable[str], keys: Iterable[str]) -> str | No
             return f"{override!r}: the shell leaves ~ as it is there.\nWrite {name}=$HOME{value[1:]}."
         if not equals and not override.startswith("~"):
             return f"{override!r} is not a setting.\nIt must be key=value, as in label_fraction=0.01."
-        if name in groups():
+        if name in groups(own):
+            options = group_options(name, own)
             for choice in value.split(","):
-                if choice not in group_options(name):
-                    near = nearest(choice, group_options(name))
+                if choice not in options:
+                    near = nearest(choice, options)
                     return (
-                        f"{name}={choice} does not exist.\nIt must be one of {', '.join(group_options(name))}"
+                        f"{name}={choice} does not exist.\nIt must be one of {', '.join(options)}"
                         f" (or a file of your own, see --config-dir)." + (f" Did you mean {near}?" if near else "")
                     )
         elif name not in keys and name.partition(".")[0] not in ("hydra", *FREE):
-            return unknown_key(name, keys if "." in name else [*keys, *groups()])
+            return unknown_key(name, keys if "." in name else [*keys, *groups(own)])
     return None
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import types
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,6 +46,8 @@ class Stage(ABC):
     """The validation score whose best epoch is kept; None keeps the last epoch."""
     one_process: ClassVar[bool] = False
     """Whether it runs in one process even where stages before it trained in several."""
+    arguments: Mapping[str, Any] = types.MappingProxyType({})
+    """What its ``_target_`` in ``stages`` is given; it enters the id."""
 
     def check(self, settings: Any, config: Mapping[str, Any]) -> None:
         """See that the command's settings go together for this stage.

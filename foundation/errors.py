@@ -8,7 +8,9 @@ from __future__ import annotations
 import difflib
 import errno
 import re
+import traceback
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -86,6 +88,15 @@ def explained(error: BaseException) -> BaseException:
             f"Do one of: a smaller batch_size or datamodule.image_size; trainer.precision=bf16-mixed."
         )
     return error
+
+
+def in_one_line(error: BaseException) -> str:
+    """An error of a user's own code: its type, its message, and the line that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    if isinstance(error, SyntaxError):  # it names its file and line itself
+        place = ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,6 +14,7 @@ from torchmetrics import MeanMetric
 from lightning_modules.annotation_scores import AnnotationScores
 from lightning_modules.mask_scores import MaskScores
 from lightning_modules.optimization import configure_optimizer
+from lightning_modules.outside import build_outside_network, require_logits
 from models.comparators import COMPARATORS
 from models.layers import BatchInstanceNorm2d, clamp_rho
 from models.losses import IGNORE, mean_over_images, occlusion_loss
@@ -84,7 +84,7 @@ class OcclusionSegmentation(LightningModule):
             self.model = build_network(network, width, bottleneck_convs, kernel, decoder_kernel, count)
             initialize(self.model, initialization)
         else:
-            self.model = instantiate(network, _convert_="all")
+            self.model = build_outside_network(network, "segment.network")
         if encoder_state is not None:
             self.model.get_submodule("encoder").load_state_dict(dict(encoder_state))
         self.scores = MaskScores(groups)
@@ -98,6 +98,9 @@ class OcclusionSegmentation(LightningModule):
 
     def loss(self, logits: Tensor, label: Tensor) -> Tensor:
         """Binary cross-entropy over the pixels that belong to the image; label (N, H, W)."""
+        network = self.hparams["network"]
+        if not isinstance(network, str):
+            require_logits(logits, (len(label), 1, *label.shape[1:]), "segment.network", network["_target_"])
         hidden, valid = (label == HIDDEN).unsqueeze(1), (label != IGNORE).unsqueeze(1)
         return occlusion_loss(logits, hidden.float(), self.hparams["lambda_dice"], valid)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hydra.utils import instantiate
 from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,6 +13,7 @@ from torchmetrics import MeanMetric
 
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.optimization import configure_optimizer
+from lightning_modules.outside import build_outside_loss, build_outside_network, require_logits, require_scalar
 from models.losses import mean_over_images, parsing_loss
 from models.parser import FaceParser
 
@@ -80,8 +80,8 @@ class FaceParsing(LightningModule):
         if network is None:
             self.model = FaceParser(len(classes), encoder, features, encoder_state, str(architecture))
         else:
-            self.model = instantiate(network, classes=len(classes), _convert_="all")
-        self.own_loss = None if isinstance(loss, str) else instantiate(loss, _convert_="all")
+            self.model = build_outside_network(network, "model.network", classes=len(classes))
+        self.own_loss = None if isinstance(loss, str) else build_outside_loss(loss, "finetune.loss")
         self.frozen = [self.model.get_submodule(name).requires_grad_(False).eval() for name in FROZEN[trained]]
         self.scores = SegmentationScores(classes, background=background)
         self.mean_loss = MeanMetric()  # Lightning's own mean over processes rounds their numbers of faces
@@ -114,8 +114,14 @@ class FaceParsing(LightningModule):
 
     def loss(self, logits: Tensor, label: Tensor) -> Tensor:
         """Equations 2 and 3, or a loss from outside."""
+        network = self.hparams["network"]
+        if network is not None:
+            shape = (len(label), len(self.hparams["classes"]), *label.shape[1:])
+            require_logits(logits, shape, "model.network", network["_target_"])
         if self.own_loss is not None:
-            return self.own_loss(logits, label)
+            loss = self.own_loss(logits, label)
+            require_scalar(loss, "finetune.loss", self.hparams["loss"]["_target_"])
+            return loss
         names = ("lambda_ce", "lambda_dice", "alpha", "gamma")
         return parsing_loss(logits, label, self.hparams["loss"], **{name: self.hparams[name] for name in names})
 

@@ -9,18 +9,18 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, create_model
 
-from datamodules.layouts import MASKED, PARSED, Layout, open_layout
+from datamodules.layouts import MASKED, PARSED
 from engine.planning import plan as plan_runs
-from engine.plugins import build, is_plugin
 from engine.processes import require_one_group
 from engine.settings import FREE, Seed, Settings, group_options, setting, validated
 from engine.stage import Run, Stage
 from engine.training import execute
-from foundation.errors import ConfigError, nearest
+from foundation.errors import ConfigError
 from foundation.files import require_folder
 from stages.classification import Classification, ClassifySettings
 from stages.finetuning import UNETPP, FinetuneSettings, Finetuning, start_of
 from stages.groups import PLACE, DataSettings, ModelSettings, TrainerSettings
+from stages.outside_code import check_objects, layout_of, outside_objects, require_layout, stages_of, with_defaults
 from stages.pretraining import Pretraining, PretrainSettings
 from stages.segmentation import Segmentation, SegmentSettings
 
@@ -90,18 +90,16 @@ def check(config: Mapping[str, Any]) -> Any:
     """
     stages = _stages_of(config)
     free = {name: config.get(name) or {} for name in FREE}
-    extra: dict[str, Any] = {
-        stage.name: (stage.settings, Field(default_factory=stage.settings))
-        for stage in stages
-        if stage.name not in STAGES
-    }
+    outside = [stage for stage in stages if stage is not STAGES.get(stage.name)]
+    extra: dict[str, Any] = {stage.name: (stage.settings, Field(default_factory=stage.settings)) for stage in outside}
     kind = create_model("Command", __base__=Command, **extra) if extra else Command
     if not config.get("experiment"):
         raise ConfigError(
             f"The setting experiment is missing.\n"
             f"It must be experiment=<one of {', '.join(group_options('experiment'))}>."
         )
-    settings = validated(kind, {name: value for name, value in config.items() if name not in FREE})
+    composed = {name: value for name, value in config.items() if name not in FREE}
+    settings = validated(kind, with_defaults(composed, outside) if outside else composed)
     _check_data(settings, stages)
     _check_model(settings, stages)
     for stage in stages:
@@ -121,7 +119,7 @@ def check(config: Mapping[str, Any]) -> Any:
             )
     for stage in stages:
         stage.check(settings, config)
-    _check_objects(free)
+    check_objects(free)
     if settings.trainer.precision == "16-mixed" and settings.trainer.accelerator == "cpu":
         raise ConfigError("trainer.precision=16-mixed is not for the CPU.\nIt must be 32-true or bf16-mixed there.")
     return settings
@@ -129,29 +127,14 @@ def check(config: Mapping[str, Any]) -> Any:
 
 def _stages_of(config: Mapping[str, Any]) -> list[Stage]:
     """The stages of a command: those of its method, or those it lists."""
-    listed = config.get("stages")
-    if listed is None:
-        method = config.get("method")
-        return [STAGES[name] for name in METHODS.get(method if isinstance(method, str) else "", ())]
-    stages: list[Stage] = []
-    for place, entry in enumerate(listed if isinstance(listed, list) else [listed]):
-        if is_plugin(entry):
-            stage = build(entry, f"stages[{place}]")
-            if not isinstance(stage, Stage):
-                raise ConfigError(f"stages[{place}]: {entry['_target_']} is no subclass of engine.stage.Stage.")
-        elif entry in STAGES:
-            stage = STAGES[entry]
-        else:
-            near = nearest(str(entry), list(STAGES))
-            raise ConfigError(
-                f"stages={entry} is invalid.\nIt must be a list of {', '.join(STAGES)}, or of mappings with _target_."
-                + (f" Did you mean {near}?" if near else "")
-            )
-        stages.append(stage)
-    return stages
+    if config.get("stages") is not None:
+        return stages_of(config["stages"], STAGES, Command.model_fields)
+    method = config.get("method")
+    return [STAGES[name] for name in METHODS.get(method if isinstance(method, str) else "", ())]
 
 
 def _check_data(settings: Command, stages: Iterable[Stage]) -> None:
+    require_layout(settings.datamodule)
     dataset, segments = settings.datamodule.dataset, any(stage.name == "segment" for stage in stages)
     if settings.datamodule.layout is None and dataset not in (fitting := MASKED if segments else PARSED):
         raise ConfigError(
@@ -195,25 +178,6 @@ def _check_model(settings: Command, stages: Iterable[Stage]) -> None:
         )
 
 
-def _check_objects(free: Mapping[str, Any]) -> None:
-    """See that callbacks and loggers are objects by ``_target_``, or null."""
-    for group, entries in free.items():
-        for name, entry in entries.items():
-            if entry is not None and not isinstance(entry, Mapping):
-                raise ConfigError(
-                    f"{group}.{name}={entry} is invalid.\nIt must be null, or _target_ and its arguments."
-                )
-            if entry is not None and not (is_plugin(entry) or (group, name) == ("logger", "wandb")):
-                raise ConfigError(f"{group}.{name} has no _target_.\nIt must name a class, as my_package.MyThing.")
-    mode = (free["logger"].get("wandb") or {}).get("mode", "offline")
-    if mode not in (modes := ("offline", "online", "disabled")):
-        near = nearest(str(mode), list(modes))
-        raise ConfigError(
-            f"logger.wandb.mode={mode} is invalid.\nIt must be one of {', '.join(modes)}."
-            + (f" Did you mean {near}?" if near else "")
-        )
-
-
 # From settings to results
 
 
@@ -231,16 +195,6 @@ def plan(settings: Any, config: Mapping[str, Any] | None = None) -> list[Run]:
     return plan_runs(_steps(stages, settings), start, layout, Path(settings.output_dir), next_to)
 
 
-def layout_of(data: DataSettings) -> Layout:
-    """The reader of a command's data."""
-    if data.layout is None:
-        return open_layout(data.dataset, data.root)
-    layout = build(data.layout, "datamodule.layout", root=Path(data.root))
-    if not isinstance(layout, Layout):
-        raise ConfigError(f"datamodule.layout: {data.layout['_target_']} is no subclass of datamodules.layouts.Layout.")
-    return layout
-
-
 def _steps(stages: Iterable[Stage], settings: Any) -> Iterator[tuple[Stage, Any]]:
     """The stages of a command, each with its settings; runs that a stage is compared with go before it."""
     for stage in stages:
@@ -249,16 +203,6 @@ def _steps(stages: Iterable[Stage], settings: Any) -> Iterator[tuple[Stage, Any]
         for compared in stage.before(settings):
             yield stage, compared
         yield stage, settings
-
-
-def outside_objects(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Callbacks of the user's own: they may change results, and enter every id of a command."""
-    callbacks = config.get("callbacks") or {}
-    return {
-        f"callbacks.{name}": entry
-        for name, entry in callbacks.items()
-        if entry is not None and not str(entry["_target_"]).startswith("callbacks.")
-    }
 
 
 def train(config: DictConfig) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from datamodules.labels import CLASS_SETS, LabelSet, recorded_classes, shared_cl
 from datamodules.layouts import ANNOTATED, MASKED, PARSED, Layout, open_layout
 from datamodules.layouts.layout import ALL
 from engine.planning import plan as plan_runs
-from engine.settings import Settings, setting, validated
+from engine.settings import Plugin, Settings, plain, setting, validated
 from engine.stage import Run, Stage
 from engine.training import execute
 from foundation.digests import DigestCache
@@ -27,6 +27,7 @@ from foundation.files import require_folder
 from foundation.run_folder import EVALUATE, RunFolder
 from stages.command import ACTION, MERGED_DATA, plain_config
 from stages.groups import ALIKE, PLACE, SAME
+from stages.outside_code import outside_layout
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule
@@ -62,7 +63,8 @@ class EvaluationSettings(Settings):
     checkpoint: str = setting(
         ..., "a run's name, as finetune-0123456789ab, its folder, or a best.ckpt", harmless=WEIGHTS
     )
-    dataset: Dataset = setting(..., "the data set's layout")
+    dataset: Dataset | None = setting(..., "the data set's layout; null: that of layout")
+    layout: Plugin | None = setting(None, "a layout of your own, by _target_; called with root", only="layout!=null")
     root: str | None = setting(None, "its folder; null: its place under data/", harmless=PLACE)
     classes: str | None = setting(
         None, "a classes.yaml whose maps_to replaces that of the checkpoint", harmless="enters as the mapping"
@@ -119,7 +121,7 @@ class Evaluation(Stage):
     name = EVALUATE
     version = 4
     settings = EvaluationSettings
-    reads = ("dataset", "merging", "split", "score_at", "background", "image_size", "trainer")
+    reads = ("dataset", "layout", "merging", "split", "score_at", "background", "image_size", "trainer")
     takes_fraction = False
     one_process = True
     verb = "Scoring"
@@ -211,7 +213,14 @@ def check_evaluation(config: Mapping[str, Any]) -> EvaluationSettings:
     Raises:
         ConfigError: see :func:`stages.command.check`.
     """
+    if config.get("layout") is not None and config.get("dataset") == "":
+        config = {**config, "dataset": None}
     settings = validated(EvaluationSettings, config)
+    if (settings.dataset is None) == (settings.layout is None) or (settings.layout and settings.root is None):
+        raise ConfigError(
+            f"dataset={plain(settings.dataset)} does not go with layout={plain(settings.layout)}.\n"
+            f"It must be dataset=<one of those known>, or layout={{_target_: ...}} root=<its folder>."
+        )
     if settings.merging is not None and settings.dataset not in MERGED_DATA:
         raise ConfigError(
             f"merging={settings.merging} does not go with dataset={settings.dataset}.\n"
@@ -230,12 +239,13 @@ def plan_evaluation(settings: EvaluationSettings) -> Run:
     """
     output_dir = Path(settings.output_dir)
     trained = find(settings.checkpoint, output_dir)
-    _require_fitting(settings.dataset, trained)
+    if settings.dataset is not None:
+        _require_fitting(settings.dataset, trained)
     if settings.classes is not None:
         trained = _with_mappings(trained, Path(settings.classes))
     filled = _filled(settings, trained)
     try:
-        layout = open_layout(settings.dataset, settings.root or ROOTS[settings.dataset])
+        layout = _layout(settings, trained)
     except DataError as error:
         raise DataError(str(error).replace("datamodule.root=", "root=")) from error
     stage = Evaluation(trained, settings.split, _scored_in(trained, layout))
@@ -248,6 +258,16 @@ def plan_evaluation(settings: EvaluationSettings) -> Run:
             message += f"\n  - or score every face there is, without lists of splits: split={ALL}"
         raise DataError(message) from error
     return run
+
+
+def _layout(settings: EvaluationSettings, trained: Trained) -> Layout:
+    """The reader of the data."""
+    if settings.dataset is not None:
+        return open_layout(settings.dataset, settings.root or ROOTS[settings.dataset])
+    layout = outside_layout(settings.layout or {}, "layout", Path(settings.root or ""))
+    if (layout.kind == "parsing") == (trained.stage == "segment"):
+        raise ConfigError(f"layout: {layout.name} has no labels for {trained.name}.\nIts kind is {layout.kind}.")
+    return layout
 
 
 def _scored_in(trained: Trained, layout: Layout) -> LabelSet:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from datamodules.labels import recorded_classes
 from engine.planning import LEFT_OUT
+from engine.plugins import require
 from engine.processes import is_leader
 from engine.settings import Plugin, ScaleRange, setting
 from engine.stage import Run
@@ -99,6 +100,10 @@ class Finetuning(TrainingStage):
     def check(self, settings: Any, config: Mapping[str, Any]) -> None:
         del config
         own = settings.finetune
+        if settings.model.network is not None:
+            require(settings.model.network, "model.network", classes=0)
+        if not isinstance(own.loss, str):
+            require(own.loss, "finetune.loss")
         if own.trained != "head" and own.frozen_epochs >= own.epochs:
             raise ConfigError(
                 f"finetune.frozen_epochs={own.frozen_epochs} with finetune.epochs={own.epochs}: the trunk would never "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from engine.plugins import build
+from engine.plugins import build, require
 from engine.settings import Plugin, ScaleRange, SizeRange, setting
 from engine.stage import Run
 from foundation.digests import DigestCache
@@ -24,6 +24,9 @@ from stages.groups import Augmentation, TrainingSettings
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule
+
+    from lightning_modules.optimization import Optimization
+    from models.parser import FaceParser
 
 
 class PretrainAugmentation(Augmentation):
@@ -74,6 +77,7 @@ class Pretraining(TrainingStage):
         del config
         own = settings.pretrain
         if own.task is not None:
+            require(own.task, "pretrain.task", model=None, optimization=None)
             return
         if own.masking == "none" and own.loss_over == "masked":
             raise ConfigError(
@@ -114,7 +118,7 @@ class Pretraining(TrainingStage):
         if own.task is not None:
             parser = FaceParser(3, model.encoder, model.features, state)
             optimization = Optimization(**hyperparameters(run), steps=total_steps(run))
-            return build(own.task, "pretrain.task", model=parser, optimization=optimization)
+            return _task(own.task, parser, optimization)
         names = ("loss", "reduction", "loss_over", "fill", "masking", "patches", "contrastive", "temperature")
         return MaskedPretraining(
             **{name: own[name] for name in names},
@@ -129,3 +133,23 @@ class Pretraining(TrainingStage):
 
     def method_description(self, run: Run) -> dict[str, Any]:
         return {"loss": run.own.loss if run.own.task is None else None}
+
+
+def _task(value: dict[str, Any], parser: FaceParser, optimization: Optimization) -> LightningModule:
+    """The pretext task that a command names.
+
+    Raises:
+        ConfigError: if it is no module of Lightning, or does not train this parser.
+    """
+    from pytorch_lightning import LightningModule
+
+    target = value["_target_"]
+    task = build(value, "pretrain.task", model=parser, optimization=optimization)
+    if not isinstance(task, LightningModule):
+        raise ConfigError(f"pretrain.task: {target} is no pytorch_lightning.LightningModule.\nIt must be one.")
+    if getattr(task, "model", None) is not parser:
+        raise ConfigError(
+            f"pretrain.task: {target} does not keep the model that it is given, from which fine-tuning starts.\n"
+            f"It must hold self.model = model."
+        )
+    return task

@@ -12,6 +12,7 @@ from pydantic import Field
 from datamodules.layouts import AugmentedCelebA
 from datamodules.layouts.augmented_celeba import MANIFEST
 from engine.planning import LEFT_OUT
+from engine.plugins import require
 from engine.settings import Plugin, setting
 from engine.stage import Run
 from foundation.digests import DigestCache
@@ -139,6 +140,8 @@ class Segmentation(TrainingStage):
                 f"The model chosen parses faces (model.architecture={settings.model.architecture}), method=segment "
                 f"trains an occlusion segmenter.\nIt must be model=<one of {', '.join(NETWORKS)}>."
             )
+        if not isinstance(own.network, str):
+            require(own.network, "segment.network")
         if settings.trainer.compile and own.network in LEARNS_MORE:
             raise ConfigError(
                 f"trainer.compile=true compiles the output of a network, and {own.network} is trained by more.\n"

@@ -1,0 +1,164 @@
+"""Code from outside that a command names: its layout, callbacks, loggers and stages, checked before anything is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from datamodules.layouts import Layout, open_layout
+from engine.plugins import build, is_plugin, require
+from engine.settings import fields, flatten, nest, note
+from engine.stage import Stage
+from foundation.errors import ConfigError, nearest
+from stages.groups import DataSettings
+
+FIRST = ("pretrain", "segment")
+"""Stages that start from nothing of a run before them."""
+
+
+def stages_of(listed: Any, known: Mapping[str, Stage], taken: Iterable[str]) -> list[Stage]:
+    """The stages that the setting ``stages`` lists.
+
+    Args:
+        listed: names, and ``_target_`` with arguments.
+        known: this project's stages by name.
+        taken: names that no stage may have, since settings have them.
+
+    Raises:
+        ConfigError: if one is none, or their order leaves one without the run that it starts from.
+    """
+    if not isinstance(listed, list) or not listed:
+        raise ConfigError(f"stages={listed} is invalid.\nIt must be a list, as [pretrain, finetune].")
+    stages = [_stage(entry, f"stages[{place}]", known) for place, entry in enumerate(listed)]
+    names = [stage.name for stage in stages]
+    for place, name in enumerate(names):
+        if name in taken and name not in known:
+            raise ConfigError(f"stages[{place}]: the name {name} is that of a setting.\nIt must be another one.")
+        if name in names[:place]:
+            raise ConfigError(f"stages lists {name} twice.\nEach must have a name of its own.")
+        if place and name in FIRST:
+            raise ConfigError(f"stages: {name} starts from no other run.\nIt must be the first of them.")
+    if "classify" in names and not {"pretrain", "finetune"} & {*names[: names.index("classify")]}:
+        raise ConfigError("stages: classify reads the features of a network.\nIt must come after pretrain or finetune.")
+    return stages
+
+
+def _stage(entry: Any, key: str, known: Mapping[str, Stage]) -> Stage:
+    if not is_plugin(entry):
+        if isinstance(entry, str) and entry in known:
+            return known[entry]
+        near = nearest(str(entry), list(known))
+        raise ConfigError(
+            f"{key}={entry} is invalid.\nIt must be one of {', '.join(known)}, or a mapping with _target_."
+            + (f" Did you mean {near}?" if near else "")
+        )
+    require(entry, key, kind=Stage)
+    stage = build(entry, key)
+    if not isinstance(stage, Stage):
+        raise ConfigError(f"{key}: {entry['_target_']} gives no engine.stage.Stage.")
+    if absent := [name for name in ("name", "version", "settings", "reads") if not hasattr(stage, name)]:
+        raise ConfigError(f"{key}: {entry['_target_']} has no {', '.join(absent)}.\nSee engine.stage.Stage.")
+    stage.arguments = {name: value for name, value in entry.items() if name != "_target_"}
+    return stage
+
+
+def with_defaults(config: Mapping[str, Any], stages: Iterable[Stage]) -> dict[str, Any]:
+    """A composed configuration, flat, in which stages from outside have the defaults of what it does not name."""
+    flat = flatten(config)
+    for stage in stages:
+        for name, field in fields(stage.settings, f"{stage.name}."):
+            if name in flat or field.is_required():
+                continue
+            written = note(field, "written")  # as ${seed}
+            flat[name] = flat.get(written[2:-1]) if written else field.get_default(call_default_factory=True)
+    return nest(flat)
+
+
+def check_objects(free: Mapping[str, Any]) -> None:
+    """See that callbacks and loggers are objects by ``_target_``, or null.
+
+    Raises:
+        ConfigError: if not, or one from outside cannot be imported or does not take its arguments.
+    """
+    for group, entries in free.items():
+        if not isinstance(entries, Mapping):
+            raise ConfigError(f"{group}={entries} is invalid.\nIt must be a mapping of names.")
+        for name, entry in entries.items():
+            if entry is not None and not isinstance(entry, Mapping):
+                raise ConfigError(
+                    f"{group}.{name}={entry} is invalid.\nIt must be null, or _target_ and its arguments."
+                )
+            if entry is not None and not (is_plugin(entry) or (group, name) == ("logger", "wandb")):
+                raise ConfigError(f"{group}.{name} has no _target_.\nIt must name a class, as my_package.MyThing.")
+    for name, entry in outside_objects(free).items():
+        require(entry, name, kind=_base_class(name.partition(".")[0]))
+    for name, entry in free["logger"].items():
+        if is_plugin(entry):
+            require(entry, f"logger.{name}", kind=_base_class("logger"))
+    mode = (free["logger"].get("wandb") or {}).get("mode", "offline")
+    if mode not in (modes := ("offline", "online", "disabled")):
+        near = nearest(str(mode), list(modes))
+        raise ConfigError(
+            f"logger.wandb.mode={mode} is invalid.\nIt must be one of {', '.join(modes)}."
+            + (f" Did you mean {near}?" if near else "")
+        )
+
+
+def _base_class(group: str) -> type:
+    from pytorch_lightning.callbacks import Callback  # seconds: only for what comes from outside
+    from pytorch_lightning.loggers import Logger
+
+    return Callback if group == "callbacks" else Logger
+
+
+def outside_objects(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Callbacks from outside: they may change results, and enter every id of a command."""
+    callbacks = config.get("callbacks") or {}
+    return {
+        f"callbacks.{name}": entry
+        for name, entry in callbacks.items()
+        if entry is not None and not str(entry["_target_"]).startswith("callbacks.")
+    }
+
+
+def require_layout(data: DataSettings) -> None:
+    """See that a layout from outside can be imported and takes its arguments.
+
+    Raises:
+        ConfigError: if not.
+    """
+    if data.layout is not None:
+        require(data.layout, "datamodule.layout", root=Path(data.root), kind=Layout)
+
+
+def layout_of(data: DataSettings) -> Layout:
+    """The reader of a command's data.
+
+    Raises:
+        ConfigError: if it is from outside and cannot be built, or is no layout.
+    """
+    if data.layout is None:
+        return open_layout(data.dataset, data.root)
+    return outside_layout(data.layout, "datamodule.layout", Path(data.root))
+
+
+def outside_layout(value: Mapping[str, Any], key: str, root: Path) -> Layout:
+    """The layout that ``{_target_: ..., argument: value}`` describes.
+
+    Args:
+        value: the plug-in.
+        key: the setting that holds it, for messages.
+        root: the data set's folder.
+
+    Raises:
+        ConfigError: if it cannot be built, or is no layout.
+    """
+    target = value["_target_"]
+    require(value, key, root=root, kind=Layout)
+    layout = build(value, key, root=root)
+    if not isinstance(layout, Layout):
+        raise ConfigError(f"{key}: {target} gives no datamodules.layouts.Layout.\nIt must name a subclass.")
+    if absent := [name for name in ("root", "name", "labels", "title", "published") if not hasattr(layout, name)]:
+        raise ConfigError(f"{key}: {target} has no {', '.join(absent)}.\nSee datamodules.layouts.Layout.")
+    return layout
