@@ -84,8 +84,16 @@ class RecordedRun:
         """The same of what an evaluated parser was trained on."""
         return self._data("trained_")
 
+    @property
+    def origin(self) -> str:
+        """``real``, ``augmented`` or ``synthetic``, which statuses record as ``drawn``; "" if unknown."""
+        return self._origin("")
+
+    def _origin(self, whose: str) -> str:
+        return self.text(f"{whose}origin").replace("drawn", "synthetic")
+
     def _data(self, whose: str) -> str:
-        dataset, origin, merging = (self.text(f"{whose}{key}") for key in ("dataset", "origin", "merging"))
+        dataset, origin, merging = self.text(f"{whose}dataset"), self._origin(whose), self.text(f"{whose}merging")
         dataset = self.text(f"{whose}data_name") or dataset
         merged = f", merged as {merging}" if merging else ""
         return f"{dataset or 'unknown data'} ({origin or 'origin unknown'}{merged})"

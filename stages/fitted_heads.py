@@ -16,7 +16,7 @@ from callbacks.confusion import Confusion
 from callbacks.quiet import Quiet
 from callbacks.throughput import peak_memory_mb
 from datamodules.faces import FaceDataModule
-from datamodules.pixels import draw_pixels
+from datamodules.pixels import sample_pixels
 from engine.environment import device_of
 from engine.plugins import build
 from engine.stage import Run
@@ -117,7 +117,7 @@ def _pixels(run: Run, data: FaceDataModule, trained: dict[str, torch.Tensor], de
     features, classes, weights, place = [], [], [], 0
     for batch in data.in_order("train"):
         for single, label in zip(extractor(batch["image"].to(device)), batch["label"].numpy(), strict=True):
-            chosen, stands_for = draw_pixels(label, most, np.random.default_rng([run.own.seed, place]))
+            chosen, stands_for = sample_pixels(label, most, np.random.default_rng([run.own.seed, place]))
             features.append(single.flatten(1)[:, torch.from_numpy(chosen).to(device)].T.cpu().numpy())
             classes.append(label.ravel()[chosen])
             weights.append(stands_for**run.own.prior)
@@ -125,7 +125,7 @@ def _pixels(run: Run, data: FaceDataModule, trained: dict[str, torch.Tensor], de
     X, y, weight = map(np.concatenate, (features, classes, weights))  # noqa: N806
     if len(y) > run.own.max_pixels:  # one of each class and face is too much already
         share = max(1, run.own.max_pixels // len(np.unique(y)))
-        chosen, stands_for = draw_pixels(y, share, np.random.default_rng(run.own.seed))
+        chosen, stands_for = sample_pixels(y, share, np.random.default_rng(run.own.seed))
         X, y, weight = X[chosen], y[chosen], weight[chosen] * stands_for**run.own.prior  # noqa: N806
     if not len(y):
         raise RunError(

@@ -119,7 +119,7 @@ MODULES = {
         class Nameless(Layout):
             def samples(self, split, labelled=True):
                 return []
-            def survey(self, met):
+            def survey(self, on_error):
                 return {}
 
         class Needs(LaPa):

@@ -239,7 +239,7 @@ def test_a_class_of_which_the_parser_knows_no_part_is_never_predicted() -> None:
         (("dataset=lapa",), ConfigError, "The setting checkpoint is missing"),
     ],
 )
-def test_mistakes_are_said(
+def test_mistakes_are_reported(
     words: tuple[str, ...], error: type[Exception], message: str, trained: dict[str, list[Run]], output: Path
 ) -> None:
     pretrain, finetune = (run.folder for run in trained["lapa"])

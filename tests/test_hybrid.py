@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from callbacks.checkpoints import load as load_checkpoint
-from datamodules.pixels import draw_pixels
+from datamodules.pixels import sample_pixels
 from deploy.predictor import load as load_predictor
 from engine.settings import CONF
 from engine.stage import Run
@@ -207,18 +207,18 @@ def test_evaluate_predict_and_report_read_it(tree: list[Run], lapa: Path, celeba
 def test_pixels_of_each_class_are_sampled() -> None:
     label = np.zeros((40, 40), np.uint8)
     label[:2, :5], label[5, 5], label[30:] = 3, 7, 255
-    places, stands_for = draw_pixels(label, 20, np.random.default_rng(0))
+    places, stands_for = sample_pixels(label, 20, np.random.default_rng(0))
     assert len(set(places)) == len(places)
     sampled = label.ravel()[places]
     assert np.bincount(sampled, minlength=256).nonzero()[0].tolist() == [0, 3, 7]
     assert [np.sum(sampled == index) for index in (0, 3, 7)] == [20, 10, 1]
     assert stands_for.sum() == pytest.approx((label != 255).sum())
     assert set(stands_for[sampled != 0]) == {1}
-    again, _ = draw_pixels(label, 20, np.random.default_rng(0))
+    again, _ = sample_pixels(label, 20, np.random.default_rng(0))
     np.testing.assert_array_equal(places, again)
-    other, _ = draw_pixels(label, 20, np.random.default_rng(1))
+    other, _ = sample_pixels(label, 20, np.random.default_rng(1))
     assert set(other) != set(places)
-    assert len(draw_pixels(np.full((2, 2), 255, np.uint8), 5, np.random.default_rng(0))[0]) == 0
+    assert len(sample_pixels(np.full((2, 2), 255, np.uint8), 5, np.random.default_rng(0))[0]) == 0
 
 
 def test_the_sweep_of_heads_shares_its_upstream_runs(lapa: Path, tmp_path: Path) -> None:
