@@ -30,7 +30,7 @@ from rich.table import Table
 from datamodules.landmarks import FaceFinder
 from datamodules.layouts.photographs import photographs
 from datamodules.reading import read_photograph
-from synthesis.dataset_build import processes, settle
+from synthesis.dataset_build import processes, tune_process
 from synthesis.masked_faces import MaskedFacesConfig, write_masked_faces
 from synthesis.masked_faces.face_search import CHUNK
 from synthesis.masks import (
@@ -238,7 +238,7 @@ def main(words: Iterable[str] | None = None) -> None:
     arguments.add_argument("--sheets", type=Path, help="folder for contact sheets")
     arguments.add_argument("--seed", type=int, default=0)
     choice = arguments.parse_args(None if words is None else list(words))
-    settle()
+    tune_process()
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory() as folder:
         if choice.sheets is not None:

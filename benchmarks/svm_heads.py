@@ -56,7 +56,7 @@ def measure(name: str, estimator: str, count: int, features: int, classes: int) 
         times.append(time.perf_counter() - started)
     return {
         "head": name,
-        "machines": len(head.estimators_),
+        "binary SVMs": len(head.estimators_),
         "fit, s": round(fitted, 1),
         "peak, MiB": round(peak),
         "of it fitting": round(peak - before),

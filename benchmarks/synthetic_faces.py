@@ -30,7 +30,7 @@ from rich.table import Table
 
 from datamodules.labels import LAPA
 from datamodules.landmarks import landmark_model
-from synthesis.dataset_build import processes, settle
+from synthesis.dataset_build import processes, tune_process
 from synthesis.faces import FaceScene, SyntheticFace, render, render_random_face, sample_scene
 
 ROUNDS = 9
@@ -230,7 +230,7 @@ def main() -> None:
     arguments.add_argument("--sheets", type=Path, help="write contact sheets to this folder")
     arguments.add_argument("--seed", type=int, default=0)
     choice = arguments.parse_args()
-    settle()
+    tune_process()
     measures: dict[str, Callable[[], Sequence[Table | str]]] = {
         "speed": lambda: speed(choice.workers, choice.seed),
         "memory": lambda: memory(choice.faces, choice.seed),

@@ -1,4 +1,4 @@
-"""What the trunk answers to, and where the parser sees each class (Figure 14)."""
+"""Activation maps of the trunk and class probabilities of the parser (Figure 14)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from foundation.files import atomic_write
 from lightning_modules.parsing import FaceParsing
 from lightning_modules.pretraining import MaskedPretraining
 
-LEAST = 128
-"""Side in pixels below which a map is shown in whole multiples of its size."""
+MIN_SIDE = 128
+"""Smaller maps are enlarged by an integer factor, to at least this side in pixels."""
 CAPTION, GAP = 18, 4
 
 
@@ -30,13 +30,13 @@ class Activations(Callback):
     """The trunk's channels at full resolution, and the probability of chosen classes, of a few faces.
 
     ``panels/activations/<face>.png`` is the image next to a grid of all channels, at the end of pre-training for the
-    first faces of the validation set and at the end of fine-tuning for those of the test set; the former are seen
-    unmasked, so that both answer to whole images. ``<face>.classes.png`` is the image next to the softmax
-    probability of each chosen class, for a parser only.
+    first faces of the validation set and at the end of fine-tuning for those of the test set; both from unmasked
+    images. ``<face>.classes.png``, for parsers only, is the image next to the softmax probability of each chosen
+    class.
 
     Args:
         count: number of faces.
-        classes: class names; None chooses the small ones of each data set and a few large ones.
+        classes: class names; None: the small classes of each data set and a few large ones.
     """
 
     def __init__(self, count: int = 4, classes: Sequence[str] | None = None) -> None:
@@ -44,7 +44,7 @@ class Activations(Callback):
         self.classes = classes
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """See to the names before anything is trained.
+        """Check the class names before training.
 
         Raises:
             ConfigError: if a class does not exist.
@@ -55,7 +55,7 @@ class Activations(Callback):
                 near = nearest(name, labels.classes)
                 raise ConfigError(
                     f"callbacks.activations.classes: {labels.name} has no class {name}.\n"
-                    f"Expected: some of {', '.join(labels.classes)}." + (f" Did you mean {near}?" if near else "")
+                    f"They must be from {', '.join(labels.classes)}." + (f" Did you mean {near}?" if near else "")
                 )
 
     @torch.no_grad()
@@ -85,7 +85,7 @@ class Activations(Callback):
         if batch_idx or not trainer.is_global_zero or not isinstance(pl_module, FaceParsing):
             return
         if pl_module.hparams["architecture"] == "unetplusplus" and pl_module.hparams["network"] is None:
-            self._save(trainer, pl_module, batch)  # no other network has the paper's map
+            self._save(trainer, pl_module, batch)  # other networks have no such map
 
     def _save(self, trainer: Trainer, module: FaceParsing | MaskedPretraining, batch: dict[str, Any]) -> None:
         folder = Path(trainer.default_root_dir) / "panels" / "activations"
@@ -97,42 +97,42 @@ class Activations(Callback):
             if isinstance(module, FaceParsing):
                 probability = module.model.head(channels)[0].float().softmax(dim=0).cpu().numpy()  # [C, H, W]
                 names = module.scores.classes
-                some = SMALL_AND_LARGE.get(trainer.datamodule.layout.name, names[1:10])  # type: ignore[attr-defined]
-                chosen = self.classes or some
+                default = SMALL_AND_LARGE.get(trainer.datamodule.layout.name, names[1:10])  # type: ignore[attr-defined]
+                chosen = self.classes or default
                 maps = {name: probability[names.index(name)] for name in chosen}
                 _write(class_maps(photo, maps), folder / f"{flat(face)}.classes.png")
 
 
 def channel_maps(image: np.ndarray, channels: np.ndarray) -> Image.Image:
-    """An image (H, W, 3) uint8 next to its channels (n, H, W), each from its least value, dark, to its greatest."""
+    """An image (H, W, 3) uint8 next to its channels (n, H, W), each scaled from its minimum (dark) to its maximum."""
     tiles = []
     for number, channel in enumerate(channels):
         low, high = float(channel.min()), float(channel.max())
         scaled = (channel - low) / (high - low) if high > low else np.zeros_like(channel)
         tiles.append((f"{number}: {low:.2g} to {high:.2g}", _coloured(scaled)))
-    return _next_to(image, tiles)
+    return _sheet(image, tiles)
 
 
 def class_maps(image: np.ndarray, probabilities: dict[str, np.ndarray]) -> Image.Image:
     """An image (H, W, 3) uint8 next to the probability (H, W) of each class by its name, dark at 0 and bright at 1.
 
-    The number in a caption is the greatest of the map: a class of which the parser saw nothing stands out by it.
+    The number in a caption is the map's maximum, which shows classes that the parser did not find.
     """
     tiles = [
         (f"{name.replace('_', ' ')}: {probability.max():.2f}", _coloured(probability))
         for name, probability in probabilities.items()
     ]
-    return _next_to(image, tiles)
+    return _sheet(image, tiles)
 
 
 def _coloured(share: np.ndarray) -> np.ndarray:
-    """Values 0..1 (H, W) -> RGB (H, W, 3) uint8, as bright as they are large."""
+    """Values 0..1 (H, W) -> RGB (H, W, 3) uint8 by a colour map."""
     return matplotlib.colormaps["inferno"](share, bytes=True)[..., :3]
 
 
-def _next_to(image: np.ndarray, tiles: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
-    """The image left of a grid, as square as it can be, of captioned tiles."""
-    times = math.ceil(LEAST / image.shape[1])
+def _sheet(image: np.ndarray, tiles: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
+    """The image to the left of a roughly square grid of captioned tiles."""
+    times = math.ceil(MIN_SIDE / image.shape[1])
     height, width = (times * side for side in image.shape[:2])
     columns = math.ceil(math.sqrt(len(tiles)))
     rows = math.ceil(len(tiles) / columns)
@@ -144,7 +144,7 @@ def _next_to(image: np.ndarray, tiles: Sequence[tuple[str, np.ndarray]]) -> Imag
     for (column, row), (caption, pixels) in zip(places, [("image", image), *tiles], strict=True):
         left, top = column * cell[0], row * cell[1]
         draw.text((left + 2, top + 2), caption, fill="black", font=font)
-        # Whole multiples without smoothing: what is seen is what the network answered at each pixel.
+        # Nearest neighbour by an integer factor: each pixel of the map stays visible.
         tile = Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST)
         sheet.paste(tile, (left, top + CAPTION))
     return sheet

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent, at epoch boundaries."""
+"""Atomic checkpoints at epoch boundaries."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def save(content: dict[str, Any], path: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A checkpoint of ours, without unpickling code; of an exported file the same, with ``network`` for its weights.
+    """The content of a checkpoint, without unpickling code, or of an exported file, with ``network`` for its weights.
 
     Raises:
         DataError: if it cannot be read.
@@ -39,7 +39,7 @@ def load(path: Path) -> dict[str, Any]:
         raise DataError(
             f"The checkpoint {path} cannot be read ({type(error).__name__}).\n"
             + (
-                "Expected: a run's checkpoints/best.ckpt, or a file of export.py."
+                "It must be a run's checkpoints/best.ckpt or a file written by export.py."
                 if run is None
                 else f"Train its run again with force=true, or move the folder {run.path} away."
             )
@@ -47,7 +47,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's own checkpoints, written and read as ours."""
+    """Writes and reads Lightning's checkpoints with :func:`save` and :func:`load`."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         save(checkpoint, Path(path))
@@ -57,15 +57,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class EpochCheckpoint(Checkpoint):
-    """After every epoch: the weights and their validation as ``best``, where it is; the curves; the status; and
-    ``last``, from which the run goes on. In this order, whatever a crash leaves is not behind ``last``.
+    """Writes after every epoch: ``best`` (weights and validation scores, if they are the best); the curves; the status;
+    ``last``, from which the run resumes. In this order, files that a crash leaves are never older than ``last``.
 
     Args:
         folder: the run folder.
-        monitor: the validation score to maximise; None keeps the last epoch's weights: fine-tuning starts from where
-            pre-training ended, as no score of a reconstruction says which epoch parses best.
-        description: plain values kept with the weights.
-        throughput: what measures the run.
+        monitor: the validation score to maximise; None keeps the last epoch's weights, as in pre-training: no
+            reconstruction score predicts which epoch parses best.
+        description: plain values saved with the weights.
+        throughput: measures the run.
     """
 
     def __init__(
@@ -89,12 +89,12 @@ class EpochCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        scaled = trainer.precision == "16-mixed"  # a step whose loss overflows is left out, and training goes on
-        for name in ("val/loss",) if scaled else ("train/loss", "val/loss"):
+        may_overflow = trainer.precision == "16-mixed"  # float16 skips steps whose loss overflows
+        for name in ("val/loss",) if may_overflow else ("train/loss", "val/loss"):
             if not trainer.callback_metrics.get(name, torch.zeros(())).isfinite():
                 raise RunError(
                     f"{name} is {float(trainer.callback_metrics[name])} after epoch {epoch}: the training diverged.\n"
-                    f"Do one of: a smaller {self.folder.stage}.optimizer.lr; trainer.precision=32-true."
+                    f"Do one of: set a smaller {self.folder.stage}.optimizer.lr; set trainer.precision=32-true."
                 )
         if self._is_best(trainer) and trainer.is_global_zero:
             values = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -111,12 +111,12 @@ class EpochCheckpoint(Checkpoint):
             curves.flush()
         if trainer.is_global_zero:
             self.folder.write_status(epoch=epoch, **self.throughput.summary)
-        trainer.save_checkpoint(self.folder.last, weights_only=False)  # with the optimiser; all processes meet here
+        trainer.save_checkpoint(self.folder.last, weights_only=False)  # with the optimiser; synchronises all processes
 
     def _is_best(self, trainer: Trainer) -> bool:
         if self.monitor is None:
             return trainer.current_epoch + 1 == trainer.max_epochs
-        if not trainer.fit_loop.epoch_loop._should_check_val_epoch():  # no validation of this very epoch
+        if not trainer.fit_loop.epoch_loop._should_check_val_epoch():  # this epoch is not validated
             return False
         score = float(trainer.callback_metrics[self.monitor])
         if score <= self.score:

@@ -13,14 +13,14 @@ from models.svm.tree import ClassTree
 def class_tree_figure(
     tree: ClassTree, names: Sequence[str], colours: Sequence[Sequence[int]], accuracies: Sequence[float], title: str
 ) -> Figure:
-    """Inner nodes with the accuracy of their machines, and classes at the leaves, the root on top.
+    """The tree with its root on top: inner nodes with the accuracy of their binary SVMs, classes at the leaves.
 
     Args:
         tree: over N classes.
-        names: of the classes, by their places in the tree.
+        names: of the classes, by their indices in the tree.
         colours: of the classes, RGB 0..255.
-        accuracies: balanced accuracy 0..1 of each node's machine.
-        title: what the image says above it.
+        accuracies: balanced accuracy 0..1 of each node's binary SVM.
+        title: of the image.
     """
     place, depth = _layout(tree)
     deepest = int(tree.depths.max(initial=0))
@@ -51,7 +51,7 @@ def class_tree_figure(
 
 
 def _layout(tree: ClassTree) -> tuple[dict[int, float], dict[int, int]]:
-    """Horizontal place and depth of each node and, as ``-1 - class``, each leaf; leaves stand side by side."""
+    """Horizontal position and depth of each node and, as ``-1 - class``, of each leaf; leaves are 1 apart."""
     place: dict[int, float] = {}
     depth: dict[int, int] = {}
     pending = [(0 if len(tree) else -1, 0)]

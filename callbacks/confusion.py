@@ -1,4 +1,4 @@
-"""What a parser or segmenter takes for what: the confusion matrix of the test, as a table and as an image."""
+"""The confusion matrix of the test, as a table and as an image."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lightning_modules.mask_scores import MaskScores
 from lightning_modules.metrics import SegmentationScores
 
 SHOWN = 0.005
-"""Shares below it are left blank in the image: they would be printed as 0."""
+"""Smaller shares are left blank in the image, where they would be printed as 0."""
 
 
 class Confusion(Callback):
-    """Writes ``confusion.csv`` (pixels, a row for each true class) and its image in ``panels/test`` after a test."""
+    """Writes ``confusion.csv`` (pixels, one row per true class) and its image in ``panels/test`` after a test."""
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         scores, folder = getattr(pl_module, "scores", None), Path(trainer.default_root_dir)
-        if not isinstance(scores, SegmentationScores | MaskScores):  # a stage from outside may have others
+        if not isinstance(scores, SegmentationScores | MaskScores):  # an external stage may have other scores
             return
         if not trainer.is_global_zero or scores.counted is None:
             return
@@ -56,7 +56,7 @@ def confusion_figure(classes: Sequence[str], matrix: np.ndarray) -> Figure:
     axes.set_yticks(range(size), [f"{name}  {_rounded(n)}" for name, n in zip(names, ground_truth[:, 0], strict=True)])
     axes.set_xlabel("predicted")
     axes.set_ylabel("true class and its pixels")
-    axes.set_title("Of each true class's pixels, the share (%) taken for each class")
+    axes.set_title("Share (%) of each true class's pixels predicted as each class")
     for row, column in zip(*np.nonzero(shares >= SHOWN), strict=True):
         share = shares[row, column]
         colour = "white" if share > 0.5 else "black"
@@ -66,7 +66,7 @@ def confusion_figure(classes: Sequence[str], matrix: np.ndarray) -> Figure:
 
 
 def _rounded(pixels: int) -> str:
-    """A number of pixels in few letters: 1234567 -> 1.2M."""
+    """A number of pixels with a unit: 1234567 -> 1.2M."""
     for unit, name in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if pixels >= unit:
             return f"{pixels / unit:.1f}{name}"

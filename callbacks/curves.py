@@ -15,9 +15,9 @@ from foundation.files import write_text_atomically
 
 
 class Curves(Logger):
-    """Writes ``epoch``, ``step`` and every logged value; validation values stand in the row of the step they follow.
+    """Writes ``epoch``, ``step`` and every logged value; validation values are in the row of the preceding step.
 
-    Lightning's own CSV logger erases its file on resume; this one is cut back to the checkpoint and goes on.
+    Lightning's CSV logger erases its file on resume; this one is truncated to the checkpoint's step and continued.
 
     Args:
         path: the CSV file.
@@ -44,7 +44,7 @@ class Curves(Logger):
 
     @rank_zero_only
     def cut(self, step: int) -> None:
-        """Keep the rows of the first ``step`` steps, which is what a checkpoint knows of."""
+        """Keep the rows of the first ``step`` steps, those before the checkpoint."""
         rows: list[dict[str, Any]] = []
         last = -1
         if self.path.is_file():
@@ -54,7 +54,7 @@ class Curves(Logger):
                 for row in reader:
                     place = row.get("step") or ""
                     if not place.isdigit() or not last < int(place) < step:
-                        break  # beyond the checkpoint, or cut short by a crash
+                        break  # after the checkpoint, or truncated by a crash
                     last = int(place)
                     rows.append({key: value for key, value in row.items() if value != ""})
         self._row, self._pending = {}, []
@@ -62,12 +62,12 @@ class Curves(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """The configuration lies next to the curves as ``config.yaml``."""
+        """Does nothing: ``config.yaml`` is next to the curves."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         if any(name.startswith("test/") for name in metrics):
-            return  # results, not curves: status.json holds them
+            return  # test scores are in status.json
         if self._row and self._row["step"] != step:
             self._pending.append(self._row)
             self._row = {}
@@ -78,11 +78,11 @@ class Curves(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Called by Lightning after every step: rows reach the file a hundred at a time, and with each checkpoint."""
+        """Does nothing after each step: rows are written a hundred at a time and with each checkpoint."""
 
     @rank_zero_only
     def flush(self) -> None:
-        """Bring every row to the file."""
+        """Write all pending rows to the file."""
         if self._row:
             self._pending.append(self._row)
             self._row = {}
@@ -106,7 +106,7 @@ class Curves(Logger):
             with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns, restval="").writerows(rows)
                 file.flush()
-                os.fsync(file.fileno())  # the checkpoint that follows shall not know more than this file
+                os.fsync(file.fileno())  # the next checkpoint must not be ahead of this file
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         text = io.StringIO()

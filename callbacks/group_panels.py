@@ -16,14 +16,14 @@ from foundation.files import atomic_write
 from lightning_modules.occlusion import OcclusionSegmentation
 
 NAME_WIDTH = 110
-"""Of the column of names, in pixels."""
+"""Width of the column of names, in pixels."""
 
 
 class GroupPanels(Callback):
-    """Images of the first faces of each group, where the test set's faces belong to such.
+    """Images of the first faces of each group of a test set with groups.
 
-    ``panels/groups/type/surgical_1.prediction.png`` and the like are single tiles, ``panels/groups/type.png`` is all of
-    a kind of group in one image, a row a group, beginning with its name.
+    Files such as ``panels/groups/type/surgical_1.prediction.png`` are single tiles; ``panels/groups/type.png`` shows
+    all groups of a kind, one per row, with their names.
 
     Args:
         count: number of faces of each group.
@@ -31,7 +31,7 @@ class GroupPanels(Callback):
 
     def __init__(self, count: int = 2) -> None:
         self.count = count
-        self._found: dict[str, list[Tiles]] = defaultdict(list)
+        self._tiles: dict[str, list[Tiles]] = defaultdict(list)
 
     @torch.no_grad()
     def on_test_batch_end(
@@ -46,40 +46,40 @@ class GroupPanels(Callback):
         if not trainer.is_global_zero or not isinstance(pl_module, OcclusionSegmentation):
             return
         for place, groups in enumerate(batch.get("groups", ())):
-            wanted = [group for group in groups if len(self._found[group]) < self.count]
-            if wanted:
+            unfilled = [group for group in groups if len(self._tiles[group]) < self.count]
+            if unfilled:
                 face = {name: batch[name][place : place + 1] for name in ("image", "label") if name in batch}
                 tiles = occlusion_tiles(pl_module, face, 1)
-                for group in wanted:
-                    self._found[group].append(tiles)
+                for group in unfilled:
+                    self._tiles[group].append(tiles)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         folder = Path(trainer.default_root_dir) / "panels" / "groups"
         kinds: dict[str, dict[str, list[Tiles]]] = defaultdict(dict)
-        for group in sorted(self._found):
+        for group in sorted(self._tiles):
             kind, _, name = group.partition("/")
-            kinds[kind][name] = self._found[group]
+            kinds[kind][name] = self._tiles[group]
         for kind, groups in kinds.items():
             _save(_sheet(groups), folder / f"{kind}.png")
             for name, faces in groups.items():
                 for number, tiles in enumerate(faces, start=1):
                     for column, (image,) in tiles.items():
                         _save(image, folder / kind / f"{name}_{number}.{column}.png")
-        self._found.clear()
+        self._tiles.clear()
 
 
 def _sheet(groups: dict[str, list[Tiles]]) -> np.ndarray:
-    """One row a group: its name, then each of its faces as it is in :func:`callbacks.panels.grid`."""
+    """One row per group: its name, then each of its faces as in :func:`callbacks.panels.grid`."""
     rows = []
     most = max(map(len, groups.values()))
     for name, faces in groups.items():
         parts = [np.pad(grid(tiles), ((2, 2), (6, 6), (0, 0)), constant_values=255) for tiles in faces]
         parts += [np.full_like(parts[0], 255)] * (most - len(parts))
-        rows.append(np.concatenate([_written(name, len(parts[0])), *parts], axis=1))
+        rows.append(np.concatenate([_name_cell(name, len(parts[0])), *parts], axis=1))
     return np.concatenate(rows)
 
 
-def _written(name: str, height: int) -> np.ndarray:
+def _name_cell(name: str, height: int) -> np.ndarray:
     image = Image.new("RGB", (NAME_WIDTH, height), "white")
     text = name.replace("_", " ")
     ImageDraw.Draw(image).text((4, height // 2), text, fill="black", anchor="lm", font_size=14)

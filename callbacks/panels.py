@@ -1,4 +1,4 @@
-"""Images of what a stage does: files in the run folder, and the same in W&B."""
+"""Example images of a stage: files in the run folder, and in W&B."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import WandbLogger
 from datamodules.labels import LabelSet
 from datamodules.transforms import denormalize
 from lightning_modules.metrics import SegmentationScores
-from lightning_modules.occlusion import HIDDEN, OcclusionSegmentation
+from lightning_modules.occlusion import OCCLUDED, OcclusionSegmentation
 from lightning_modules.pretraining import MaskedPretraining
 
 Tiles = dict[str, list[np.ndarray]]
@@ -22,12 +22,12 @@ Tiles = dict[str, list[np.ndarray]]
 
 
 class Panels(Callback):
-    """A grid of the first faces of the validation set at about ten moments of the training, and each tile of the end.
+    """A grid of the first validation faces about ten times per training, and single tiles.
 
-    Pre-training shows input, masked input and reconstruction, parsing shows image, ground truth and prediction,
-    occlusion image, ground truth, prediction and what noise processing leaves of it.
-    ``panels/epoch_0010.png`` is such a grid; ``panels/{val,test}/<face>.<column>.png`` are single tiles, of the
-    newest weights in pre-training and of the best ones on the test set in parsing.
+    Pre-training shows image, masked image and reconstruction; parsing image, ground truth and prediction; occlusion
+    segmentation image, ground truth, prediction and the prediction after noise processing. ``panels/epoch_0010.png`` is
+    such a grid; ``panels/{val,test}/<face>.<column>.png`` are single tiles, in pre-training of validation faces and the
+    newest weights, otherwise of test faces and the best weights.
 
     Args:
         count: number of faces.
@@ -93,7 +93,7 @@ class Panels(Callback):
 
 
 def _parses(module: LightningModule) -> bool:
-    """Whether a module, which may be from outside, is a parser: it has a parser's scores, and maps images to logits."""
+    """Whether a module, possibly an external one, is a parser: it has a parser's scores and a forward method."""
     own_forward = type(module).forward is not LightningModule.forward
     return own_forward and isinstance(getattr(module, "scores", None), SegmentationScores)
 
@@ -120,9 +120,9 @@ def parsing_tiles(module: LightningModule, batch: dict[str, Any], count: int, la
 def occlusion_tiles(module: OcclusionSegmentation, batch: dict[str, Any], count: int) -> Tiles:
     """Image, true mask, prediction and cleaned prediction of the first faces of a batch; masks in white."""
     image = batch["image"][:count]
-    hidden = (module(image) > 0).squeeze(1)
-    masks = {"ground_truth": batch["label"][:count] == HIDDEN} if "label" in batch else {}
-    masks |= {"prediction": hidden, "cleaned": module.clean(hidden)}
+    occluded = (module(image) > 0).squeeze(1)
+    masks = {"ground_truth": batch["label"][:count] == OCCLUDED} if "label" in batch else {}
+    masks |= {"prediction": occluded, "cleaned": module.clean(occluded)}
     return {
         "image": [denormalize(photo) for photo in image.float().cpu().numpy()],
         **{
@@ -133,7 +133,7 @@ def occlusion_tiles(module: OcclusionSegmentation, batch: dict[str, Any], count:
 
 
 def grid(tiles: Tiles, gap: int = 2) -> np.ndarray:
-    """One row a face, one column a kind of tile, on white: (H, W, 3) uint8."""
+    """One row per face, one column per kind of tile, on white: (H, W, 3) uint8."""
     columns = list(tiles.values())
     rows = [_join(list(row), gap, axis=1) for row in zip(*columns, strict=True)]
     return _join(rows, gap, axis=0)
@@ -152,7 +152,7 @@ def _folder(trainer: Trainer) -> Path:
 
 
 def flat(face: str) -> str:
-    """A face's id as a part of a file name: ids of nested folders hold slashes."""
+    """A face's id as part of a file name: ids from nested folders contain slashes."""
     return face.replace("/", "__")
 
 

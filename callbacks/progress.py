@@ -1,4 +1,4 @@
-"""Progress of a stage: a bar where there is a screen, a line per epoch where there is a log file."""
+"""Progress of a stage: a bar on a terminal, otherwise one line per epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Lightning and W&B say of themselves, and advice that does not apply here, left out."""
+"""Suppresses log output of Lightning and W&B and warnings that do not apply here."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def silence() -> None:
         ".*isinstance.treespec, LeafSpec.*",
         ".*GPU available but not used.*",
         ".*srun. command is available.*",  # a sweep's jobs go through its launcher
-        ".*in eval mode at the start of training.*",  # finetune.trained asks for it
+        ".*in eval mode at the start of training.*",  # intended by finetune.trained
     ):
         warnings.filterwarnings("ignore", message)
 
 
 class Quiet(Callback):
-    """Silences the processes that Lightning spawns too."""
+    """Silences processes that Lightning spawns."""
 
     def setup(self, *_: Any, **__: Any) -> None:
         silence()

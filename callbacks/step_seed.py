@@ -1,4 +1,4 @@
-"""Random numbers that a network draws itself, the same after a resume."""
+"""The same random numbers inside a network after a resume."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pytorch_lightning import Callback, Trainer
 
 
 class StepSeed(Callback):
-    """Seeds torch again at each step, so that a network that draws numbers of its own (dropped paths of some encoders)
-    draws the same ones after a resume.
+    """Seeds torch at each step, so that networks that sample random numbers (such as the drop path of some encoders)
+    sample the same ones after a resume.
 
     Args:
         seed: the stage's seed.

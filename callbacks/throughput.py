@@ -14,10 +14,10 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 
 class Throughput(Callback):
-    """Counts training images, the seconds spent training on them, and the peak of memory.
+    """Measures training images per second, training time and peak memory.
 
-    ``seconds`` is the whole time in training epochs, validation included; ``images_per_second`` is of training alone.
-    ``peak_memory_mb`` is the first GPU's while this run trained; without one, this process's so far.
+    ``seconds`` is the time of all epochs, including validation; ``images_per_second`` excludes validation.
+    ``peak_memory_mb`` is the first GPU's during this run; without a GPU, this process's so far.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Throughput(Callback):
 
     @property
     def summary(self) -> dict[str, float]:
-        """What a status says of it."""
+        """The measurements that enter the status."""
         return {
             "seconds": round(self.seconds, 2),
             "images_per_second": round(self.images / self.training_seconds if self.training_seconds else 0.0, 2),
@@ -72,12 +72,12 @@ class Throughput(Callback):
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """The most memory so far: of a GPU since it was last asked to forget, else of this process (MiB)."""
+    """Peak memory in MiB: of a GPU since its last reset, else of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():  # Linux
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 2**10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # on Linux also of what started this process
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # on Linux it includes the parent process
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -1,9 +1,9 @@
-"""Are two data sets of one kind? Local binary patterns and the Kolmogorov-Smirnov test (section 4.3.1, Table 3).
+"""Compares two data sets: local binary patterns and the Kolmogorov-Smirnov test (section 4.3.1, Table 3).
 
-The paper's test takes every pixel for an independent draw. Neighbouring pixels are not, so its p falls with the number
-of pixels whatever the data: halves of one data set differ "significantly" once there are enough of them. It is given
-here for a fixed number of pixels, and next to it a test whose draws are images: the distance of the two sets' mean
-distributions of patterns, against that of random divisions of all images.
+The paper's test treats every pixel as an independent sample. Neighbouring pixels are correlated, so its p falls with
+the number of pixels for any data: even halves of one data set differ "significantly" with enough pixels. It is computed
+here for a fixed number of pixels, together with a permutation test over images: the distance of the two sets' mean
+pattern distributions, against that of random divisions of all images.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from datamodules.layouts.photographs import photographs
 from datamodules.reading import read_photograph
 from foundation.errors import BrokenFileError, ConfigError, DataError
 from foundation.files import require_folder, write_text_atomically
-from synthesis.dataset_build import require_whole_number
+from synthesis.dataset_build import require_integer
 
 POINTS, RADIUS = 24, 8
 PATTERNS = POINTS + 2  # uniform ones by their number of bright points, and all others
@@ -40,15 +40,15 @@ SIZE = 128
 
 @dataclass(frozen=True)
 class Comparison:
-    """How two data sets compare.
+    """Result of the comparison of two data sets.
 
     Args:
         statistic: D of the paper's test, 0..1: the largest distance of the two distributions of patterns.
-        p: its p, which measures the number of values too.
-        values: pixels a side that entered it.
-        image_statistic: the same distance of the mean distributions, every image weighing alike.
-        image_p: share of random divisions of the images that are as far apart or farther.
-        images: images of each set.
+        p: its p, which also depends on the number of values.
+        values: pixels of each set in it.
+        image_statistic: the same distance between mean distributions, with equal weights of all images.
+        image_p: share of random divisions of the images with the same distance or a larger one.
+        images: number of images of each set.
         unreadable: files of either set that were left out.
     """
 
@@ -76,9 +76,9 @@ def compare(first: np.ndarray, second: np.ndarray, values: int, permutations: in
     """Both tests on two stacks of patterns (N, H, W) and (M, H, W), as the fields of :class:`Comparison`."""
     rng = np.random.default_rng(seed)
     count = min(values, first.size, second.size)
-    drawn = [rng.choice(stack.reshape(-1), count, replace=False) for stack in (first, second)]
-    paper = ks_2samp(*drawn, method="asymp")
-    lots = np.random.default_rng([seed, 1])  # the same, however many pixels the other test draws
+    sampled = [rng.choice(stack.reshape(-1), count, replace=False) for stack in (first, second)]
+    paper = ks_2samp(*sampled, method="asymp")
+    permutation_rng = np.random.default_rng([seed, 1])  # independent of the number of pixels above
     shares = np.stack([np.bincount(one.reshape(-1), minlength=PATTERNS) / one.size for one in (*first, *second)])
     distributions = shares.cumsum(axis=1)  # [N + M, 26]
     members = np.arange(len(distributions)) < len(first)
@@ -87,7 +87,7 @@ def compare(first: np.ndarray, second: np.ndarray, values: int, permutations: in
         return float(np.abs(distributions[inside].mean(axis=0) - distributions[~inside].mean(axis=0)).max())
 
     found = distance(members)
-    farther = sum(distance(lots.permutation(members)) >= found - 1e-12 for _ in range(permutations))
+    farther = sum(distance(permutation_rng.permutation(members)) >= found - 1e-12 for _ in range(permutations))
     return {
         "statistic": float(paper.statistic),
         "p": float(paper.pvalue),
@@ -113,18 +113,18 @@ def write_comparison(
         roots: two folders: built sets of masked faces, CelebA or any folders of photographs; only read.
         splits: of each, ``all``, ``train``, ``val`` or ``test``.
         out: folder of the result.
-        images: at most so many of each, drawn at random.
-        values: pixels a side in the paper's test.
-        permutations: random divisions in the other one.
-        seed: of all that is drawn.
+        images: largest number of images of each, chosen at random.
+        values: pixels of each in the paper's test.
+        permutations: random divisions in the permutation test.
+        seed: of all random choices.
 
     Raises:
-        ConfigError: for a value that cannot be, or if `out` cannot be made.
+        ConfigError: for an invalid value, or if `out` cannot be made.
         DataError: if a folder holds no image.
     """
     least = {"images": (images, 2), "pixels": (values, 2), "permutations": (permutations, 1), "seed": (seed, 0)}
     for name, (value, minimum) in least.items():
-        require_whole_number(name, value, minimum)
+        require_integer(name, value, minimum)
     unreadable: list[str] = []
     require_folder(out, "out")
     first, second = (
@@ -140,9 +140,9 @@ def write_comparison(
 
 
 def _stack(key: str, root: Path, split: str, images: int, seed: int, unreadable: list[str]) -> np.ndarray:
-    """Patterns (N, H, W) of a folder's images; those that cannot be read are added to the list."""
+    """Patterns (N, H, W) of a folder's images; unreadable files are added to the list."""
     if split not in (ALL, *SPLITS):
-        raise ConfigError(f"{key}_split={split} is no split.\nExpected: one of {', '.join((ALL, *SPLITS))}.")
+        raise ConfigError(f"{key}_split={split} is not a split.\nExpected: one of {', '.join((ALL, *SPLITS))}.")
     if (root / MANIFEST).is_file():
         files = [sample.image for sample in AugmentedCelebA(root).samples(split)]
     else:
@@ -169,8 +169,8 @@ def _table(names: Sequence[str], result: Comparison, out: Path) -> Table:
         title=escape(f"{names[0]} and {names[1]}"),
         caption=f"{escape(str(out / 'comparison.json'))}{left_out}",
     )
-    for column in ("test", "draws", "D", "p"):
+    for column in ("test", "samples", "D", "p"):
         table.add_column(column, justify="right" if column in ("D", "p") else "left")
-    table.add_row("the paper's", f"{result.values} pixels a side", f"{result.statistic:.4f}", f"{result.p:.3g}")
+    table.add_row("the paper's", f"{result.values} pixels of each", f"{result.statistic:.4f}", f"{result.p:.3g}")
     table.add_row("of images", images, f"{result.image_statistic:.4f}", f"{result.image_p:.3g}")
     return table

@@ -21,17 +21,17 @@ def prepare(config: DictConfig) -> None:
     """Run the task that the configuration names.
 
     Raises:
-        ConfigError: for a task, a value or a setting of another task, that cannot be.
+        ConfigError: for an unknown task, an invalid value, or a setting of another task.
     """
     if OmegaConf.is_missing(config, "task") or config.task not in TASKS:
-        said = "" if OmegaConf.is_missing(config, "task") else f"task={config.task} does not exist.\n"
-        raise ConfigError(f"{said}Expected: task=<one of {', '.join(TASKS)}>. See python prepare.py --help.")
+        unknown = "" if OmegaConf.is_missing(config, "task") else f"task={config.task} does not exist.\n"
+        raise ConfigError(f"{unknown}Expected: task=<one of {', '.join(TASKS)}>. See python prepare.py --help.")
     _require_own_settings(config)
     TASKS[config.task].run(config)
 
 
 def _require_own_settings(config: DictConfig) -> None:
-    """See that nothing was set that the task would not heed."""
+    """Require that only settings of the task were changed."""
     defaults: Any = OmegaConf.to_container(OmegaConf.load(CONF / "prepare.yaml"))
     own = {"task", "out", *TASKS[config.task].settings}
     for name in map(str, config):
@@ -39,15 +39,15 @@ def _require_own_settings(config: DictConfig) -> None:
             raise ConfigError(unknown_key(name, defaults))
         if name in own or config[name] == defaults[name]:
             continue
-        others = " and ".join(f"task={task}" for task, what in TASKS.items() if name in what.settings)
+        others = " and ".join(f"task={other}" for other, task in TASKS.items() if name in task.settings)
         raise ConfigError(
-            f"{name}={config[name]} would not be heeded: it is a setting of {others}.\n"
+            f"{name}={config[name]} has no effect: it is a setting of {others}.\n"
             f"Expected: settings of task={config.task}: out, {', '.join(TASKS[config.task].settings)}."
         )
 
 
 def _synthetic_faces(config: DictConfig) -> None:
-    """Labelled faces drawn into a published layout."""
+    """Render labelled synthetic faces in a published layout."""
     from synthesis.synthetic_faces import write_synthetic_faces
 
     write_synthetic_faces(
@@ -61,7 +61,7 @@ def _synthetic_faces(config: DictConfig) -> None:
 
 
 def _masked_faces(config: DictConfig) -> None:
-    """Face masks drawn on photographs, with their binary masks."""
+    """Render face masks on photographs, with their binary masks."""
     from synthesis.masked_faces import MaskedFacesConfig, write_masked_faces
     from synthesis.masks import MASK_TYPES, MOSTLY_PROPER, TEXTURES, MaskChoices
 
@@ -76,7 +76,7 @@ def _masked_faces(config: DictConfig) -> None:
         occluders=config.occluders,
         templates=Path(str(config.templates)) if config.templates else None,
     )
-    wanted = MaskedFacesConfig(
+    masked_faces = MaskedFacesConfig(
         source=Path(str(config.source)),
         count=20000 if config.count is None else config.count,
         seed=config.seed,
@@ -89,15 +89,15 @@ def _masked_faces(config: DictConfig) -> None:
         form=config.format,
         photographs=config.photographs,
     )
-    write_masked_faces(Path(str(config.out or "data/AugmentedCelebA")), wanted, _workers(config))
+    write_masked_faces(Path(str(config.out or "data/AugmentedCelebA")), masked_faces, _workers(config))
 
 
 def _audit(config: DictConfig) -> None:
-    """Say what is wrong with a data set; what is found is no failure."""
+    """Report the errors of a data set; findings are no failure."""
     for name, known in (("dataset", PARSED), ("merging", PAINTING_ORDERS)):
         if config[name] not in known:
-            said = f"{name}={config[name]} is not known.\n" if config[name] else ""
-            raise ConfigError(f"{said}Expected: {name}=<one of {', '.join(sorted(known))}>.")
+            unknown = f"{name}={config[name]} is not known.\n" if config[name] else ""
+            raise ConfigError(f"{unknown}Expected: {name}=<one of {', '.join(sorted(known))}>.")
     layout = PARSED[config.dataset]
     from curation.audit.auditing import write_audit  # which needs image libraries
 
@@ -109,7 +109,7 @@ def _audit(config: DictConfig) -> None:
 
 
 def _compare_datasets(config: DictConfig) -> None:
-    """The paper's Kolmogorov-Smirnov test between two folders, and a sound one."""
+    """The paper's Kolmogorov-Smirnov test between two folders, and a permutation test over images."""
     for name in ("a", "b"):
         if not config[name]:
             raise ConfigError(f"{name} is missing.\nExpected: a=<folder> b=<folder> of photographs or masked faces.")
@@ -128,18 +128,18 @@ def _compare_datasets(config: DictConfig) -> None:
 
 @dataclass(frozen=True)
 class Task:
-    """One thing that ``prepare.py`` does, and the settings that it heeds next to ``out``."""
+    """A task of ``prepare.py``, and its settings besides ``out``."""
 
     run: Callable[[DictConfig], None]
     settings: tuple[str, ...]
 
 
-DRAWING = ("count", "size", "seed", "workers")
-WORN = ("types", "textures", "styles", "bare", "distractors", "occluders", "templates")
+RENDERING = ("count", "size", "seed", "workers")
+MASKS = ("types", "textures", "styles", "bare", "distractors", "occluders", "templates")
 PHOTOGRAPHS = ("source", "split", "crop", "format", "photographs", "fallbacks", "landmark_model")
 TASKS = {
-    "synthetic_faces": Task(_synthetic_faces, ("layout", *DRAWING)),
-    "masked_faces": Task(_masked_faces, (*PHOTOGRAPHS, *WORN, *DRAWING)),
+    "synthetic_faces": Task(_synthetic_faces, ("layout", *RENDERING)),
+    "masked_faces": Task(_masked_faces, (*PHOTOGRAPHS, *MASKS, *RENDERING)),
     "audit": Task(_audit, ("dataset", "root", "merging")),
     "compare_datasets": Task(
         _compare_datasets, ("a", "b", "a_split", "b_split", "images", "pixels", "permutations", "seed")
@@ -152,17 +152,17 @@ def _workers(config: DictConfig) -> int:
 
 
 def _names(config: DictConfig, name: str) -> tuple[str, ...] | None:
-    """Names given as [a,b] or as one; None where null."""
+    """Names given as [a,b] or as a single one; None for null."""
     value = config[name]
     if value is None:
         return None
     if not (isinstance(value, str) or OmegaConf.is_list(value)):
-        raise ConfigError(f"{name}={value} cannot be.\nExpected: a name, or several, as {name}=[one,other].")
+        raise ConfigError(f"{name}={value} is invalid.\nIt must be a name or a list of names, as {name}=[one,other].")
     return (value,) if isinstance(value, str) else tuple(str(part) for part in value)
 
 
 def _shares(config: DictConfig, name: str) -> dict[str, float]:
-    """Names with shares, as {proper: 2, chin: 1}; or without, as [proper,chin], all alike."""
+    """Names with shares, as {proper: 2, chin: 1}; or without, as [proper,chin], with equal shares."""
     value = config[name]
     if OmegaConf.is_dict(value):
         return {str(part): share for part, share in value.items()}

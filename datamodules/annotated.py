@@ -1,4 +1,4 @@
-"""Batches of faces without pixel ground truth: each cut out of its photograph, with what is known of it."""
+"""Batches of faces without pixel ground truth: crops of photographs with each face's kind and its occluder's box."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from datamodules.faces import FaceDataModule, Faces
 from datamodules.landmarks import square
 from datamodules.layouts.sample import Box
 from datamodules.reading import read_image, read_photograph, shrunk
-from datamodules.sampling import Draw
+from datamodules.sampling import SampleKey
 from datamodules.transforms import FaceTransform
 
 MARGIN = 1.5
-"""Side of the square that is cut out, in sides of the face's box: as much as the images of CelebA show."""
+"""Side of the square crop, in sides of the face's box: CelebA's images show about as much."""
 
 
 class AnnotatedFaces(Faces):
-    """Faces with their kind, and the box of what hides them.
+    """Faces with their kind and the box of their occluder.
 
     An item is ``image`` (3, S, S) float, ``occluder`` (4,) float: left, top, right, bottom in sides of the image, NaN
-    where nobody says; ``groups``, of which one is ``kind/masked``, ``kind/incorrect`` or ``kind/bare``, and ``id``.
+    where it is unknown; ``groups``, of which one is ``kind/masked``, ``kind/incorrect`` or ``kind/bare``, and ``id``.
     """
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        epoch, position, index = draw
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+        epoch, position, index = key
         sample = self.samples[index]
-        said = sample.annotation
-        assert said is not None  # noqa: S101 (for the type checker: these layouts annotate every face)
+        annotation = sample.annotation
+        assert annotation is not None  # noqa: S101 (for the type checker: these layouts annotate every face)
         occluder = np.full(4, np.nan, np.float32)
-        if said.face is None:
+        if annotation.face is None:
             photo = shrunk(read_photograph(sample.image), self.transform.least_source)
             image, _ = self.transform(photo.pixels, None, epoch, position, photo.extent)
         else:
-            left, top, side = _square_about(said.face)
+            left, top, side = _square_about(annotation.face)
             stored = read_image(sample.image, upright=False).pixels
             cut = shrunk(square(stored, left, top, side), self.transform.least_source)
             image, _ = self.transform(cut.pixels, None, epoch, position, cut.extent)
-            if said.occluder is not None:
-                seen = np.clip((np.array(said.occluder) - (left, top, left, top)) / side, 0, 1)
-                occluder[:] = seen if (seen[2:] > seen[:2]).all() else np.nan
+            if annotation.occluder is not None:
+                inside = np.clip((np.array(annotation.occluder) - (left, top, left, top)) / side, 0, 1)
+                occluder[:] = inside if (inside[2:] > inside[:2]).all() else np.nan
         return {
             "image": torch.from_numpy(image),
             "occluder": torch.from_numpy(occluder),
@@ -52,7 +52,7 @@ class AnnotatedFaces(Faces):
 
 
 def _square_about(face: Box) -> tuple[int, int, int]:
-    """Left, top and side of the square that is cut out about a face, in pixels."""
+    """Left, top and side of the square crop around a face, in pixels."""
     left, top, right, low = face
     side = max(1, round(MARGIN * max(right - left, low - top)))
     return round((left + right - side) / 2), round((top + low - side) / 2), side
@@ -61,5 +61,5 @@ def _square_about(face: Box) -> tuple[int, int, int]:
 class AnnotatedDataModule(FaceDataModule):
     """Test batches of one data set without pixel ground truth, see :class:`AnnotatedFaces`."""
 
-    def _open(self, split: str, transform: FaceTransform, cache: Cache | None) -> AnnotatedFaces:  # noqa: ARG002 (met once)
+    def _open(self, split: str, transform: FaceTransform, cache: Cache | None) -> AnnotatedFaces:  # noqa: ARG002 (each face is read once)
         return AnnotatedFaces(self.labelled(split), transform)

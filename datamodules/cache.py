@@ -1,7 +1,7 @@
-"""Decoded images and label maps in one flat store, so that an epoch decodes nothing.
+"""Cache of decoded images and label maps in one flat store: an epoch decodes nothing.
 
-The cache changes no number: a pack holds exactly what :mod:`datamodules.reading` returns, images shrunk as far as
-their training size allows, so samples are the same bit for bit with and without it. Sources are never written to.
+The cache changes no number. A pack holds exactly what :mod:`datamodules.reading` returns, images shrunk as far as
+their training size allows, so samples are the same bit for bit with and without it. Sources are only read.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from foundation.files import atomic_write, remove_drafts
 from foundation.locks import held
 
 VERSION = 2
-"""Of the packs' format; raised by hand when it changes, or when reading comes to return other pixels."""
+"""Version of the pack format; raise it when the format changes, or when reading returns other pixels."""
 
 HEADER = np.dtype([("format", "S16"), ("channels", "<i8"), ("count", "<i8"), ("bytes", "<i8")])
 ENTRY = np.dtype([("start", "<i8"), ("shape", "<i4", 2), ("size", "<i4", 2), ("extent", "<f8", 2)])
-"""A pack on disk is one header, an entry for each face and their pixels, one after the other."""
+"""A pack on disk is a header, one entry per face, then the pixels of all faces in the same order."""
 
 FORMAT = f"halfmask pack {VERSION}".encode()
 
 MANY = 1000
-"""Number of files from which on packing shows how far it is."""
+"""Packing shows a progress bar from this many files on."""
 
 Result = TypeVar("Result")
 
 
 class Files(Protocol):
-    """What can be packed: see :class:`ImageFiles` and :class:`LabelFiles`."""
+    """Files that can be packed: :class:`ImageFiles` and :class:`LabelFiles`."""
 
     @property
     def paths(self) -> tuple[Path, ...]: ...
@@ -57,11 +57,11 @@ class Pack:
     """Decoded pixels of many files in one flat array.
 
     Args:
-        entries: (N,) of :data:`ENTRY`, where each file's pixels start and their measures.
+        entries: (N,) of :data:`ENTRY`: start and sizes of each file's pixels.
         store: all pixels, flat uint8.
-        places: (N,) which entry belongs to which index.
-        path: the file that ``store`` maps; None where it is in memory. A mapped pack pickles as its path and is mapped
-            again where it arrives; one in memory is shared by forked processes and copied to spawned ones.
+        places: (N,) position in ``entries`` of each index.
+        path: the file that ``store`` maps; None in memory. A mapped pack is pickled as its path and mapped again by the
+            receiving process; one in memory is shared by forked processes and copied to spawned ones.
     """
 
     channels: ClassVar[int]
@@ -74,7 +74,7 @@ class Pack:
 
     @classmethod
     def open(cls: type[AnyPack], path: Path, places: np.ndarray) -> AnyPack | None:
-        """Map a pack on disk; None if there is none, or none that is whole."""
+        """Map a pack on disk; None if it is absent or incomplete."""
         try:
             with path.open("rb") as file:
                 header = np.fromfile(file, HEADER, 1)
@@ -100,7 +100,7 @@ class Pack:
         if state["path"] is not None:
             pack = type(self).open(**state)
             if pack is None:
-                raise RunError(f"The pack {state['path']} is gone or damaged.\nRun again: it will be built again.")
+                raise RunError(f"The pack {state['path']} is missing or damaged.\nRun again; the pack is rebuilt.")
             state = vars(pack)
         vars(self).update(state)
 
@@ -141,13 +141,13 @@ AnyPack = TypeVar("AnyPack", bound=Pack)
 
 @dataclass(frozen=True)
 class Cache:
-    """Builds packs, or finds them built.
+    """Builds packs, or opens existing ones.
 
     Args:
         kind: ``ram`` packs for this process and the workers it forks; ``disk`` packs once for all runs and processes,
-            which then share the pages that the system keeps in memory.
-        folder: where packs on disk are kept: a folder of ours, never the data's. It may be deleted at any time.
-        digest: digest of the contents of (name, path) files, whatever their order. Unused for ``ram``.
+            which then share the system's page cache.
+        folder: folder of the packs on disk, never that of the data. It may be deleted at any time.
+        digest: digest of the contents of (name, path) files in any order. Unused for ``ram``.
     """
 
     kind: Literal["ram", "disk"]
@@ -163,14 +163,14 @@ class Cache:
 
         Raises:
             BrokenFileError: if a file cannot be read.
-            RunError: if the packed pixels find no room.
+            RunError: if memory or disk is too small for the packed pixels.
         """
         return self._pack(PackedImages, f"images-{least}px", files, lambda paths: ImageFiles(paths, least))
 
     def labels(self, files: Sequence[tuple[str, Path]], labels: LabelSet) -> PackedLabels:
         """Pack label maps, see :meth:`images`; ``labels`` are the classes that may occur."""
         name = f"labels-{len(labels)}classes" + ("-binary" if labels.binary else "")
-        if labels.coloured or not labels.ignored:  # what is read depends on what was declared
+        if labels.coloured or not labels.ignored:  # reading depends on the declared classes
             name += f"-{labels.digest_of_reading}"
         return self._pack(PackedLabels, name, files, lambda paths: LabelFiles(paths, labels))
 
@@ -181,7 +181,7 @@ class Cache:
         files: Sequence[tuple[str, Path]],
         reader: Callable[[tuple[Path, ...]], Files],
     ) -> AnyPack:
-        # Packed by name, so that the same files are the same pack in whatever order a run names them.
+        # Sorted by name: the same files give the same pack in any order.
         order = sorted(range(len(files)), key=lambda index: files[index])
         places = np.argsort(order)
         sources = reader(tuple(files[index][1] for index in order))
@@ -202,22 +202,22 @@ class Cache:
         except OSError as error:
             raise RunError(
                 f"Cannot keep decoded images in {self.folder}: {error.strerror or error}.\n"
-                f"Expected: a folder that can be written to; datamodule.cache=none does without."
+                f"Expected: a writable folder; or datamodule.cache=none."
             ) from error
         if pack is None:
-            raise RunError(f"The pack {path} vanished as it was written.\ndatamodule.cache=none does without.")
+            raise RunError(f"The pack {path} vanished while it was written.\nDo: datamodule.cache=none.")
         return pack
 
 
 def _pack_in_memory(kind: type[AnyPack], sources: Files, places: np.ndarray) -> AnyPack:
-    entries, wanted = _entries(sources, kind.channels)
+    entries, size = _entries(sources, kind.channels)
     available = _available_memory()
-    if available is not None and wanted > available:
+    if available is not None and size > available:
         raise RunError(
-            f"Decoded images or label maps want {_megabytes(wanted)} of memory; {_megabytes(available)} are there.\n"
+            f"Decoded images or label maps need {_megabytes(size)} of memory; {_megabytes(available)} are free.\n"
             f"Do one of: datamodule.cache=disk; datamodule.cache=none."
         )
-    store = np.empty(wanted, dtype=np.uint8)
+    store = np.empty(size, dtype=np.uint8)
 
     def put(entry: np.ndarray, pixels: np.ndarray) -> None:
         store[entry["start"] : entry["start"] + pixels.size] = pixels.reshape(-1)
@@ -229,10 +229,10 @@ def _pack_in_memory(kind: type[AnyPack], sources: Files, places: np.ndarray) -> 
 
 def _write_pack(path: Path, channels: int, sources: Files) -> None:
     """Write a pack, see :func:`foundation.files.atomic_write`."""
-    entries, wanted = _entries(sources, channels)
-    header = np.array([(FORMAT, channels, len(entries), wanted)], dtype=HEADER)
+    entries, size = _entries(sources, channels)
+    header = np.array([(FORMAT, channels, len(entries), size)], dtype=HEADER)
     try:
-        if shutil.disk_usage(path.parent).free < wanted:  # better said now than after an hour
+        if shutil.disk_usage(path.parent).free < size:  # fail before decoding for an hour
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with atomic_write(path) as file:
             file.write(header.tobytes())
@@ -243,13 +243,13 @@ def _write_pack(path: Path, channels: int, sources: Files) -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise RunError(
-            f"The disk of {path.parent} is full: decoded images or label maps want {_megabytes(wanted)} there.\n"
+            f"The disk of {path.parent} is full: decoded images or label maps need {_megabytes(size)} there.\n"
             f"Do one of: free some space; datamodule.cache=none."
         ) from error
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the new name survive a power cut too."""
+    """Flush the folder's entries, so that the new name survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -258,7 +258,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _entries(sources: Files, channels: int) -> tuple[np.ndarray, int]:
-    """Where each file's pixels will stand, from the files' heads alone, and how many bytes that takes."""
+    """Entry of each file's pixels, from the files' headers alone, and the total number of bytes."""
     entries = np.zeros(len(sources.paths), dtype=ENTRY)
     start = 0
     for index in _progress(len(entries), "measuring, for the cache"):
@@ -269,7 +269,7 @@ def _entries(sources: Files, channels: int) -> tuple[np.ndarray, int]:
 
 
 def _decode(sources: Files, entries: np.ndarray, put: Callable[[np.ndarray, np.ndarray], object]) -> None:
-    """Decode all files and put their pixels away in order."""
+    """Decode all files and store their pixels in order."""
     for index, pixels in enumerate(in_threads(sources.pixels, len(entries), "decoding once, for the cache")):
         if pixels.shape[:2] != tuple(entries[index]["shape"]):
             raise BrokenFileError(f"{sources.paths[index]} changed while it was read.\nRun again.")
@@ -277,12 +277,12 @@ def _decode(sources: Files, entries: np.ndarray, put: Callable[[np.ndarray, np.n
 
 
 def in_threads(work: Callable[[int], Result], count: int, doing: str) -> Iterator[Result]:
-    """``work(0)`` to ``work(count - 1)`` in order, done by a few threads; only a few are under way at once.
+    """Results of ``work(0)`` to ``work(count - 1)`` in order, computed by a few threads a few steps ahead.
 
     Args:
-        work: what is done for an index, most of it outside Python's lock.
+        work: called with an index; should spend most of its time without Python's lock.
         count: number of indices.
-        doing: what is done in words, shown next to how far it is.
+        doing: description for the progress bar.
     """
     threads = min(8, cpu_count())
     ahead: deque[Future[Result]] = deque()
@@ -294,7 +294,7 @@ def in_threads(work: Callable[[int], Result], count: int, doing: str) -> Iterato
 
 
 def _progress(count: int, doing: str) -> Iterable[int]:
-    if count < MANY:  # and spare the import
+    if count < MANY:  # without importing rich
         return range(count)
     from rich import get_console
     from rich.progress import track
@@ -303,7 +303,7 @@ def _progress(count: int, doing: str) -> Iterable[int]:
 
 
 def _available_memory() -> int | None:
-    """Bytes that a process can take without swapping; None where the system does not say."""
+    """Bytes that a process can take without swapping; None where the system does not report it."""
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             name, _, value = line.partition(":")

@@ -14,7 +14,7 @@ from foundation.errors import BrokenFileError
 COLOURED = ("RGB", "RGBA")
 """Modes of coloured label maps."""
 UNDECLARED = 254
-"""What the table holds for colours that are no class's; no class has this id."""
+"""Id in the table of colours that belong to no class."""
 SHOWN = 5
 """Undeclared colours that a message names."""
 
@@ -107,6 +107,6 @@ def _colour(code: int) -> list[int]:
 
 
 def _place(mask: np.ndarray) -> str:
-    """Where the first pixel of a mask (H, W) lies."""
+    """Position of the first pixel of a mask (H, W)."""
     row, column = divmod(int(np.argmax(mask)), mask.shape[1])
     return f"first at x={column}, y={row}"

@@ -28,7 +28,7 @@ CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndTok
 KEYS = ("name", "classes", "pairs", "left", "maps_to", "split_seed")
 CLASS_KEYS = ("name", "id", "color")
 NAME = re.compile(r"\w[\w .-]{0,62}")
-"""What names become: columns of tables, parts of file names."""
+"""Names are used as table columns and in file names."""
 EXAMPLE = """Expected, as in
   classes:
     - {name: background, id: 0, color: [0, 0, 0]}
@@ -38,7 +38,7 @@ docs/your_own_faces.md explains every key."""
 
 @dataclass(frozen=True)
 class DeclaredClasses:
-    """What a ``classes.yaml`` declares.
+    """The content of a ``classes.yaml``.
 
     Args:
         labels: the classes.
@@ -124,7 +124,7 @@ class _Reader:
         return content
 
     def _require_plain(self, text: str) -> None:
-        """See that a small file does not describe what takes much time or memory to build."""
+        """Require YAML without aliases or deep nesting, which take much time or memory to build."""
         depth = 0
         for token in yaml.scan(text, Loader=yaml.SafeLoader):
             if isinstance(token, yaml.AliasToken):
@@ -134,7 +134,7 @@ class _Reader:
                 self._refuse(f"nests entries more than {DEEPEST} deep", EXAMPLE)
 
     def _require_class_entries(self, entries: Sequence[Any]) -> None:
-        """See that every class has a name and an id of its own, the ids without a gap."""
+        """Require a unique name and a unique id for every class, the ids without a gap."""
         taken: dict[str, set[Any]] = {"name": set(), "id": set()}
         for number, entry in enumerate(entries, start=1):
             where = f"class {number}"
@@ -165,7 +165,7 @@ class _Reader:
             )
 
     def _colours(self, entries: Sequence[Mapping[str, Any]]) -> dict[str, Colour]:
-        """The colour of each class; none at all if none is declared."""
+        """The colour of each class; empty if none is declared."""
         with_colour = [entry for entry in entries if entry.get("color") is not None]
         if with_colour and len(with_colour) < len(entries):
             missing = next(entry["name"] for entry in entries if entry.get("color") is None)
@@ -199,7 +199,7 @@ class _Reader:
         if set_name(name) in CLASS_SETS:
             self._refuse(
                 f"has the name {name}, which is that of a published class set",
-                "Expected: another name; maps_to says how the classes correspond.",
+                "Expected: another name; maps_to declares how the classes correspond.",
             )
         return name
 

@@ -16,7 +16,7 @@ from datamodules.cache import Cache
 from datamodules.labels import LabelSet
 from datamodules.layouts import Layout, Sample
 from datamodules.reading import DecodedImage, ImageFiles, LabelFiles, require_size
-from datamodules.sampling import Draw, EpochSampler, scoring_batches
+from datamodules.sampling import EpochSampler, SampleKey, scoring_batches
 from datamodules.subsets import of_fold
 from datamodules.transforms import Augmentation, FaceTransform
 from foundation.errors import ConfigError
@@ -24,7 +24,7 @@ from models.masking import PatchSampling, sample_masking
 
 
 class Faces(Dataset[dict[str, Any]]):
-    """Faces on disk; an item is asked for by a :class:`datamodules.sampling.Draw`.
+    """Faces on disk, indexed with a :data:`datamodules.sampling.SampleKey`.
 
     Args:
         samples: the faces.
@@ -48,7 +48,7 @@ class PretrainingFaces(Faces):
         samples: the faces.
         images: a sample's image by its index, see :func:`open_images`.
         transform: to training size.
-        masking: which patches are sampled.
+        masking: how patches are sampled.
     """
 
     def __init__(
@@ -62,8 +62,8 @@ class PretrainingFaces(Faces):
         self.images = images
         self.masking = masking
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        epoch, position, index = draw
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+        epoch, position, index = key
         photo = self.images(index)
         image, _ = self.transform(photo.pixels, None, epoch, position, photo.extent)
         # The fourth number keeps the patches' random stream apart from the augmentation's.
@@ -81,7 +81,7 @@ class LabelledFaces(Faces):
     """Faces with label maps.
 
     An item is ``image`` (3, S, S) float, ``label`` (S, S) long, ``id``, and, for scoring, ``full_label`` (h, w) uint8
-    at the label map's own size, and ``groups``, where the data set has such.
+    at the label map's own size, and ``groups``, if the data set has any.
 
     Args:
         samples: the faces.
@@ -89,7 +89,7 @@ class LabelledFaces(Faces):
         labels: a sample's label map by its index, see :func:`open_labels`.
         transform: to training size.
         full: whether items hold ``full_label``.
-        table: the id, uint8, that each of 256 ids becomes as it is read; None leaves label maps as they are.
+        table: (256,) uint8, look-up table from stored to returned ids; None leaves label maps as they are.
     """
 
     def __init__(
@@ -107,8 +107,8 @@ class LabelledFaces(Faces):
         self.full = full
         self.table = table
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        epoch, position, index = draw
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+        epoch, position, index = key
         sample = self.samples[index]
         photo = self.images(index)
         full_label = self.labels(index) if self.table is None else self.table[self.labels(index)]
@@ -116,7 +116,7 @@ class LabelledFaces(Faces):
         image, label = self.transform(photo.pixels, full_label, epoch, position, photo.extent, sample.face)
         item = {"image": torch.from_numpy(image), "label": torch.from_numpy(label).long(), "id": sample.id}
         if self.full:
-            item["full_label"] = torch.tensor(full_label)  # a copy: what a source returns is read-only
+            item["full_label"] = torch.tensor(full_label)  # a copy: the source's array is read-only
         if sample.groups:
             item["groups"] = sample.groups
         return item
@@ -131,8 +131,8 @@ def open_images(samples: Sequence[Sample], least: int, cache: Cache | None = Non
         cache: None reads files each time.
 
     Raises:
-        BrokenFileError: if an image cannot be read, now or when it is asked for.
-        RunError: if a pack finds no room.
+        BrokenFileError: if an image cannot be read, now or when it is indexed.
+        RunError: if memory or disk is too small for a pack.
     """
     files = [(sample.id, sample.image) for sample in samples]
     return ImageFiles(tuple(path for _, path in files), least) if cache is None else cache.images(files, least)
@@ -146,7 +146,7 @@ def open_labels(samples: Sequence[Sample], labels: LabelSet, cache: Cache | None
     """
     files = [(sample.id, sample.label) for sample in samples if sample.label is not None]
     if len(files) < len(samples):
-        raise ValueError("a face has no label map; unlabelled faces belong into PretrainingFaces")
+        raise ValueError("a face has no label map; use PretrainingFaces for unlabelled faces")
     return LabelFiles(tuple(path for _, path in files), labels) if cache is None else cache.labels(files, labels)
 
 
@@ -160,24 +160,24 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 class FaceDataModule(LightningDataModule):
-    """Training, validation and test batches of one data set at one size: what all kinds of data share.
+    """Training, validation and test batches of one data set at one size; base of all data modules.
 
     Args:
         layout: the data set, see :func:`datamodules.layouts.open_layout`.
         image_size: side of the network's input, in pixels, a multiple of 32.
         batch_size: faces in a training batch, over all processes that train together.
         seed: seed of order, augmentation and patches.
-        augmentation: how far training images move.
+        augmentation: augmentation of the training images.
         train_ids: ids of the labelled training faces (a label-fraction manifest); None takes all.
         fold: (which, of how many): validate on this fold of the training faces and train on the others.
         steps_per_epoch: batches in an epoch; None is every face once.
         eval_batch_size: faces in a validation or test batch.
         full_labels: carry label maps at their own size in validation and test.
         workers: loader processes; 0 loads in the training process. The samples are the same.
-        cache: keeps training and validation faces decoded; None decodes them each time, as it does test faces, which
-            are met once. The samples are the same.
-        merging: has each face's parts as one label map, where the data set keeps them apart.
-        tested: the split whose faces are tested; ``all`` takes every face.
+        cache: keeps training and validation faces decoded; None decodes them each time. Test faces are read once and
+            never cached. The samples are the same.
+        merging: merges each face's part masks into one label map, for data sets of part masks.
+        tested: the split that is tested; ``all`` takes every face.
 
     Batches: see :class:`LabelledFaces`.
     """
@@ -237,7 +237,7 @@ class FaceDataModule(LightningDataModule):
         return self._labelled[split]
 
     def require_scored_faces(self) -> None:
-        """See that the heads of the files of all faces that are scored fit together, before hours of training.
+        """Check the file headers of all validation and test faces, before hours of training.
 
         Raises:
             DataError: if files are absent or broken, or a label map is of another size than its image.
@@ -256,10 +256,10 @@ class FaceDataModule(LightningDataModule):
         dataset = self._dataset(
             "train", FaceTransform(self.image_size, self.augmentation, self.layout.labels, self.seed)
         )
-        draws = None if self.steps_per_epoch is None else self.steps_per_epoch * self.batch_size
+        length = None if self.steps_per_epoch is None else self.steps_per_epoch * self.batch_size
         rank, world = self._place()
-        sampler = EpochSampler(len(dataset), draws, self.seed, rank=rank, world=world)
-        if self.trainer:  # on a resume workers fetch ahead before the Trainer tells the sampler which epoch it is
+        sampler = EpochSampler(len(dataset), length, self.seed, rank=rank, world=world)
+        if self.trainer:  # on a resume workers prefetch before the Trainer sets the sampler's epoch
             sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         return self._loader(dataset, sampler=sampler, batch_size=self.batch_size // world)
 
@@ -270,7 +270,7 @@ class FaceDataModule(LightningDataModule):
         return self.in_order("test")
 
     def in_order(self, split: str) -> DataLoader:
-        """Every face of a split once, as it is; labels at their own size come with those that are scored."""
+        """Every face of a split once, without augmentation, with labels at their own size if ``full_labels``."""
         dataset = self._dataset(split, FaceTransform(self.image_size, None, self.layout.labels, self.seed))
         rank, world = self._place()
         if len(dataset) < world:
@@ -286,7 +286,7 @@ class FaceDataModule(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _dataset(self, split: str, transform: FaceTransform) -> Faces:
-        if split not in self._datasets:  # opened once: a pack in memory is not built again for a second loader
+        if split not in self._datasets:  # once: a second loader reuses a pack in memory
             self._datasets[split] = self._open(split, transform, self.cache if split != "test" else None)
         return self._datasets[split]
 
@@ -297,8 +297,8 @@ class FaceDataModule(LightningDataModule):
         full = self.full_labels and split != "train"
         return LabelledFaces(samples, images, labels, transform, full, self._table_of(split))
 
-    def _table_of(self, split: str) -> np.ndarray | None:  # noqa: ARG002 (subclasses ask)
-        """The id that each id of a split's label maps becomes; None leaves them as they are."""
+    def _table_of(self, split: str) -> np.ndarray | None:  # noqa: ARG002 (for subclasses)
+        """Look-up table (256,) from a split's stored ids to returned ones; None leaves them as they are."""
         return None
 
     def _loader(self, dataset: Dataset, **order: Any) -> DataLoader:
@@ -317,7 +317,7 @@ class ParsingDataModule(FaceDataModule):
 
     Args:
         masking: patches for unlabelled faces; None serves labelled ones.
-        tested_in: the class set that label maps of the test are brought to; None leaves them as they are.
+        tested_in: the class set that test label maps are mapped to; None leaves them as they are.
         arguments: those of :class:`FaceDataModule`.
 
     Batches: see :class:`PretrainingFaces` and :class:`LabelledFaces`. Labelled batches of CelebAMask-HQ need

@@ -114,7 +114,7 @@ class LabelSet:
 
 OCCLUSION = LabelSet(
     name="occlusion",
-    classes=("seen", "hidden"),
+    classes=("seen", "occluded"),
     palette=((0, 0, 0), (255, 255, 255)),
     mirrored=(),
     binary=True,
@@ -156,7 +156,7 @@ LAPA_OF_CELEBAMASK_HQ: dict[str, str] = {
     "background": "background",
     "skin": "skin",
     "nose": "nose",
-    "eye_g": "skin",  # LaPa looks through glasses; a part mask does not tell what lies behind them
+    "eye_g": "skin",  # LaPa labels what is seen through glasses; a part mask does not show it
     "l_eye": "right_eye",
     "r_eye": "left_eye",
     "l_brow": "right_eyebrow",
@@ -173,7 +173,8 @@ LAPA_OF_CELEBAMASK_HQ: dict[str, str] = {
     "neck": "background",
     "cloth": "background",
 }
-"""What LaPa calls each class of CelebAMask-HQ; left and right change places, since each is named from another side."""
+"""LaPa's class for each class of CelebAMask-HQ; left and right are exchanged: one set means the image's, one the
+subject's."""
 
 CELEBAMASK_HQ = LabelSet(
     # Classes are named as the parts' files are. ``l_`` and ``r_`` are the person's own left and right: ``l_eye`` lies
@@ -240,35 +241,35 @@ SMALL_AND_LARGE: dict[str, tuple[str, ...]] = {
     ),
     "celebamask_hq": ("neck_l", "ear_r", "eye_g", "l_brow", "r_brow", "l_eye", "u_lip", "mouth", "hair"),
 }
-"""Classes worth a look of their own, by data set: the small ones, of which most can be lost, and a few large ones."""
+"""Classes to report separately, by data set: small ones, which suffer most from few labels, and a few large ones."""
 
 # fmt: off
 PAINTING_ORDERS: dict[str, tuple[str, ...]] = {
     # The data set's own script (g_mask.py): neck and cloth cover most of a necklace.
     "official": CELEBAMASK_HQ.classes[1:],
-    # BiSeNet of zllrunning and of those who follow it: nose to hat cover ear-rings, cloth the necklace.
+    # BiSeNet of zllrunning and its forks: nose to hat cover ear-rings, cloth the necklace.
     "zllrunning": (
         "skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g", "l_ear", "r_ear", "ear_r", "nose", "mouth", "u_lip",
         "l_lip", "neck", "neck_l", "cloth", "hair", "hat",
     ),
-    # FaRL and SegFace: what is worn comes last and is kept whole.
+    # FaRL and SegFace: glasses, hat, ear-rings and necklace come last and stay complete.
     "farl": (
         "neck", "skin", "cloth", "l_ear", "r_ear", "l_brow", "r_brow", "l_eye", "r_eye", "nose", "mouth", "l_lip",
         "u_lip", "hair", "eye_g", "hat", "ear_r", "neck_l",
     ),
 }
 # fmt: on
-"""Orders in which CelebAMask-HQ's parts, which overlap, are painted into one label map: later cover earlier ones."""
+"""Orders in which CelebAMask-HQ's overlapping parts are painted into one label map: later parts cover earlier ones."""
 
 CLASS_SETS: dict[str, LabelSet] = {labels.name: labels for labels in (LAPA, CELEBAMASK_HQ)}
-"""Published sets of face parts, by name: what a mapping can lead to."""
+"""Published sets of face parts, by name: the possible targets of a mapping."""
 
 
 def recorded_classes(recorded: Mapping[str, Any]) -> LabelSet | None:
     """The class set that a checkpoint, a status or an exported file was trained with.
 
     Args:
-        recorded: with ``dataset``, and ``class_set`` (:meth:`LabelSet.as_plain`) where the set is no published one.
+        recorded: holds ``dataset``, and ``class_set`` (:meth:`LabelSet.as_plain`) for a set that is not published.
 
     Returns:
         None if neither is known.
@@ -279,7 +280,7 @@ def recorded_classes(recorded: Mapping[str, Any]) -> LabelSet | None:
 
 
 def shared_classes(trained: LabelSet, data: LabelSet) -> LabelSet:
-    """The class set in which a network and data can be compared: the same, one of the two, or a third one.
+    """The class set in which a network and data are compared: that of the data, of the network, or a third one.
 
     Args:
         trained: the classes of the network.

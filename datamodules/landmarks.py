@@ -15,15 +15,15 @@ from foundation.errors import BrokenFileError, ConfigError
 
 MODEL = "shape_predictor_68_face_landmarks.dat"
 FOUND = ("detector", "padded", "upsampled", "box", "image", "layout")
-"""Where a face's landmarks came from: the detector, one of :data:`FALLBACKS`, or the data set's own file."""
+"""Source of a face's landmarks: the detector, one of :data:`FALLBACKS`, or the data set's own file."""
 
 FALLBACKS = ("padded", "upsampled", "box", "image")
 PADDING = 0.25
-"""Of an image's longer side, on every side of it."""
+"""Border on every side, as a fraction of the image's longer side."""
 
 SHRUNK = 0.56
-"""What aligned images are searched at: their faces are 110 px wide. In the middle of 700 photographs the detector
-finds 682 faces so, in a tenth of the time, and 685 in the whole images at their own size."""
+"""Scale at which aligned images, whose faces are 110 px wide, are searched. Of 700 photographs the detector finds 682
+faces in the scaled centre, in a tenth of the time, and 685 in the full images at their own size."""
 
 LEAST = 20
 """Smallest side of an image that is searched, in pixels."""
@@ -38,7 +38,7 @@ class FoundFace:
 
     Args:
         landmarks: float32 (68, 2), in pixels of the image: x, y of the centre of a point's pixel.
-        found: how, of :data:`FOUND`.
+        found: source of the landmarks, of :data:`FOUND`.
     """
 
     landmarks: np.ndarray
@@ -49,43 +49,43 @@ def landmark_model(path: str | Path | None = None) -> Path:
     """The file of dlib's 68-point predictor.
 
     Args:
-        path: a file of the user's own; None takes that of the package face_recognition_models, which is not imported,
-            since it wants pkg_resources.
+        path: a user's file; None takes that of the package face_recognition_models, without importing the package,
+            since it needs pkg_resources.
 
     Raises:
-        ConfigError: if there is none.
+        ConfigError: if there is no such file.
     """
     if path is not None:
         if Path(path).is_file():
             return Path(path)
-        raise ConfigError(f"landmark_model={path} is no file.\nExpected: dlib's {MODEL}, or null.")
+        raise ConfigError(f"landmark_model={path} is not a file.\nExpected: dlib's {MODEL}, or null.")
     spec = importlib.util.find_spec("face_recognition_models")
     file = Path(spec.origin).parent / "models" / MODEL if spec is not None and spec.origin else None
     if file is None or not file.is_file():
         raise ConfigError(
-            f"dlib's landmark model {MODEL} is not there.\nDo one of:\n"
-            f"  - pip install face-recognition-models==0.3.0, which brings it (make setup does)\n"
-            f"  - say where it lies: landmark_model=/path/to/{MODEL}"
+            f"dlib's landmark model {MODEL} is missing.\nDo one of:\n"
+            f"  - pip install face-recognition-models==0.3.0, which contains it (make setup does)\n"
+            f"  - give its path: landmark_model=/path/to/{MODEL}"
         )
     return file
 
 
 class FaceFinder:
-    """Finds faces, and says how each was found.
+    """Detects faces and their landmarks, and records how each was found.
 
-    HOG finds 94-99 % of bare faces and 4-33 % of masked ones; what is left is tried in ``fallbacks``, in their order:
+    HOG finds 94-99 % of bare faces and 4-33 % of masked ones; where it finds none, ``fallbacks`` are tried in order:
 
-    - ``padded``: the detector on the image with its border carried on, for faces that fill it: of 60 tight crops of
-      bare faces it finds 28, without it 16;
+    - ``padded``: the detector on the image with replicated borders, for faces that fill it: of 60 tight crops of bare
+      faces it finds 28, without padding 16;
     - ``upsampled``: the detector on the image at twice its size, for faces below 80 px; four times as slow;
-    - ``box``: a face box that the data set gives (CelebA's list);
-    - ``image``: the whole image is a face, as in aligned or cropped ones.
+    - ``box``: the data set's own face box (CelebA's list);
+    - ``image``: the image is one face, aligned or cropped.
 
     Args:
         model: see :func:`landmark_model`.
         fallbacks: some of :data:`FALLBACKS`.
-        aligned: images are aligned as CelebA's are, with one face in the middle of each: the detector looks there
-            first, which is three times as fast, and at the whole image if it finds nothing.
+        aligned: images are aligned as CelebA's are, with one face in the centre of each: the detector searches the
+            centre first, which is three times as fast, then the full image.
     """
 
     def __init__(
@@ -99,19 +99,19 @@ class FaceFinder:
         self.aligned = aligned
 
     def __call__(self, image: np.ndarray, box: Box | None = None) -> list[FoundFace]:
-        """All faces of an image, the largest first; none if there is none, or the image is too small to tell.
+        """All faces of an image, the largest first; [] without a face, or for an image below :data:`LEAST`.
 
         Args:
             image: (H, W, 3) uint8 RGB, or (H, W) grey.
-            box: where the data set says that a face is.
+            box: the data set's face box, for the fallback ``box``.
         """
         return self.of_all([image], [box])[0]
 
     def of_all(self, images: Sequence[np.ndarray], boxes: Sequence[Box | None]) -> list[list[FoundFace]]:
-        """The faces of several images, see :meth:`__call__`: the same, and of aligned images sooner.
+        """The faces of several images, see :meth:`__call__`; the same result, faster for aligned images.
 
-        The predictor reads a few of its 60 MB for a face, and what the detector had in the processor's caches is gone:
-        they take turns once, not once an image.
+        The predictor reads a few of its 60 MB for each face and evicts the detector from the processor's caches, so
+        detection runs for all images before prediction.
         """
         greys = [image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
         large = [min(grey.shape) >= LEAST for grey in greys]
@@ -138,7 +138,7 @@ class FaceFinder:
         return []
 
     def boxes_in_the_middle(self, grey: np.ndarray) -> list[Box]:
-        """Faces where an aligned image (H, W) uint8 has its own."""
+        """Faces in the centre of an aligned image (H, W) uint8."""
         height, width = grey.shape
         left, top = round(0.1 * width), round(0.25 * height)
         middle = grey[top : round(0.97 * height), left : width - left]
@@ -164,17 +164,17 @@ class FaceFinder:
 
 @functools.cache
 def _dlib(model: Path) -> tuple:
-    """Detector and predictor, once a process: 100 MB."""
+    """Detector and predictor, loaded once per process: 100 MB."""
     import dlib
 
     try:
         return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(model))
     except RuntimeError as error:
-        raise ConfigError(f"{model} is no landmark model of dlib: {error}.\nExpected: {MODEL}.") from error
+        raise ConfigError(f"{model} is not a landmark model of dlib: {error}.\nExpected: {MODEL}.") from error
 
 
 def _face_of_a_crop(width: int, height: int) -> Box:
-    """Where the detector would see the face of an aligned crop: measured on CelebA's, 178x218."""
+    """The box that the detector finds in an aligned crop, measured on CelebA's of 178x218."""
     side = 0.62 * width
     left, top = (width - side) / 2, 0.4 * height
     return left, top, left + side, min(top + side, height - 1.0)
@@ -185,7 +185,7 @@ def crop_box(landmarks: np.ndarray, margin: float = 0.25) -> tuple[int, int, int
 
     Args:
         landmarks: (68, 2), in pixels.
-        margin: around the box on every side, in shares of its longer side; on top twice, for the forehead.
+        margin: on every side of the box, as a fraction of its longer side; twice that on top, for the forehead.
     """
     low, high = landmarks.min(axis=0), landmarks.max(axis=0)
     reach = margin * float((high - low).max())
@@ -196,12 +196,12 @@ def crop_box(landmarks: np.ndarray, margin: float = 0.25) -> tuple[int, int, int
 
 
 def square(image: np.ndarray, left: int, top: int, side: int) -> np.ndarray:
-    """A square of an image (H, W, 3) uint8: (side, side, 3), white where it reaches beyond the image."""
-    whole = np.full((side, side, 3), 255, np.uint8)
+    """A square of an image (H, W, 3) uint8: (side, side, 3), white outside the image."""
+    canvas = np.full((side, side, 3), 255, np.uint8)
     part = image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
     down, right = max(-top, 0), max(-left, 0)
-    whole[down : down + part.shape[0], right : right + part.shape[1]] = part
-    return whole
+    canvas[down : down + part.shape[0], right : right + part.shape[1]] = part
+    return canvas
 
 
 def ring(upper: np.ndarray, lower: np.ndarray, places: Sequence[float]) -> np.ndarray:
@@ -214,7 +214,7 @@ def ring(upper: np.ndarray, lower: np.ndarray, places: Sequence[float]) -> np.nd
 LID_PLACES = (0, 0.32, 0.68, 1)
 OUTER_LIP_PLACES = (0, 0.18, 0.36, 0.5, 0.64, 0.82, 1)
 INNER_LIP_PLACES = (0, 0.34, 0.5, 0.66, 1)
-"""Where along lids and lips the 68 landmarks lie."""
+"""Positions of the 68 landmarks along lids and lips, as fractions of the way."""
 
 
 def from_106(points: np.ndarray) -> np.ndarray:
@@ -234,10 +234,10 @@ def from_106(points: np.ndarray) -> np.ndarray:
 
 
 def read_landmarks(path: Path) -> np.ndarray:
-    """Landmarks from a text file, 68, or LaPa's 106, brought to 68: float32 (68, 2).
+    """Landmarks from a text file of 68, or of LaPa's 106, which are reduced to 68: float32 (68, 2).
 
     Args:
-        path: their number, then x and y on a line each.
+        path: the file: the number of points, then x and y of one point per line.
 
     Raises:
         BrokenFileError: if it holds anything else.
@@ -249,6 +249,7 @@ def read_landmarks(path: Path) -> np.ndarray:
             raise ValueError
     except (OSError, ValueError) as error:
         raise BrokenFileError(
-            f"{path} does not hold 68 landmarks.\nExpected: the number 68 (or LaPa's 106), then x and y on a line each."
+            f"{path} does not hold 68 landmarks.\n"
+            f"Expected: the number 68 (or LaPa's 106), then x and y of one point per line."
         ) from error
     return points if len(points) == 68 else from_106(points)

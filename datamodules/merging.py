@@ -1,10 +1,9 @@
-"""Label maps of data sets that keep labels as one mask a part: parts are painted one over another, once, and kept.
+"""Merges part masks into label maps, once per face, and keeps them.
 
-Parts overlap, so the order of painting decides who has a pixel: see :data:`datamodules.labels.PAINTING_ORDERS`. What is
-kept is one plain PNG of class ids for each face, named by the contents of its part masks. So a file that is there is
-right: nothing says which ones are done, an interrupted merge goes on where it stopped, every fraction and experiment
-shares what there is, and a changed mask makes one new file. From here on the face is as one of a data set that comes
-with label maps. Sources are never written to, and the folder may be deleted while nothing trains.
+Parts overlap, so the order of painting decides the class of a pixel: see :data:`datamodules.labels.PAINTING_ORDERS`.
+Each face becomes one PNG of class ids, named by the digest of its part masks. A file that exists is therefore valid: an
+interrupted merge continues where it stopped, all label fractions and experiments share the files, and a changed mask
+gives a new file. Sources are only read, and the folder may be deleted while nothing trains.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ from foundation.files import atomic_write, remove_drafts
 from foundation.locks import held
 
 VERSION = 1
-"""Of what is kept; raised by hand when merging comes to give other label maps."""
+"""Raise it when merging gives other label maps."""
 
 DOING = "merging part masks, once for all runs"
 
 
 @dataclass(frozen=True)
 class Merging:
-    """Merges the parts of faces, or finds them merged.
+    """Merges the part masks of faces, or finds their label maps.
 
     Args:
         order: a name of :data:`datamodules.labels.PAINTING_ORDERS`.
-        labels: the classes; parts are named as they are.
-        folder: where label maps are kept: a folder of ours, never the data's.
-        digest_cache: where digests of the masks' contents are remembered.
+        labels: the classes; parts have the same names.
+        folder: folder of the label maps, never that of the data.
+        digest_cache: file of the digests of the masks.
     """
 
     order: str
@@ -70,14 +69,14 @@ class Merging:
             except OSError as error:
                 raise RunError(
                     f"Cannot keep merged label maps in {folder}: {error.strerror or error}.\n"
-                    f"Expected: a folder with room that can be written to; it lies under output_dir."
+                    f"Expected: a writable folder with free space; it lies under output_dir."
                 ) from error
         return merged
 
     def _keep(self, sample: Sample, digests: DigestCache) -> None:
         assert sample.label is not None  # noqa: S101 (for the type checker)
         label = merge(sample, self.order, self.labels)
-        if sample.label.name != _name(sample, digests):  # or what is kept would stand for other masks
+        if sample.label.name != _name(sample, digests):  # the name must match the masks that were read
             raise BrokenFileError(f"The part masks of {sample.image} changed while they were read.\nRun again.")
         with atomic_write(sample.label) as file:
             Image.fromarray(label).save(file, format="PNG")
@@ -89,7 +88,7 @@ def merge(sample: Sample, order: str, labels: LabelSet) -> np.ndarray:
     Args:
         sample: a face with parts.
         order: a name of :data:`datamodules.labels.PAINTING_ORDERS`.
-        labels: the classes; parts are named as they are.
+        labels: the classes; parts have the same names.
 
     Raises:
         BrokenFileError: if a mask cannot be read, masks differ in size, or all of them are empty.
@@ -99,7 +98,7 @@ def merge(sample: Sample, order: str, labels: LabelSet) -> np.ndarray:
     label = paint(sample, ((part, read_part(files[part])) for part in parts), labels)
     if label is None or not label.any():
         raise BrokenFileError(
-            f"The face {sample.image} has no part at all: all its masks are empty.\n"
+            f"The face {sample.image} has no parts: all its masks are empty.\n"
             f"Expected: at least skin; add its masks, or move the image out of its folder."
         )
     return label
@@ -127,11 +126,11 @@ def paint(sample: Sample, masks: Iterable[tuple[str, np.ndarray]], labels: Label
 
 
 def _name(sample: Sample, digests: DigestCache) -> str:
-    """What a face's label map is called: its masks' names and contents, and nothing else."""
+    """File name of a face's label map: the digest of its masks' names and contents."""
     return f"{digests.of_files(sample.label_files)}.png"
 
 
 def _absent(samples: Sequence[Sample]) -> list[Sample]:
-    """Those whose label map is not there yet, once each: two faces of the same masks share one."""
+    """Faces whose label map does not exist yet; faces with equal masks share one, and count once."""
     by_label = {sample.label: sample for sample in samples}
     return [sample for label, sample in by_label.items() if label is not None and not label.is_file()]

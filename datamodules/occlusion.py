@@ -1,4 +1,4 @@
-"""Batches of hidden faces: images and what hides them, as label maps of two classes, ``seen`` and ``hidden``."""
+"""Batches of occluded faces: images and binary occlusion masks, see :data:`datamodules.labels.OCCLUSION`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from datamodules.cache import Cache
 from datamodules.faces import FaceDataModule, Faces, open_images
 from datamodules.layouts import AugmentedCelebA, Sample
 from datamodules.reading import DecodedImage
-from datamodules.sampling import Draw
+from datamodules.sampling import SampleKey
 from datamodules.transforms import FaceTransform
 from foundation.errors import DataError
 
 IN_FULL = 1 << 20
-"""More pixels than an image has: it is decoded as it is, and landmarks are in its own pixels."""
+"""More pixels than an image has: it is decoded at full size, and landmarks are in its own pixels."""
 
 RenderMasks = Callable[[np.random.Generator, np.ndarray, Sequence[np.ndarray]], tuple[np.ndarray, np.ndarray]]
 """Random numbers, image (H, W, 3) uint8 and the landmarks (68, 2) of each face -> the image with face masks, and where
@@ -26,14 +26,14 @@ they occlude it (H, W) uint8, 0 or 255. See :class:`synthesis.masked_faces.on_th
 
 
 class RenderedMaskFaces(Faces):
-    """Faces whose masks are rendered when they are read, by (seed, epoch, position): another mask each time.
+    """Faces whose masks are rendered as they are read, by (seed, epoch, position): another mask each time.
 
     Items as in :class:`datamodules.faces.LabelledFaces`, without ``full_label`` and ``groups``.
 
     Args:
         samples: the faces.
-        photographs: a sample's image without a mask by its index, in full.
-        landmarks: for each sample those of its faces, (68, 2), in pixels.
+        photographs: a sample's photograph without masks by its index, at full size.
+        landmarks: for each sample the landmarks of its faces, (68, 2), in pixels.
         render_masks: renders masks on the photographs.
         transform: to training size.
     """
@@ -51,8 +51,8 @@ class RenderedMaskFaces(Faces):
         self.landmarks = landmarks
         self.render_masks = render_masks
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        epoch, position, index = draw
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+        epoch, position, index = key
         # The fourth number keeps the masks' random stream apart from the augmentation's.
         rng = np.random.default_rng([self.transform.seed, epoch, position, 2])
         image, occlusion = self.render_masks(rng, self.photographs(index).pixels, self.landmarks[index])
@@ -64,11 +64,11 @@ class RenderedMaskFaces(Faces):
 class OcclusionDataModule(FaceDataModule):
     """Batches of occluded faces with binary masks.
 
-    Batches of validation and test hold ``groups`` too, where the data set has such: the mask type and the pose.
+    Validation and test batches also hold ``groups``, if the data set has any: mask type, wearing style and pose.
 
     Args:
-        render_masks: renders other training masks each time, on the photographs that were kept; None trains on the
-            masks as built. Those of validation and test always stay as built. Only for
+        render_masks: renders new training masks in each epoch, on the kept photographs; None trains on the masks as
+            built. Validation and test always use the masks as built. Only for
             :class:`datamodules.layouts.augmented_celeba.AugmentedCelebA`.
         arguments: those of :class:`datamodules.faces.FaceDataModule`.
     """
@@ -84,7 +84,7 @@ class OcclusionDataModule(FaceDataModule):
         files = [sample.photograph for sample in samples if sample.photograph is not None]
         if len(files) < len(samples):
             raise DataError(
-                f"{self.layout.root} has no photographs without masks to draw on.\n"
+                f"{self.layout.root} has no photographs without masks to render new ones on.\n"
                 f"Expected: a set that was built with photographs=true (python prepare.py task=masked_faces ...), or "
                 f"segment.on_the_fly=false."
             )

@@ -1,4 +1,4 @@
-"""Which pixels of a labelled face are classified on: as many of each class, whatever its area."""
+"""Class-balanced sampling of labelled pixels."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import numpy as np
 from datamodules.labels import IGNORE
 
 
-def draw_pixels(label: np.ndarray, most: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw pixels of each class that occurs, without putting back.
+def sample_pixels(label: np.ndarray, most: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Sample pixels of each class of a label map, without replacement.
 
     Args:
-        label: class ids (H, W); those that are to be ignored are left out.
-        most: pixels of a class; of one that has fewer all are taken.
-        rng: what is drawn with.
+        label: class ids (H, W); ignored pixels are left out.
+        most: number of pixels per class; smaller classes are taken in full.
+        rng: random numbers.
 
     Returns:
-        Places in the flat label map (n,), and how many pixels each of them stands for, (n,).
+        Indices into the flat label map (n,), and the number of pixels that each of them represents, (n,).
     """
     flat = label.ravel()
     places, stands_for = [np.empty(0, np.int64)], [np.empty(0)]

@@ -1,4 +1,4 @@
-"""How a face is turned, from its 68 landmarks: plain arithmetic, good for sorting faces into groups."""
+"""Head pose from 68 landmarks: a rough estimate, for grouping faces."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 NOSE_TIP, EYE_CORNERS, MOUTH_CORNERS = 30, (36, 45), (48, 54)
 DEPTH = 0.6
-"""How far the nose's tip lies before the outer corners of the eyes, in halves of their distance."""
+"""Depth of the nose's tip in front of the outer eye corners, in halves of their distance."""
 TIP, RISE = 0.531, 0.422
-"""Where the tip lies between eyes (0) and mouth (1) in a level face, and how far it moves with the pitch's tangent."""
+"""Position of the tip between eyes (0) and mouth (1) in a level face, and its change with the pitch's tangent."""
 
 Point = Sequence[float]
 

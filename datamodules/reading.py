@@ -1,4 +1,4 @@
-"""From files to arrays, with every error named by its file."""
+"""Reads images, label maps and masks as arrays; every error names its file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from datamodules.layouts import Sample
 from foundation.errors import BrokenFileError
 
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""What Pillow raises for a file that it cannot decode."""
+"""Pillow's errors for files that it cannot decode."""
 
 SIDEWAYS = (5, 6, 7, 8)
 """Orientations of EXIF that exchange width and height."""
@@ -29,8 +29,8 @@ class DecodedImage:
     Args:
         pixels: (H, W, 3) uint8 RGB.
         size: (H, W) of the file's image.
-        extent: (height, width) of the file's whole image in the decoded pixels: where it is shrunk by a factor that
-            does not divide its size, the last row and column reach a fraction of a pixel beyond it.
+        extent: (height, width) of the file's image in decoded pixels: if it is shrunk by a factor that does not divide
+            its size, the last row and column reach a fraction of a pixel beyond it.
     """
 
     pixels: np.ndarray
@@ -40,14 +40,14 @@ class DecodedImage:
 
 @dataclass(frozen=True)
 class Frame:
-    """The measures of an image or label map, which the head of its file tells without decoding.
+    """Sizes of an image or label map, from its file's header without decoding.
 
     Args:
         shape: (H, W) of the pixels that reading returns.
         size: (H, W) of the file's image.
         extent: see :class:`DecodedImage`.
-        factors: whole factors, across and down, by which the decoder's pixels are still to be averaged.
-        orientation: of EXIF: 1 is upright as it is stored.
+        factors: integer factors, across and down, by which the decoder's pixels are averaged afterwards.
+        orientation: EXIF orientation; 1 is stored upright.
     """
 
     shape: tuple[int, int]
@@ -73,11 +73,11 @@ class ImageFiles:
         return read_image(self.paths[index], self.least)
 
     def pixels(self, index: int) -> np.ndarray:
-        """What of an image is packed, (H, W, 3) uint8."""
+        """The pixels of an image to pack, (H, W, 3) uint8."""
         return self(index).pixels
 
     def frame(self, index: int) -> Frame:
-        """The measures of an image, see :func:`read_image` for errors."""
+        """Sizes of an image, see :func:`read_image` for errors."""
         with _opened_image(self.paths[index]) as file:
             return _draft(file, self.least)
 
@@ -98,11 +98,11 @@ class LabelFiles:
         return read_label(self.paths[index], self.labels)
 
     def pixels(self, index: int) -> np.ndarray:
-        """What of a label map is packed, (H, W) uint8."""
+        """The ids of a label map to pack, (H, W) uint8."""
         return self(index)
 
     def frame(self, index: int) -> Frame:
-        """The measures of a label map, see :func:`read_label` for errors."""
+        """Sizes of a label map, see :func:`read_label` for errors."""
         opened = (
             _opened_mask(self.paths[index]) if self.labels.binary else _opened_label(self.paths[index], self.labels)
         )
@@ -112,15 +112,15 @@ class LabelFiles:
 
 
 def read_image(path: Path, least: int | None = None, upright: bool = True) -> DecodedImage:
-    """An image as RGB, decoded no larger than needed; what is transparent is white.
+    """An image as RGB, decoded no larger than needed; transparent pixels become white.
 
-    Large photographs are shrunk by whole factors as they are decoded (in the JPEG decoder where it can, by box
-    averages otherwise), so that the one interpolation that follows never skips pixels.
+    Large photographs are shrunk by integer factors as they are decoded (in the JPEG decoder if it can, by box averages
+    otherwise), so that the single interpolation that follows never skips pixels.
 
     Args:
         path: the image.
-        least: both sides stay at least this many pixels where the file has them; None decodes in full.
-        upright: turn it as its EXIF says; False leaves it as stored, which the boxes of some annotations are of.
+        least: least side after shrinking, in pixels; smaller images keep their size. None decodes at full size.
+        upright: apply the EXIF orientation; False leaves the image as stored, as some annotations' boxes need.
 
     Raises:
         BrokenFileError: if the file cannot be read.
@@ -136,7 +136,7 @@ def read_image(path: Path, least: int | None = None, upright: bool = True) -> De
 
 
 def shrunk(pixels: np.ndarray, least: int) -> DecodedImage:
-    """An image (H, W, 3) uint8, or a part of one, by box averages as small as :func:`read_image` would make it."""
+    """An image (H, W, 3) uint8 or a crop, shrunk by box averages to the size that :func:`read_image` gives."""
     height, width = pixels.shape[:2]
     across, down = _factors(width, height, least)
     small = np.asarray(Image.fromarray(pixels).reduce((across, down))) if max(across, down) > 1 else pixels
@@ -144,11 +144,11 @@ def shrunk(pixels: np.ndarray, least: int) -> DecodedImage:
 
 
 def read_photograph(path: Path, grey: bool = False) -> np.ndarray:
-    """A photograph from anywhere, of any mode: upright, whole, (H, W, 3) uint8 RGB; what is transparent is white.
+    """A photograph of any mode, upright, at full size: (H, W, 3) uint8 RGB; transparent pixels become white.
 
     Args:
         path: the photograph.
-        grey: its brightness alone, (H, W) uint8, of which a JPEG is decoded in half the time.
+        grey: return (H, W) uint8 grey values, which takes half the time for a JPEG.
 
     Raises:
         BrokenFileError: if it cannot be read.
@@ -170,14 +170,14 @@ def _plain(image: Image.Image, mode: str) -> Image.Image:
 
 
 def _in_bytes(image: Image.Image) -> Image.Image:
-    """An image of 16 bits in 8; to convert it would cut everything above 255 off."""
+    """An image of 16 bits in 8; Pillow's conversion would clip everything above 255."""
     if not image.mode.startswith("I;16"):
         return image
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 def _draft(file: Image.Image, least: int | None, upright: bool = True) -> Frame:
-    """Have the JPEG decoder shrink by 2, 4 or 8 where that leaves enough; other formats heed no draft."""
+    """Let the JPEG decoder shrink by 2, 4 or 8 if that leaves enough pixels; other formats ignore it."""
     orientation = _orientation(file) if upright else 1
     width, height = file.size[::-1] if orientation in SIDEWAYS else file.size
     across, down = float(width), float(height)
@@ -194,14 +194,14 @@ def _draft(file: Image.Image, least: int | None, upright: bool = True) -> Frame:
 
 
 def _orientation(file: Image.Image) -> int:
-    if file.format == "PNG" and "exif" not in file.info:  # Pillow would decode it to look behind its pixels
+    if file.format == "PNG" and "exif" not in file.info:  # Pillow would decode it to find EXIF after the pixels
         return 1
     orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
     return orientation if orientation in range(1, 9) else 1
 
 
 def _factors(width: int, height: int, least: int) -> tuple[int, int]:
-    """Whole factors, across and down, that leave at least so many pixels."""
+    """Integer factors, across and down, that leave at least so many pixels."""
     return max(1, width // least), max(1, height // least)
 
 
@@ -232,7 +232,7 @@ def read_label(path: Path, labels: LabelSet) -> np.ndarray:
 
 
 def read_ids(path: Path, labels: LabelSet) -> np.ndarray:
-    """What a label map holds, (H, W) uint8, known ids or not.
+    """The ids of a label map, (H, W) uint8, known or not.
 
     Raises:
         BrokenFileError: if the file cannot be read or has undeclared colours.
@@ -248,13 +248,13 @@ def read_ids(path: Path, labels: LabelSet) -> np.ndarray:
 
 
 def require_known_ids(path: Path, label: np.ndarray, labels: LabelSet) -> None:
-    """See that a label map holds ids of classes alone, or :data:`IGNORE` where the set has it.
+    """Require that a label map holds only ids of classes, and :data:`IGNORE` if the set has it.
 
     Raises:
-        BrokenFileError: if it does not.
+        BrokenFileError: if it holds others.
     """
     highest = int(label.max(initial=0))
-    if highest >= len(labels) and labels.ignored:  # which an ignored pixel is too
+    if highest >= len(labels) and labels.ignored:  # it may be an ignored pixel
         highest = int(label[label != IGNORE].max(initial=0))
     if highest >= len(labels):
         raise BrokenFileError(
@@ -271,7 +271,7 @@ def _opened_label(path: Path, labels: LabelSet) -> Iterator[Image.Image]:
                 raise BrokenFileError(
                     f"The label map {path} is a {file.mode} image.\n"
                     f"Expected a single-channel PNG of class ids 0..{len(labels) - 1}"
-                    + (", or an RGB one." if labels.coloured else ": a colour rendering will not do.")
+                    + (", or an RGB one." if labels.coloured else "; a colour rendering is invalid.")
                 )
             yield file
     except UNREADABLE as error:
@@ -284,13 +284,13 @@ def read_mask(path: Path) -> np.ndarray:
     """A binary mask, (H, W) bool, True where it is white.
 
     Masks are published as images of 0 and 255, also with a palette, in colour, or as JPEG, which blurs their edges:
-    what is brighter than 127 is white. A file that holds nothing above 1 is read as ids 0 and 1.
+    values above 127 are white. A file without values above 1 is read as ids 0 and 1.
 
     Raises:
         BrokenFileError: if the file cannot be read.
     """
     with _opened_mask(path) as file:
-        if file.mode.startswith("I;16"):  # of 16 bits, or of 8 or 1 that are stored in so many
+        if file.mode.startswith("I;16"):  # 16 bits, or 8 or 1 stored in 16
             wide = np.asarray(file)
             most = int(wide.max(initial=0))
             return wide > (0 if most == 1 else 127 if most <= 255 else 32767)
@@ -309,15 +309,15 @@ def _opened_mask(path: Path) -> Iterator[Image.Image]:
     except UNREADABLE as error:
         raise BrokenFileError(
             f"Cannot read the mask {path}: {error}.\n"
-            f"Expected: an image, white where the face is hidden; replace the file or remove the face."
+            f"Expected: an image, white where the face is occluded; replace the file or remove the face."
         ) from error
 
 
 def read_part(path: Path) -> np.ndarray:
     """A part's mask, (H, W) bool.
 
-    Masks are published as RGB images of 0 and 255. What is not black is the part: a conversion to a palette, as in
-    the data set's own scripts, would turn 255 into entry 225 of Pillow's palette, and a test for 255 find nothing.
+    Masks are published as RGB images of 0 and 255. All pixels that are not black belong to the part: a conversion to a
+    palette, as in the data set's own scripts, turns 255 into entry 225 of Pillow's palette.
 
     Args:
         path: the mask, of any mode.
@@ -329,7 +329,7 @@ def read_part(path: Path) -> np.ndarray:
 
 
 def read_part_values(path: Path) -> np.ndarray:
-    """What a part's mask holds, (H, W) uint8: 0 and 255 as published; see :func:`read_part`."""
+    """The values of a part's mask, (H, W) uint8: 0 and 255 as published; see :func:`read_part`."""
     try:
         with Image.open(path) as file:
             return np.asarray(file.convert("L"))
@@ -340,13 +340,11 @@ def read_part_values(path: Path) -> np.ndarray:
         ) from error
 
 
-def require_whole(path: Path) -> None:
-    """See that a file ends where it should and, if it is a PNG, that its checksums are right.
-
-    A decoder stops at the last pixel, and does not look at what it can do without.
+def require_complete(path: Path) -> None:
+    """Require a complete file and, for a PNG, correct checksums; decoders stop at the last pixel and check neither.
 
     Raises:
-        BrokenFileError: if it does not.
+        BrokenFileError: if the file is damaged.
     """
     try:
         with Image.open(path) as file:
@@ -356,7 +354,7 @@ def require_whole(path: Path) -> None:
 
 
 def require_size(sample: Sample, shape: tuple[int, ...], size: tuple[int, int]) -> None:
-    """See that a label map covers its image: it has the image's size, or, merged of parts, its aspect ratio.
+    """Require that a label map has its image's size or, if merged from parts, its aspect ratio.
 
     Args:
         sample: the face.
@@ -364,7 +362,7 @@ def require_size(sample: Sample, shape: tuple[int, ...], size: tuple[int, int]) 
         size: (H, W) of its image's file.
 
     Raises:
-        BrokenFileError: if it does not.
+        BrokenFileError: if it has another.
     """
     if shape == size:
         return
@@ -375,7 +373,7 @@ def require_size(sample: Sample, shape: tuple[int, ...], size: tuple[int, int]) 
             f"The label map {sample.label} is {measures}.\n"
             f"Expected the same size; replace one of the two or remove the face."
         )
-    # Half a pixel of rounding at each side of the one that was made from the other.
+    # Half a pixel of rounding on each side.
     if abs(height * size[1] - width * size[0]) > max(sum(shape), sum(size)) / 2:
         raise BrokenFileError(
             f"The part masks of the image {sample.image} are {measures}.\n"

@@ -1,4 +1,4 @@
-"""The order in which a stage meets its faces, a pure function of (seed, epoch)."""
+"""The order of the faces in training and scoring, a pure function of (seed, epoch)."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-Draw = tuple[int, int, int]
-"""(epoch, position in the epoch, index of the face)."""
+SampleKey = tuple[int, int, int]
+"""(epoch, position in the epoch, index of the face): data sets are indexed with it."""
 
 
-class EpochSampler(Sampler[Draw]):
-    """Draws training faces and says when: workers that live on from epoch to epoch learn of a new one with each draw.
+class EpochSampler(Sampler[SampleKey]):
+    """Samples training faces with their epoch and position, so that persistent workers follow the epochs.
 
     Args:
         faces: number of faces.
-        draws: length of an epoch in draws; None is every face once. More draws than faces go through the faces again
-            in another order, so that three labelled faces fill an epoch too.
+        length: samples in an epoch; None is every face once. A longer epoch goes through the faces again in another
+            order, so that three labelled faces fill an epoch too.
         seed: the stage's seed.
-        rank: number of this process among those that train together.
-        world: how many they are. Each draws every world-th position, so that together they draw the batches of one
-            process. The few draws that do not divide evenly are left out, as no process may wait for another alone;
-            an epoch with fewer draws than processes is filled up to one each.
+        rank: rank of this process.
+        world: number of processes that train together. Each takes every world-th position, so that together they load
+            the batches of a single process. Samples that do not divide evenly are left out, or one process would wait
+            for the others; an epoch with fewer samples than processes is filled up to one each.
     """
 
-    def __init__(self, faces: int, draws: int | None = None, seed: int = 0, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, faces: int, length: int | None = None, seed: int = 0, rank: int = 0, world: int = 1) -> None:
         self.faces = faces
-        self.draws = world * max(1, (faces if draws is None else draws) // world)
+        self.length = world * max(1, (faces if length is None else length) // world)
         self.rank = rank
         self.world = world
         self.seed = seed
@@ -40,11 +40,11 @@ class EpochSampler(Sampler[Draw]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.draws // self.world
+        return self.length // self.world
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[SampleKey]:
         order = np.empty(0, dtype=np.int64)
-        for position in range(self.draws):
+        for position in range(self.length):
             turn, place = divmod(position, self.faces)
             if place == 0:
                 order = np.random.default_rng([self.seed, self.epoch, turn]).permutation(self.faces)
@@ -52,22 +52,21 @@ class EpochSampler(Sampler[Draw]):
                 yield self.epoch, position, int(order[place])
 
 
-def batches_in_epoch(faces: int, draws: int | None, batch_size: int, world: int = 1) -> int:
-    """Batches in an epoch of an :class:`EpochSampler`, the same for each process; ``batch_size`` is of all together."""
-    return math.ceil(len(EpochSampler(faces, draws, world=world)) / (batch_size // world))
+def batches_in_epoch(faces: int, length: int | None, batch_size: int, world: int = 1) -> int:
+    """Batches in an epoch of an :class:`EpochSampler`, the same for each process; ``batch_size`` counts all of them."""
+    return math.ceil(len(EpochSampler(faces, length, world=world)) / (batch_size // world))
 
 
-def scoring_batches(faces: int, batch_size: int, rank: int = 0, world: int = 1) -> list[list[Draw]]:
+def scoring_batches(faces: int, batch_size: int, rank: int = 0, world: int = 1) -> list[list[SampleKey]]:
     """Batches of validation or test: every face once, in order, as if in epoch 0.
 
-    Processes that score together have equally many batches, whatever remains at the end: the first difference would
-    let one of them wait for the others for ever.
+    All processes have the same number of batches; with different numbers, they would wait for each other for ever.
 
     Args:
         faces: number of faces, at least ``world``.
         batch_size: faces in a batch of one process, at most (one more where a process has less than a batch left).
         rank: number of this process.
-        world: how many they are; each takes every world-th face.
+        world: number of processes; each takes every world-th face.
 
     Raises:
         ValueError: if there are fewer faces than processes.

@@ -1,10 +1,7 @@
-"""Which faces a run is trained on: nested label fractions, and the folds of a grid search.
+"""The faces that a run is trained on: nested label fractions, and the folds of a grid search.
 
-Nested label fractions: which faces keep their labels when only a fraction of a training set is labelled.
-
-The paper draws 0.5, 1 and 10 % "randomly" and averages three draws. Here a draw is the prefix of one permutation per
-subset, so that the faces of 0.5 % are among those of 1 %, and it is a file that is written once, read ever after and
-can be read by a person.
+The paper samples 0.5, 1 and 10 % "randomly" and averages over three samples. Here a label fraction is the prefix of one
+permutation per subset, so that the faces of 0.5 % are among those of 1 %. It is written once as a text file of ids.
 """
 
 from __future__ import annotations
@@ -35,7 +32,7 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """Digest of the set of ids: what of the manifest enters a run's identity."""
+        """Digest of the set of ids, which enters a run's identity."""
         return hashlib.sha256("\n".join(sorted(self.ids)).encode()).hexdigest()[:16]
 
 
@@ -45,15 +42,15 @@ def count(fraction: float, total: int) -> int:
 
 
 def manifest(folder: Path, dataset: str, ids: list[str], fraction: float, subset: int) -> Manifest:
-    """The manifest of a fraction, read from its file or drawn and written.
+    """The manifest of a fraction, read from its file, or sampled and written.
 
     Args:
-        folder: where manifests are kept.
+        folder: folder of the manifests.
         dataset: name of the data set.
-        ids: ids of all training faces. Their digest is part of the file's place, so that another copy of the data
-            set gets manifests of its own.
+        ids: ids of all training faces. Their digest is part of the file's path, so that each partial copy of a data set
+            gets its own manifests.
         fraction: 0 < fraction <= 1.
-        subset: 0, 1 or 2: which of the independent draws.
+        subset: 0, 1 or 2, the number of the independent sample.
 
     Raises:
         DataError: if an existing file names faces that the training set does not hold.
@@ -70,18 +67,18 @@ def manifest(folder: Path, dataset: str, ids: list[str], fraction: float, subset
     if unknown or not chosen:
         raise DataError(
             f"The label manifest {path} does not fit the training set: "
-            + (f"it names {unknown[0]!r}, which is not there." if unknown else "it is empty.")
-            + "\nDelete the file to have it drawn again."
+            + (f"it names {unknown[0]!r}, which is missing." if unknown else "it is empty.")
+            + "\nDelete the file; it is sampled again."
         )
     return Manifest(path, tuple(chosen))
 
 
 def of_fold(samples: Sequence[Sample], split: str, fold: int, count: int) -> list[Sample]:
-    """The training faces that a fold trains on, or those that it validates on: at random, the same on any machine.
+    """The faces that a fold trains on, or validates on: a random division that is the same on every machine.
 
     Args:
-        samples: the training faces. Those made of one photograph are in one fold, or a mask would be judged on a face
-            that it was learnt on; folds are of equally many photographs.
+        samples: the training faces. Folds have equally many photographs; faces made from one photograph share a fold,
+            so that no face is both trained on and validated.
         split: ``train`` or ``val``.
         fold: 0 .. count - 1.
         count: number of folds.
@@ -90,8 +87,8 @@ def of_fold(samples: Sequence[Sample], split: str, fold: int, count: int) -> lis
         DataError: if there are fewer photographs than folds.
     """
     source = {sample.id: sample.source or sample.id for sample in samples}
-    lots = sorted(set(source.values()), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
-    if len(lots) < count:
-        raise DataError(f"The training set is of {len(lots)} photographs, too few for {count} folds.")
-    validated = set(lots[fold::count])
+    shuffled = sorted(set(source.values()), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    if len(shuffled) < count:
+        raise DataError(f"The training set is of {len(shuffled)} photographs, too few for {count} folds.")
+    validated = set(shuffled[fold::count])
     return [sample for sample in samples if (source[sample.id] in validated) == (split == "val")]

@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its newest version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would look up its newest version online
 
 import albumentations as A
 import cv2
@@ -27,14 +27,14 @@ STD = (0.229, 0.224, 0.225)
 
 _mean, _std = (255 * np.array(values, dtype=np.float32)[:, None] for values in (MEAN, STD))
 NORMALIZED = (np.arange(256, dtype=np.float32) - _mean) * np.reciprocal(_std)
-"""What each byte of each colour becomes: (3, 256) float32."""
+"""Look-up table of normalised values for each byte of each channel: (3, 256) float32."""
 
 cv2.setNumThreads(0)  # the loader's worker processes are the parallelism
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a training image may be moved.
+    """Strengths of the augmentation of training images.
 
     Args:
         rotation: largest angle to either side, in degrees (30 in pre-training, 15 in fine-tuning).
@@ -43,10 +43,10 @@ class Augmentation:
         color: strength of brightness, contrast and saturation changes, 0..1 (0 in the paper).
         shift: largest move to either side, as a fraction of the image's side.
         degrade: strength of blur, coarse resolution, grain and JPEG artefacts, 0..1.
-        crop: probability of a close crop in place of zoom and move: the box of the face's landmarks with margins drawn
-            for each side (:data:`MARGINS`), stretched to the output, as detectors cut faces out. Only where a data set
-            knows the landmarks.
-        recolour: probability of other colours for what hides a face, see :class:`Recolour`.
+        crop: probability of a close crop in place of zoom and shift: the box of the face's landmarks with a random
+            margin on each side (:data:`MARGINS`), stretched to the output, like a detector's crop. Only for data sets
+            with landmarks.
+        recolour: probability of recolouring the occlusion, see :class:`Recolour`.
     """
 
     rotation: float = 0.0
@@ -60,13 +60,13 @@ class Augmentation:
 
 
 MARGINS = (-0.05, 0.4)
-"""Least and largest margin at a side of a close crop, as a fraction of the box of the face's landmarks: that of the
-paper's crop is 0.25, detectors of whole faces have tighter boxes."""
+"""Least and largest margin on a side of a close crop, as a fraction of the box of the face's landmarks: the paper's
+crop has 0.25, face detectors have tighter boxes."""
 
 CLOSEST = 2.5
-"""By how much a close crop magnifies an image of a face with its surroundings, about: how finely one is read."""
+"""Approximate magnification of a close crop; images are decoded finely enough for it."""
 
-WHOLE: RelativeBox = (0.0, 0.0, 1.0, 1.0)
+FULL: RelativeBox = (0.0, 0.0, 1.0, 1.0)
 
 
 def affine_matrix(
@@ -76,7 +76,7 @@ def affine_matrix(
     zoom: float,
     mirror: bool,
     shift: tuple[float, float] = (0, 0),
-    window: RelativeBox = WHOLE,
+    window: RelativeBox = FULL,
 ) -> np.ndarray:
     """The 2x3 matrix that takes pixel centres of an image of (H, W) pixels to those of a ``size`` x ``size`` one.
 
@@ -98,7 +98,7 @@ def affine_matrix(
 
 
 class WarpToSize(A.DualTransform):
-    """Rotation, zoom, flip and resize as one warp; what lies outside the image becomes mean colour and ignored."""
+    """Rotation, zoom, flip and resize as one warp; pixels outside the image get the mean colour and are ignored."""
 
     def __init__(self, size: int, augmentation: Augmentation, labels: LabelSet | None = None) -> None:
         super().__init__(p=1.0)
@@ -118,7 +118,7 @@ class WarpToSize(A.DualTransform):
             "zoom": self.py_random.uniform(*move.scale),
             "mirror": self.py_random.random() < move.flip,
             "shift": tuple(self.py_random.uniform(-move.shift, move.shift) for _ in range(2)) if move.shift else (0, 0),
-            "window": WHOLE,
+            "window": FULL,
         }
         if move.crop and data["face"] is not None and self.py_random.random() < move.crop:
             left, top, right, bottom = data["face"]
@@ -128,7 +128,7 @@ class WarpToSize(A.DualTransform):
         return moves
 
     def apply(self, img: np.ndarray, extent: tuple, **move: Any) -> np.ndarray:
-        # Reading leaves enough for the largest zoom; at this one, no pixel may be skipped either.
+        # Images are decoded for the largest zoom; at a smaller one they are shrunk first, so that no pixel is skipped.
         left, top, right, bottom = move["window"]
         seen = (extent[0] * (bottom - top), extent[1] * (right - left))
         down, across = (max(1, int(side // (self.size * move["zoom"]))) for side in seen)
@@ -154,10 +154,10 @@ class WarpToSize(A.DualTransform):
 
 
 class Recolour(A.ImageOnlyTransform):
-    """What hides a face in other colours, plain or printed; its folds and shadows stay.
+    """Recolours the occlusion with a random plain or printed texture; its folds and shadows stay.
 
-    Real cloth is of more colours than any list of textures, and a network that knows a list takes the rest for skin or
-    dress.
+    Real masks have more colours than any list of textures, and a network that was trained on a list takes others for
+    skin or clothes.
 
     Args:
         p: probability.
@@ -171,20 +171,20 @@ class Recolour(A.ImageOnlyTransform):
         return ["mask"]
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        cloth = printed_cloth(self.random_generator, data["mask"].shape)
-        return {"hidden": data["mask"] == OCCLUSION.classes.index("hidden"), "cloth": cloth}
+        texture = printed_texture(self.random_generator, data["mask"].shape)
+        return {"occluded": data["mask"] == OCCLUSION.classes.index("occluded"), "texture": texture}
 
-    def apply(self, img: np.ndarray, hidden: np.ndarray, cloth: np.ndarray, **params: Any) -> np.ndarray:  # noqa: ARG002
-        if not hidden.any():
+    def apply(self, img: np.ndarray, occluded: np.ndarray, texture: np.ndarray, **params: Any) -> np.ndarray:  # noqa: ARG002
+        if not occluded.any():
             return img
         grey = cv2.cvtColor(img, cv2.COLOR_RGB2GRAY).astype(np.float32)
-        light = np.clip(grey / max(grey[hidden].mean(), 1), 0.3, 1.7)[..., None]
-        share = cv2.GaussianBlur(hidden.astype(np.float32), (0, 0), 0.7)[..., None]  # edges are mixed, as they were
-        return (img + share * (np.clip(cloth * light, 0, 255) - img)).round().astype(np.uint8)
+        light = np.clip(grey / max(grey[occluded].mean(), 1), 0.3, 1.7)[..., None]
+        share = cv2.GaussianBlur(occluded.astype(np.float32), (0, 0), 0.7)[..., None]  # soft edges, as in the image
+        return (img + share * (np.clip(texture * light, 0, 255) - img)).round().astype(np.uint8)
 
 
-def printed_cloth(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Up to five colours in patches, bands or blots of any size; one is plain: (H, W, 3) float32, 0..255."""
+def printed_texture(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """A texture of one to five colours in patches, bands or blots of any size: (H, W, 3) float32, 0..255."""
     height, width = shape
     colours = rng.uniform(0, 255, (int(rng.integers(1, 6)), 3)).astype(np.float32)
     grid = rng.integers(1, 12, 2)
@@ -196,11 +196,11 @@ def printed_cloth(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarra
 
 
 CENTRED = {"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR}
-"""Nearest neighbours, Albumentations' choice, move an image by up to three pixels, and its label map stays."""
+"""Albumentations' default, nearest neighbours, shifts an image by up to three pixels against its label map."""
 
 
 def degradations(strength: float) -> list[A.BasicTransform]:
-    """What cameras and the web do to images, each now and then: blur, coarse resolution, grain, JPEG artefacts."""
+    """Random degradations as by cameras and the web: blur, coarse resolution, grain, JPEG artefacts."""
     return [
         A.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 0.3 + 1.7 * strength), p=0.3 * strength),
         A.Downscale(
@@ -215,12 +215,12 @@ def degradations(strength: float) -> list[A.BasicTransform]:
 
 
 class FaceTransform:
-    """Image and label map at training size, normalised, moved as (seed, epoch, position) says.
+    """Image and label map at training size, normalised, augmented by (seed, epoch, position).
 
     Args:
         size: side of the output, in pixels.
-        augmentation: how far images move; None only resizes.
-        labels: the classes, for the exchange of left and right in mirror images.
+        augmentation: strengths; None only resizes.
+        labels: the classes, whose left and right are exchanged in mirror images.
         seed: the stage's seed.
     """
 
@@ -238,12 +238,12 @@ class FaceTransform:
             steps.append(A.ColorJitter(change, change, change, hue=0.05 * move.color, p=0.8))
         if move.degrade > 0:
             steps += degradations(move.degrade)
-        # The sizes of an image and its label map may differ here: images are decoded no larger than needed.
+        # Image and label map may differ in size: images are decoded no larger than needed.
         self.compose = A.Compose(steps, is_check_shapes=False)
 
     @property
     def least_source(self) -> int:
-        """Side, in pixels, below which an image would be magnified at the largest zoom."""
+        """Least side of a decoded image, in pixels: smaller ones are magnified at the largest zoom."""
         move = self.warp.augmentation
         return round(self.size * max(move.scale[1], CLOSEST if move.crop else 0))
 
@@ -258,7 +258,7 @@ class FaceTransform:
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Image (H, W, 3) uint8 -> (3, size, size) float32; label map (h, w) -> (size, size) uint8.
 
-        ``extent`` is the image's height and width where they are not whole pixels, see
+        ``extent`` is the image's height and width if they are not integers, see
         :class:`datamodules.reading.DecodedImage`; ``face`` is the box of its landmarks.
         """
         self.compose.set_random_state(

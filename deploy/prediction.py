@@ -36,7 +36,7 @@ IMAGES_AT_ONCE = 16
 """Number of images that are read and predicted together."""
 OPACITY = 0.5
 """Opacity of an overlay's colours."""
-OCCLUSION_COLOUR = (255, 64, 64)
+OCCLUDED_COLOUR = (255, 64, 64)
 
 
 def predict(config: DictConfig) -> None:
@@ -219,7 +219,7 @@ def overlay(image: np.ndarray, masks: Masks, named: Sequence[int] | None = None)
     """An image (H, W, 3) with its masks blended over it; below, a legend of the predicted classes, or of ``named``."""
     labels = masks.labels
     colours = (
-        np.array([(0, 0, 0), OCCLUSION_COLOUR], np.uint8)[masks.label]
+        np.array([(0, 0, 0), OCCLUDED_COLOUR], np.uint8)[masks.label]
         if labels is OCCLUSION
         else labels.colorize(masks.label)
     )
@@ -241,7 +241,7 @@ def _legend(labels: LabelSet, present: Sequence[int], width: int) -> np.ndarray:
         wide = cv2.getTextSize(name, font, size, 1)[0][0] + box + 3 * gap
         if x > gap and x + wide > width:
             x, y = gap, y + line
-        places.append((x, y, name, OCCLUSION_COLOUR if labels is OCCLUSION else labels.palette[class_id]))
+        places.append((x, y, name, OCCLUDED_COLOUR if labels is OCCLUSION else labels.palette[class_id]))
         x += wide
     strip = np.full((y + gap + 2 if places else 0, width, 3), 255, np.uint8)
     for left, low, name, colour in places:

@@ -58,7 +58,7 @@ def setting(
         description: one line.
         harmless: the reason why it changes no result; it then enters no id.
         only: the condition under which it has an effect, such as ``name=sgd`` or ``head!=conv and
-            machine=rbf|nystroem``: names of the same group, or dotted names of the command. Otherwise it does not
+            kernel=rbf|nystroem``: names of the same group, or dotted names of the command. Otherwise it does not
             enter the id.
         written: the default in YAML if it refers to another key, such as ``${seed}``.
         limits: ``ge``, ``gt``, ``le``, ``multiple_of``, as in pydantic.

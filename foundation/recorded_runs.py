@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from foundation.run_folder import RunFolder
+from foundation.run_folder import RunFolder, with_current_keys
 
 STAGES = ("pretrain", "finetune", "classify", "segment", "evaluate")
 METHODS = {"baseline": "baseline", "mtl": "MTL", "transfer": "transfer", "segment": "segmenter", "hybrid": "hybrid"}
@@ -86,8 +86,16 @@ class RecordedRun:
         """Likewise the data that an evaluated network was trained on."""
         return self._data("trained_")
 
+    @property
+    def origin(self) -> str:
+        """``real``, ``augmented`` or ``synthetic``, which statuses record as ``drawn``; "" if unknown."""
+        return self._origin("")
+
+    def _origin(self, whose: str) -> str:
+        return self.text(f"{whose}origin").replace("drawn", "synthetic")
+
     def _data(self, whose: str) -> str:
-        dataset, origin, merging = (self.text(f"{whose}{key}") for key in ("dataset", "origin", "merging"))
+        dataset, origin, merging = self.text(f"{whose}dataset"), self._origin(whose), self.text(f"{whose}merging")
         dataset = self.text(f"{whose}data_name") or dataset
         merged = f", merged as {merging}" if merging else ""
         return f"{dataset or 'unknown data'} ({origin or 'origin unknown'}{merged})"
@@ -122,7 +130,7 @@ class RecordedRun:
         """The settings that entered the run's id, by name."""
         identity = self.status.get("identity")
         settings = identity.get("settings") if isinstance(identity, Mapping) else None
-        return settings if isinstance(settings, Mapping) else {}
+        return with_current_keys(settings) if isinstance(settings, Mapping) else {}
 
     @property
     def version(self) -> str:
@@ -184,7 +192,7 @@ def _status(folder: Path) -> dict[str, Any]:
         return {"state": "unreadable", "error": f"status.json cannot be read: {error}"}
     if not isinstance(status, dict):
         return {"state": "unreadable", "error": "status.json holds no JSON object"}
-    held = RunFolder.at(folder)
+    status, held = with_current_keys(status), RunFolder.at(folder)
     return status | {"state": held.state} if status.get("state") == "running" and held is not None else status
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,13 @@ from foundation.files import remove_drafts, to_json, write_text_atomically
 
 EVALUATE = "evaluate"
 """The stage that only scores."""
+RENAMED = {"machine": "kernel", "classify.machine": "classify.kernel"}
+"""Earlier keys of statuses and settings -> current ones."""
+
+
+def with_current_keys(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """A status, or the settings of a run, with the keys of :data:`RENAMED` replaced."""
+    return {RENAMED.get(key, key): value for key, value in recorded.items()}
 
 
 class RunFolder:
@@ -67,7 +75,7 @@ class RunFolder:
             status = error
         if not isinstance(status, dict):
             raise DataError(f"{path} cannot be read.\nRestore the file, or move the folder {self.path} away.")
-        return status
+        return with_current_keys(status)
 
     def write_status(self, **changes: Any) -> None:
         """Update keys of ``status.json``, atomically."""

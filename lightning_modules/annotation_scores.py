@@ -1,4 +1,4 @@
-"""Scores of masks on faces without pixel ground truth: how well their boxes fit, and whom they take for hidden."""
+"""Scores of masks on faces without pixel ground truth: how well boxes fit, which faces are called occluded."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-CALLED = 0.05
-"""A face is called hidden from this share of its image on."""
-HIT = 0.5
-"""IoU from which a box counts as found."""
+CALLED_FROM = 0.05
+"""A face counts as occluded where the mask covers at least this share of its image."""
+HIT_FROM = 0.5
+"""Minimum IoU at which a box counts as found."""
 FINE = 10**9
+"""Shares are summed as integers, in units of 1 / FINE."""
 
 
 class AnnotationScores(Metric):
-    """What can be said of masks without pixel ground truth.
+    """Scores of masks on faces without pixel ground truth.
 
     Args:
-        groups: names of groups of faces, as ``kind/masked``, that are scored by themselves.
+        groups: names of groups of faces, as ``kind/masked``, that are scored separately.
 
     ``compute`` returns fractions 0..1. ``box_iou`` is the mean over faces with an occluder's box of its IoU with the
-    box around the mask (0 for an empty one), ``box_hits`` the share of them with at least :data:`HIT`; ``false_area``
-    the mean share of pixels taken for hidden on bare faces; ``called/<group>`` the share of a group's faces of which at
-    least :data:`CALLED` is taken for hidden, ``area/<group>`` their mean share; ``balanced_accuracy`` the mean of
-    ``called/kind/masked`` and of 1 - ``called/kind/bare``. What is 0/0 is not there.
+    box around the mask (0 for an empty mask), ``box_hits`` the share of them with at least :data:`HIT_FROM`;
+    ``false_area`` the mean share of pixels predicted as occluded on bare faces; ``called/<group>`` the share of a
+    group's faces of which at least :data:`CALLED_FROM` is predicted as occluded, ``area/<group>`` the mean share of
+    pixels; ``balanced_accuracy`` the mean of ``called/kind/masked`` and of 1 - ``called/kind/bare``. Scores that
+    would be 0/0 are left out.
     """
 
     full_state_update = False
@@ -35,28 +37,28 @@ class AnnotationScores(Metric):
     def __init__(self, groups: Sequence[str] = ()) -> None:
         super().__init__()
         self.groups = tuple(dict.fromkeys((*groups, "kind/masked", "kind/bare")))
-        # Whole numbers, since some accelerators have no double: shares in billionths.
+        # Integers, since some accelerators have no double.
         zeros = torch.zeros(len(self.groups), 3, dtype=torch.int64)
-        self.add_state("counts", zeros, dist_reduce_fx="sum")  # faces, called hidden, sum of areas
+        self.add_state("counts", zeros, dist_reduce_fx="sum")  # faces, called occluded, sum of areas
         self.add_state("boxes", torch.zeros(3, dtype=torch.int64), dist_reduce_fx="sum")  # boxes, hits, sum of IoU
 
     def update(self, prediction: Tensor, occluders: Tensor, groups: Sequence[Sequence[str]]) -> None:
         """Count faces.
 
         Args:
-            prediction: (N, H, W) bool, True where a face is hidden.
-            occluders: (N, 4), left, top, right, bottom in sides of the image; NaN where nobody says.
+            prediction: (N, H, W) bool, True where occluded.
+            occluders: (N, 4), left, top, right, bottom as fractions of the image's sides; NaN where not annotated.
             groups: the groups that each face belongs to.
         """
         areas = prediction.cpu().flatten(1).double().mean(dim=1)
         for area, names in zip(areas.tolist(), groups, strict=True):
-            row = torch.tensor([1, int(area >= CALLED), round(area * FINE)])
+            row = torch.tensor([1, int(area >= CALLED_FROM), round(area * FINE)])
             for name in names:
                 if name in self.groups:
                     self.counts[self.groups.index(name)] += row.to(self.counts)
         known = ~occluders.isnan().any(dim=1)
         ious = box_iou(mask_boxes(prediction[known]), occluders[known].cpu().double())
-        sums = [len(ious), int((ious >= HIT).sum()), round(float(ious.sum()) * FINE)]
+        sums = [len(ious), int((ious >= HIT_FROM).sum()), round(float(ious.sum()) * FINE)]
         self.boxes += torch.tensor(sums).to(self.boxes)
 
     def compute(self) -> dict[str, Tensor]:
@@ -77,7 +79,7 @@ class AnnotationScores(Metric):
 
 
 def mask_boxes(masks: Tensor) -> Tensor:
-    """Boxes around masks (N, H, W), bool: (N, 4) double, left, top, right, bottom in sides; zeros for an empty one."""
+    """Boxes around masks (N, H, W), bool: (N, 4) double, left, top, right, bottom in 0..1; zeros if empty."""
     height, width = masks.shape[1:]
     boxes = torch.zeros(len(masks), 4, dtype=torch.float64)
     for box, mask in zip(boxes, masks.cpu(), strict=True):
@@ -89,7 +91,7 @@ def mask_boxes(masks: Tensor) -> Tensor:
 
 
 def box_iou(first: Tensor, second: Tensor) -> Tensor:
-    """IoU of boxes (N, 4) with their partners (N, 4): (N,)."""
+    """IoU (N,) of each box (N, 4) with the one in the same row (N, 4)."""
     low, high = torch.maximum(first[:, :2], second[:, :2]), torch.minimum(first[:, 2:], second[:, 2:])
     common = (high - low).clamp(min=0).prod(dim=1)
     areas = [(box[:, 2:] - box[:, :2]).prod(dim=1) for box in (first, second)]

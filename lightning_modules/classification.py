@@ -1,4 +1,4 @@
-"""A classifier of pixels as what is tested: its head is fitted elsewhere, and nothing is trained here."""
+"""Scores a pixel classifier whose head was fitted to features (:mod:`models.head_fitting`); trains nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.pixel_heads import PixelClassifier
 
 
 class PixelClassification(LightningModule):
-    """The hybrid of the parsing paper: a trunk's features, classified by a head of binary machines.
+    """The hybrid of the parsing paper: a trunk's features, classified by a head of binary SVMs.
 
     Args:
         classes: class names by id.

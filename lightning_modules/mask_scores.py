@@ -1,4 +1,4 @@
-"""Scores of binary masks over a whole data set (section 4.3.2, Equations 2-4)."""
+"""Scores of binary masks over a data set (section 4.3.2, Equations 2-4)."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ HIT, FALSE, MISSED, REST = range(4)
 
 
 class MaskScores(Metric):
-    """Accuracy, mean IoU, IoU, Dice, SSIM, and the area that is found on faces that wear nothing.
+    """Accuracy, mean IoU, IoU, Dice, SSIM, and the false area on faces without a mask.
 
     Args:
-        groups: names of groups of faces, as ``type/surgical``, that are scored by themselves too.
+        groups: names of groups of faces, as ``type/surgical``, that are scored separately too.
 
-    ``compute`` returns fractions 0..1, all but SSIM from pixels counted over the whole data set: ``accuracy``;
-    ``miou``, the mean of the IoU of hidden and of seen pixels; ``iou`` and ``dice`` of the hidden ones; ``ssim``, of
-    ground truth and prediction as images of 0 and 1, the mean over faces; ``false_area``, the share of pixels that are
-    taken for hidden on faces whose ground truth is empty, if there are such faces; ``iou/<group>`` and ``dice/<group>``
-    for groups that were met. What is 0/0 is not there. ``counted`` is the confusion matrix [ground truth, prediction]
-    of ``seen`` and ``hidden``, (2, 2) long, of what was last computed; None if nothing was counted.
+    ``compute`` returns fractions 0..1, all but SSIM from pixel counts over the data set: ``accuracy``;
+    ``miou``, the mean IoU of occluded and seen pixels; ``iou`` and ``dice`` of occluded pixels; ``ssim`` of ground
+    truth and prediction as images of 0 and 1, the mean over faces; ``false_area``, the share of pixels predicted as
+    occluded on faces whose ground truth is empty; ``iou/<group>`` and ``dice/<group>``. Scores that would be 0/0 are
+    left out. ``counted`` is the confusion matrix [ground truth, prediction] of ``seen`` and ``occluded``, (2, 2) long,
+    at the last ``compute``; None if nothing was counted.
     """
 
     full_state_update = False
-    classes = ("seen", "hidden")
+    classes = ("seen", "occluded")
     counts: Tensor
     bare: Tensor
     ssim: Tensor
@@ -38,20 +38,20 @@ class MaskScores(Metric):
         self.groups = tuple(groups)
         self.counted: Tensor | None = None
         self.add_state("counts", torch.zeros(1 + len(self.groups), 4, dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("bare", torch.zeros(2, dtype=torch.long), dist_reduce_fx="sum")  # found pixels, pixels
+        self.add_state("bare", torch.zeros(2, dtype=torch.long), dist_reduce_fx="sum")  # false pixels, pixels
         self.add_state("ssim", torch.zeros(2, dtype=torch.float32), dist_reduce_fx="sum")  # sum over faces, faces
 
     def update(self, prediction: Tensor, ground_truth: Tensor, groups: Sequence[Sequence[str]] | None = None) -> None:
         """Count pixels of faces.
 
         Args:
-            prediction: (N, H, W) bool, True where a face is hidden.
-            ground truth: (N, H, W) bool.
-            groups: the groups that each face belongs to; those that are not known are left out.
+            prediction: (N, H, W) bool, True where occluded.
+            ground_truth: (N, H, W) bool.
+            groups: the groups that each face belongs to; unknown ones are ignored.
         """
-        for index, (found, hidden) in enumerate(zip(prediction, ground_truth, strict=True)):
+        for index, (predicted, occluded) in enumerate(zip(prediction, ground_truth, strict=True)):
             counts = torch.bincount(
-                (2 * (~found) + (~hidden)).flatten().long(), minlength=4
+                (2 * (~predicted) + (~occluded)).flatten().long(), minlength=4
             )  # hit, false, missed, rest
             self.counts[0] += counts
             for group in groups[index] if groups is not None else ():
@@ -61,11 +61,11 @@ class MaskScores(Metric):
                 self.bare += torch.stack([counts[FALSE], counts.sum()])
         first, second = (mask.unsqueeze(1).float() for mask in (prediction, ground_truth))  # [N, 1, H, W]
         alike = structural_similarity_index_measure(first, second, data_range=1.0, reduction="none")
-        assert isinstance(alike, Tensor)  # noqa: S101 (for the type checker: no full image is asked for)
+        assert isinstance(alike, Tensor)  # noqa: S101 (for the type checker: without full images it returns a tensor)
         self.ssim += torch.stack([alike.sum(), alike.new_tensor(float(len(prediction)))])
 
     def compute(self) -> dict[str, Tensor]:
-        self.counted = _confusion(self.counts[0].cpu())  # here, where those of all processes are added up
+        self.counted = _confusion(self.counts[0].cpu())  # here counts are summed over processes
         counts = self.counts.cpu().double()  # some accelerators have no double
         hit, false, missed, rest = counts.unbind(dim=1)
         iou, dice = hit / (hit + false + missed), 2 * hit / (2 * hit + false + missed)

@@ -1,4 +1,4 @@
-"""Segmentation scores from one confusion matrix over a whole data set (Evaluation metrics).
+"""Segmentation scores from one confusion matrix over a data set (Evaluation metrics).
 
 Conventions are those of the field's own evaluation code (FaRL, DML-CSR, SegFace): one matrix for all images, mean
 IoU and mean accuracy with the background, mean F1 without it, ignored pixels left out.
@@ -15,7 +15,7 @@ from torchmetrics import Metric
 from models.losses import IGNORE
 
 SMALL = 0.01
-"""A class with a lesser share of the scored pixels is a small category (Ablation study, Table 4)."""
+"""Classes with a smaller share of the scored pixels are small categories (Ablation study, Table 4)."""
 
 
 class SegmentationScores(Metric):
@@ -24,12 +24,12 @@ class SegmentationScores(Metric):
     Args:
         classes: class names; id 0 is the background.
         ignore: label of pixels that are not scored.
-        background: whether the background enters the means: ``in``, ``out``, or as ``literature`` has it, in mean IoU
-            and mean accuracy and not in mean F1. It enters the pixel accuracy in any case.
+        background: whether the background enters the means: ``in``, ``out``, or as in the ``literature``: in mean IoU
+            and mean accuracy, not in mean F1. Pixel accuracy always includes it.
 
     ``compute`` returns fractions 0..1. A class that is neither in the ground truth nor predicted has no IoU and no F1
-    (nan) and does not enter the means. ``miou_small`` and ``f1_small`` are means over the classes, background apart,
-    that make up less than 1 % of the true pixels but some of them; without such a class neither is there.
+    (nan) and does not enter the means. ``miou_small`` and ``f1_small`` are means over the classes, without the
+    background, that occur and make up less than 1 % of the true pixels; without such a class both are left out.
     """
 
     full_state_update = False
@@ -52,13 +52,13 @@ class SegmentationScores(Metric):
         self.confusion += torch.bincount(pairs, minlength=size * size).reshape(size, size)
 
     def compute(self) -> dict[str, Tensor]:
-        self.counted = self.confusion.cpu().clone()  # here, where those of all processes are added up
+        self.counted = self.confusion.cpu().clone()  # here counts are summed over processes
         matrix = self.counted.double()  # [ground truth, prediction]; some accelerators have no double
         hits, ground_truth, predicted = matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0)
         iou = hits / (ground_truth + predicted - hits)  # 0/0 is nan: absent on both sides
         f1 = 2 * hits / (ground_truth + predicted)
         accuracy = hits / ground_truth
-        first = int(self.background == "out")  # the class at which means begin
+        first = int(self.background == "out")  # the first class that enters the means
         first_f1 = int(self.background != "in")
         scores = {
             "pixel_accuracy": hits.sum() / matrix.sum(),
@@ -75,11 +75,11 @@ class SegmentationScores(Metric):
         return {name: value.float() for name, value in scores.items()}
 
     def counts(self) -> dict[str, Tensor]:
-        """``count/<class>``: true pixels of each class, of what was last computed.
+        """``count/<class>``: true pixels of each class, at the last ``compute``.
 
         Raises:
-            ValueError: if nothing was computed yet.
+            ValueError: before the first ``compute``.
         """
         if self.counted is None:
-            raise ValueError("pixels are counted when scores are computed, which they are not yet")
+            raise ValueError("call compute() first: it counts the pixels")
         return {f"count/{name}": row.sum() for name, row in zip(self.classes, self.counted, strict=True)}

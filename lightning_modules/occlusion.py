@@ -12,51 +12,50 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
 from lightning_modules.annotation_scores import AnnotationScores
+from lightning_modules.external import build_external_network, require_logits
 from lightning_modules.mask_scores import MaskScores
 from lightning_modules.optimization import configure_optimizer
-from lightning_modules.outside import build_outside_network, require_logits
 from models.comparators import COMPARATORS
 from models.layers import BatchInstanceNorm2d, clamp_rho
 from models.losses import IGNORE, mean_over_images, occlusion_loss
 from models.noise_processing import opened, opening_kernel
 from models.unet import BaseUNet, Count, ModifiedUNet
 
-HIDDEN = 1
-"""The label of what hides a face."""
+OCCLUDED = 1
+"""Label of occluded pixels."""
 POWER_ITERATIONS = 15
-"""As many as torch does for the weights that it draws itself."""
+"""Steps of power iteration that torch does when it initialises spectral norm."""
 INITIALIZATIONS = ("default", "xavier", "he", "normal")
 
 
 class OcclusionSegmentation(LightningModule):
-    """Supervised training of a segmenter of what hides a face.
+    """Supervised training of an occlusion segmenter.
 
     Args:
         network: ``modified_unet``, ``base_unet`` or one of :data:`models.comparators.COMPARATORS`; or
-            ``{_target_: ...}``, a network from outside, (N, 3, H, W) -> logits (N, 1, H, W).
-        width: channels of its first level; null is the published one.
-        bottleneck_convs: see :class:`models.unet.ModifiedUNet`, as are the three that follow; no other has them.
+            ``{_target_: ...}``, an external network, (N, 3, H, W) -> logits (N, 1, H, W).
+        width: channels of its first level; None for the published number.
+        bottleneck_convs: see :class:`models.unet.ModifiedUNet`, as for the next three; other networks ignore them.
         kernel: side of the kernels of encoders and bottleneck.
         decoder_kernel: side of the decoders' kernels.
         count: which parameters are trained.
         initialization: of convolutions: torch's ``default``, ``xavier``, ``he`` or ``normal`` (deviation 0.02).
         lambda_dice: see :func:`models.losses.occlusion_loss`.
-        noise_kernel: side of the kernel of noise processing, in pixels at 128 px; it grows with the image.
+        noise_kernel: side of the kernel of noise processing, in pixels at 128 px; it scales with the image.
         rho_lr: learning rate of batch-instance normalisation's rho, as a multiple of the others'.
         optimizer: see :func:`lightning_modules.optimization.configure_optimizer`.
         schedule: likewise.
         steps: total number of optimiser steps.
-        groups: groups of faces that are scored by themselves too.
-        encoder_state: weights that the network's encoder starts from, where it has one of a published kind.
+        groups: groups of faces that are scored separately too.
+        encoder_state: initial weights of the network's encoder, if it has a published one.
 
-    Batches hold ``image`` and ``label``, 0 where the face is seen and 1 where it is hidden; see
-    :mod:`datamodules.occlusion`. Logs ``train/loss``, by epoch ``train/accuracy`` (of networks that are trained by
-    their mask alone), ``val/loss`` and the scores of
-    :class:`lightning_modules.mask_scores.MaskScores`, of predictions as they are (``val/miou``) and after noise
-    processing (``val/cleaned/miou``); in the test those of groups too. Batches without ``label`` hold ``occluder`` and
-    ``groups``, see :mod:`datamodules.annotated`, and are scored by
-    :class:`lightning_modules.annotation_scores.AnnotationScores`. Where a batch carries label maps at their own
-    size, logits are brought to that size before they are scored.
+    Batches hold ``image`` and ``label``, 0 where the face is seen and 1 where it is occluded; see
+    :mod:`datamodules.occlusion`. Logs ``train/loss``, per epoch ``train/accuracy`` (of networks without additional
+    loss terms), ``val/loss`` and the scores of :class:`lightning_modules.mask_scores.MaskScores`, of raw predictions
+    (``val/miou``) and after noise processing (``val/cleaned/miou``); in the test those of groups too. Batches without
+    ``label`` hold ``occluder`` and ``groups``, see :mod:`datamodules.annotated`, and are scored by
+    :class:`lightning_modules.annotation_scores.AnnotationScores`. Where a batch holds ``full_label``, logits are
+    interpolated to its size before they are scored.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class OcclusionSegmentation(LightningModule):
             self.model = build_network(network, width, bottleneck_convs, kernel, decoder_kernel, count)
             initialize(self.model, initialization)
         else:
-            self.model = build_outside_network(network, "segment.network")
+            self.model = build_external_network(network, "segment.network")
         if encoder_state is not None:
             self.model.get_submodule("encoder").load_state_dict(dict(encoder_state))
         self.scores = MaskScores(groups)
@@ -93,38 +92,40 @@ class OcclusionSegmentation(LightningModule):
         self.mean_loss = MeanMetric()
 
     def forward(self, image: Tensor) -> Tensor:
-        """Image (N, 3, H, W), normalised -> logits (N, 1, H, W) of "hidden"."""
+        """Image (N, 3, H, W), normalised -> logits (N, 1, H, W) of "occluded"."""
         return self.model(image)
 
     def loss(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Binary cross-entropy over the pixels that belong to the image; label (N, H, W)."""
+        """Binary cross-entropy over pixels that are not ignored; label (N, H, W)."""
         network = self.hparams["network"]
         if not isinstance(network, str):
             require_logits(logits, (len(label), 1, *label.shape[1:]), "segment.network", network["_target_"])
-        hidden, valid = (label == HIDDEN).unsqueeze(1), (label != IGNORE).unsqueeze(1)
-        return occlusion_loss(logits, hidden.float(), self.hparams["lambda_dice"], valid)
+        occluded, valid = (label == OCCLUDED).unsqueeze(1), (label != IGNORE).unsqueeze(1)
+        return occlusion_loss(logits, occluded.float(), self.hparams["lambda_dice"], valid)
 
     def training_loss(self, image: Tensor, label: Tensor) -> Tensor:
-        """What a step minimises: :meth:`loss`, and what the network learns next to its mask."""
+        """The loss of a training step: :meth:`loss` plus the network's additional terms."""
         own = getattr(self.model, "training_loss", None)
         if own is None:
             logits = self(image)
             loss = self.loss(logits, label)
             self._log_accuracy(logits.detach(), label)
             return loss
-        hidden, valid = (label == HIDDEN).unsqueeze(1).float(), (label != IGNORE).unsqueeze(1)
-        return own(image, hidden, lambda logits, mask: occlusion_loss(logits, mask, self.hparams["lambda_dice"], valid))
+        occluded, valid = (label == OCCLUDED).unsqueeze(1).float(), (label != IGNORE).unsqueeze(1)
+        return own(
+            image, occluded, lambda logits, mask: occlusion_loss(logits, mask, self.hparams["lambda_dice"], valid)
+        )
 
     def _log_accuracy(self, logits: Tensor, label: Tensor) -> None:
-        """Share of pixels that a step took for what they are, as Figure 7 shows it next to the validation's."""
+        """Pixel accuracy of a training step, which Figure 7 shows next to that of validation."""
         valid = label != IGNORE
-        right = (((logits.squeeze(1) > 0) == (label == HIDDEN)) & valid).sum() / valid.sum()
-        self.log("train/accuracy", right, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(label))
+        accuracy = (((logits.squeeze(1) > 0) == (label == OCCLUDED)) & valid).sum() / valid.sum()
+        self.log("train/accuracy", accuracy, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(label))
 
-    def clean(self, hidden: Tensor) -> Tensor:
+    def clean(self, occluded: Tensor) -> Tensor:
         """Noise processing (section 3.2) of masks (N, H, W), bool."""
-        kernel = opening_kernel(hidden.shape[-1], self.hparams["noise_kernel"])
-        return opened(hidden.unsqueeze(1), kernel).squeeze(1)
+        kernel = opening_kernel(occluded.shape[-1], self.hparams["noise_kernel"])
+        return opened(occluded.unsqueeze(1), kernel).squeeze(1)
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
         loss = self.training_loss(batch["image"], batch["label"])
@@ -143,26 +144,26 @@ class OcclusionSegmentation(LightningModule):
     def _score(self, batch: dict[str, Any]) -> None:
         logits = self(batch["image"])
         if "label" not in batch:
-            hidden = (logits > 0).squeeze(1)
-            self.annotated.update(hidden, batch["occluder"], batch["groups"])
-            self.cleaned_annotated.update(self.clean(hidden), batch["occluder"], batch["groups"])
+            occluded = (logits > 0).squeeze(1)
+            self.annotated.update(occluded, batch["occluder"], batch["groups"])
+            self.cleaned_annotated.update(self.clean(occluded), batch["occluder"], batch["groups"])
             return
         self.mean_loss.update(mean_over_images(self.loss, logits, batch["label"]), weight=len(batch["id"]))
         groups = batch.get("groups")
         if "full_label" not in batch:
-            self._count((logits > 0).squeeze(1), batch["label"] == HIDDEN, groups)
+            self._count((logits > 0).squeeze(1), batch["label"] == OCCLUDED, groups)
             return
         for place, label in enumerate(batch["full_label"]):
             full = F.interpolate(
                 logits[place : place + 1].float(), size=tuple(label.shape), mode="bilinear", align_corners=False
             )
             self._count(
-                (full > 0).squeeze(1), (label == HIDDEN).unsqueeze(0), None if groups is None else [groups[place]]
+                (full > 0).squeeze(1), (label == OCCLUDED).unsqueeze(0), None if groups is None else [groups[place]]
             )
 
-    def _count(self, hidden: Tensor, ground_truth: Tensor, groups: Sequence[Sequence[str]] | None) -> None:
-        self.scores.update(hidden, ground_truth, groups)
-        self.cleaned.update(self.clean(hidden), ground_truth)
+    def _count(self, occluded: Tensor, ground_truth: Tensor, groups: Sequence[Sequence[str]] | None) -> None:
+        self.scores.update(occluded, ground_truth, groups)
+        self.cleaned.update(self.clean(occluded), ground_truth)
 
     def on_validation_epoch_start(self) -> None:
         self._reset()
@@ -211,7 +212,7 @@ class OcclusionSegmentation(LightningModule):
 def build_network(
     network: str, width: int | None, bottleneck_convs: int, kernel: int, decoder_kernel: int, count: Count
 ) -> nn.Module:
-    """The network of that name, see :class:`OcclusionSegmentation`."""
+    """The network of a name, see :class:`OcclusionSegmentation`."""
     if network in COMPARATORS:
         return COMPARATORS[network]() if width is None else COMPARATORS[network](width=width)
     if network == "base_unet":
@@ -227,8 +228,8 @@ def build_network(
 
 @torch.no_grad()
 def initialize(model: nn.Module, kind: str) -> None:
-    """Draw the weights of convolutions again; ``default`` leaves them as torch drew them."""
-    draw = {
+    """Re-initialise the weights of convolutions; ``default`` keeps torch's."""
+    schemes = {
         "xavier": nn.init.xavier_uniform_,
         "he": lambda weight: nn.init.kaiming_normal_(weight, a=0.2),
         "normal": lambda weight: nn.init.normal_(weight, std=0.02),
@@ -237,10 +238,10 @@ def initialize(model: nn.Module, kind: str) -> None:
         return
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            parametrized = getattr(layer, "parametrizations", None)  # spectral norm keeps the weight itself there
-            draw[kind](layer.weight if parametrized is None else parametrized.weight.original)
+            parametrized = getattr(layer, "parametrizations", None)  # spectral norm keeps the original weight there
+            schemes[kind](layer.weight if parametrized is None else parametrized.weight.original)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
             if parametrized is not None:
-                for _ in range(POWER_ITERATIONS):  # its singular vectors are still those of torch's weights
-                    layer.weight  # noqa: B018 (in training, to look at it is a step of power iteration)
+                for _ in range(POWER_ITERATIONS):  # the singular vectors are still those of the previous weights
+                    layer.weight  # noqa: B018 (in training mode each access is a step of power iteration)

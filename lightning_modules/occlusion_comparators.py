@@ -1,6 +1,6 @@
-"""Segmenters of hidden faces that are not trained pixel by pixel: an adversary's, and those that detect.
+"""Occlusion segmenters with other losses than pixel-wise ones: adversarial training and instance detection.
 
-Batches, scores and what is logged are those of :class:`lightning_modules.occlusion.OcclusionSegmentation`.
+Batches, scores and logged values are those of :class:`lightning_modules.occlusion.OcclusionSegmentation`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from lightning_modules.occlusion import HIDDEN, OcclusionSegmentation
+from lightning_modules.occlusion import OCCLUDED, OcclusionSegmentation
 from models.comparators import PatchDiscriminator
 from models.losses import IGNORE
 
@@ -22,8 +22,8 @@ L1_WEIGHT = 200.0
 class AdversarialSegmentation(OcclusionSegmentation):
     """The map module with its patch discriminator; logs ``train/adversarial``, ``train/l1``, ``train/discriminator``.
 
-    The loss is the generator's plus the discriminator's, with no gradient of the one in the other's parameters: both
-    take their step at once, by one optimiser.
+    The loss is the generator's plus the discriminator's; neither has a gradient in the other's parameters, so one
+    optimiser updates both in the same step.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -32,15 +32,15 @@ class AdversarialSegmentation(OcclusionSegmentation):
 
     def training_loss(self, image: Tensor, label: Tensor) -> Tensor:
         valid = (label != IGNORE).unsqueeze(1)
-        true = (2.0 * (label == HIDDEN).unsqueeze(1) - 1) * valid  # [N, 1, H, W], -1 or 1, 0 beyond the image
-        drawn = torch.tanh(self(image) / 2) * valid
+        real = (2.0 * (label == OCCLUDED).unsqueeze(1) - 1) * valid  # [N, 1, H, W], -1 or 1, 0 where ignored
+        generated = torch.tanh(self(image) / 2) * valid
         fixed = {name: value.detach() for name, value in self.discriminator.named_parameters()}
-        fooled = functional_call(self.discriminator, fixed, (drawn,))
+        judged = functional_call(self.discriminator, fixed, (generated,))
         terms = {
-            "adversarial": _says(fooled, True),
-            "l1": (drawn - true).abs().sum() / valid.sum().clamp(min=1),
-            "discriminator": _says(self.discriminator(true.to(drawn.dtype)), True)
-            + _says(self.discriminator(drawn.detach()), False),
+            "adversarial": _adversarial_loss(judged, True),
+            "l1": (generated - real).abs().sum() / valid.sum().clamp(min=1),
+            "discriminator": _adversarial_loss(self.discriminator(real.to(generated.dtype)), True)
+            + _adversarial_loss(self.discriminator(generated.detach()), False),
         }
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(image))
         return terms["adversarial"] + L1_WEIGHT * terms["l1"] + terms["discriminator"]
@@ -50,28 +50,28 @@ class AdversarialSegmentation(OcclusionSegmentation):
 
 
 class DetectionSegmentation(OcclusionSegmentation):
-    """MaskPlus and the YOLOv8 segmenters, which say themselves what they owe; logs ``train/<loss>`` for each."""
+    """MaskPlus and the YOLO segmenters, which compute their own losses; logs each as ``train/<loss>``."""
 
     def training_loss(self, image: Tensor, label: Tensor) -> Tensor:
-        terms: dict[str, Tensor] = self.model.losses(image, (label == HIDDEN).unsqueeze(1).float())  # type: ignore[operator]
+        terms: dict[str, Tensor] = self.model.losses(image, (label == OCCLUDED).unsqueeze(1).float())  # type: ignore[operator]
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(image))
         return torch.stack(list(terms.values())).sum()
 
 
-LEARNS = {
+TRAINED_BY = {
     "map_module": AdversarialSegmentation,
     "maskplus": DetectionSegmentation,
     "yolo": DetectionSegmentation,
     "yolo_ultralytics": DetectionSegmentation,
 }
-"""Networks that are not trained pixel by pixel -> what trains them."""
+"""Networks without a pixel-wise loss -> the Lightning module that trains them."""
 
 
 def segmentation(network: str | dict[str, Any], **settings: Any) -> OcclusionSegmentation:
-    """What trains and scores a network, see :class:`lightning_modules.occlusion.OcclusionSegmentation`."""
-    kind = LEARNS.get(network, OcclusionSegmentation) if isinstance(network, str) else OcclusionSegmentation
+    """The Lightning module of a network, see :class:`lightning_modules.occlusion.OcclusionSegmentation`."""
+    kind = TRAINED_BY.get(network, OcclusionSegmentation) if isinstance(network, str) else OcclusionSegmentation
     return kind(network=network, **settings)
 
 
-def _says(logits: Tensor, true: bool) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits.float(), torch.full_like(logits, float(true), dtype=torch.float32))
+def _adversarial_loss(logits: Tensor, real: bool) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits.float(), torch.full_like(logits, float(real), dtype=torch.float32))

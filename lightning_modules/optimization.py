@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 @dataclass(frozen=True)
 class Optimization:
-    """How a network is trained, for Lightning modules of your own: ``return self.optimization(self.parameters())``.
+    """How a network is trained, for your own Lightning modules: ``return self.optimization(self.parameters())``.
 
     Args:
         optimizer: see :func:`configure_optimizer`.
@@ -27,7 +27,7 @@ class Optimization:
     steps: int
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> dict[str, Any]:
-        """What ``LightningModule.configure_optimizers`` returns."""
+        """The return value of ``LightningModule.configure_optimizers``."""
         return configure_optimizer(parameters, self.optimizer, self.schedule, self.steps)
 
 
@@ -37,12 +37,12 @@ def configure_optimizer(
     schedule: dict[str, Any],
     steps: int,
 ) -> dict[str, Any]:
-    """What ``LightningModule.configure_optimizers`` returns.
+    """The return value of ``LightningModule.configure_optimizers``.
 
     Args:
-        parameters: what is trained; or groups of it, ``params`` and what differs from ``optimizer``.
+        parameters: the trained parameters, or groups: ``params`` and the values that differ from ``optimizer``.
         optimizer: ``name`` (``sgd``, ``adam`` or ``adamw``), ``lr``, ``weight_decay``; for SGD ``momentum``; for
-            the others ``beta1``, 0.9 if it is not there.
+            the others ``beta1``, by default 0.9.
         schedule: ``name`` (``constant`` or ``cosine``, down to zero) and ``warmup``, the fraction of the steps over
             which the learning rate rises to ``lr``.
         steps: total number of optimiser steps.

@@ -11,25 +11,25 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import MeanMetric
 
+from lightning_modules.external import build_external_loss, build_external_network, require_logits, require_scalar
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.optimization import configure_optimizer
-from lightning_modules.outside import build_outside_loss, build_outside_network, require_logits, require_scalar
 from models.losses import mean_over_images, parsing_loss
 from models.parser import FaceParser
 
 FROZEN = {"all": (), "decoder": ("trunk.encoder",), "head": ("trunk",)}
-"""What is trained -> parts of the network that are not."""
+"""Value of ``trained`` -> submodules that are frozen."""
 
 
 class FaceParsing(LightningModule):
-    """Supervised training of the face parser; the baseline and the fine-tuning stage differ in their start alone.
+    """Supervised training of the face parser; baseline and fine-tuning differ only in the initial weights.
 
     Args:
         classes: class names by id.
         encoder: encoder name.
         features: channels of the trunk's full-resolution map.
-        loss: see :func:`models.losses.parsing_loss`, as are the four numbers that follow; or ``{_target_: ...}``, which
-            makes a function (logits (N, C, H, W), label (N, H, W) with 255 to ignore) -> scalar.
+        loss: see :func:`models.losses.parsing_loss`, as for the next four; or ``{_target_: ...}``, an
+            external function (logits (N, C, H, W), label (N, H, W) with 255 to ignore) -> scalar.
         lambda_ce: weight of the cross-entropy term.
         lambda_dice: weight of the Dice term.
         alpha: focal weight of the true class.
@@ -38,19 +38,19 @@ class FaceParsing(LightningModule):
         schedule: likewise.
         steps: total number of optimiser steps. (Lightning's own estimate would start the loader, and its workers
             with the first epoch's samples, before a resumed run knows its epoch.)
-        encoder_state: weights the encoder starts from.
-        trained: what is trained: ``all``, the ``decoder`` (UNet++'s, and the head) or the ``head`` alone. What is not
-            keeps its weights and the statistics of its normalisation.
+        encoder_state: initial weights of the encoder.
+        trained: what is trained: ``all``, the ``decoder`` (UNet++'s, and the head) or the ``head`` alone. Frozen parts
+            keep their weights and the statistics of their normalisation.
         trunk_lr: learning rate of the trunk, as a multiple of the head's.
-        frozen_epochs: epochs at the start in which the head learns alone: the trunk keeps weights and statistics.
-        statistics: those of the trunk's batch normalisation ``adapt`` to the labelled faces, or stay (``keep``).
+        frozen_epochs: the trunk is frozen, weights and statistics, for this number of epochs at the start.
+        statistics: of the trunk's batch normalisation: ``adapt`` to the labelled faces, or ``keep`` as pre-trained.
         architecture: see :class:`models.parser.Trunk`.
-        network: ``{_target_: ...}``, a parser from outside: made with ``classes``, (N, 3, H, W) -> logits (N, C, H, W).
+        network: ``{_target_: ...}``, an external parser, built with ``classes``: (N, 3, H, W) -> logits (N, C, H, W).
         background: whether it enters the means, see :class:`lightning_modules.metrics.SegmentationScores`.
 
     Logs ``train/loss``, ``val/loss`` and the scores of :class:`lightning_modules.metrics.SegmentationScores`, with
-    ``test/count/<class>`` next to those of the test: true pixels, exact up to 2^24. Where the batch carries label maps
-    at their own size, logits are brought to that size before they are scored.
+    the ground truth's pixels ``test/count/<class>`` in the test, exact up to 2^24. Where a batch holds ``full_label``,
+    logits are interpolated to its size before they are scored.
     """
 
     def __init__(
@@ -80,40 +80,40 @@ class FaceParsing(LightningModule):
         if network is None:
             self.model = FaceParser(len(classes), encoder, features, encoder_state, str(architecture))
         else:
-            self.model = build_outside_network(network, "model.network", classes=len(classes))
-        self.own_loss = None if isinstance(loss, str) else build_outside_loss(loss, "finetune.loss")
+            self.model = build_external_network(network, "model.network", classes=len(classes))
+        self.own_loss = None if isinstance(loss, str) else build_external_loss(loss, "finetune.loss")
         self.frozen = [self.model.get_submodule(name).requires_grad_(False).eval() for name in FROZEN[trained]]
         self.scores = SegmentationScores(classes, background=background)
-        self.mean_loss = MeanMetric()  # Lightning's own mean over processes rounds their numbers of faces
+        self.mean_loss = MeanMetric()  # Lightning's mean over processes rounds the mean number of faces
 
     def train(self, mode: bool = True) -> FaceParsing:
         super().train(mode)
-        still = [*self.frozen, self.model.trunk] if self._trunk_waits() else self.frozen
-        for module in still:
-            module.eval()  # its normalisation too stays as it was trained
+        frozen = [*self.frozen, self.model.trunk] if self._trunk_is_frozen() else self.frozen
+        for module in frozen:
+            module.eval()  # keeps the statistics of its normalisation
         if self.hparams["statistics"] == "keep" and self.hparams["network"] is None:
             for module in self.model.trunk.modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
 
-    def _trunk_waits(self) -> bool:
+    def _trunk_is_frozen(self) -> bool:
         return self._trainer is not None and self.current_epoch < self.hparams["frozen_epochs"]
 
     def on_train_epoch_start(self) -> None:
-        self.train()  # the trunk may have waited long enough
+        self.train()  # unfreezes the trunk after frozen_epochs
 
     def on_before_optimizer_step(self, _: Any) -> None:
-        if self._trunk_waits():
+        if self._trunk_is_frozen():
             for parameter in self.model.trunk.parameters():
-                parameter.grad = None  # not requires_grad: processes that share gradients would miss it
+                parameter.grad = None  # not requires_grad: DDP expects a gradient of every parameter
 
     def forward(self, image: Tensor) -> Tensor:
         """Image (N, 3, H, W), normalised -> logits (N, C, H, W)."""
         return self.model(image)
 
     def loss(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Equations 2 and 3, or a loss from outside."""
+        """Equations 2 and 3, or the external loss."""
         network = self.hparams["network"]
         if network is not None:
             shape = (len(label), len(self.hparams["classes"]), *label.shape[1:])
@@ -148,7 +148,7 @@ class FaceParsing(LightningModule):
         self._reset()
 
     def _reset(self) -> None:
-        # At the start: until then spawned processes share the memory of what they count in.
+        # At the start of the epoch: until then spawned processes share the metrics' memory.
         self.mean_loss.reset()
         self.scores.reset()
 
@@ -176,7 +176,7 @@ class FaceParsing(LightningModule):
 
 
 def score_batch(scores: SegmentationScores, logits: Tensor, batch: dict[str, Any]) -> None:
-    """Count the pixels of a batch's answer (N, C, H, W): at each label map's own size where the batch carries it."""
+    """Score a batch's logits (N, C, H, W), at the size of each label map where the batch holds ``full_label``."""
     if "full_label" not in batch:
         scores.update(logits.argmax(dim=1), batch["label"])
         return

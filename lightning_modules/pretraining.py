@@ -24,10 +24,10 @@ class MaskedPretraining(LightningModule):
         features: channels of the trunk's full-resolution map.
         loss: pixel loss L of Equation 1, ``mse`` or ``l1``.
         reduction: ``mean`` over the region or the paper's ``sum``.
-        loss_over: region of the loss: the central ``box`` (Equation 1), the whole ``image``, or ``masked`` pixels.
-        fill: what masked pixels become, see :func:`models.masking.fill_masked`.
-        masking: ``adaptive`` keeps of an image's patches those that lie where reconstruction has been worst so far;
-            other values decide where patches are sampled, and change nothing here.
+        loss_over: region of the loss: the central ``box`` (Equation 1), all of the ``image``, or ``masked`` pixels.
+        fill: value of masked pixels, see :func:`models.masking.fill_masked`.
+        masking: ``adaptive`` keeps those of an image's patches where reconstruction has been worst so far; other
+            values decide where the loader samples patches and have no effect here.
         patches: patches per image.
         image_size: side of the images, in pixels.
         contrastive: weight of a contrastive term between two maskings of each image, next to Equation 1.
@@ -36,11 +36,11 @@ class MaskedPretraining(LightningModule):
         schedule: likewise.
         steps: total number of optimiser steps. (Lightning's own estimate would start the loader, and its workers
             with the first epoch's samples, before a resumed run knows its epoch.)
-        std: the three standard deviations by which images were normalised, of values 0..1.
-        encoder_state: weights the encoder starts from.
+        std: the three standard deviations of the normalisation, for values in 0..1.
+        encoder_state: initial weights of the encoder.
 
-    Logs ``train/loss``, ``val/loss`` and ``val/psnr``: dB on masked pixels (on the central box where nothing is
-    masked), of images with values 0..1. Patches are not chosen in validation.
+    Logs ``train/loss``, ``val/loss`` and ``val/psnr``: dB on masked pixels (on the central box with
+    ``masking=none``), for images with values 0..1. In validation adaptive masking keeps the first patches.
     """
 
     hardness: Tensor
@@ -73,8 +73,8 @@ class MaskedPretraining(LightningModule):
         if contrastive > 0:
             width = self.model.trunk.encoder.out_channels[-1]
             self.projector = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 128))
-        self.mean_loss = MeanMetric()  # Lightning's own mean over processes rounds their numbers of faces
-        self.masked_error = MeanMetric()  # squared, over masked values
+        self.mean_loss = MeanMetric()  # Lightning's mean over processes rounds the mean number of faces
+        self.masked_error = MeanMetric()  # squared error over masked values
 
     def forward(self, image: Tensor) -> Tensor:
         """Masked image (N, 3, H, W) -> reconstruction (N, 3, H, W), both normalised."""
@@ -114,7 +114,7 @@ class MaskedPretraining(LightningModule):
         return loss
 
     def _contrast(self, deepest: Tensor, batch: dict[str, Any]) -> Tensor:
-        """Contrastive term between the masked images, whose deepest features these are, and another masking."""
+        """Contrastive term between two maskings of each image; ``deepest``: the encoder's features of the first one."""
         other = batch | {"patches": batch["patches"].roll(1, dims=0)}  # the patches of the image next to it
         features = (deepest, self.model.trunk.encoder(self.mask(other)[1])[-1])
         first, second = (self.projector(feature.mean(dim=(2, 3))) for feature in features)
@@ -127,12 +127,12 @@ class MaskedPretraining(LightningModule):
         self.mean_loss.update(loss, weight=len(batch["id"]))
         if self.hparams["masking"] == "none":
             mask = box_region(mask.shape[-1], mask.device).expand_as(mask)
-        error = ((prediction - batch["image"]) * self.std).float().square() * mask  # of values 0..1
+        error = ((prediction - batch["image"]) * self.std).float().square() * mask  # for values in 0..1
         values = 3 * mask.sum()
         self.masked_error.update(error.sum() / values, weight=values)
 
     def on_validation_epoch_start(self) -> None:
-        # At the start: until then spawned processes share the memory of what they count in.
+        # At the start of the epoch: until then spawned processes share the metrics' memory.
         self.mean_loss.reset()
         self.masked_error.reset()
 

@@ -1,4 +1,4 @@
-"""What a network costs where it predicts: operations, memory of its weights, time; spectral norms are folded before."""
+"""Cost of a network at inference, with spectral norms folded: operations, memory of its weights, time."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from models.layers import folded
 
 
 def flops(network: nn.Module, size: int) -> int:
-    """Floating-point operations of one image (3, size, size), two for each multiplication with its addition.
+    """Floating-point operations for one image (3, size, size); a multiply-add counts as two.
 
-    Those of convolutions and matrix products; a network that detects does more where it finds more.
+    Counts convolutions and matrix products. Detectors need more operations for images with more detections.
     """
-    plain = folded(network)  # the counter's hooks and parametrisations do not go together
+    plain = folded(network)  # the counter's hooks do not work with parametrisations
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         plain.forward(_image(plain, size))
     return counter.get_total_flops()
 
 
 def megabytes(network: nn.Module) -> float:
-    """Size of its tensors, statistics of normalisation included, in 10^6 bytes."""
+    """Size of its parameters and buffers in 10^6 bytes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in folded(network).state_dict().values()) / 1e6
 
 
 def milliseconds(network: nn.Module, size: int, rounds: int = 10) -> float:
-    """Median time of a forward pass of one image (3, size, size) on the network's device, after two to warm up."""
+    """Median time of a forward pass of one image (3, size, size) on the network's device, after two warm-up passes."""
     plain = folded(network)
     image, times = _image(plain, size), []
     with torch.inference_mode():
@@ -44,6 +44,6 @@ def milliseconds(network: nn.Module, size: int, rounds: int = 10) -> float:
 
 
 def _image(network: nn.Module, size: int) -> torch.Tensor:
-    """One black image as the network has its numbers, in kind and place; its callers take ``forward``, uncompiled."""
+    """One black image of the network's dtype and device. Callers use ``forward``, which is not compiled."""
     weight = next(weight for weight in network.parameters() if weight.is_floating_point())
     return torch.zeros(1, 3, size, size, dtype=weight.dtype, device=weight.device)

@@ -1,7 +1,7 @@
-"""A trained network as it leaves this framework: images of any size in, logits out, in a graph of few operations.
+"""A trained network prepared for export: images of any size in, logits out, in a graph of few operations.
 
-Batch-instance normalisation and attention are written so that exporters and runtimes know them: equal outputs, fewer
-operations.
+Batch-instance normalisation and attention are rewritten with operations that exporters and runtimes support; outputs
+are equal.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from models.layers import BatchInstanceNorm2d, SelfAttention, folded
 
 
 class Deployed(nn.Module):
-    """A network with everything that an image needs before it: resizing and normalisation.
+    """A network preceded by its preprocessing: resizing and normalisation.
 
     Args:
         network: maps normalised images (N, 3, size, size) to logits (N, C, size, size); not changed.
         size: side of its input, in pixels.
-        mean: of each colour, of images from 0 to 1.
+        mean: of each colour channel, for values in 0..1.
         std: likewise.
         half: keep weights and convolutions in float16; batch-instance normalisation and attention stay in float32.
 
@@ -55,7 +55,7 @@ class Deployed(nn.Module):
 
 
 def lean(network: nn.Module) -> nn.Module:
-    """A copy in evaluation mode whose layers of our own are made of a runtime's operations: equal outputs.
+    """A copy in evaluation mode whose custom layers consist of standard operations; outputs are equal.
 
     Spectral norm is folded into the weights.
     """
@@ -72,10 +72,10 @@ def lean(network: nn.Module) -> nn.Module:
 
 
 class LeanBatchInstanceNorm2d(nn.Module):
-    """Batch-instance normalisation in evaluation: what the batch's statistics do is one factor and one summand.
+    """Batch-instance normalisation in evaluation, with the running statistics folded into one factor and one summand.
 
-    ``y = InstanceNorm(x) (1 - rho) gamma + x rho gamma / sigma + (beta - mean rho gamma / sigma)``, whose last summand
-    is the instance normalisation's own bias.
+    ``y = InstanceNorm(x) (1 - rho) gamma + x rho gamma / sigma + (beta - mean rho gamma / sigma)``, where the last
+    summand is the bias of the instance normalisation.
     """
 
     factor: Tensor
@@ -92,13 +92,13 @@ class LeanBatchInstanceNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         wide = x.float()
-        # Not F.instance_norm, which refuses maps of one pixel; they are their own mean.
+        # Not F.instance_norm, which refuses maps of one pixel.
         by_image = torch.instance_norm(wide, self.weight, self.bias, None, None, True, 0.0, self.eps, False)
         return (by_image + wide * self.factor).to(x.dtype)
 
 
 class LeanSelfAttention(nn.Module):
-    """Self-attention as two products of matrices and a softmax."""
+    """Self-attention as two matrix products and a softmax."""
 
     def __init__(self, trained: SelfAttention) -> None:
         super().__init__()

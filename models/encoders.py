@@ -13,16 +13,17 @@ from huggingface_hub import constants as hub
 from torch import Tensor
 
 UNDILATED = ("densenet", "inception", "vgg", "xception")
-"""Families of encoders that cannot be dilated, as DeepLabV3 and DeepLabV3+ have it."""
+"""Families of encoders that cannot be dilated."""
 DILATED = ("deeplabv3", "deeplabv3plus", "pan")
+"""Architectures that dilate their encoder."""
 
 
 class EncoderError(Exception):
-    """The architecture, the encoder, or the weights asked for do not exist or do not fit."""
+    """The architecture, the encoder, or the weights do not exist or do not fit."""
 
 
 def require_encoder(name: str, architecture: str = "unetplusplus") -> None:
-    """See that an architecture of segmentation-models-pytorch takes an encoder of that name.
+    """Check that an architecture of segmentation-models-pytorch supports an encoder.
 
     Raises:
         EncoderError: with the nearest name that exists.
@@ -40,13 +41,13 @@ def require_encoder(name: str, architecture: str = "unetplusplus") -> None:
         near = difflib.get_close_matches(name, sorted(fitting), n=1, cutoff=0.5)
         raise EncoderError(
             f"model.encoder={name} does not exist or does not fit {architecture}.\n"
-            f"It must be an encoder of segmentation-models-pytorch, as {example}."
+            f"It must be an encoder of segmentation-models-pytorch, such as {example}."
             + (f" Did you mean {near[0]}?" if near else "")
         )
 
 
 def _fitting(architecture: str) -> tuple[str, list[str]]:
-    """An example and all names of the encoders that fit an architecture, timm's (``tu-...``) left out."""
+    """An example and the names of all encoders that fit an architecture, without timm's (``tu-...``)."""
     if architecture == "dpt":
         return "tu-vit_base_patch16_224.augreg_in21k", []
     transformer = architecture == "segformer"
@@ -65,27 +66,29 @@ def encoder_state(
         encoder: encoder name of segmentation-models-pytorch.
         weights: ``imagenet`` (downloaded once by segmentation-models-pytorch, then cached), the path of a state
             dictionary saved by ``torch.save`` (torchvision's own files fit), or None for random weights.
-        key: the setting that says so, for messages.
+        key: name of the setting, for messages.
 
     Raises:
-        EncoderError: with what is wrong and the ways out.
+        EncoderError: with the reason and possible fixes.
     """
     if weights is None:
         return None
     if isinstance(weights, Path):
         return _from_file(encoder, weights)
     was_offline = hub.HF_HUB_OFFLINE
-    hub.HF_HUB_OFFLINE = was_offline or not _resolves("huggingface.co")  # else the hub retries for half a minute
+    hub.HF_HUB_OFFLINE = was_offline or not _resolves(
+        "huggingface.co"
+    )  # offline, the hub would retry for half a minute
     try:
         return smp.encoders.get_encoder(encoder, weights=weights).state_dict()
     except KeyError as error:
         raise EncoderError(str(error.args[0])) from error
-    except Exception as error:  # whatever the hub raises: no route, no file, a proxy's answer
+    except Exception as error:  # the hub raises many types: no route, no file, a proxy's response
         raise EncoderError(
             f"The {weights} weights of {encoder} could not be downloaded ({type(error).__name__}) and are not cached.\n"
             f"Do one of:\n"
             f"  - start from random weights: {key}=null\n"
-            f"  - give a file: {key}=/path/to/{encoder}.pth (a state dictionary, as torchvision's)"
+            f"  - give a file: {key}=/path/to/{encoder}.pth (a state dictionary, such as torchvision's)"
         ) from error
     finally:
         hub.HF_HUB_OFFLINE = was_offline
@@ -97,19 +100,19 @@ def _from_file(encoder: str, path: Path) -> dict[str, Tensor]:
     except Exception as error:  # a pickle of code, a truncated file, another format
         raise EncoderError(
             f"{path} cannot be read as encoder weights: {type(error).__name__}.\n"
-            f"Expected: a state dictionary of {encoder}, written by torch.save and free of code."
+            f"It must be a state dictionary of {encoder}, written by torch.save and free of code."
         ) from error
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
     state = {name: value for name, value in state.items() if not name.startswith("fc.")}  # ImageNet's classifier
-    wanted = smp.encoders.get_encoder(encoder, weights=None).state_dict()
-    missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    expected = smp.encoders.get_encoder(encoder, weights=None).state_dict()
+    missing, unexpected = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or unexpected:
         raise EncoderError(
             f"{path} does not fit {encoder}: {len(missing)} tensors missing"
-            + (f" (as {missing[0]})" if missing else "")
+            + (f" (such as {missing[0]})" if missing else "")
             + f", {len(unexpected)} unexpected"
-            + (f" (as {unexpected[0]})" if unexpected else "")
-            + f".\nExpected: a state dictionary of {encoder}."
+            + (f" (such as {unexpected[0]})" if unexpected else "")
+            + f".\nIt must be a state dictionary of {encoder}."
         )
     return state
 

@@ -1,4 +1,4 @@
-"""From sampled pixels to a head of binary machines: SVM-RH, SVM-BDT, the two usual ways, and the conv head's."""
+"""Fits a head to the features of sampled pixels: SVM-RH, SVM-BDT, one-vs-rest, one-vs-one, or a convolution."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from models.pixel_heads import MachinesHead
+from models.pixel_heads import SVMHead
 from models.svm import BinaryDecisionTreeSVC, ClassTree, ReducedHyperplaneSVC
+from models.svm.binary import BinarySVM, KernelSVM, LinearSVM, NystroemMap, blocks, fit_binary_svm
 from models.svm.classifiers import resolved_gamma
-from models.svm.machines import KernelMachine, LinearMachine, Machine, NystroemMap, blocks, fit_machine
 
 TREES = ("svm_rh", "svm_bdt")
 HEADS = (*TREES, "svm_ovr", "svm_ovo", "conv")
@@ -26,17 +26,17 @@ class Fitting:
 
     Args:
         head: one of :data:`HEADS`; ``conv`` is a 1 x 1 convolution, fitted as a multinomial logistic regression.
-        machine: ``linear``, ``rbf`` or ``nystroem``, see :class:`models.svm.ReducedHyperplaneSVC`, as are the next
-            four; ``conv`` has only ``C``.
+        kernel: ``linear``, ``rbf`` or ``nystroem``: the ``estimator`` of :class:`models.svm.ReducedHyperplaneSVC`,
+            which describes the next four too; ``conv`` has only ``C``.
         C: cost of errors.
         gamma: of the RBF kernel, or None for ``scale``.
         landmarks: of ``nystroem``.
         order: of ``svm_rh``.
-        seed: of everything that is drawn.
+        seed: of the landmarks and of the samples that decide the order or the tree.
     """
 
     head: str
-    machine: str = "linear"
+    kernel: str = "linear"
     C: float = 1.0
     gamma: float | None = None
     landmarks: int = 256
@@ -46,23 +46,23 @@ class Fitting:
 
 @dataclass(frozen=True)
 class FittedHead:
-    """A head and what can be told of it.
+    """A fitted head and its description.
 
     Args:
-        arguments: of :class:`models.pixel_heads.MachinesHead`, plain, without the numbers of classes and features.
+        arguments: of :class:`models.pixel_heads.SVMHead`, plain, without the numbers of classes and features.
         module: the head.
-        tree: of a tree, with places in ``present`` for its classes.
+        tree: of SVM-RH and SVM-BDT; its classes are indices into ``present``.
         present: ids of the classes that occurred.
-        depths: how many machines a pixel passes before it is of each of these classes.
-        machines: how many there are.
+        depths: binary SVMs that a pixel passes until it is assigned to each of these classes.
+        svms: number of binary SVMs.
     """
 
     arguments: dict[str, Any]
-    module: MachinesHead
+    module: SVMHead
     tree: ClassTree | None
     present: tuple[int, ...]
     depths: tuple[int, ...]
-    machines: int
+    svms: int
 
 
 def fit_head(
@@ -75,9 +75,9 @@ def fit_head(
     """Standardise the features of pixels and fit a head to them.
 
     Args:
-        fitting: what is to be fitted.
+        fitting: the head and its hyper-parameters.
         X: features (n, F), finite.
-        y: class ids (n,); a class that does not occur is never answered, and one alone always.
+        y: class ids (n,); classes that do not occur are never predicted, and a single one always.
         weight: of the pixels, (n,).
         classes: C, number of all classes.
 
@@ -89,29 +89,29 @@ def fit_head(
     present, y = np.unique(y, return_inverse=True)
     known = len(present)
     kind, tree, mapped = {"svm_ovr": "ovr", "svm_ovo": "ovo", "conv": "ovr"}.get(fitting.head, "tree"), None, None
-    machines: Sequence[Any]
+    svms: Sequence[Any]
     if fitting.head in TREES:
-        svm = _tree(fitting).fit(X, y, weight)
-        machines, tree, mapped = svm.estimators_, svm.tree_, svm.feature_map_
+        classifier = _tree(fitting).fit(X, y, weight)
+        svms, tree, mapped = classifier.estimators_, classifier.tree_, classifier.feature_map_
     elif known == 1:
-        machines = []
+        svms = []
     elif fitting.head == "conv":
         regression = LogisticRegression(C=fitting.C, max_iter=2000).fit(X, y, weight)
         parameters = zip(regression.coef_, regression.intercept_, strict=True)
-        machines = [LinearMachine(coef, float(intercept)) for coef, intercept in parameters]
+        svms = [LinearSVM(coef, float(intercept)) for coef, intercept in parameters]
     else:
         gamma = resolved_gamma("scale" if fitting.gamma is None else fitting.gamma, X, weight)
-        if fitting.machine == "nystroem":
+        if fitting.kernel == "nystroem":
             mapped = NystroemMap.fit(X, gamma, fitting.landmarks, np.random.RandomState(fitting.seed))
             X = np.concatenate([mapped.transform(rows) for rows in blocks(X)])  # noqa: N806
-        machines = _pairwise(fitting, gamma, X, y, weight, known)
-    depths = tree.depths if tree is not None else np.full(known, len(machines))
-    return _assembled(kind, present, classes, scaler, machines, mapped, tree, depths)
+        svms = _pairwise(fitting, gamma, X, y, weight, known)
+    depths = tree.depths if tree is not None else np.full(known, len(svms))
+    return _assembled(kind, present, classes, scaler, svms, mapped, tree, depths)
 
 
 def _tree(fitting: Fitting) -> ReducedHyperplaneSVC | BinaryDecisionTreeSVC:
     common: dict[str, Any] = {
-        "estimator": fitting.machine,
+        "estimator": fitting.kernel,
         "C": fitting.C,
         "gamma": "scale" if fitting.gamma is None else fitting.gamma,
         "landmarks": fitting.landmarks,
@@ -131,18 +131,18 @@ def _pairwise(
     y: np.ndarray,
     weight: np.ndarray,
     known: int,
-) -> list[Machine]:
-    """The machines of one against rest, a class each (one for two classes), or of one against one, a pair each."""
-    kind = "rbf" if fitting.machine == "rbf" else "linear"
+) -> list[BinarySVM]:
+    """The binary SVMs of one-vs-rest (one per class; for two classes one) or of one-vs-one (one per pair)."""
+    kind = "rbf" if fitting.kernel == "rbf" else "linear"
     if fitting.head == "svm_ovr":
         chosen = range(known) if known > 2 else (1,)
-        return [fit_machine(kind, X, y == index, weight, fitting.C, gamma) for index in chosen]
-    machines = []
+        return [fit_binary_svm(kind, X, y == index, weight, fitting.C, gamma) for index in chosen]
+    svms = []
     for a in range(known):
         for b in range(a + 1, known):
             rows = np.flatnonzero((y == a) | (y == b))
-            machines.append(fit_machine(kind, X[rows], y[rows] == b, weight[rows], fitting.C, gamma))
-    return machines
+            svms.append(fit_binary_svm(kind, X[rows], y[rows] == b, weight[rows], fitting.C, gamma))
+    return svms
 
 
 def _assembled(
@@ -150,35 +150,35 @@ def _assembled(
     present: np.ndarray,
     classes: int,
     scaler: StandardScaler,
-    machines: Sequence[Any],
+    svms: Sequence[Any],
     mapped: NystroemMap | None,
     tree: ClassTree | None,
     depths: np.ndarray,
 ) -> FittedHead:
-    """Machines as one module: kernels around the landmarks, or around the support vectors of all machines."""
+    """Binary SVMs as one module, with RBF kernels around the landmarks or around the support vectors of all of them."""
     arguments: dict[str, Any] = {"kind": kind, "present": present.tolist()}
     if tree is not None:
         arguments |= {"left": tree.left.tolist(), "right": tree.right.tolist()}
-    weights = [machine.coef for machine in machines]
+    weights = [svm.coef for svm in svms]
     centres = np.empty((0, scaler.n_features_in_))
-    if mapped is not None and machines:
+    if mapped is not None and svms:
         centres = mapped.vectors
         weights = [coef @ mapped.normalization for coef in weights]
         arguments |= {"centres": len(centres), "gamma": mapped.gamma}
-    elif machines and isinstance(machines[0], KernelMachine):
-        vectors = np.concatenate([machine.vectors for machine in machines])
-        centres, place = np.unique(vectors, axis=0, return_inverse=True)  # machines share most of their vectors
+    elif svms and isinstance(svms[0], KernelSVM):
+        vectors = np.concatenate([svm.vectors for svm in svms])
+        centres, place = np.unique(vectors, axis=0, return_inverse=True)  # the SVMs share most of their vectors
         edges = np.cumsum([0, *map(len, weights)])
-        spread = np.zeros((len(machines), len(centres)))
+        spread = np.zeros((len(svms), len(centres)))
         for row, coef, start in zip(spread, weights, edges, strict=False):
             np.add.at(row, place.ravel()[start : start + len(coef)], coef)
         weights = list(spread)
-        arguments |= {"centres": len(centres), "gamma": machines[0].gamma}
-    module = MachinesHead(**arguments, classes=classes, features=scaler.n_features_in_)
+        arguments |= {"centres": len(centres), "gamma": svms[0].gamma}
+    module = SVMHead(**arguments, classes=classes, features=scaler.n_features_in_)
     values = {"mean": scaler.mean_, "scale": scaler.scale_, "centres": centres}
-    if machines:
-        values |= {"weight": np.stack(weights), "bias": np.array([machine.intercept for machine in machines])}
+    if svms:
+        values |= {"weight": np.stack(weights), "bias": np.array([svm.intercept for svm in svms])}
     module.load_state_dict(
         module.state_dict() | {name: torch.from_numpy(np.asarray(value, np.float32)) for name, value in values.items()}
     )
-    return FittedHead(arguments, module, tree, tuple(present.tolist()), tuple(depths.tolist()), len(machines))
+    return FittedHead(arguments, module, tree, tuple(present.tolist()), tuple(depths.tolist()), len(svms))

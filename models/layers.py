@@ -1,4 +1,4 @@
-"""What the occlusion paper adds to UNet (section 3.2): batch-instance and spectral normalisation, self-attention."""
+"""Layers that the occlusion paper adds to UNet (section 3.2): batch-instance and spectral norm, self-attention."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ M = TypeVar("M", bound=nn.Module)
 class BatchInstanceNorm2d(nn.Module):
     """Batch-instance normalisation (Nam and Kim 2018): ``y = (rho x_BN + (1 - rho) x_IN) gamma + beta``.
 
-    x_BN is normalised by the statistics of the batch (in evaluation: running ones), x_IN by those of the image alone,
-    at any time. rho is learnt for each channel and has to stay in 0..1: call :func:`clamp_rho` after every step of the
-    optimiser. It starts at 1, which is batch normalisation.
+    x_BN is normalised by the statistics of the batch (in evaluation: running ones), x_IN always by those of the image.
+    rho is learnt for each channel and must stay in 0..1: call :func:`clamp_rho` after every optimiser step. It starts
+    at 1, which is batch normalisation.
 
     Args:
         features: number of channels C.
@@ -43,7 +43,7 @@ class BatchInstanceNorm2d(nn.Module):
         self.register_buffer("running_var", torch.ones(features))
 
     def forward(self, x: Tensor) -> Tensor:
-        # Both normalisations are x * scale + shift, so their mixture is too, and x is read twice instead of five times.
+        # Both normalisations are x * scale + shift, and so is their mixture: x is read twice instead of five times.
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x  # sums of squares need the range
         variance, mean = torch.var_mean(wide, dim=(2, 3), correction=0)  # [N, C], of each image
         batch_variance, batch_mean = self._batch_statistics(variance, mean, x.shape[2] * x.shape[3])  # [C]
@@ -54,7 +54,7 @@ class BatchInstanceNorm2d(nn.Module):
         return torch.addcmul(shift[:, :, None, None], wide, scale[:, :, None, None]).to(x.dtype)
 
     def _batch_statistics(self, variance: Tensor, mean: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
-        """Variance and mean of each channel: the batch's, out of those of its images, or the running ones."""
+        """Variance and mean of each channel: of the batch, computed from those of its images, or the running ones."""
         if not self.training:
             return self.running_var, self.running_mean
         batch_mean = mean.mean(dim=0)
@@ -72,7 +72,7 @@ class BatchInstanceNorm2d(nn.Module):
 
 @torch.no_grad()
 def clamp_rho(module: nn.Module) -> None:
-    """Put every rho in ``module`` back into 0..1, as after each step of the optimiser."""
+    """Clamp every rho in ``module`` to 0..1, after each optimiser step."""
     for layer in module.modules():
         if isinstance(layer, BatchInstanceNorm2d):
             layer.rho.clamp_(0, 1)
@@ -81,7 +81,7 @@ def clamp_rho(module: nn.Module) -> None:
 class SelfAttention(nn.Module):
     """Self-attention over all positions of a map (Zhang et al. 2019, SAGAN): ``x + gamma softmax(f(x) g(x)^T) h(x)``.
 
-    gamma starts at 0, so that an untrained block hands its input on.
+    gamma starts at 0, so that an untrained block is the identity.
 
     Args:
         channels: C, a multiple of 8; f and g have C / 8.
@@ -92,7 +92,7 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         if channels % 8:
-            raise ValueError(f"attention over {channels} channels: has to be a multiple of 8")
+            raise ValueError(f"attention over {channels} channels: must be a multiple of 8")
         self.query = nn.Conv2d(channels, channels // 8, kernel_size=1)
         self.key = nn.Conv2d(channels, channels // 8, kernel_size=1)
         self.value = nn.Conv2d(channels, channels, kernel_size=1)
@@ -107,12 +107,12 @@ class SelfAttention(nn.Module):
 
 
 class ConvBlock(nn.Sequential):
-    """What each convolution of the paper comes with (Table 1): spectral norm, batch-instance norm, leaky ReLU.
+    """A convolution with spectral norm, batch-instance norm and leaky ReLU (Table 1).
 
     Args:
-        in_channels: channels that come in.
-        out_channels: channels that go out.
-        kernel: side of the convolution's kernel; height and width stay, whatever it is.
+        in_channels: input channels.
+        out_channels: output channels.
+        kernel: side of the kernel; any kernel keeps height and width.
 
     Shape: (N, in_channels, H, W) -> (N, out_channels, H, W).
     """
@@ -131,13 +131,13 @@ def folded(module: M) -> M:
     """A copy for inference in which spectrally normalised weights are plain tensors: equal outputs, fewer operations.
 
     Args:
-        module: any module, of which nothing changes; what comes back is in evaluation mode.
+        module: any module, left unchanged; the copy is in evaluation mode.
     """
     plain = copy.deepcopy(module).eval()
     for layer in list(plain.modules()):
         if parametrize.is_parametrized(layer, "weight"):
             weight = getattr(layer, "weight").detach()  # noqa: B009 (a property of the parametrisation)
-            # Not remove_parametrizations: a copy shares its class with the original, which would lose its weight.
+            # Not remove_parametrizations: the copy shares its class with the original, which would lose its weight.
             layer.__class__ = parametrize.type_before_parametrizations(layer)
             del layer.parametrizations
             layer.weight = nn.Parameter(weight)

@@ -1,7 +1,7 @@
 """The losses of both papers, one function per term.
 
-The parsing paper's Equation 3 is printed with three slips, put right here: the cross-entropy weight stands before the
-Dice term too, the Dice term lacks its ``1 -`` (it would be maximised), and the second focal term lacks its minus sign.
+The parsing paper's Equation 3 has three misprints, corrected here: the cross-entropy weight also multiplies the Dice
+term, the Dice term lacks its ``1 -`` (it would be maximised), and the second focal term lacks its minus sign.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ IGNORE = 255
 
 
 def mean_over_images(loss: Callable[..., Tensor], *batch: Tensor) -> Tensor:
-    """A loss of each image alone, averaged: the same however images are batched, as a score must be.
+    """The mean of a loss over single images, which does not depend on how they are batched.
 
     Args:
         loss: takes one slice (1, ...) of every tensor and returns a scalar.
@@ -31,15 +31,15 @@ def reconstruction_loss(
 ) -> Tensor:
     """Equation 1: the pixel loss between an image and its reconstruction over a region.
 
-    The paper sums over the whole central box, masked pixels or not, and leaves the pixel loss L open. The mean is the
-    default here: a sum changes the meaning of a learning rate with the image's size.
+    The paper sums over the central box, masked pixels or not, and does not specify the pixel loss L. The default here
+    is the mean: with a sum, the right learning rate would depend on the image's size.
 
     Args:
         prediction: (N, 3, H, W) normalised pixels.
         target: (N, 3, H, W) normalised pixels.
         region: (N, 1, H, W) or (1, 1, H, W), 1 where the loss counts and 0 elsewhere.
         kind: ``mse`` or ``l1``.
-        reduction: ``mean`` over the region's values, or ``sum`` over an image's, averaged over the batch.
+        reduction: ``mean`` over the region, or ``sum`` over each image's region, averaged over the batch.
     """
     difference = (prediction - target).float()
     pixel_loss = difference.square() if kind == "mse" else difference.abs()  # [N, 3, H, W]
@@ -50,12 +50,12 @@ def reconstruction_loss(
 
 
 def contrastive_loss(first: Tensor, second: Tensor, temperature: float = 0.1) -> Tensor:
-    """NT-Xent (Chen et al. 2020, SimCLR): two views of an image attract, views of other images repel.
+    """NT-Xent (Chen et al. 2020, SimCLR): views of one image attract, views of different images repel.
 
     Args:
         first: (N, D) embeddings of one view of each image.
         second: (N, D) of another view, in the same order.
-        temperature: above 0; the smaller, the more the hardest negatives count.
+        temperature: above 0; lower values put more weight on the hardest negatives.
     """
     views = F.normalize(torch.cat([first, second]).float(), dim=1)  # [2N, D]
     likeness = views @ views.T / temperature
@@ -65,7 +65,7 @@ def contrastive_loss(first: Tensor, second: Tensor, temperature: float = 0.1) ->
 
 
 def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
-    """Plain softmax cross-entropy, averaged over labelled pixels; logits (N, C, H, W), label (N, H, W)."""
+    """Softmax cross-entropy, averaged over labelled pixels; logits (N, C, H, W), label (N, H, W)."""
     valid = (label != IGNORE).sum().clamp(min=1)
     return F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="sum") / valid
 
@@ -79,9 +79,9 @@ def focal_cross_entropy(logits: Tensor, label: Tensor, alpha: float = 0.5, gamma
 
     Args:
         logits: (N, C, H, W).
-        label: (N, H, W) class ids; 255 is left out.
-        alpha: weight of the true class against the others, 0..1 (not given in the paper; 0.5 weighs them alike).
-        gamma: focusing exponent, >= 0 (not given in the paper; 2 is the focal loss's own default).
+        label: (N, H, W) class ids; 255 is ignored.
+        alpha: weight of the true class against the others, 0..1 (not given in the paper; 0.5 weights them equally).
+        gamma: focusing exponent, >= 0 (not given in the paper; 2 is the default of the focal loss paper).
     """
     valid = label != IGNORE
     log_q = F.log_softmax(logits.float(), dim=1)  # [N, C, H, W]
@@ -95,12 +95,12 @@ def focal_cross_entropy(logits: Tensor, label: Tensor, alpha: float = 0.5, gamma
 def dice_loss(logits: Tensor, label: Tensor) -> Tensor:
     """The second term of Equation 3: ``1 - 2 <p, q> / (|p|_1 + |q|_1)``, averaged over classes.
 
-    Sums run over the whole batch, and the average over the classes that the batch's ground truth contains: for an
-    absent class the quotient is 0 whatever is predicted, so it would add a constant and a gradient without direction.
+    Sums are over the batch, and the average is over the classes in the batch's ground truth: for an absent class the
+    quotient is 0 for any prediction, so the term would be a constant.
 
     Args:
         logits: (N, C, H, W).
-        label: (N, H, W) class ids; 255 is left out.
+        label: (N, H, W) class ids; 255 is ignored.
     """
     valid = label != IGNORE
     q = logits.float().softmax(dim=1) * valid.unsqueeze(1)
@@ -125,7 +125,7 @@ def parsing_loss(
 
     Args:
         logits: (N, C, H, W).
-        label: (N, H, W) class ids; 255 is left out.
+        label: (N, H, W) class ids; 255 is ignored.
         kind: ``focal_dice`` (the paper's combined loss), ``ce_dice``, ``focal`` or ``ce`` (one term alone, weight 1).
         lambda_ce: weight of the cross-entropy term.
         lambda_dice: weight of the Dice term.
@@ -141,12 +141,12 @@ def parsing_loss(
 
 
 def occlusion_loss(logits: Tensor, mask: Tensor, lambda_dice: float = 0.0, valid: Tensor | None = None) -> Tensor:
-    """The occlusion paper's binary cross-entropy (Algorithm 1), averaged over pixels; on request with a Dice term.
+    """The occlusion paper's binary cross-entropy (Algorithm 1), averaged over pixels; optionally with a Dice term.
 
     Args:
-        logits: (N, 1, H, W) of "hidden".
+        logits: (N, 1, H, W) of "occluded".
         mask: (N, 1, H, W) float, 0 or 1.
-        lambda_dice: weight of ``1 - 2 <p, q> / (|p|_1 + |q|_1)`` over the whole batch, which the paper has not.
+        lambda_dice: weight of ``1 - 2 <p, q> / (|p|_1 + |q|_1)`` over the batch, which is not in the paper.
         valid: (N, 1, H, W) bool, the pixels that count; None takes all.
     """
     if valid is None:

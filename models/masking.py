@@ -1,14 +1,14 @@
 """Masked pre-training's masking (section "Proposed MTL Pre-training stage" of the parsing paper), from top to bottom.
 
-    PatchSampling      how many patches, how large, and where: the central box or the whole image
+    PatchSampling      how many patches, how large, and where: the central box or the full image
     sample_masking     the random numbers of one sample: its patches and a noise seed (NumPy, in the loader)
     random_masking     patches -> mask and masked images (PyTorch, on the device)
     loss_region        the pixels of Equation 1's sum
     update_hardness    for adaptive masking: where reconstruction has been worst so far
 
-Patches travel with the sample as corners and sizes, and become a mask where the images are: a mask depends on the
-sample's own random numbers, not on the device or on the batch it is in. In shapes N is the batch, P patches, S the
-image's side in pixels.
+A sample holds its patches as corners and sizes; the mask is rasterised on the images' device. A mask depends only on
+the sample's random numbers, not on the device or the batch. In shapes N is the batch, P patches, S the image's side in
+pixels.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ PAPER_SIZE = 480
 """Side of the paper's images, in pixels: patch sizes are given for it and scale with the input."""
 
 CANDIDATES = {"none": 0, "adaptive": 4}
-"""Patches sampled for each that is masked: adaptive masking chooses among four times as many."""
+"""Candidates sampled per masked patch: adaptive masking selects from four times as many."""
 
 HARDNESS_RATE = 0.02
-"""Share of a batch in the running mean of adaptive masking."""
+"""Weight of a batch in the running mean of adaptive masking."""
 
 
 def central_box(size: int) -> tuple[int, int]:
@@ -46,8 +46,8 @@ class PatchSampling:
     """Which patches are sampled; all lengths in pixels of the network's input.
 
     Args:
-        count: patches per image (128 in the paper). They may overlap, and must: 128 patches of the paper's sizes hold
-            three times the pixels of the central box.
+        count: patches per image (128 in the paper). They overlap: 128 patches of the paper's sizes have three
+            times the pixels of the central box.
         sides: smallest and largest side.
         region: first and one-past-last pixel, along both axes, of the square that all patches lie inside.
     """
@@ -73,7 +73,7 @@ class PatchSampling:
 
 
 def sample_patches(rng: np.random.Generator, sampling: PatchSampling) -> np.ndarray:
-    """Square patches, sides and places uniform: (P, 3) int64 of top, left, side."""
+    """Square patches with uniform sides and positions: (P, 3) int64 of top, left, side."""
     start, end = sampling.region
     side = rng.integers(sampling.sides[0], sampling.sides[1] + 1, sampling.count)  # [P]
     side = np.minimum(side, end - start)
@@ -102,7 +102,7 @@ def random_masking(
         image: (N, 3, S, S), normalised.
         patches: (N, P, 3) of top, left, side.
         seeds: (N,) integers, one per sample.
-        fill: what the masked pixels become, see :func:`fill_masked`.
+        fill: value of masked pixels, see :func:`fill_masked`.
         keep: patches that are masked, of P candidates (adaptive masking); None masks all.
         hardness: (S, S); which candidates to prefer, see :func:`sample_hard_patches`. None keeps the first.
 
@@ -118,10 +118,10 @@ def random_masking(
 
 
 def sample_hard_patches(patches: Tensor, hardness: Tensor, count: int, seeds: Tensor) -> Tensor:
-    """Of each sample's patches some that lie where reconstruction is hard, sampled without replacement.
+    """A subset of each sample's patches, sampled without replacement, preferring regions that are hard to reconstruct.
 
-    A patch's chance is in proportion to the mean of ``hardness`` under it. (Efraimidis and Spirakis 2006: the largest
-    of u ** (1 / weight), u uniform.)
+    A patch's probability is proportional to the mean of ``hardness`` under it. (Efraimidis and Spirakis 2006: the
+    largest of u ** (1 / weight), u uniform.)
 
     Args:
         patches: (N, P, 3) of top, left, side.
@@ -132,7 +132,7 @@ def sample_hard_patches(patches: Tensor, hardness: Tensor, count: int, seeds: Te
     Returns:
         (N, count, 3).
     """
-    # On the CPU: some accelerators have no double, and on CUDA sums along a dimension are not the same twice.
+    # On the CPU: some accelerators have no double, and on CUDA cumulative sums are not deterministic.
     total = F.pad(hardness.cpu().double().cumsum(0).cumsum(1), (1, 0, 1, 0))  # integral image [S + 1, S + 1]
     top, left, side = patches.cpu().unbind(dim=2)  # each [N, P]
     low, right = top + side, left + side
@@ -165,7 +165,7 @@ def fill_masked(image: Tensor, mask: Tensor, fill: str = "zero", seeds: Tensor |
         seeds: (N,) integers, one per sample, for ``fill="noise"``.
 
     Raises:
-        ValueError: for noise without seeds.
+        ValueError: if ``fill`` is ``noise`` and seeds are missing.
     """
     if fill == "zero":
         return image * (1 - mask)

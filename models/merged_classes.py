@@ -1,4 +1,4 @@
-"""A parser whose logits are those of another, coarser class set."""
+"""A parser whose logits are converted to another, coarser class set."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-NEVER = -1e4
-"""Logit of a class of which the parser knows no part: below all others, and still a number in half precision."""
+ABSENT = -1e4
+"""Logit of a class without a part in the parser's classes: below all others, and finite in half precision."""
 
 
 class MergedClasses(nn.Module):
-    """A parser whose classes are merged: a merged class is as probable as its parts together, or as good as the best.
+    """A parser with merged classes: the logit of a class is the log-sum-exp or the maximum of those of its parts.
 
     Args:
         parser: (N, 3, H, W) images -> (N, C, H, W) logits.
-        merged: for each of the parser's classes the id, 0..K-1, of the one that it becomes a part of.
-        probabilities: whether logits are of probabilities; of margins the greatest part stands for all of them.
-        classes: K, where the parser knows no part of some classes: their logits are :data:`NEVER`. None: the greatest
-            id plus one, each of which has a part.
+        merged: for each of the parser's classes the id, 0..K-1, of the class that it is merged into.
+        probabilities: whether logits are log-probabilities (log-sum-exp) or margins (maximum).
+        classes: K; classes without a part get the logit :data:`ABSENT`. None: the greatest id plus one, and every class
+            must have a part.
 
     Shape: (N, 3, H, W) images -> (N, K, H, W) logits.
 
@@ -28,7 +28,7 @@ class MergedClasses(nn.Module):
         tensor([0.3333, 0.6667])
 
     Raises:
-        ValueError: if no class becomes a part of one of the ids in between.
+        ValueError: if ``classes`` is None and a class has no part.
     """
 
     def __init__(
@@ -45,5 +45,5 @@ class MergedClasses(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         logits = self.parser(image).float()
         joined = torch.logsumexp if self.probabilities else torch.amax
-        never = torch.full_like(logits[:, 0], NEVER)
-        return torch.stack([joined(logits[:, parts], dim=1) if parts else never for parts in self.parts], dim=1)
+        absent = torch.full_like(logits[:, 0], ABSENT)
+        return torch.stack([joined(logits[:, parts], dim=1) if parts else absent for parts in self.parts], dim=1)

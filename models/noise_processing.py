@@ -6,23 +6,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 PAPER_SIZE = 128
-"""Side of the paper's images, in pixels, which its kernel is made for."""
+"""Side of the paper's images, in pixels, to which its kernel size refers."""
 
 
 def opening_kernel(size: int, kernel: int = 7) -> int:
-    """The kernel's side, odd, for images of side ``size``: as large in them as ``kernel`` is at 128 px."""
+    """Side of the kernel, odd, for images of side ``size``, scaled from ``kernel`` at 128 px."""
     return max(1, 2 * round((kernel * size / PAPER_SIZE - 1) / 2) + 1)
 
 
 def opened(mask: Tensor, kernel: int = 7) -> Tensor:
-    """Erosion, which takes away white specks, then dilation, which gives what is left its size back.
+    """Morphological opening: erosion, which removes white specks, then dilation, which restores the size of the rest.
 
-    The paper has it "during training" too, but it has no gradient: it is for predictions, in training's views as well.
-    It costs what is finer than the kernel: real masks at 128 px lose 0.9 points of IoU to it.
+    The paper applies it "during training" too, but it has no gradient, so it is applied only to predictions. It removes
+    details finer than the kernel: real masks at 128 px lose 0.9 points of IoU to it.
 
     Args:
         mask: (N, 1, H, W), bool, or float 0 and 1.
-        kernel: side of the square kernel, odd. What lies outside the image is as its border is.
+        kernel: side of the square kernel, odd. The image's border is replicated.
 
     Returns:
         The cleaned mask, of the same shape and type.

@@ -1,9 +1,9 @@
 """The face parser: one trunk, two one-convolution decoders (Architecture details, Figures 2 and 3).
 
 The paper's "encoder" maps 3 x H x W to n x H x W, and both decoders "use only one convolution layer". That is
-UNet++ on a ResNet-50 up to its 16-channel full-resolution map (the paper draws 16 x 512 x 512 activation maps), here
-called the *trunk*, followed by a *head* of one 3 x 3 convolution: 3 channels out for reconstruction (R decoder), one
-per class for parsing (FP decoder). Moving from one stage to the next swaps the head and keeps the trunk.
+UNet++ on a ResNet-50 up to its 16-channel full-resolution map (the paper shows 16 x 512 x 512 activation maps), here
+called the *trunk*, followed by a *head* of one 3 x 3 convolution with 3 output channels for reconstruction (R decoder)
+or one per class for parsing (FP decoder). The next stage replaces the head and keeps the trunk.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Trunk(nn.Module):
 
     Args:
         encoder: name of an encoder of segmentation-models-pytorch, such as ``resnet50``.
-        features: channels of UNet++'s full-resolution map; the others have their own number.
+        features: channels of UNet++'s full-resolution map; other architectures have fixed ones.
         architecture: name as :func:`segmentation_models_pytorch.create_model` takes it.
 
-    Shape: (N, 3, H, W) float -> (N, ``channels``, H / r, W / r) float, r of the architecture: 1 of the UNets, 4 of
+    Shape: (N, 3, H, W) float -> (N, ``channels``, H / r, W / r) float, r is 1 for UNets, 4 for
     DeepLabV3+ and SegFormer; H and W are multiples of 32.
     """
 
@@ -47,20 +47,20 @@ class Trunk(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         pyramid = self.encoder(image)  # [N, 3, H, W], [N, C1, H/2, W/2] ... [N, C5, H/32, W/32]
-        if isinstance(pyramid, tuple):  # of DPT: with the class token of each level
+        if isinstance(pyramid, tuple):  # DPT: with the class token of each level
             return self.decoder(*pyramid)
         return self.decoder(pyramid)  # [N, channels, H / r, W / r]
 
 
 class FaceParser(nn.Module):
-    """A trunk with a head of one convolution.
+    """A trunk and a head of one convolution.
 
     Args:
         out_channels: 3 to reconstruct an image, the number of classes to parse a face.
         encoder: encoder name, see :class:`Trunk`.
         features: channels of the trunk's full-resolution map (n in the paper).
-        encoder_state: weights of the encoder to start from (as ImageNet's), or None for random ones.
-        architecture: see :class:`Trunk`; logits of a trunk of less resolution are interpolated.
+        encoder_state: weights of the encoder to start from (such as ImageNet's), or None for random ones.
+        architecture: see :class:`Trunk`; logits at a lower resolution are interpolated.
 
     Shape: (N, 3, H, W) normalised image -> (N, out_channels, H, W) pixels or logits.
     """
@@ -88,7 +88,7 @@ class FaceParser(nn.Module):
 
 @dataclass(frozen=True)
 class TransferReport:
-    """Which tensors of a trained network found their place in a new one."""
+    """Which tensors of a trained network match those of a new one."""
 
     matched: tuple[str, ...]
     missing: tuple[str, ...]
@@ -112,33 +112,33 @@ class TransferReport:
 
 
 def transfer(target: FaceParser, trained: Mapping[str, Tensor], part: TransferPart = "trunk") -> TransferReport:
-    """Copy the pre-trained part of ``trained`` into ``target``; the head stays new unless it is asked for.
+    """Copy the pre-trained part of ``trained`` into ``target``; the head is copied only with ``part="all"``.
 
     The paper fine-tunes "the same encoder". Read as all of UNet++ that is ``part="trunk"``; read as UNet++'s own
-    encoder, the ResNet, it is ``part="encoder"``, and the UNet++ decoder starts again. From one parser to another of
-    the same classes it can be ``part="all"``.
+    encoder, the ResNet, it is ``part="encoder"``, and the UNet++ decoder is re-initialised. Between parsers of the
+    same classes it can be ``part="all"``.
 
     Args:
         target: the network to fine-tune, changed in place.
         trained: state dictionary of a pre-trained :class:`FaceParser`.
-        part: which tensors move.
+        part: which tensors are copied.
 
     Raises:
         ValueError: unless every tensor of the part is present on both sides in the same shape. Nothing is copied then.
     """
     prefix = {"all": "", "trunk": "trunk.", "encoder": "trunk.encoder."}[part]
     source = {key: value for key, value in trained.items() if key.startswith(prefix)}
-    places = {key: value for key, value in target.state_dict().items() if key.startswith(prefix)}
-    shared = source.keys() & places.keys()
+    own = {key: value for key, value in target.state_dict().items() if key.startswith(prefix)}
+    shared = source.keys() & own.keys()
     report = TransferReport(
-        matched=tuple(sorted(key for key in shared if source[key].shape == places[key].shape)),
-        missing=tuple(sorted(places.keys() - source.keys())),
-        unexpected=tuple(sorted(source.keys() - places.keys())),
-        mismatched=tuple(sorted(key for key in shared if source[key].shape != places[key].shape)),
+        matched=tuple(sorted(key for key in shared if source[key].shape == own[key].shape)),
+        missing=tuple(sorted(own.keys() - source.keys())),
+        unexpected=tuple(sorted(source.keys() - own.keys())),
+        mismatched=tuple(sorted(key for key in shared if source[key].shape != own[key].shape)),
     )
     if not report.complete:
         raise ValueError(f"the pre-trained {part} does not fit this network: {report}")
     with torch.no_grad():
         for key in report.matched:
-            places[key].copy_(source[key])
+            own[key].copy_(source[key])
     return report

@@ -1,4 +1,4 @@
-"""Heads that classify each pixel by its features, and the features: the hybrid of the paper's Figure 5 as a network."""
+"""Pixel features and the heads that classify them: the hybrid of the paper's Figure 5 as one network."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from models.parser import Trunk
 from models.svm.tree import ClassTree
 
 ABSENT = -1e4
-KERNELS = 2**26
-"""How many kernels are held at once: a quarter of a gibibyte."""
 """Logit of a class that a head does not know; finite, as logits are interpolated."""
+MOST_KERNELS = 2**26
+"""Kernel values held in memory at once: a quarter of a gibibyte."""
 
 
 class PixelFeatures(nn.Module):
-    """A trunk's features of each pixel.
+    """Features of a trunk at each pixel.
 
     Args:
         trunk: UNet++.
         which: ``map``, the trunk's full-resolution map, or ``hypercolumns``: it and the levels of the decoder that
-            lead to it (x_0_0 to x_0_3, 1/16 to 1/2 of the size), brought to full resolution bilinearly.
+            lead to it (x_0_0 to x_0_3, 1/16 to 1/2 of the size), interpolated bilinearly to full resolution.
 
     Shape: (N, 3, H, W) normalised images -> (N, F, H, W).
     """
@@ -56,19 +56,19 @@ class PixelFeatures(nn.Module):
         return torch.cat([*full, last], dim=1)
 
 
-class MachinesHead(nn.Module):
-    """Binary machines on the features of each pixel, and how their scores become logits.
+class SVMHead(nn.Module):
+    """Binary SVMs on the features of each pixel; turns their scores into logits.
 
-    A score is a linear function of the standardised features or, with ``centres``, of RBF kernels around some.
+    A score is a linear function of the standardised features or, with ``centres``, of RBF kernels around them.
 
     Args:
-        kind: ``tree``: the least score on the way to each class; ``ovr``: a score a class; ``ovo``: votes of all
-            pairs and, among equal numbers of votes, scores, as scikit-learn counts them. The greatest logit is that
-            of the class that the machines choose.
-        present: ids of the classes that the machines know; others have the logit :data:`ABSENT`.
+        kind: how scores become logits. ``tree``: the minimum score on the path to each class; ``ovr``: one score per
+            class; ``ovo``: votes of all pairs, with ties broken by scores, as in scikit-learn. The argmax is the
+            predicted class.
+        present: ids of the classes that the SVMs know; others get the logit :data:`ABSENT`.
         classes: C, number of all classes.
         features: F, number of features.
-        left: of a tree, see :class:`models.svm.tree.ClassTree`; its classes are places in ``present``.
+        left: of a tree, see :class:`models.svm.tree.ClassTree`; its classes are indices into ``present``.
         right: likewise.
         centres: number of RBF kernels; 0 for none.
         gamma: of the RBF kernels.
@@ -95,12 +95,12 @@ class MachinesHead(nn.Module):
         self.tree = ClassTree(np.array(left, np.int64), np.array(right, np.int64))
         known = len(self.present)
         self.pairs = [(a, b) for a in range(known) for b in range(a + 1, known)]
-        machines = {"tree": known - 1, "ovr": known if known > 2 else known - 1, "ovo": len(self.pairs)}[kind]
+        svms = {"tree": known - 1, "ovr": known if known > 2 else known - 1, "ovo": len(self.pairs)}[kind]
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
         self.register_buffer("centres", torch.zeros(centres, features))
-        self.register_buffer("weight", torch.zeros(machines, centres or features))
-        self.register_buffer("bias", torch.zeros(machines))
+        self.register_buffer("weight", torch.zeros(svms, centres or features))
+        self.register_buffer("bias", torch.zeros(svms))
 
     mean: Tensor
     scale: Tensor
@@ -109,15 +109,15 @@ class MachinesHead(nn.Module):
     bias: Tensor
 
     def forward(self, features: Tensor) -> Tensor:
-        own = self._own_logits(features)
+        known_logits = self._known_logits(features)
         if len(self.present) == self.classes:
-            return torch.stack(own, dim=1)
-        absent = torch.full_like(own[0], ABSENT)
-        places = dict(zip(self.present, own, strict=True))
+            return torch.stack(known_logits, dim=1)
+        absent = torch.full_like(known_logits[0], ABSENT)
+        places = dict(zip(self.present, known_logits, strict=True))
         return torch.stack([places.get(index, absent) for index in range(self.classes)], dim=1)
 
-    def _own_logits(self, features: Tensor) -> list[Tensor]:
-        """Logits (N, H, W) of the classes that are known."""
+    def _known_logits(self, features: Tensor) -> list[Tensor]:
+        """Logits (N, H, W) of the classes in ``present``."""
         known = len(self.present)
         if known == 1:
             return [torch.zeros_like(features[:, 0])]
@@ -138,15 +138,15 @@ class MachinesHead(nn.Module):
         return logits
 
     def scores(self, features: Tensor) -> Tensor:
-        """(N, F, H, W) -> scores of all machines, (N, M, H, W)."""
-        if not len(self.centres):  # the standardisation is part of the hyperplanes
+        """(N, F, H, W) -> scores of all M binary SVMs, (N, M, H, W)."""
+        if not len(self.centres):  # linear SVMs: the standardisation is folded into the hyperplanes
             weight = self.weight / self.scale
             return F.conv2d(features, weight[:, :, None, None], self.bias - weight @ self.mean)
         scores = []
         for single in features:
             pixels = (single.flatten(1).T - self.mean) / self.scale  # [HW, F]
             parts = []
-            for some in pixels.split(max(1, KERNELS // len(self.centres))):  # kernels take room
+            for some in pixels.split(max(1, MOST_KERNELS // len(self.centres))):
                 kernels = torch.exp(-self.gamma * torch.cdist(some, self.centres).square())  # [some of HW, S]
                 parts.append(kernels @ self.weight.T)
             scores.append((torch.cat(parts) + self.bias).T.unflatten(1, single.shape[-2:]))
@@ -154,14 +154,14 @@ class MachinesHead(nn.Module):
 
 
 class PixelClassifier(nn.Module):
-    """A trunk's features and a head on them.
+    """A trunk and a head on its pixel features.
 
     Args:
         encoder: see :class:`models.parser.Trunk`, as is ``features``.
         features: channels of the trunk's map.
         which: see :class:`PixelFeatures`.
         classes: C.
-        head: arguments of :class:`MachinesHead`, or None for a parser's own head, a 3 x 3 convolution.
+        head: arguments of :class:`SVMHead`, or None for a parser's head, a 3 x 3 convolution.
 
     Shape: (N, 3, H, W) normalised images -> (N, C, H, W) logits.
     """
@@ -173,7 +173,7 @@ class PixelClassifier(nn.Module):
         if head is None:
             self.head = nn.Conv2d(features, classes, kernel_size=3, padding=1)
         else:
-            self.head = MachinesHead(**head, classes=classes, features=self.features.count)
+            self.head = SVMHead(**head, classes=classes, features=self.features.count)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.head(self.features(image))

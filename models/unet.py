@@ -14,7 +14,7 @@ Count = Literal["all", "paper"]
 
 
 class Encoder(nn.Module):
-    """EN1-EN5: one or two convolutions, then max pooling; in EN4 and EN5 attention stands in place of the first one.
+    """EN1-EN5: one or two convolutions, then max pooling; in EN4 and EN5 attention replaces the first one.
 
     Shape: (N, C, H, W) -> the map for the skip (N, C', H, W) and the pooled one (N, C', H/2, W/2).
     """
@@ -34,8 +34,8 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """DEC5-DEC1: upsampling, concatenation with the skip, two convolutions.
 
-    The text has the decoder's "convolutional operations" as 2x2 with stride 2, which would undo the upsampling. It fits
-    the transposed convolution that upsamples, and with it the published number of parameters.
+    According to the text the decoder's "convolutional operations" are 2x2 with stride 2, which would undo the
+    upsampling. Read as the transposed convolution that upsamples, this gives the published number of parameters.
 
     Shape: (N, C, H, W) and the skip (N, C', 2H, 2W) -> (N, C', 2H, 2W).
     """
@@ -55,19 +55,19 @@ class ModifiedUNet(nn.Module):
     """The paper's modified UNet: five encoders, two bottleneck blocks, five decoders (Figure 2).
 
     It has 17,773,379 parameters. The paper counts 17,657,825 trainable ones, which is this network with attention
-    (102,882) and normalisation (12,672) frozen: ``count="paper"``. An attention that is never trained hands its input
-    on, so the paper's own figure says that its network had none; by default everything is trained.
+    (102,882) and normalisation (12,672) frozen: ``count="paper"``. Attention that is never trained is the identity, so
+    the paper's count implies that its network had none. By default everything is trained.
 
     Args:
         in_channels: 3 for colour, 1 for grey images.
         base_width: channels of EN1; each of EN2-EN5 doubles them (32 ... 512). A multiple of 2.
         bottleneck_convs: convolutions of BN1 and BN2 each: 1 as in Table 1 and the published count, 2 as in the text.
         kernel: side of the kernels of encoders and bottleneck.
-        decoder_kernel: side of the decoders' kernels; 2 is the text's word for word.
+        decoder_kernel: side of the decoders' kernels; 2 follows the text literally.
         count: which parameters are trained, ``all`` or ``paper``.
 
-    Shape: (N, in_channels, H, W) -> (N, 1, H, W) logits of "hidden"; H and W are multiples of 32. The paper's sigmoid
-    belongs to the loss and to prediction.
+    Shape: (N, in_channels, H, W) -> (N, 1, H, W) logits of "occluded"; H and W are multiples of 32. The paper's sigmoid
+    is applied in the loss and at prediction.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class ModifiedUNet(nn.Module):
 
 
 class BaseUNet(nn.Module):
-    """The plain UNet of Figures 7-9 (Ronneberger et al. 2015), with padding so that no border is lost.
+    """The plain UNet of Figures 7-9 (Ronneberger et al. 2015), with padding that keeps the size.
 
     Args:
         in_channels: 3 for colour, 1 for grey images.
@@ -157,4 +157,4 @@ def _double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
 def _require_multiple(image: Tensor, step: int) -> None:
     height, width = image.shape[-2:]
     if height % step or width % step:
-        raise ValueError(f"an image of {width}x{height} pixels: this network wants multiples of {step}")
+        raise ValueError(f"an image of {width}x{height} pixels: height and width must be multiples of {step}")

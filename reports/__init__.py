@@ -1,1 +1,1 @@
-"""From run folders to tables, figures and one HTML page; reads what runs have written and nothing else."""
+"""Reports of run folders as tables, figures and HTML pages; reads only files that runs have written."""

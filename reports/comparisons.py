@@ -1,4 +1,4 @@
-"""Which runs may be compared with one another, and what the comparison says in words."""
+"""Pairs and groups of comparable runs, and the findings of their comparison as sentences."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from scipy.special import stdtrit
 from foundation.recorded_runs import RecordedRun
 
 SHARED = ("dataset", "data_digest", "scale", "recipe", "label_fraction")
-"""What runs must share to be averaged; a pair shares its subset and its seed as well."""
+"""Settings that runs must share to be averaged; a pair also shares its subset and its seed."""
 
 DIGEST = "digest"
-"""What tells sets apart by their content, and says nothing to a reader."""
+"""Setting that identifies the data's content; not shown in names."""
 UPSTREAM = "upstream "
-"""Before the name of what a run was given and the one that it starts from was given too."""
-VARIANT = ("ablation", "masking", "loss", "network", "after", "head", "machine", "features")
-"""What may differ between runs of one method that belong in one figure."""
+"""Prefix of a setting of the run that another run starts from, if both have it."""
+VARIANT = ("ablation", "masking", "loss", "network", "after", "head", "kernel", "features")
+"""Settings that may differ between runs of one method in one figure."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class Repeats:
-    """Runs that differ in draws of labels and seeds alone.
+    """Runs that differ only in label subset and seed.
 
     Args:
-        name: what they are.
-        apart: settings that tell them from others of this name, as ``key=value, ...``; "" if there are none.
+        name: their method, variant and data, with `differing`.
+        differing: settings that distinguish them from others of the same name, as ``key=value, ...``; may be "".
         runs: the runs.
     """
 
     name: str
-    apart: str
+    differing: str
     runs: list[RecordedRun]
 
 
@@ -61,15 +61,15 @@ class Finding:
 
 
 def setting(run: RecordedRun, repeat: bool = True) -> tuple[str, ...] | None:
-    """What must be equal for two runs to be compared; None if the run does not say all of it.
+    """Settings that must be equal for two runs to be compared; None if the run's status lacks one of them.
 
     Args:
         run: a fine-tuning run.
-        repeat: whether the subset and the seed are part of it.
+        repeat: whether to include subset and seed.
     """
     keys = (*SHARED, "subset", "seed") if repeat else SHARED
     values = tuple(run.text(key) for key in keys)
-    # Label maps of one data set that are merged differently are other labels; most data sets have none to merge.
+    # Another painting order of part masks gives other labels; most data sets have no part masks.
     return (*values, run.text("merging"), run.version) if all(values) else None
 
 
@@ -77,7 +77,7 @@ Item = TypeVar("Item")
 
 
 def grouped(runs: Iterable[Item], key: Callable[[Item], object]) -> list[list[Item]]:
-    """Runs (or pairs) of equal key together, as the keys first appear; a key of None leaves a run out."""
+    """Runs (or pairs) grouped by key, in the order in which keys first appear; a key of None leaves a run out."""
     groups: dict[object, list[Item]] = {}
     for run in runs:
         if (value := key(run)) is not None:
@@ -86,7 +86,7 @@ def grouped(runs: Iterable[Item], key: Callable[[Item], object]) -> list[list[It
 
 
 def variants(runs: Iterable[RecordedRun]) -> dict[Path, str]:
-    """What tells the runs of one method apart: of :data:`VARIANT`, those in which they differ."""
+    """Variant of each run: those settings of :data:`VARIANT` in which the runs of its method differ."""
     names: dict[Path, str] = {}
     for group in grouped(runs, lambda run: run.method):
         differing = [key for key in VARIANT if len({run.text(key) for run in group}) > 1]
@@ -94,17 +94,17 @@ def variants(runs: Iterable[RecordedRun]) -> dict[Path, str]:
     return names
 
 
-class Done:
-    """Finished runs, and what each was given, with the settings of the runs that it started from."""
+class FinishedRuns:
+    """Finished runs and their settings, including those of the runs that they started from."""
 
     def __init__(self, runs: Sequence[RecordedRun]) -> None:
         self.runs = runs
         self._by_id = {run.id: run for run in runs}
 
-    def given(self, run: RecordedRun) -> dict[str, str]:
-        """All that decided a run, as text, but for draws of labels and seeds."""
-        given = {name: str(value) for name, value in run.setting.items() if not name.endswith(".seed")}
-        given |= {
+    def settings(self, run: RecordedRun) -> dict[str, str]:
+        """All settings of a run as text, except label subset and seeds."""
+        settings = {name: str(value) for name, value in run.setting.items() if not name.endswith(".seed")}
+        settings |= {
             "stage": run.stage,
             "version": run.version,
             "data": run.data,
@@ -112,54 +112,54 @@ class Done:
             "method": run.method,
         }
         if run.stage == "evaluate":
-            given["file"] = _form(run.text("checkpoint"))
+            settings["file"] = _form(run.text("checkpoint"))
         before: dict[str, str] = {}
         for upstream in run.status.get("upstream") or ():
             found = self._by_id.get(str(upstream))
-            before |= {"upstream": str(upstream)} if found is None else self._handed_on(found, run)
-        own = ("label_fraction", *given)
-        return given | {
+            before |= {"upstream": str(upstream)} if found is None else self._upstream_settings(found, run)
+        own = ("label_fraction", *settings)
+        return settings | {
             f"{UPSTREAM}{name}" if name in own or name.startswith(UPSTREAM) else name: value
             for name, value in before.items()
         }
 
-    def _handed_on(self, before: RecordedRun, run: RecordedRun) -> dict[str, str]:
-        """What decided a run that another one starts from; methods may share it."""
-        given = {name: value for name, value in self.given(before).items() if name != "method"}
-        # Where both are fine-tunings, each has labels of its own; else those of the whole command.
-        return given | ({"label_fraction": before.text("label_fraction")} if before.stage == run.stage else {})
+    def _upstream_settings(self, before: RecordedRun, run: RecordedRun) -> dict[str, str]:
+        """Settings of a run that another one starts from; several methods may share it."""
+        settings = {name: value for name, value in self.settings(before).items() if name != "method"}
+        # Two fine-tunings have separate labels; other stages use those of the command.
+        return settings | ({"label_fraction": before.text("label_fraction")} if before.stage == run.stage else {})
 
     def repeats(self, runs: Iterable[RecordedRun]) -> list[Repeats]:
-        """Runs that only repeat one another together, under a name that tells them from the others.
+        """Groups of repeated runs, each with a unique name.
 
-        A run that several ablations share, as D is the components' reference, has the label of whichever trained it.
+        A run that several ablations share, as D is the reference of the components, is labelled by the first of them.
         """
-        groups = grouped(runs, lambda run: (_name([run], labelled=False), *sorted(self.given(run).items())))
+        groups = grouped(runs, lambda run: (_name([run], labelled=False), *sorted(self.settings(run).items())))
         names = [_name(group) for group in groups]
         found = []
         for name, group in zip(names, groups, strict=True):
-            alike = [self.given(other[0]) for place, other in enumerate(groups) if names[place] == name]
-            own = self.given(group[0])
-            apart = ", ".join(f"{key}={own[key]}" for key in sorted(own) if _tells(key, alike))
-            found.append(Repeats(", ".join(filter(None, (name, apart))), apart, group))
+            same_name = [self.settings(other[0]) for place, other in enumerate(groups) if names[place] == name]
+            own = self.settings(group[0])
+            differing = ", ".join(f"{key}={own[key]}" for key in sorted(own) if _distinguishes(key, same_name))
+            found.append(Repeats(", ".join(filter(None, (name, differing))), differing, group))
         return found
 
 
-def _tells(name: str, alike: Sequence[Mapping[str, str]]) -> bool:
-    """Whether something tells apart what runs were given, and a reader what he would not know without it."""
-    if not name.endswith("stage"):  # which says already that others start from nothing there
+def _distinguishes(name: str, same_name: Sequence[Mapping[str, str]]) -> bool:
+    """Whether a setting distinguishes runs of one name and is not implied by another one."""
+    if not name.endswith("stage"):  # the stage alone distinguishes runs that start from no other
         stage = f"{UPSTREAM * name.count(UPSTREAM)}stage"
-        alike = [given for given in alike if stage in given]
-    if len({given.get(name) for given in alike}) == 1 or name.endswith(DIGEST):
+        same_name = [settings for settings in same_name if stage in settings]
+    if len({settings.get(name) for settings in same_name}) == 1 or name.endswith(DIGEST):
         return False
-    # A whole command has one size of images, say, and to name it once is enough.
+    # Runs of one command share settings such as the image size: these are named once.
     return not name.startswith(UPSTREAM) or any(
-        given.get(name) != given.get(name.removeprefix(UPSTREAM)) for given in alike
+        settings.get(name) != settings.get(name.removeprefix(UPSTREAM)) for settings in same_name
     )
 
 
 def _form(checkpoint: str) -> str:
-    """In which form a network was scored: "" as it was trained, or as "int8.onnx" of an exported file."""
+    """The form in which a network was scored: "" as trained, or that of an exported file, such as "int8.onnx"."""
     return "" if checkpoint.endswith(".ckpt") else checkpoint.rpartition("-")[2]
 
 
@@ -172,9 +172,8 @@ def _name(group: Sequence[RecordedRun], labelled: bool = True) -> str:
 
 
 def pairs(runs: Iterable[RecordedRun]) -> list[Pair]:
-    """Every finished MTL run with its baseline: of those on the same data, fraction, subset and seed the most alike.
-
-    Where two are equally alike, neither is its baseline.
+    """Every finished MTL run with its baseline: the one on the same data, fraction, subset and seed with the fewest
+    other differences. If two have equally few, the run has no baseline.
     """
     found = []
     for group in grouped((run for run in runs if run.tested), setting):
@@ -189,7 +188,7 @@ def pairs(runs: Iterable[RecordedRun]) -> list[Pair]:
 
 
 def unlike(mtl: RecordedRun, baseline: RecordedRun) -> dict[str, tuple[str, str]]:
-    """In which settings an MTL run and a baseline differ, beyond what only one of them has: name -> both values."""
+    """The common settings in which an MTL run and a baseline differ: name -> both values."""
     values = {"loss": (mtl.text("loss"), baseline.text("loss"))}
     for name in sorted(mtl.setting.keys() & baseline.setting.keys() - {"finetune.loss"}):
         values[name] = str(mtl.setting[name]), str(baseline.setting[name])
@@ -197,23 +196,20 @@ def unlike(mtl: RecordedRun, baseline: RecordedRun) -> dict[str, tuple[str, str]
 
 
 def findings(runs: Iterable[RecordedRun]) -> list[Finding]:
-    """What was measured, one finding for each label fraction and way of MTL; [] without a pair to compare.
-
-    Runs that only repeat one another are averaged, with their baselines.
-    """
+    """One finding for each label fraction and variant of MTL, averaged over repeats; [] without a pair."""
     every = list(runs)
     paired = {pair.mtl.path: pair for pair in pairs(every) if not math.isnan(pair.gain)}
     compared = [pair.mtl for pair in paired.values()]
-    names, done = variants(compared), Done(every)
+    names, done = variants(compared), FinishedRuns(every)
     found = []
     for same in grouped(compared, lambda run: setting(run, repeat=False)):
         for repeats in done.repeats(same):
             group = [paired[run.path] for run in repeats.runs]
-            about = ", ".join(filter(None, (names[repeats.runs[0].path], repeats.apart)))
+            about = ", ".join(filter(None, (names[repeats.runs[0].path], repeats.differing)))
             name = f"MTL ({about})" if about else "MTL"
             if len({setting(pair.mtl) for pair in group}) == len(group):
                 found.append(_finding(group, name))
-            else:  # something that they do not say differs, or they would be one run
+            else:  # they differ in something that is not recorded
                 found += [_finding([pair], f"{name}, run {pair.mtl.id},") for pair in group]
     return found
 

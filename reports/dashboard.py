@@ -1,4 +1,4 @@
-"""The report while runs go on: served on this machine alone, written again every so often, and reloaded by itself."""
+"""A local web server for the report of running experiments: rewrites it periodically and reloads the page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HOST = "127.0.0.1"
 
 
 class _Page(SimpleHTTPRequestHandler):
-    """Files of the output folder; the report says when to load it again."""
+    """Serves files of the output folder; the report's page refreshes itself."""
 
     every: float
 
@@ -34,7 +34,7 @@ class _Page(SimpleHTTPRequestHandler):
         super().end_headers()
 
     def log_message(self, *_: object) -> None:
-        """The screen is for what matters."""
+        """Log no requests."""
 
 
 class Dashboard:
@@ -42,7 +42,7 @@ class Dashboard:
 
     Args:
         output_dir: the folder that holds ``runs/``.
-        port: 0 takes any that is free.
+        port: the port; 0 takes any free one.
         every: seconds between two reports.
 
     Raises:
@@ -65,7 +65,7 @@ class Dashboard:
         return f"http://{HOST}:{self._server.server_address[1]}/report/index.html"
 
     def serve(self) -> None:
-        """Answer until Ctrl-C, or until :meth:`close` is called by another thread."""
+        """Serve until Ctrl-C, or until another thread calls :meth:`close`."""
         self._writer.start()
         try:
             self._server.serve_forever(poll_interval=0.2)
@@ -80,5 +80,5 @@ class Dashboard:
         while not self._closed.wait(every):
             try:
                 write_report(output_dir)
-            except Exception as error:  # a folder that is moved meanwhile, a full disk: the next may do
+            except Exception as error:  # a moved folder, a full disk: the next attempt may succeed
                 print(f"The report could not be written: {error}", file=sys.stderr)

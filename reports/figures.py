@@ -1,4 +1,4 @@
-"""Curves of runs as SVG, each drawn once and coloured for light and for dark paper."""
+"""Figures of runs as SVG, each plotted once and coloured for light and dark backgrounds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from foundation.recorded_runs import RecordedRun
-from reports.comparisons import Done, confidence, grouped, pairs, setting, signed, variants
+from reports.comparisons import FinishedRuns, confidence, grouped, pairs, setting, signed, variants
 from reports.papers import published_gains
 
 COLOURS = {
@@ -27,28 +27,28 @@ COLOURS = {
     "transfer": ("#1a7f37", "#56d364"),
     "other": ("#57606b", "#a3adb8"),
 }
-"""Role -> its colour on light and on dark paper; all but the grid stand out from it by 4.5 : 1 or more."""
+"""Role -> its colour on light and on dark background; all but the grid have a contrast of at least 4.5 : 1."""
 
 DASHES = ("-", "--", "-.", ":")
 CROWDED = 6
-"""More lines than this have their legend next to them."""
+"""With more lines than this, the legend is placed next to the axes."""
 LEGEND_WIDTH = 44
-"""Letters of a line in a legend: what tells runs apart may be long."""
-DRAWN_STEPS = 600
-"""At most so many points of a raw curve are drawn: more than a page has pixels only makes it heavy."""
+"""Characters per line of a legend."""
+PLOTTED_STEPS = 600
+"""Largest number of plotted points of a raw curve."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure and where it comes from.
+    """A figure and its runs.
 
     Args:
-        title: what it shows.
-        alt: the same for those who do not see it, with its last values.
-        note: how to read it; may be "".
-        runs: the runs whose numbers it draws.
-        light: the image for light paper, SVG.
-        dark: the same for dark paper.
+        title: title.
+        alt: alternative text with the last values.
+        note: explanation; may be "".
+        runs: the plotted runs.
+        light: SVG for light backgrounds.
+        dark: SVG for dark backgrounds.
     """
 
     title: str
@@ -60,16 +60,16 @@ class Chart:
 
 
 def charts(runs: Iterable[RecordedRun]) -> list[Chart]:
-    """All figures that the runs have numbers for: pre-training, fine-tuning, and scores against label fraction."""
+    """All figures: pre-training, fine-tuning, segmentation, and scores against label fraction."""
     every = list(runs)
-    done = Done(every)
-    drawn = [run for run in every if run.state in ("done", "running", "interrupted")]
-    pretrainings = grouped((run for run in drawn if run.stage == "pretrain" and run.curves), _study)
-    finetunings = grouped((run for run in drawn if run.stage == "finetune" and run.curves), _fraction_of_study)
+    done = FinishedRuns(every)
+    plotted = [run for run in every if run.state in ("done", "running", "interrupted")]
+    pretrainings = grouped((run for run in plotted if run.stage == "pretrain" and run.curves), _study)
+    finetunings = grouped((run for run in plotted if run.stage == "finetune" and run.curves), _fraction_of_study)
     segmentations = grouped(
-        (run for run in drawn if run.stage == "segment" and run.curves and not run.in_a_fold), _study
+        (run for run in plotted if run.stage == "segment" and run.curves and not run.in_a_fold), _study
     )
-    scored = [run for run in drawn if run.tested and not math.isnan(run.metric("test/miou"))]
+    scored = [run for run in plotted if run.tested and not math.isnan(run.metric("test/miou"))]
     studies = grouped((run for run in scored if 0 < run.number("label_fraction") <= 1), _study)
     with matplotlib.rc_context(_STYLE):
         return [
@@ -127,36 +127,36 @@ def _segmentation(runs: list[RecordedRun]) -> Chart:
     _finish(left, "optimiser step", "training loss")
     _finish(right, "epoch", "accuracy (%)")
     last = ", ".join(f"run {run.id} ends at {100 * _last(run, 'val/accuracy'):.2f} %" for run in runs)
-    title = f"Segmentation of hidden faces on {runs[0].data}"
+    title = f"Occlusion segmentation on {runs[0].data}"
     note = f"{_AVERAGED} Dots: validation. Pale on the right: training."
     return _chart(figure, title, f"Loss by step, accuracy by epoch; {last}.", note, runs)
 
 
-def _fractions(runs: list[RecordedRun], done: Done) -> Chart:
-    """Label efficiency (Figures 8 to 11): scores by label fraction, and what masked pre-training gains."""
+def _fractions(runs: list[RecordedRun], done: FinishedRuns) -> Chart:
+    """Label efficiency (Figures 8 to 11): scores by label fraction, and the gain of masked pre-training."""
     figure = Figure(figsize=(12, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     repeated, names = done.repeats(runs), variants(runs)
     labels = {
-        run.path: ", ".join(filter(None, (names[repeats.runs[0].path], repeats.apart)))
+        run.path: ", ".join(filter(None, (names[repeats.runs[0].path], repeats.differing)))
         for repeats in repeated
         for run in repeats.runs
     }
     lines = {run.path: line for run, line in _lines(runs, labels)}
     paired = {pair.mtl.path: pair for pair in pairs(runs)}
-    said = []
+    alt = []
     for repeats in repeated:
         scores = [100 * run.metric("test/miou") for run in repeats.runs]
         line = lines[repeats.runs[0].path]
         means = _by_fraction(left, repeats.runs, scores, lambda values: float(np.std(values, ddof=1)), line)
-        said += [f"{line['label']} {mean:.2f} % at {share:g} %" for share, mean in means.items()]
+        alt += [f"{line['label']} {mean:.2f} % at {share:g} %" for share, mean in means.items()]
     for repeats in repeated:
         mtl = [run for run in repeats.runs if run.path in paired]
         if not mtl:
             continue
         line = lines[mtl[0].path]
         gains = _by_fraction(right, mtl, [paired[run.path].gain for run in mtl], confidence, line)
-        said += [f"gain of {line['label']} {signed(gain)} points at {share:g} %" for share, gain in gains.items()]
+        alt += [f"gain of {line['label']} {signed(gain)} points at {share:g} %" for share, gain in gains.items()]
     ticks = sorted({100 * run.number("label_fraction") for run in runs})
     printed = published_gains(runs[0].text("dataset"))
     if paired and printed:
@@ -171,11 +171,11 @@ def _fractions(runs: list[RecordedRun], done: Done) -> Chart:
     _finish(right, "labelled share of the training images (%)", "gain over the baseline (mIoU points)")
     note = (
         "Left: dots are single runs, lines means over subsets and seeds, bars one standard deviation. Right: mean "
-        "gain of MTL over the baseline with the same labels, bars its 95 % confidence interval where it was repeated; "
-        "the paper's gains are those it prints, for other and far larger runs."
+        "gain of MTL over the baseline with the same labels, bars its 95 % confidence interval if it was repeated; "
+        "the paper's gains are as printed, for other and far larger runs."
     )
     title = f"Label efficiency on {runs[0].data}, scale {runs[0].text('scale')}, recipe {runs[0].text('recipe')}"
-    return _chart(figure, title, f"{', '.join(said)}.", note, runs)
+    return _chart(figure, title, f"{', '.join(alt)}.", note, runs)
 
 
 def _by_fraction(
@@ -185,7 +185,8 @@ def _by_fraction(
     reach: Callable[[list[float]], float],
     line: dict[str, Any],
 ) -> dict[float, float]:
-    """Draw values of runs against their label fraction, with means and bars; the means by fraction in per cent."""
+    """Plot values of runs against their label fraction, with means and error bars; return the means by fraction in
+    per cent."""
     fractions = np.array([100 * run.number("label_fraction") for run in runs])
     means, bars = {}, []
     for fraction in np.unique(fractions):
@@ -201,8 +202,8 @@ _AVERAGED = "Faint lines: single steps; bold: moving average over a twentieth of
 
 _STYLE: Any = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "halfmask",  # without it every drawing of the same curve has other ids
-    "text.parse_math": False,  # names from files are text, whatever dollar signs they hold
+    "svg.hashsalt": "halfmask",  # fixed ids, so that equal figures give equal bytes
+    "text.parse_math": False,  # names from files may contain dollar signs
     "font.size": 11,
     "legend.frameon": False,
     "axes.spines.top": False,
@@ -215,7 +216,7 @@ _STYLE: Any = {
 
 
 def _study(run: RecordedRun) -> tuple[str, ...] | None:
-    """What is the same in all runs of one figure whatever their label fraction."""
+    """Settings that all runs of one figure share, besides the label fraction."""
     values = tuple(run.text(key) for key in ("dataset", "data_digest", "scale", "recipe"))
     return (*values, run.text("merging")) if all(values) else None
 
@@ -227,11 +228,11 @@ def _fraction_of_study(run: RecordedRun) -> tuple[str, ...] | None:
 def _lines(
     runs: list[RecordedRun], labels: Mapping[Path, str] | None = None
 ) -> list[tuple[RecordedRun, dict[str, Any]]]:
-    """How each run is drawn: the colour is its method's, the dashes its variant's; one legend entry for each.
+    """Line style of each run: colour by method, dashes by variant; one legend entry per style.
 
     Args:
-        runs: all of one figure.
-        labels: what tells each from others of its method; by default its variant.
+        runs: all runs of one figure.
+        labels: variant of each run by its path; by default :func:`reports.comparisons.variants`.
     """
     names = variants(runs) if labels is None else labels
     dashes: dict[str, list[str]] = {}
@@ -259,8 +260,8 @@ def _steps_and_average(axes: Axes, run: RecordedRun, line: dict[str, Any]) -> No
     start = np.maximum(np.arange(len(loss)) - reach, 0)
     end = np.minimum(np.arange(len(loss)) + reach + 1, len(loss))
     sums = np.concatenate([[0.0], np.cumsum(loss)])
-    average = (sums[end] - sums[start]) / (end - start)  # near both ends over the fewer steps there are
-    every = slice(None, None, math.ceil(len(steps) / DRAWN_STEPS))
+    average = (sums[end] - sums[start]) / (end - start)  # over fewer steps near both ends
+    every = slice(None, None, math.ceil(len(steps) / PLOTTED_STEPS))
     axes.plot(steps[every], loss[every], color=line["color"], alpha=0.25, linewidth=0.8)
     axes.plot(steps[every], average[every], **line)
 
@@ -269,7 +270,7 @@ def _finish(axes: Axes, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     lines = len(axes.get_legend_handles_labels()[0])
-    if lines > CROWDED:  # next to the right one, for both
+    if lines > CROWDED:  # next to the right axes, for both
         if "loss" not in y:
             _legend(axes, loc="center left", bbox_to_anchor=(1, 0.5))
     elif lines:

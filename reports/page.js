@@ -1,5 +1,5 @@
 "use strict";
-// A page without scripts shows all runs and no field. Words can come with the address: index.html#show=mtl%20failed
+// Without scripts, the page shows all runs and no field. Words can be given in the address: index.html#show=mtl%20failed
 {
   const label = document.getElementById("filter"), field = label.querySelector("input");
   const rows = document.querySelectorAll(".filtered tbody tr");
@@ -7,7 +7,7 @@
     const words = field.value.toLowerCase().split(/\s+/);
     let shown = true;
     for (const row of rows) {
-      // What went wrong stands in a row of its own below the run.
+      // The error is in a separate row below the run.
       if (!row.classList.contains("reason"))
         shown = words.every(word => (row.textContent + row.dataset.words).toLowerCase().includes(word));
       row.hidden = !shown;

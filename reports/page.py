@@ -1,4 +1,4 @@
-"""The report: one HTML page that holds everything it shows, and one for each run."""
+"""The report: one self-contained HTML page, and one for each run."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from reports.run_pages import write_run_pages
 def write_report(output_dir: Path) -> Path:
     """Write ``<output_dir>/report/index.html`` from the runs of an output folder, its tables and figures next to it.
 
-    The page needs no other file to be read; ``tables/*.csv`` and ``figures/*.svg`` are there to be used elsewhere. Its
-    links lead to the pages of single runs, ``runs/*.html``, and theirs to the run folders. The same run folders give
-    the same bytes, and a page that exists is replaced at once or not at all.
+    The page is self-contained; ``tables/*.csv`` and ``figures/*.svg`` are for use elsewhere. It links to the pages of
+    single runs, ``runs/*.html``, which link to the run folders. The same run folders give the same bytes, and pages are
+    replaced atomically.
 
     Args:
         output_dir: the folder that holds ``runs/``.
@@ -42,7 +42,7 @@ def write_report(output_dir: Path) -> Path:
     require_runs(runs, output_dir)
     page = output_dir / "report" / "index.html"
     shown = _shown(runs)
-    listed = [shown["results"], shown["across"], shown["hidden_faces"]]
+    listed = [shown["results"], shown["across"], shown["occlusion"]]
     listed += [*shown["grid_searches"], *shown["papers"], *shown["class_ious"]]
     tables, charts = [table for table in listed if table.rows], shown["charts"]
     for name, table in zip(_files(table.title for table in tables), tables, strict=True):
@@ -57,20 +57,20 @@ def write_report(output_dir: Path) -> Path:
 
 
 def require_runs(runs: list[RecordedRun], output_dir: Path) -> None:
-    """See that there is something to report.
+    """Require at least one run.
 
     Raises:
-        DataError: if there is not.
+        DataError: if there is none.
     """
     if not runs:
         raise DataError(
             f"No runs to report: expected folders <stage>-<id> in {output_dir / 'runs'}, found none. "
-            "Make some with 'python train.py experiment=mtl_lapa_1pct', or point output_dir to where they are."
+            "Make some with 'python train.py experiment=mtl_lapa_1pct', or set output_dir to their folder."
         )
 
 
 def _files(titles: Iterable[str]) -> Iterator[str]:
-    """Titles as names of files; those that are equal are numbered from the second on."""
+    """Titles as file names; equal ones are numbered from the second on."""
     seen: Counter[str] = Counter()
     for title in titles:
         name = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
@@ -84,9 +84,9 @@ def _shown(runs: list[RecordedRun]) -> dict[str, Any]:
         "findings": comparisons.findings(runs),
         "results": tables.results(runs),
         "across": tables.across(runs),
-        "hidden_faces": tables.hidden_faces(runs),
+        "occlusion": tables.occlusion(runs),
         "grid_searches": tables.grid_searches(runs),
-        "papers": papers.next_to_the_papers(runs),
+        "papers": papers.paper_tables(runs),
         "predictions": panels.predictions(runs),
         "masks": panels.masks(runs),
         "masks_by_group": panels.masks_by_group(runs),
@@ -114,7 +114,7 @@ def _render(templates: Environment, shown: dict[str, Any], runs: list[RecordedRu
         name=name,
         runs=runs,
         states=Counter(run.state for run in runs),
-        origins={run.text("origin") for run in runs} - {""},
+        origins={run.origin for run in runs} - {""},
         colours=figures.COLOURS,
         script=script,
         script_digest=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
@@ -127,7 +127,7 @@ def _svg(image: str) -> str:
 
 
 def _folder(run: RecordedRun) -> str:
-    """The run's folder name as it may stand in a link."""
+    """The run's folder name, quoted for links."""
     return quote(os.fsencode(run.path.name))
 
 

@@ -1,4 +1,4 @@
-"""Images that runs have saved, put side by side."""
+"""Panels: saved images of runs, side by side."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from foundation.recorded_runs import RecordedRun
 from reports.comparisons import VARIANT, grouped, setting, variants
 
 MOST, FEWEST, MOST_GROUPS = 6, 3, 10
-"""Samples shown of each panel: many of a single one, few where there are several; run folders hold the others."""
+"""Samples per panel: many for a single panel, few for several; all are in the run folders."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One image: what stands in for it, its source for an ``<img>`` and its width and height in pixels."""
+    """One image: alternative text, source for an ``<img>``, and width and height in pixels."""
 
     alt: str
     source: str
@@ -30,10 +30,10 @@ class Panel:
     """A grid of images, one row for each sample.
 
     Args:
-        title: what the runs of the panel share.
+        title: settings that the runs share.
         columns: head of each column.
-        rows: sample id and its tiles; None where a run lacks one.
-        legend: class names with their colours as CSS; empty where no label maps are shown.
+        rows: sample id and its tiles; None for a missing one.
+        legend: class names with their colours as CSS; empty without label maps.
         runs: the runs whose images these are.
     """
 
@@ -52,11 +52,11 @@ def predictions(runs: Iterable[RecordedRun]) -> list[Panel]:
     shown = max(FEWEST, MOST // max(1, len(groups)))
     for group in groups:
         repeats = grouped(group, setting)
-        # Among subsets and seeds, the first that shows most methods.
+        # The subset and seed with the most methods.
         compared = max(repeats, key=len)
         first = compared[0]
         names = variants(compared)
-        # Runs that share a head (something else differs) are told apart by their ids.
+        # Equal heads are distinguished by the run's id.
         heads = [f"{run.method} {names[run.path]}".strip() for run in compared]
         heads = [
             f"{head} {run.id}" if heads.count(head) > 1 else head for head, run in zip(heads, compared, strict=True)
@@ -78,7 +78,7 @@ def reconstructions(runs: Iterable[RecordedRun]) -> list[Panel]:
 
 
 def masks(runs: Iterable[RecordedRun]) -> list[Panel]:
-    """Input, true mask where there is one, prediction and cleaned prediction of every segmenter and its evaluations."""
+    """Input, ground truth if any, prediction and cleaned prediction of every segmenter and its evaluations."""
     columns = ["image", "ground_truth", "prediction", "cleaned"]
     scored = (run for run in runs if run.of_masks and not run.in_a_fold)
     return [
@@ -91,7 +91,7 @@ def masks(runs: Iterable[RecordedRun]) -> list[Panel]:
 
 
 def masks_by_group(runs: Iterable[RecordedRun]) -> list[Panel]:
-    """A face of each group, as each type of mask or each pose, of the first run that has such of its kind."""
+    """A face of each group (mask type, wearing style, pose), of the first run of each network and data set."""
     scored = (run for run in runs if run.of_masks and not run.in_a_fold and (run.path / "panels" / "groups").is_dir())
     panels = []
     for first, *_ in grouped(scored, lambda run: (run.stage, run.data, run.text("network"))):
@@ -108,11 +108,13 @@ def masks_by_group(runs: Iterable[RecordedRun]) -> list[Panel]:
 
 
 KINDS = ("image", "ground_truth", "masked", "reconstruction", "prediction", "cleaned")
-"""What images of a sample show, in the order in which they are read."""
+"""Kinds of images of a sample, in their order in a panel."""
+FORMER_KINDS = {"ground_truth": "truth"}
+"""Names of kinds in panels of older runs."""
 
 
 def of_one_run(run: RecordedRun) -> list[Panel]:
-    """Every grid of images that a run has saved, its first samples, and images that stand alone."""
+    """All panels of a run with their first samples, and single images."""
     folder = run.path / "panels"
     found = []
     for place in sorted(path for path in (folder, *folder.rglob("*")) if path.is_dir()):
@@ -151,7 +153,7 @@ def _panel(
         (
             sample,
             tuple(
-                _tile(run.path / "panels" / split / f"{sample}.{kind}.png", f"{column} of {sample}")
+                _tile(_file(run, split, sample, kind), f"{column} of {sample}")
                 for (run, kind), column in zip(images, columns, strict=True)
             ),
         )
@@ -161,8 +163,15 @@ def _panel(
 
 
 def _samples(run: RecordedRun, split: str, kind: str) -> list[str]:
-    suffix = f".{kind}.png"
-    return sorted(path.name.removesuffix(suffix) for path in (run.path / "panels" / split).glob(f"*{suffix}"))
+    """Samples with an image of a kind, sorted."""
+    suffixes = [f".{name}.png" for name in (kind, FORMER_KINDS.get(kind)) if name]
+    folder = run.path / "panels" / split
+    return sorted({path.name.removesuffix(suffix) for suffix in suffixes for path in folder.glob(f"*{suffix}")})
+
+
+def _file(run: RecordedRun, split: str, sample: str, kind: str) -> Path:
+    file = run.path / "panels" / split / f"{sample}.{kind}.png"
+    return file if file.exists() else file.with_name(f"{sample}.{FORMER_KINDS.get(kind, kind)}.png")
 
 
 def _tile(path: Path, alt: str) -> Tile | None:
@@ -178,7 +187,7 @@ def _tile(path: Path, alt: str) -> Tile | None:
 def _legend(run: RecordedRun) -> tuple[tuple[str, str], ...]:
     try:
         label_set = recorded_classes({**run.status, "dataset": run.text("classes") or run.text("dataset")})
-    except (KeyError, TypeError, ValueError, AttributeError):  # of a status that somebody has edited
+    except (KeyError, TypeError, ValueError, AttributeError):  # an edited status
         label_set = None
     if label_set is None or label_set.binary:
         return ()

@@ -1,4 +1,4 @@
-"""The papers' tables with what was measured here below each, as ``published.yaml`` pairs them."""
+"""The papers' tables with the comparable results of this code, as ``published.yaml`` defines them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from foundation.recorded_runs import RecordedRun
-from reports.comparisons import Done, Pair, grouped, pairs, signed
+from reports.comparisons import FinishedRuns, Pair, grouped, pairs, signed
 from reports.tables import Column, Table
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
 SHOWN_RUNS = 3
-"""Ids that a row names at most."""
+"""Largest number of run ids in a row."""
 
 
 @functools.cache
 def published() -> Mapping[str, Any]:
-    """What the papers print, as plain data."""
+    """The papers' printed results, as plain data."""
     plain = OmegaConf.to_container(OmegaConf.load(PUBLISHED))
     assert isinstance(plain, dict)  # noqa: S101 (for the type checker)
     return {str(name): value for name, value in plain.items()}
@@ -41,15 +41,16 @@ def published_gains(dataset: str) -> dict[float, float]:
     }
 
 
-def next_to_the_papers(runs: Iterable[RecordedRun]) -> list[Table]:
-    """Every table of the papers, in per cent, and below its rows means of runs that differ in draw and seed alone."""
-    done = Done([run for run in runs if run.state == "done" and not run.in_a_fold])
+def paper_tables(runs: Iterable[RecordedRun]) -> list[Table]:
+    """Every table of the papers, in per cent, with means over subsets and seeds of comparable runs below its rows."""
+    done = FinishedRuns([run for run in runs if run.state == "done" and not run.in_a_fold])
     return [_gains(published()["gains"], done), *(_table(table, done) for table in published()["tables"])]
 
 
-def _table(table: Mapping[str, Any], done: Done) -> Table:
+def _table(table: Mapping[str, Any], done: FinishedRuns) -> Table:
     metrics = list(table["columns"].values())
-    ours = [run for run in done.runs if _fits(run, table["next_to"]) and any(name in run.metrics for name in metrics)]
+    fitting = [run for run in done.runs if _fits(run, table["comparable"])]
+    ours = [run for run in fitting if any(name in run.metrics for name in metrics)]
     costs = table.get("costs", {})
     width = len(metrics) + len(costs)
     rows = [
@@ -61,10 +62,10 @@ def _table(table: Mapping[str, Any], done: Done) -> Table:
         means = (_mean([100 * run.metric(metric) for run in repeats.runs]) for metric in metrics)
         spent = (_mean([cost["times"] * run.number(cost["of"]) for run in repeats.runs]) for cost in costs.values())
         rows.append((f"here: {repeats.name}{fraction}", *means, *spent, _ids(repeats.runs)))
-    return _next_to(table, rows, measured=bool(ours))
+    return _paper_table(table, rows, measured=bool(ours))
 
 
-def _gains(table: Mapping[str, Any], done: Done) -> Table:
+def _gains(table: Mapping[str, Any], done: FinishedRuns) -> Table:
     """Gains of MTL over the baseline by label fraction, in points."""
     rows: list[tuple[str, ...]] = []
     paired = {pair.mtl.path: pair for pair in pairs(done.runs)}
@@ -77,7 +78,7 @@ def _gains(table: Mapping[str, Any], done: Done) -> Table:
             cells = [_gain(gains, row["metric"], fraction) for fraction in table["columns"].values()]
             if any(cell != "—" for cell in cells):
                 rows.append((f"here: {row['name']}, {repeats.name}", *cells, _ids(repeats.runs)))
-    return _next_to(table, rows, measured=any(row[0].startswith("here") for row in rows))
+    return _paper_table(table, rows, measured=any(row[0].startswith("here") for row in rows))
 
 
 def _gain(group: Sequence[Pair], metric: str, fraction: float) -> str:
@@ -92,7 +93,7 @@ def _gain(group: Sequence[Pair], metric: str, fraction: float) -> str:
     return signed(float(np.mean(gains))) + spread
 
 
-def _next_to(table: Mapping[str, Any], rows: Sequence[tuple[str, ...]], measured: bool) -> Table:
+def _paper_table(table: Mapping[str, Any], rows: Sequence[tuple[str, ...]], measured: bool) -> Table:
     columns = [
         Column("", "words"),
         *(Column(title, "score") for title in (*table["columns"], *table.get("costs", {}))),
@@ -107,16 +108,16 @@ def _next_to(table: Mapping[str, Any], rows: Sequence[tuple[str, ...]], measured
     return Table(title, tuple(columns), tuple(rows), (), note)
 
 
-def _fits(run: RecordedRun, next_to: Mapping[str, Any]) -> bool:
+def _fits(run: RecordedRun, comparable: Mapping[str, Any]) -> bool:
     if run.text("split") in ("train", "val"):  # the papers' figures are of test faces
         return False
     return all(
         run.of_masks
         if key == "of_masks"
-        else math.isclose(run.number(key), wanted)
-        if isinstance(wanted, float)
-        else (run.stage if key == "stage" else run.text(key)) == wanted
-        for key, wanted in next_to.items()
+        else math.isclose(run.number(key), expected)
+        if isinstance(expected, float)
+        else (run.stage if key == "stage" else run.text(key)) == expected
+        for key, expected in comparable.items()
     )
 
 

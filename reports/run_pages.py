@@ -1,4 +1,4 @@
-"""A page for each run: what it was given, where it came from, how it went and what came out."""
+"""A page for each run: scores, curves, images, provenance and settings."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from foundation.recorded_runs import RecordedRun
 from reports import panels
 
 WIDTH, HEIGHT = 240, 60
-"""Units of a small curve's own image; the page scales it."""
+"""Units of a small curve's SVG; the page scales it."""
 
 
 @dataclass(frozen=True)
 class SmallCurve:
-    """One column of ``metrics.csv`` drawn without axes, its numbers next to it.
+    """One column of ``metrics.csv``, plotted without axes, with its range.
 
     Args:
         name: the column.
-        path: what an SVG ``<path>`` takes as ``d``, in WIDTH x HEIGHT.
+        path: attribute ``d`` of an SVG ``<path>``, in WIDTH x HEIGHT.
         first: first value, in the metric's own unit.
         last: last value.
         low: least value, at the bottom of the image.
@@ -43,13 +43,13 @@ class SmallCurve:
 
 
 def write_run_pages(runs: Sequence[RecordedRun], folder: Path, templates: Environment, **shared: Any) -> None:
-    """Write ``<folder>/<stage>-<id>.html`` for each run; each page needs no other file to be read.
+    """Write ``<folder>/<stage>-<id>.html``, a self-contained page for each run.
 
     Args:
-        runs: all runs of an output folder, so that a page can name what was made from its run.
-        folder: where the pages go; pages of runs that are gone are removed.
-        templates: holds ``run.html``.
-        shared: what the template needs besides the run.
+        runs: all runs of an output folder, so that a page can list the runs that use its run.
+        folder: folder of the pages; pages of deleted runs are removed.
+        templates: environment with ``run.html``.
+        shared: the template's other variables.
     """
     by_id = {run.id: run for run in runs}
     made_from: dict[str, list[RecordedRun]] = {}
@@ -84,12 +84,12 @@ def upstreams(run: RecordedRun) -> list[str]:
 
 
 def scores(run: RecordedRun) -> list[tuple[str, str]]:
-    """Names and values of all metrics but those of single classes, as they are stored."""
+    """Names and values of all metrics except per-class ones, as stored."""
     return [(name, _value(run.metric(name))) for name in sorted(run.metrics) if name.count("/") == 1]
 
 
 def scores_by_class(run: RecordedRun) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Metrics of single classes or groups: their kinds, and a row for each class."""
+    """Metrics per class or group: their kinds, and a row for each class."""
     cells = {tuple(name.rsplit("/", 1)): run.metric(name) for name in run.metrics if name.count("/") >= 2}
     kinds = tuple(sorted({kind for kind, _ in cells}))
     classes = dict.fromkeys(name for _, name in cells)
@@ -98,7 +98,7 @@ def scores_by_class(run: RecordedRun) -> tuple[tuple[str, ...], list[tuple[str, 
 
 
 def small_curves(run: RecordedRun) -> dict[str, list[SmallCurve]]:
-    """Every column of ``metrics.csv``; those of single classes apart, since there are many."""
+    """All columns of ``metrics.csv``; the many per-class ones separately."""
     found: dict[str, list[SmallCurve]] = {"": [], "of single classes": []}
     for name in run.curves:
         if name in ("epoch", "step"):
@@ -110,7 +110,7 @@ def small_curves(run: RecordedRun) -> dict[str, list[SmallCurve]]:
 
 
 def small_curve(name: str, steps: np.ndarray, values: np.ndarray) -> SmallCurve:
-    """The drawing of one column, values (N,) at steps (N,), with no more points than can be told apart."""
+    """The curve of one column, values (N,) at steps (N,), with at most :data:`WIDTH` points."""
     low, high = float(values.min()), float(values.max())
     span, reach = high - low or 1.0, steps[-1] - steps[0] or 1.0
     every = slice(None, None, math.ceil(len(values) / WIDTH))

@@ -1,4 +1,4 @@
-"""What the runs of an output folder are doing: ``python report.py view=status``."""
+"""Status of the runs of an output folder: ``python report.py view=status``."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from reports.comparisons import VARIANT
 
 ORDER = ("running", "failed", "interrupted", "unreadable", "unknown", "done")
 FEW = 12
-"""Finished runs that are listed; of more the newest."""
+"""Number of finished runs that are listed, the newest."""
 
 
 def status_table(runs: Sequence[RecordedRun], now: float | None = None) -> Table:
-    """A row a run, those under way first: its state, how far it is, its times, or why it failed."""
+    """A row per run, running ones first: state, progress, times, or the error."""
     now = time.time() if now is None else now
     states = {run.path: run.state for run in runs}
     ranked = sorted(runs, key=lambda run: (_rank(states[run.path]), -_changed(run)))
@@ -33,8 +33,10 @@ def status_table(runs: Sequence[RecordedRun], now: float | None = None) -> Table
     for run in shown:
         state = states[run.path]
         error = run.text("error") if state in ("failed", "unreadable") else ""
-        said = f"{state}: {error.splitlines()[0]}" if error else state
-        table.add_row(run.path.name, Text(_what(run)), Text(said), _epoch(run), _best(run), *_times(run, state, now))
+        shown_state = f"{state}: {error.splitlines()[0]}" if error else state
+        table.add_row(
+            run.path.name, Text(_what(run)), Text(shown_state), _epoch(run), _best(run), *_times(run, state, now)
+        )
     counts = Counter(states.values())
     table.caption = ", ".join(f"{counts[state]} {state}" for state in sorted(counts, key=_rank))
     if len(done) > FEW:
@@ -72,7 +74,7 @@ def _epoch(run: RecordedRun) -> str:
 
 
 def _best(run: RecordedRun) -> str:
-    """The score by which the best epoch is chosen, as far as the curves tell."""
+    """The best validation score so far."""
     for name, shown in (("val/miou", "{:.1%} mIoU"), ("val/psnr", "{:.1f} dB")):
         value = run.metric(name)
         if math.isnan(value) and run.curves:
@@ -84,13 +86,13 @@ def _best(run: RecordedRun) -> str:
 
 
 def _times(run: RecordedRun, state: str, now: float) -> tuple[str, str]:
-    """Time taken, and what is left at the pace so far."""
+    """Time taken, and estimated time left."""
     seconds, epoch, total = run.number("seconds"), run.number("epoch"), _total(run)
     if math.isnan(seconds):
         return "", ""
     if state != "running" or not epoch > 0 or math.isnan(total):
         return _clock(seconds), ""
-    since = max(0.0, now - _changed(run))  # the status is written when an epoch has been validated
+    since = max(0.0, now - _changed(run))  # the status is written after each validation
     return _clock(seconds + since), _clock(max(0.0, seconds / epoch * (total - epoch) - since))
 
 

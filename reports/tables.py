@@ -1,4 +1,4 @@
-"""Tables of runs as plain data, which the screen and the page both render."""
+"""Tables of runs as plain data, for the screen and the page."""
 
 from __future__ import annotations
 
@@ -37,29 +37,28 @@ MASKS = {
     "false area": "test/false_area",
 }
 ANNOTATED = {
-    "masked, called hidden": "test/called/kind/masked",
-    "bare, called hidden": "test/called/kind/bare",
+    "masked, called occluded": "test/called/kind/masked",
+    "bare, called occluded": "test/called/kind/bare",
     "box IoU": "test/box_iou",
     "cleaned box IoU": "test/cleaned/box_iou",
 }
 HEADS = {"fit, s": "fit_seconds", "Mpx/s": "megapixels_per_second", "tests": "tests_per_pixel"}
-"""Of heads that are fitted to features: how long that took, how fast they are, and machines that a pixel passes."""
+"""Heads fitted to features: fitting time, speed, and binary SVMs evaluated per pixel."""
 CELL = {"rate": "segment.optimizer.lr", "kernel": "segment.kernel", "initialisation": "segment.initialization"}
-"""What the occlusion paper's grid search chooses."""
+"""Settings that the occlusion paper's grid search varies."""
 PAGE_ONLY = ("method", "parser", "classes", "variant", "pixel acc.", "mean acc.", "small F1")
-"""Columns of evaluations that a screen has no room for."""
+"""Columns of evaluations that are shown on the page only."""
 Kind = Literal["run", "method", "setting", "words", "score", "bar"]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column and what its cells are.
+    """A column.
 
     Args:
-        title: the column's head.
-        kind: "run" for ids, "method" for methods, "setting" for what a run was given, "words" for what
-            may take several lines, "score" for numbers, "bar"
-            for percentages that the page underlines by their size.
+        title: the column's title.
+        kind: "run" for ids, "method" for methods, "setting" for settings, "words" for text that may wrap, "score" for
+            numbers, "bar" for percentages that the page shows with a bar.
     """
 
     title: str
@@ -71,11 +70,11 @@ class Table:
     """A table of text cells, one row for each run.
 
     Args:
-        title: what the rows are.
+        title: title.
         columns: one for each cell of a row.
-        rows: the cells, as they are shown.
+        rows: the cells, as shown.
         runs: the run of each row.
-        note: how to read it; may be "".
+        note: explanation; may be "".
     """
 
     title: str
@@ -85,17 +84,17 @@ class Table:
     note: str = ""
 
     def csv(self) -> str:
-        """The table as comma-separated values, its head first."""
+        """The table as comma-separated values with a header."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerows([[column.title for column in self.columns], *self.rows])
         return text.getvalue()
 
     def rich(self, without: Collection[str] = ()) -> rich.table.Table:
-        """The table for a screen: settings that all rows share move from their columns to the caption.
+        """The table for a screen; settings that all rows share are in the caption instead of a column.
 
         Args:
-            without: titles of columns that a screen has no room for.
+            without: titles of columns to leave out.
         """
         table = rich.table.Table(
             title=Text(self.title), box=SIMPLE_HEAD, padding=0, title_justify="left", caption_justify="left"
@@ -110,9 +109,9 @@ class Table:
             else:
                 shown.append(index)
                 # A narrow screen may break cells into lines, but only between words.
-                whole = max((len(word) for value in values for word in value.split()), default=0)
+                longest = max((len(word) for value in values for word in value.split()), default=0)
                 right = column.kind in ("score", "bar")
-                table.add_column(Text(column.title), justify="right" if right else "left", min_width=whole)
+                table.add_column(Text(column.title), justify="right" if right else "left", min_width=longest)
         for row in self.rows:
             table.add_row(*(Text(row[index]) for index in shown))
         table.caption = Text("\n".join(part for part in (" · ".join(shared), self.note) if part))
@@ -130,8 +129,8 @@ def results(runs: Iterable[RecordedRun]) -> Table:
     if any(run.stage == "classify" for run in tested):
         note += (
             " Hybrid: a head fitted to the features of a pre-training or a fine-tuning; conv is its linear head, or "
-            "the fine-tuned one itself. Mpx/s: megapixels a second of the head alone. Tests: binary machines that a "
-            "pixel passes."
+            "the fine-tuned one itself. Mpx/s: megapixels a second of the head alone. Tests: binary SVMs "
+            "evaluated per pixel."
         )
     return _table(
         "Test results",
@@ -155,7 +154,7 @@ def results(runs: Iterable[RecordedRun]) -> Table:
 
 
 def across(runs: Iterable[RecordedRun]) -> Table:
-    """Scores of all finished evaluations in per cent: what each parser was trained on, and what it was scored on."""
+    """Scores of all finished evaluations in per cent, with the data for training and for scoring."""
     evaluated = [run for run in runs if run.evaluated]
     upstream = [", ".join(map(str, run.status.get("upstream") or ())) for run in evaluated]
     return _table(
@@ -173,19 +172,18 @@ def across(runs: Iterable[RecordedRun]) -> Table:
         },
         "score",
         {title: [percent(run.metric(name)) for run in evaluated] for title, name in (SCORES | SMALL).items()},
-        "Scores of finished runs on whole data sets in per cent. From one data set to another, both are "
-        "brought to the classes that both have; compare within one column of classes. Small: classes below 1 % of the "
-        "true pixels.",
+        "Scores of finished runs on complete splits in per cent. Across data sets, predictions and labels are mapped "
+        "to common classes; compare only rows with the same classes. Small: classes below 1 % of the labelled pixels.",
     )
 
 
-def hidden_faces(runs: Iterable[RecordedRun]) -> Table:
-    """Scores of segmenters of hidden faces in per cent, on their own test faces and on others."""
+def occlusion(runs: Iterable[RecordedRun]) -> Table:
+    """Scores of occlusion segmenters in per cent, on their own test faces and on others."""
     scored = [run for run in runs if run.of_masks and not run.in_a_fold]
     upstream = [", ".join(map(str, run.status.get("upstream") or ())) for run in scored]
     shown = {title: name for title, name in (MASKS | ANNOTATED).items() if any(name in run.metrics for run in scored)}
     return _table(
-        "Hidden faces",
+        "Occlusion segmentation",
         scored,
         {
             "segmenter": upstream,
@@ -195,20 +193,20 @@ def hidden_faces(runs: Iterable[RecordedRun]) -> Table:
         },
         "score",
         {title: [percent(run.metric(name)) for run in scored] for title, name in shown.items()},
-        "Scores of whole data sets in per cent: of masks as they are predicted, and after noise processing (cleaned). "
-        "False area: pixels taken for hidden on faces that are not. Called hidden: faces of which 5 % or more is taken "
-        "for hidden. Box IoU: of the box around the mask with that of the occluder.",
+        "Scores on complete splits in per cent: of predicted masks, and after noise processing (cleaned). False area: "
+        "pixels predicted as occluded on bare faces. Called occluded: faces with 5 % or more of such pixels. Box IoU: "
+        "of the predicted mask's box with the occluder's box.",
     )
 
 
 def grid_searches(runs: Iterable[RecordedRun]) -> list[Table]:
     """The cells of each grid search, the best first: mean and standard deviation over its folds."""
     searched = [run for run in runs if run.in_a_fold and run.state == "done" and not math.isnan(run.metric("val/miou"))]
-    return [_grid_search(group) for group in grouped(searched, lambda run: (*_next_to_the_cell(run), run.data))]
+    return [_grid_search(group) for group in grouped(searched, lambda run: (*_search_of(run), run.data))]
 
 
-def _next_to_the_cell(run: RecordedRun) -> tuple[str, ...]:
-    """All that entered a run's id but the cell and its fold, which share a search."""
+def _search_of(run: RecordedRun) -> tuple[str, ...]:
+    """All settings of a run's id except cell and fold: equal for all runs of a search."""
     apart = {*CELL.values(), "segment.fold"}
     settings = (f"{name}={value}" for name, value in sorted(run.setting.items()) if name not in apart)
     return (run.version, run.text("data_digest"), *settings)
@@ -236,8 +234,8 @@ def _grid_search(runs: list[RecordedRun]) -> Table:
         for place in order
     )
     note = (
-        "mIoU on the fold that was not trained on, of the best epoch, in per cent: mean and standard deviation over "
-        "folds, the best cell first. A cell whose folds are not all there cannot be compared."
+        "mIoU on the validation fold in per cent, of the best epoch: mean and standard deviation over folds, the best "
+        "cell first. Cells with missing folds are not comparable."
     )
     first = firsts[0]
     title = f"Grid search of {first.text('network').replace('_', ' ')}, {first.data}, scale {first.text('scale')}"
@@ -251,10 +249,10 @@ def class_ious(runs: Iterable[RecordedRun]) -> list[Table]:
 
 
 def _class_ious(runs: list[RecordedRun]) -> Table:
-    # The classes in the order in which the runs name them, which is that of their ids.
+    # The classes in the order of their ids, as in the runs' metrics.
     names = dict.fromkeys(name for run in runs for name in run.metrics if name.startswith(IOU))
     ious = {name.removeprefix(IOU).replace("_", " "): [percent(run.metric(name)) for run in runs] for name in names}
-    note = "IoU on the test set in per cent; — where a class occurs neither in ground truth nor in prediction."
+    note = "IoU on the test set in per cent; — for a class that occurs neither in ground truth nor in prediction."
     return _table(f"IoU by class, {runs[0].data}", runs, {"labels": [run.fraction for run in runs]}, "bar", ious, note)
 
 
@@ -267,7 +265,7 @@ def _table(
     note: str,
     context: Mapping[str, list[str]] = MappingProxyType({}),
 ) -> Table:
-    """A table from its columns' cells, the numbers before what many rows share; columns without any are left out."""
+    """A table from its columns' cells, numbers before common settings; empty columns are left out."""
     names = variants(runs)
     columns = {
         Column("run", "run"): [run.id for run in runs],
@@ -282,7 +280,7 @@ def _table(
 
 
 def _plain(number: float) -> str:
-    """A number as it is; "" for NaN."""
+    """A number with four digits; "" for NaN."""
     return "" if math.isnan(number) else f"{number:.4g}"
 
 
@@ -292,7 +290,7 @@ def percent(share: float) -> str:
 
 
 def print_results(runs: Iterable[RecordedRun], console: Console | None = None) -> None:
-    """Print the results table to the screen, or one line if no fine-tuning run is done; and that of evaluations.
+    """Print the tables of results, evaluations and segmenters, or one line if no fine-tuning run is done.
 
     Args:
         runs: runs of any stage and state.
@@ -307,7 +305,7 @@ def print_results(runs: Iterable[RecordedRun], console: Console | None = None) -
         console.print(evaluations.rich(without=PAGE_ONLY))
     for search in grid_searches(runs):
         console.print(search.rich())
-    if (masks := hidden_faces(runs)).rows:
+    if (masks := occlusion(runs)).rows:
         console.print(
             masks.rich(
                 without=(

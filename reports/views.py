@@ -1,4 +1,4 @@
-"""What ``report.py`` does: the page and, on the screen, the results."""
+"""The views of ``report.py``: page and results, status, dashboard, W&B."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VIEWS = ("page", "status", "dashboard", "wandb_sync", "wandb_workspace")
 
 
 def report(config: DictConfig) -> None:
-    """Show what ``config.view`` names of ``config.output_dir``: the page and the results, or what is under way.
+    """Show the view ``config.view`` of ``config.output_dir``.
 
     Raises:
         ConfigError: for a view that does not exist.
@@ -33,11 +33,11 @@ def report(config: DictConfig) -> None:
         Console(highlight=False).print(status_table(runs))
         return
     if config.view == "wandb_sync":
-        from reports.wandb_sync import write_wandb_runs  # W&B, a second
+        from reports.wandb_sync import write_wandb_runs  # late: importing W&B takes a second
 
         console = Console(highlight=False, soft_wrap=True, markup=False)
         folders = write_wandb_runs(read_runs(output_dir), output_dir, console)
-        console.print(f"{len(folders)} whole runs, offline. To upload them, once logged in (wandb login):")
+        console.print(f"{len(folders)} complete runs, offline. To upload them, once logged in (wandb login):")
         console.print(f"  wandb sync {output_dir / 'wandb'}/*/wandb/offline-run-*")
         return
     if config.view == "wandb_workspace":
@@ -47,11 +47,11 @@ def report(config: DictConfig) -> None:
         return
     if config.view == "dashboard":
         if isinstance(config.port, bool) or not (isinstance(config.port, int) and 0 <= config.port < 2**16):
-            raise ConfigError(f"port={config.port} cannot be.\nExpected: a whole number from 0 to 65535.")
+            raise ConfigError(f"port={config.port} is invalid.\nIt must be an integer from 0 to 65535.")
         if isinstance(config.every, bool) or not (isinstance(config.every, int | float) and config.every >= 1):
-            raise ConfigError(f"every={config.every} cannot be.\nExpected: seconds, at least 1.")
+            raise ConfigError(f"every={config.every} is invalid.\nIt must be a number of seconds, at least 1.")
         dashboard = Dashboard(output_dir, config.port, config.every)
-        print(f"The report, written again every {config.every} s: {dashboard.address}  (Ctrl-C ends it)", flush=True)
+        print(f"Report, updated every {config.every} s: {dashboard.address}  (Ctrl-C stops it)", flush=True)
         dashboard.serve()
         return
     page = write_report(output_dir)

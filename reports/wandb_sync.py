@@ -1,7 +1,7 @@
-"""Whole W&B runs from run folders: ``python report.py view=wandb_sync``.
+"""Complete W&B runs from run folders: ``python report.py view=wandb_sync``.
 
-What W&B keeps next to a training is cut in two by a kill, and lacks what the kill lost. ``metrics.csv`` has every step
-once, whatever happened; from it a run is written that is whole, offline, to be uploaded.
+W&B's own log of a killed training has two parts and lacks the last steps. ``metrics.csv`` has every step exactly once:
+from it, a complete offline run is written for upload.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from foundation.files import atomic_path, remove_drafts
 from foundation.recorded_runs import RecordedRun
 
 OFFLINE: dict[str, Any] = {"project": "halfmask", "mode": "offline", "group": None, "tags": []}
-"""How a run is written that was trained with logger=none."""
+"""W&B settings of a run that was trained with logger=none."""
 PLACES = {"epoch": "epoch", "step": "trainer/global_step"}
-"""Columns of whole numbers, and what W&B calls them."""
+"""Columns of integers, and their names in W&B."""
 
 
 def write_wandb_runs(runs: Sequence[RecordedRun], output_dir: Path, console: Console) -> list[Path]:
-    """Write ``<output_dir>/wandb/<run>/`` for every run that has ended and has curves, unless it is there and newer.
+    """Write ``<output_dir>/wandb/<run>/`` for every ended run with curves, unless it exists and is newer.
 
     Returns:
-        The folders, of which ``wandb sync`` uploads what is in them.
+        The folders, for ``wandb sync``.
 
     Raises:
         ConfigError: if there is no run with curves.
@@ -56,14 +56,14 @@ def _write(run: RecordedRun, folder: Path) -> None:
 
     config = _config(run)
     how = OFFLINE | (config.get("logger", {}).get("wandb") or {}) | {"mode": "offline"}
-    said = ("experiment", "sweep", "method", "dataset", "scale")
-    about = {key: run.status.get(key) for key in said} | {"stage": run.stage}
+    keys = ("experiment", "sweep", "method", "dataset", "scale")
+    about = {key: run.status.get(key) for key in keys} | {"stage": run.stage}
     settled = config | {"logger": {"wandb": how}, "run_id": run.id}
     with wandb_run(folder, settled, id=run.path.name, **described(about, how["group"], how["tags"])) as opened:
         for row in zip(*run.curves.values(), strict=True):
-            # Of a step that Ctrl-C cut short there is a learning rate and no epoch.
+            # A step that Ctrl-C interrupted has a learning rate and no epoch.
             values = {name: float(value) for name, value in zip(run.curves, row, strict=True) if np.isfinite(value)}
-            place = {told: int(values.pop(name)) for name, told in PLACES.items() if name in values}
+            place = {column: int(values.pop(name)) for name, column in PLACES.items() if name in values}
             opened.log(values | place)
         grids = sorted((run.path / "panels").glob("epoch_*.png"))
         if grids:

@@ -1,4 +1,4 @@
-"""A workspace in W&B that shows what the report shows, for those with an account: ``view=wandb_workspace``."""
+"""A W&B workspace with the curves and scores of the report: ``view=wandb_workspace``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from foundation.recorded_runs import RecordedRun
 
 SECTIONS = (
     ("Fine-tuning: validation", "epoch", ("val/miou", "val/mean_f1", "val/miou_small", "val/pixel_accuracy")),
-    ("Hidden faces: validation", "epoch", ("val/iou", "val/dice", "val/accuracy", "val/ssim")),
-    ("Hidden faces: training", "epoch", ("train/accuracy",)),
+    ("Occlusion segmentation: validation", "epoch", ("val/iou", "val/dice", "val/accuracy", "val/ssim")),
+    ("Occlusion segmentation: training", "epoch", ("train/accuracy",)),
     ("Pre-training: validation", "epoch", ("val/psnr",)),
     ("Optimisation", "trainer/global_step", ("train/loss", "val/loss", "train/lr")),
 )
-"""Title, axis and metrics of each section; what no run has logged is left out."""
+"""Title, axis and metrics of each section; metrics that no run has logged are left out."""
 
 TESTED = ("test/miou", "test/mean_f1", "test/miou_small", "test/pixel_accuracy", "test/dice")
 
@@ -24,7 +24,7 @@ def workspace(runs: Sequence[RecordedRun], entity: str, project: str) -> Any:
     """The workspace of a project, not saved yet: test scores by group, then curves, runs grouped as sweeps are.
 
     Args:
-        runs: whose metrics decide what is shown.
+        runs: the runs, whose metrics are shown.
         entity: the user or team in W&B.
         project: the project that the runs are uploaded to.
 

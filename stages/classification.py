@@ -37,7 +37,7 @@ class ClassifySettings(Settings):
         "map: the trunk's full-resolution features; hypercolumns: all levels of its decoder too",
         only=SVM_OR_PRETRAINED,
     )
-    machine: Literal["linear", "rbf", "nystroem"] = setting(
+    kernel: Literal["linear", "rbf", "nystroem"] = setting(
         "linear", "kernel of the binary SVMs; nystroem approximates rbf", only="head!=conv"
     )
     C: float = setting(1.0, "SVM cost parameter", gt=0, only=SVM_OR_PRETRAINED)
@@ -45,10 +45,10 @@ class ClassifySettings(Settings):
         None,
         "coefficient of the RBF kernel; null: 1 / (features x variance)",
         gt=0,
-        only="head!=conv and machine!=linear",
+        only="head!=conv and kernel!=linear",
     )
     landmarks: int = setting(
-        256, "number of samples of the Nystroem approximation", ge=1, only="head!=conv and machine=nystroem"
+        256, "number of samples of the Nystroem approximation", ge=1, only="head!=conv and kernel=nystroem"
     )
     order: Literal["separability", "frequency"] = setting(
         "separability", "criterion for the class that is split off first", only="head=svm_rh"
@@ -78,10 +78,10 @@ class Classification(TrainingStage):
     def check(self, settings: Any, config: Mapping[str, Any]) -> None:
         del config
         own = settings.classify
-        if own.machine == "rbf" and own.max_pixels > MOST_EXACT:
+        if own.kernel == "rbf" and own.max_pixels > MOST_EXACT:
             raise ConfigError(
-                f"classify.machine=rbf with classify.max_pixels={own.max_pixels} would take hours.\n"
-                f"It must be classify.max_pixels={MOST_EXACT} or less; or classify.machine=nystroem."
+                f"classify.kernel=rbf with classify.max_pixels={own.max_pixels} would take hours.\n"
+                f"It must be classify.max_pixels={MOST_EXACT} or less; or classify.kernel=nystroem."
             )
 
     def before(self, settings: Any) -> list[Any]:
@@ -116,6 +116,6 @@ class Classification(TrainingStage):
         return {
             "after": after,
             "head": own.head,
-            "machine": None if conv else own.machine,
+            "kernel": None if conv else own.kernel,
             "features": "map" if conv and after == "finetune" else own.features,
         }

@@ -192,7 +192,7 @@ class Evaluation(Stage):
 
 
 COPIED = (
-    *("experiment", "method", "ablation", "masking", "loss", "network", "after", "head", "machine", "features"),
+    *("experiment", "method", "ablation", "masking", "loss", "network", "after", "head", "kernel", "features"),
     *("recipe", "scale", "label_fraction", "labelled", "subset"),
 )
 """Keys that the status copies from the run that trained the network."""

@@ -16,7 +16,7 @@ from callbacks.confusion import Confusion
 from callbacks.quiet import Quiet
 from callbacks.throughput import peak_memory_mb
 from datamodules.faces import FaceDataModule
-from datamodules.pixels import draw_pixels
+from datamodules.pixels import sample_pixels
 from engine.environment import device_of
 from engine.plugins import build
 from engine.stage import Run
@@ -102,7 +102,7 @@ def build_module(run: Run, head: FittedHead | None) -> PixelClassification:
 
 
 def _fitting(run: Run) -> Fitting:
-    names = ("head", "machine", "C", "gamma", "landmarks", "order", "seed")
+    names = ("head", "kernel", "C", "gamma", "landmarks", "order", "seed")
     return Fitting(**{name: run.own[name] for name in names})
 
 
@@ -117,7 +117,7 @@ def _pixels(run: Run, data: FaceDataModule, trained: dict[str, torch.Tensor], de
     features, classes, weights, place = [], [], [], 0
     for batch in data.in_order("train"):
         for single, label in zip(extractor(batch["image"].to(device)), batch["label"].numpy(), strict=True):
-            chosen, stands_for = draw_pixels(label, most, np.random.default_rng([run.own.seed, place]))
+            chosen, stands_for = sample_pixels(label, most, np.random.default_rng([run.own.seed, place]))
             features.append(single.flatten(1)[:, torch.from_numpy(chosen).to(device)].T.cpu().numpy())
             classes.append(label.ravel()[chosen])
             weights.append(stands_for**run.own.prior)
@@ -125,7 +125,7 @@ def _pixels(run: Run, data: FaceDataModule, trained: dict[str, torch.Tensor], de
     X, y, weight = map(np.concatenate, (features, classes, weights))  # noqa: N806
     if len(y) > run.own.max_pixels:  # even one pixel per class and face is too many
         share = max(1, run.own.max_pixels // len(np.unique(y)))
-        chosen, stands_for = draw_pixels(y, share, np.random.default_rng(run.own.seed))
+        chosen, stands_for = sample_pixels(y, share, np.random.default_rng(run.own.seed))
         X, y, weight = X[chosen], y[chosen], weight[chosen] * stands_for**run.own.prior  # noqa: N806
     if not len(y):
         raise RunError(
@@ -150,7 +150,7 @@ def _reported(run: Run, head: FittedHead, pixels: int) -> dict[str, Any]:
     names = run.layout.labels.classes
     return {
         "sampled_pixels": pixels,
-        "machines": head.machines,
+        "machines": head.svms,
         "absent": [name for index, name in enumerate(names) if index not in head.present],
     }
 
@@ -177,7 +177,7 @@ def _draw_tree(run: Run, head: FittedHead, pixels: Pixels) -> None:
 def _accuracies(head: FittedHead, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> list[float]:  # noqa: N803
     """Balanced accuracy of each binary SVM of a tree on its training pixels."""
     assert head.tree is not None  # noqa: S101 (for the type checker)
-    if not head.machines:
+    if not head.svms:
         return []
     scores = head.module.scores(torch.from_numpy(X.T)[None, :, None])[0, :, 0].numpy()  # [M, n]
     accuracies = []

@@ -1,4 +1,4 @@
-"""What can be put on and off: necklace, hat, glasses, ear-rings."""
+"""Paints accessories: necklace, hat, glasses, ear-rings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from synthesis.scene import any_colour
 
 
 def paint_necklace(portrait: Portrait, trunk: Projection, neck: float, base: float) -> None:
-    """A chain or a row of pearls; the neck's own mask runs on beneath it, as annotators draw it."""
+    """A chain or a row of pearls; the neck's own mask continues beneath it, as in human annotations."""
     canvas, rng, pearls = portrait.canvas, portrait.own_random("necklace"), portrait.scene.look.necklace == "pearls"
     t = np.linspace(-1, 1, 33)
     drop, bead, width = rng.uniform(0.15, 0.5), rng.uniform(0.03, 0.06), rng.uniform(0.02, 0.06)
@@ -25,7 +25,7 @@ def paint_necklace(portrait: Portrait, trunk: Projection, neck: float, base: flo
 
 
 def paint_hat(portrait: Portrait) -> None:
-    """A cap over the skull, now and then with a peak: it hides hair, and is labelled background."""
+    """A cap over the skull, in some scenes with a peak; it occludes the hair and is labelled background."""
     hair, look = portrait.scene.hair, portrait.scene.look
     if not hair.hat:
         return
@@ -38,12 +38,12 @@ def paint_hat(portrait: Portrait) -> None:
         0.06 * noise(portrait.own_random("hat"), 20, portrait.canvas.size) + 0.05 * portrait.grain
     )
     for part, gain in zip(parts, (1.0, 0.75), strict=False):
-        hidden = ("hair", "skin", "l_brow", "r_brow", "l_ear", "r_ear")
-        portrait.canvas.paint(portrait.canvas.mask(part), gain * look.hat, part="hat", hides=hidden, gain=weave)
+        occluded = ("hair", "skin", "l_brow", "r_brow", "l_ear", "r_ear")
+        portrait.canvas.paint(portrait.canvas.mask(part), gain * look.hat, part="hat", occludes=occluded, gain=weave)
 
 
 def paint_glasses(portrait: Portrait) -> None:
-    """Rims and lenses. What is seen through them keeps its label; the eyes that dark ones hide are labelled skin."""
+    """Rims and lenses. Parts seen through lenses keep their labels; behind dark lenses, eyes are labelled skin."""
     look, e = portrait.scene.look, portrait.scene.shape.eye_spacing
     if look.glasses == "none":
         return
@@ -59,8 +59,8 @@ def paint_glasses(portrait: Portrait) -> None:
     rims = portrait.canvas.lines([portrait.project(curve) for curve in curves], 0.03 * portrait.unit)
     canvas, frame, glass = portrait.canvas, 0.35 * look.hat, portrait.canvas.mask(*lenses)
     if look.sunglasses:
-        hidden = ("l_eye", "r_eye", "l_brow", "r_brow")
-        canvas.paint(glass & portrait.face, portrait.skin, part="skin", hides=hidden)
+        occluded = ("l_eye", "r_eye", "l_brow", "r_brow")
+        canvas.paint(glass & portrait.face, portrait.skin, part="skin", occludes=occluded)
         dark = 0.1 * look.hat + 12
         canvas.paint(glass, dark, part="eye_g", alpha=0.93, gain=0.6 + 0.8 * portrait.half_shade)
     else:

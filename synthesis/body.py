@@ -1,4 +1,4 @@
-"""Neck, shoulders and clothes, and now and then a hand."""
+"""Paints neck, shoulders and clothes, and in some scenes a hand."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def paint_body(portrait: Portrait) -> None:
 
     n, base, cut = rng.uniform(0.52, 0.72), portrait.scene.shape.chin + rng.uniform(0.15, 0.5), rng.uniform(0, 0.7)
     neck = canvas.mask(outline([(n, 0.3), (n, base - 0.2), (n + 0.7, base + 1.2)]))
-    canvas.paint(neck, portrait.skin, part="neck", hides=("hair",), gain=0.85)
+    canvas.paint(neck, portrait.skin, part="neck", occludes=("hair",), gain=0.85)
     below = hull(portrait.project(np.add(face_mesh(portrait.scene.shape), (0, 0.12, 0))))
     canvas.paint(neck, portrait.skin, alpha=portrait.soft(below, 0.08), gain=0.55)  # the head's shadow
     shirt = [(0.3, base + cut), (n + 0.05, base - 0.15), (2.0, base + 0.25), (2.6, base + 0.6), (3.0, 6.0)]
     weave = np.exp(0.12 * noise(rng, 9, 128) + 0.04 * noise(rng, 60, 128))
     folds = portrait.half_shade * cv2.resize(weave, (portrait.canvas.size, portrait.canvas.size))
-    cloth = canvas.mask(outline(shirt))
-    canvas.paint(cloth, look.clothes, part="cloth", hides=("hair", "neck"), gain=folds)
-    collar = canvas.lines([outline(shirt)[: 2 * len(shirt)]], 0.03 * portrait.unit) & cloth
+    clothes = canvas.mask(outline(shirt))
+    canvas.paint(clothes, look.clothes, part="cloth", occludes=("hair", "neck"), gain=folds)
+    collar = canvas.lines([outline(shirt)[: 2 * len(shirt)]], 0.03 * portrait.unit) & clothes
     canvas.paint(collar, look.clothes, alpha=0.6, gain=0.6)
     if look.necklace != "none":
         paint_necklace(portrait, trunk, n, base)
 
 
 def paint_hand(portrait: Portrait) -> None:
-    """A hand before the face: it hides what is behind it and is labelled background."""
+    """A hand in front of the face: it occludes all parts behind it and is labelled background."""
     where, rng = portrait.scene.hand, portrait.own_random("hand")
     if where == "none":
         return
@@ -68,5 +68,5 @@ def paint_hand(portrait: Portrait) -> None:
     mask = portrait.canvas.mask(*parts)
     colour = portrait.scene.look.skin * (0.92, 0.86, 0.84)
     light = (0.35 + 0.65 * portrait.half_shade) * (1 + 0.05 * portrait.grain)
-    portrait.canvas.paint(mask, colour, part="hand", hides=tuple(portrait.canvas.parts), gain=light)
+    portrait.canvas.paint(mask, colour, part="hand", occludes=tuple(portrait.canvas.parts), gain=light)
     portrait.canvas.paint(portrait.canvas.lines(edges, 0.025 * u) & mask, 0.5 * colour, alpha=0.6)

@@ -1,8 +1,8 @@
-"""The canvas: hard-edged polygons; one and the same mask sets the colours, the labels and the part masks.
+"""The canvas: hard-edged polygons, each of which sets colours, labels and part masks.
 
-Each part is rasterised once, unsmoothed and in fixed point (so labels are the same on any machine), on a grid
-`SUPERSAMPLING` times as fine as the image. Labels are put to the vote there; colours are blended on the image
-itself, by the share of each pixel that the mask covers.
+Each part is rasterised once, without smoothing and in fixed point (so labels are the same on any machine), on a grid
+`SUPERSAMPLING` times as fine as the image. A pixel's label is the majority of its samples; colours are blended on the
+image itself, by the mask's coverage of each pixel.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ SOFTNESS = 4  # light, relief and beards are smooth: they are computed on a grid
 
 @dataclass(frozen=True)
 class Mask:
-    """Where a part lies: 0 and 255 in a window of the canvas, whose corner (x, y) and size are even.
+    """Mask of a part: 0 and 255 in a window of the canvas, whose corner (x, y) and size are even.
 
-    Windows keep the cost of an eye to that of an eye. `a & b` is what both cover, `a | b` what either covers, `a - b`
-    what `a` alone covers.
+    A small part costs only its window. `a & b` is the intersection, `a | b` the union, `a - b` the difference.
     """
 
     pixels: np.ndarray
@@ -35,7 +34,7 @@ class Mask:
 
     @property
     def box(self) -> tuple[slice, slice]:
-        """The window, as an index into a whole canvas."""
+        """The window, as an index into the canvas."""
         height, width = self.pixels.shape
         return np.s_[self.y : self.y + height, self.x : self.x + width]
 
@@ -46,7 +45,7 @@ class Mask:
         return np.s_[self.y // 2 : (self.y + height) // 2, self.x // 2 : (self.x + width) // 2]
 
     def covered(self) -> np.ndarray:
-        """How much of each of the image's pixels in the window the mask covers, uint8 0..255."""
+        """Coverage of each image pixel in the window, uint8 0..255."""
         height, width = self.pixels.shape
         if not self.pixels.size:
             return np.zeros((height // 2, width // 2), np.uint8)
@@ -94,7 +93,7 @@ class Canvas:
 
     Args:
         side: width and height of the masks, even.
-        labels: id in the label map of each part that has one.
+        labels: part -> id in the label map, for labelled parts.
     """
 
     def __init__(self, side: int, labels: Mapping[str, int]) -> None:
@@ -141,24 +140,24 @@ class Canvas:
         mask: Mask,
         colour: Any,
         part: str | None = None,
-        hides: Iterable[str] = (),
+        occludes: Iterable[str] = (),
         alpha: Any = 1.0,
         gain: Any = 1.0,
     ) -> None:
-        """Lays a colour (3,) or an image (size, size, 3), times `gain`, over the mask.
+        """Paints a colour (3,) or an image (size, size, 3), times `gain`, within a mask.
 
         Args:
-            mask: where.
+            mask: the area.
             colour: RGB in 0..255.
-            part: the part whose label and mask this is; None only colours what is there.
-            hides: parts that are no longer seen beneath it. Others run on, as annotators draw them.
+            part: the part whose label and mask this is; None changes colours only.
+            occludes: parts whose masks lose this area. Others continue beneath it, as in human annotations.
             alpha: opacity, a number or a field (size, size) in 0..1.
             gain: a number or a field (size, size).
         """
         if not mask.pixels.size:
             return
         if part is not None:
-            self.keep(mask, part, hides)
+            self.keep(mask, part, occludes)
         box = mask.image_box
         opacity = mask.covered() * np.float32(1 / 255)
         opacity *= alpha[box] if isinstance(alpha, np.ndarray) else np.float32(alpha)
@@ -174,13 +173,13 @@ class Canvas:
         beneath = self.rgb[box]
         cv2.blendLinear(beneath, source, 1 - opacity, opacity, dst=beneath)
 
-    def keep(self, mask: Mask, part: str, hides: Iterable[str] = ()) -> None:
-        """Takes down where a part is seen, and that others are no longer seen beneath it; paints nothing."""
+    def keep(self, mask: Mask, part: str, occludes: Iterable[str] = ()) -> None:
+        """Records label and mask of a part, and removes the area from the masks that it occludes; paints nothing."""
         if part in self.labels:
             cv2.copyTo(np.full_like(mask.pixels, self.labels[part]), mask.pixels, self.label[mask.box])
-        for hidden in hides:
-            if hidden in self.parts:
-                self.parts[hidden] -= mask
+        for occluded in occludes:
+            if occluded in self.parts:
+                self.parts[occluded] -= mask
         self.parts[part] = self.parts[part] | mask if part in self.parts else mask
 
     def voted_label(self) -> np.ndarray:
@@ -188,14 +187,14 @@ class Canvas:
         return _majority(self.label)
 
     def part_masks(self) -> dict[str, np.ndarray]:
-        """The parts that are seen, bool (size, size): pixels of which a part covers half or more."""
-        seen = {}
+        """Masks of the visible parts, bool (size, size): pixels that a part covers by half or more."""
+        visible = {}
         for part, mask in self.parts.items():
             covered = mask.covered() >= 127
             if covered.any():
-                seen[part] = np.zeros((self.size, self.size), bool)
-                seen[part][mask.image_box] = covered
-        return seen
+                visible[part] = np.zeros((self.size, self.size), bool)
+                visible[part][mask.image_box] = covered
+        return visible
 
 
 def _majority(label: np.ndarray) -> np.ndarray:
@@ -261,7 +260,7 @@ def roughened(rng: np.random.Generator, polygon: np.ndarray, amount: float) -> n
 def noise(rng: np.random.Generator, cells: int, side: int) -> np.ndarray:
     """Smooth noise float32 (side, side), about standard normal, with `cells` bumps across."""
     grid = recorded_noise(rng, cells, cells)
-    if cells * 8 < side:  # where cells are seen as such, their edges must be smooth
+    if cells * 8 < side:  # large cells need smooth edges
         grid = cv2.resize(grid, (4 * cells, 4 * cells), interpolation=cv2.INTER_CUBIC)
     return cv2.resize(grid, (side, side), interpolation=cv2.INTER_LINEAR)
 
@@ -272,7 +271,7 @@ def sensor_noise(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def recorded_noise(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Standard normal noise float32, not to be written to: a random stretch of one long recording."""
+    """Standard normal noise float32, read-only: a random stretch of one long recording."""
     count, recording = math.prod(shape), _recording()
     if count * 2 > len(recording):
         return rng.standard_normal(shape, dtype=np.float32)
@@ -282,7 +281,7 @@ def recorded_noise(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 @functools.cache
 def _recording() -> np.ndarray:
-    """Two million draws of standard normal noise: drawing them again would cost more than all of the skin."""
+    """Two million samples of standard normal noise; to sample them for each face would cost more than its skin."""
     recording = np.random.default_rng(0).standard_normal(1 << 21, dtype=np.float32)
     recording.flags.writeable = False
     return recording

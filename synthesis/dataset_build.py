@@ -1,4 +1,4 @@
-"""Builds a data set in `<out>.partial`, by all cores: all of it or nothing, and continued where it stopped."""
+"""Builds a data set in `<out>.partial` on all cores: atomic, and resumable after an interruption."""
 
 from __future__ import annotations
 
@@ -29,32 +29,30 @@ PARAMETERS_FILE = "dataset.json"
 SOURCES_FILE = "sources.sha256"
 
 LARGEST = 8192
-"""Of sides of images that are written, in pixels: larger ones do not fit into memory."""
+"""Largest side of a written image, in pixels; larger ones do not fit into memory."""
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
 class Build:
-    """A data set that is being built, or is there.
+    """A data set that is being built, or exists.
 
-    Everything is written into `<out>.partial` next to it, which is renamed at the very end. `dataset.json` says what
-    the data set is; what an earlier call with the same parameters left in the partial folder is gone on with.
+    Everything is written into `<out>.partial` next to it, which is renamed at the end. `dataset.json` holds the
+    parameters; a call with the same parameters continues an interrupted build.
 
     Args:
         out: folder of the data set; must not exist, or be empty, or hold a data set of the same parameters.
-        parameters: all that decides what is built; among them `origin`, which marks what was built here.
-        what: the data set, in words.
+        parameters: everything that determines the content; `origin` marks folders that were built here.
+        what: description of the data set, for messages.
 
     Raises:
-        ConfigError: if `out` names no folder of its own.
+        ConfigError: if `out` is invalid.
     """
 
     def __init__(self, out: Path, parameters: dict[str, Any], what: str) -> None:
         if not out.name:
-            raise ConfigError(
-                f"out={out} cannot be.\nExpected: a folder of its own for the data set, as out=data/faces."
-            )
+            raise ConfigError(f"out={out} is invalid.\nIt must name a folder for the data set, as out=data/faces.")
         self.out, self.parameters, self.what = out, parameters, what
         self.partial = out.with_name(out.name + ".partial")
         self.console = Console(stderr=True)
@@ -63,10 +61,10 @@ class Build:
         self.console.print(f"{self.out}: {message}", soft_wrap=True, highlight=False, markup=False)
 
     def is_there(self) -> bool:
-        """Whether `out` already holds what is asked for.
+        """Whether `out` already holds the requested data set.
 
         Raises:
-            DataError: if anything else lies there; it is left untouched.
+            DataError: if it holds anything else, which is left untouched.
         """
         if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
             return False
@@ -75,15 +73,15 @@ class Build:
             return True
         what = f"something that is not a data set of {self.what}"
         if found is not None:
-            what = f"another data set ({_in_words(found, next_to=self.parameters)})"
+            what = f"another data set ({_in_words(found, compared_to=self.parameters)})"
         raise DataError(
-            f"{self.out} holds {what}; asked for: {_in_words(self.parameters, next_to=found or {})}. "
+            f"{self.out} holds {what}; requested: {_in_words(self.parameters, compared_to=found or {})}. "
             "Nothing was written: choose another folder (out=...) or move that one away"
         )
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[bool]:
-        """Whether it is to be built, by this process alone: another with the same `out` waits, and finds it there.
+        """Lock `out` and yield whether to build; another process with the same `out` waits, and finds it complete.
 
         Raises:
             DataError: see :meth:`is_there`.
@@ -100,22 +98,22 @@ class Build:
                 file.unlink(missing_ok=True)
 
     def open(self, folders: Sequence[Path], sources: str = "") -> None:
-        """Makes the folder in which to build; what an earlier call left there stays if it was building the same.
+        """Creates the partial folder; files of an interrupted build of the same data set stay.
 
         Args:
-            folders: folders to make in it.
-            sources: says what it is built of: where that has changed since, the build begins again.
+            folders: folders to create in it.
+            sources: digest of the sources; if it has changed, the build starts again.
 
         Raises:
-            DataError: if something that was not built here is in the way.
+            DataError: if a folder of that name exists that was not built here.
         """
         note = self.partial / SOURCES_FILE
         changed = note.is_file() and note.read_text() != sources
         if _parameters_in(self.partial) != self.parameters or changed:
-            # Only what says that it was built here is ours to delete.
+            # Only a folder whose parameters show that it was built here is deleted.
             ours = (_parameters_in(self.partial) or {}).get("origin") == self.parameters["origin"]
             if self.partial.exists() and any(self.partial.iterdir()) and not ours:
-                raise DataError(f"{self.partial} is in the way and was not written here: move it away")
+                raise DataError(f"{self.partial} exists and was not written here: move it away")
             shutil.rmtree(self.partial, ignore_errors=True)
         self.partial.mkdir(parents=True, exist_ok=True)
         write_file(self.partial / PARAMETERS_FILE, (json.dumps(self.parameters, indent=2) + "\n").encode())
@@ -127,11 +125,11 @@ class Build:
     def each(
         self, work: Callable[[Job], Result], jobs: Sequence[Job], workers: int, words: str, chunk: int = 8
     ) -> Iterator[Result]:
-        """What `work`, a function of a module, makes of each job, in order, by so many processes, with a bar."""
+        """Results of `work`, a module's function, for each job in order, by several processes, with a progress bar."""
         if not jobs:
             return
         if workers == 1 or len(jobs) == 1:  # a process takes a second to start
-            settle()
+            tune_process()
             for job in track(jobs, words, console=self.console):
                 yield work(job)
             return
@@ -144,37 +142,37 @@ class Build:
                 raise
 
     def finish(self) -> None:
-        """Gives the folder its name, now that all of it is there."""
+        """Renames the complete partial folder to `out`."""
         (self.partial / SOURCES_FILE).unlink(missing_ok=True)
         if self.out.exists():  # an empty folder: not every system lets a rename take its place
             self.out.rmdir()
         self.partial.replace(self.out)
 
 
-def require_whole_number(name: str, value: Any, least: int, most: int | None = None) -> None:
-    """See that a setting is a whole number that is large enough, and not too large.
+def require_integer(name: str, value: Any, least: int, most: int | None = None) -> None:
+    """Require an integer setting from `least` to `most`.
 
     Raises:
-        ConfigError: if it is not.
+        ConfigError: if it is invalid.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{name}={value} cannot be.\nExpected: a whole number of at least {least}.")
+        raise ConfigError(f"{name}={value} is invalid.\nIt must be an integer of at least {least}.")
     if most is not None and value > most:
-        raise ConfigError(f"{name}={value} cannot be.\nExpected: a whole number of at most {most}.")
+        raise ConfigError(f"{name}={value} is invalid.\nIt must be an integer of at most {most}.")
 
 
 def require_flag(name: str, value: Any) -> None:
-    """See that a setting is true or false: a word such as "no" would count as true.
+    """Require a setting that is true or false; a text such as "no" would count as true.
 
     Raises:
-        ConfigError: if it is not.
+        ConfigError: if it is invalid.
     """
     if not isinstance(value, bool):
-        raise ConfigError(f"{name}={value} cannot be.\nExpected: true or false.")
+        raise ConfigError(f"{name}={value} is invalid.\nIt must be true or false.")
 
 
 def _parameters_in(folder: Path) -> dict[str, Any] | None:
-    """The parameters that a data set, finished or partial, was built with; None if it does not say."""
+    """The recorded parameters of a data set, finished or partial; None if there are none."""
     try:
         found = json.loads((folder / PARAMETERS_FILE).read_text())
     except (OSError, ValueError):
@@ -182,24 +180,24 @@ def _parameters_in(folder: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _in_words(parameters: dict[str, Any], next_to: dict[str, Any]) -> str:
-    """What differs from other parameters; all of them if nothing is like those."""
-    different = {name: value for name, value in parameters.items() if next_to.get(name, ...) != value}
+def _in_words(parameters: dict[str, Any], compared_to: dict[str, Any]) -> str:
+    """The parameters that differ from others; all of them if none differs."""
+    different = {name: value for name, value in parameters.items() if compared_to.get(name, ...) != value}
     return ", ".join(f"{name}={value}" for name, value in (different or parameters).items())
 
 
 @contextlib.contextmanager
 def processes(count: int) -> Iterator[ProcessPoolExecutor]:
-    """So many processes that draw, each as fast as one core can."""
-    # "spawn" is the only start method that behaves alike everywhere and next to other threads.
+    """A pool of rendering processes, each tuned for one core."""
+    # "spawn" is the only start method that behaves the same on all systems and with other threads.
     context = multiprocessing.get_context("spawn")
-    # glibc reads this once, when a process starts. A face's landmarks are read from all over 60 MB, for which pages of
-    # 4 kB are too small: a quarter of the predictor's time.
+    # glibc reads this once, when a process starts. The landmark predictor reads all over its 60 MB; huge pages save a
+    # quarter of its time.
     ours = TUNABLES not in os.environ
     if ours:
         os.environ[TUNABLES] = "glibc.malloc.hugetlb=1"
     try:
-        with ProcessPoolExecutor(count, mp_context=context, initializer=settle) as pool:
+        with ProcessPoolExecutor(count, mp_context=context, initializer=tune_process) as pool:
             yield pool
     finally:
         if ours:
@@ -209,13 +207,13 @@ def processes(count: int) -> Iterator[ProcessPoolExecutor]:
 TUNABLES = "GLIBC_TUNABLES"
 
 
-def settle() -> None:
-    """Has this process draw as fast as one core can; the faces do not depend on it."""
-    import cv2  # here, because whether a data set is complete must be told without these imports
+def tune_process() -> None:
+    """Tunes this process for rendering on one core; the result does not depend on it."""
+    import cv2  # late: checking that a data set is complete must not import it
 
     cv2.setNumThreads(1)  # the processes share the cores already
     with contextlib.suppress(OSError, AttributeError):  # of glibc alone
-        # Images of a megabyte otherwise go back to the system and are cleared again: an eighth of the time.
+        # Otherwise images of a megabyte are returned to the system and cleared again: an eighth of the time.
         mallopt = ctypes.CDLL(None).mallopt
         for option, value in ((M_MMAP_THRESHOLD, 1 << 25), (M_TRIM_THRESHOLD, 1 << 28)):
             mallopt(option, value)
@@ -225,14 +223,14 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Writes one of a build's many files: complete or absent. The build's lock makes this process its only writer."""
+    """Writes one of a build's many files atomically. The build's lock makes this process the only writer."""
     with atomic_write(path, sync=False, exclusive=True) as file:
         file.write(content)
 
 
 def encoded(pixels: np.ndarray, form: str, **options: int) -> bytes:
     """Pixels uint8 as the bytes of a file: `form` is "JPEG" or "PNG", `options` are Pillow's."""
-    from PIL import Image  # here, because whether a data set is complete must be told without these imports
+    from PIL import Image  # late: checking that a data set is complete must not import it
 
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, format=form, **options)

@@ -1,6 +1,6 @@
 """Renders a labelled face from a scene, part by part from back to front.
 
-`sample_scene` chooses a face, `render` renders it; everything random in the image follows from the scene.
+`sample_scene` samples a scene, `render` renders it; everything random in the image follows from the scene.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class SyntheticFace:
     Args:
         image: RGB, uint8 (size, size, 3).
         label: LaPa class ids (`datamodules.labels.LAPA`), uint8 (size, size); "left" is the left of the image.
-        landmarks: float32 (106, 2), x and y in pixels (pixel centres are whole numbers; points may lie outside the
+        landmarks: float32 (106, 2), x and y in pixels (pixel centres are integers; points may lie outside the
             image or under hair), in LaPa's order: 0-32 face contour from left to right over the chin;
             33-41 left and 42-50 right brow (five along the top, then four back along the bottom); 51-54 nose
             ridge downwards; 55-65 sides and base of the nose from left to right; 66-73 left eye (clockwise from
@@ -37,10 +37,10 @@ class SyntheticFace:
             from the left corner); 96-103 inner lips alike; 104, 105 left and right pupil.
         landmarks_68: float32 (68, 2), in the order of iBUG and dlib: 0-16 face contour, 17-26 brows, 27-30 ridge and
             31-35 base of the nose, 36-47 eyes, 48-59 outer and 60-67 inner lips.
-        parts: bool (size, size) for each part that is seen, by its name in CelebAMask-HQ (`l_` is the person's own
-            left). They overlap as annotators draw them: skin runs on beneath brows, eyes, nose, mouth and glasses,
+        parts: bool (size, size) for each visible part, by its name in CelebAMask-HQ (`l_` is the person's own
+            left). They overlap as in human annotations: skin continues beneath brows, eyes, nose, mouth and glasses,
             ears beneath hair, the neck beneath a necklace.
-        quality: that of the JPEG file which the image wants, 1..100.
+        quality: JPEG quality for the image's file, 1..100.
     """
 
     image: np.ndarray
@@ -66,7 +66,7 @@ def render(scene: FaceScene, size: int = 256) -> SyntheticFace:
     if depth := portrait.scene.light.depth * size / 256:
         cv2.GaussianBlur(portrait.canvas.rgb, (0, 0), depth, dst=portrait.canvas.rgb)
     behind = ("hair", "neck", "l_ear", "r_ear", "cloth", "neck_l")
-    portrait.canvas.paint(portrait.face, portrait.skin, part="skin", hides=behind)
+    portrait.canvas.paint(portrait.face, portrait.skin, part="skin", occludes=behind)
     paint_beard(portrait)
     paint_eyes(portrait)
     paint_brows(portrait)
@@ -103,7 +103,7 @@ def _paint_backdrop(portrait: Portrait) -> None:
 
 
 def _develop(portrait: Portrait) -> SyntheticFace:
-    """Averages the canvas down, adds the camera's blur, colour and noise, and lets the labels vote."""
+    """Adds the camera's blur, colour and noise, and returns image, labels, landmarks and part masks."""
     light = portrait.scene.light
     rgb = cv2.GaussianBlur(portrait.canvas.rgb, (0, 0), max(light.blur * portrait.canvas.size / 256, 0.1))
     rgb = cv2.transform(rgb, np.diag(light.contrast * light.tint).astype(np.float32))
@@ -114,5 +114,5 @@ def _develop(portrait: Portrait) -> SyntheticFace:
         for points in landmarks(portrait.scene, portrait.seen, portrait.project)
     )
     parts = portrait.canvas.part_masks()
-    parts.pop("hand", None)  # nobody labels it
+    parts.pop("hand", None)  # no data set labels it
     return SyntheticFace(image, portrait.canvas.voted_label(), points, points_68, parts, light.quality)

@@ -1,4 +1,4 @@
-"""What a face consists of: ears, eyes, brows, mouth and nose."""
+"""Paints the facial features: ears, eyes, brows, mouth and nose."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def paint_ears(portrait: Portrait) -> None:
         ear = portrait.project(rounded(np.stack([s * x, y, z], axis=-1)))
         mask, middle = portrait.canvas.mask(ear), ear.mean(axis=0)
         part = "r_ear" if s < 0 else "l_ear"
-        portrait.canvas.paint(mask, portrait.skin, part=part, hides=("hair", "neck"), gain=0.92)
+        portrait.canvas.paint(mask, portrait.skin, part=part, occludes=("hair", "neck"), gain=0.92)
         hollow = portrait.canvas.mask(middle + 0.5 * (ear - middle))
         portrait.canvas.paint(hollow, portrait.skin, alpha=0.5, gain=0.6)
         rim = portrait.canvas.lines([middle + 0.6 * (ear - middle)], 0.04 * portrait.unit, closed=True)
@@ -41,8 +41,8 @@ def paint_eyes(portrait: Portrait) -> None:
     tears = [inner + 0.035 * unit * _DIAMOND for inner in (upper[0][-1], upper[1][0])]
     canvas.paint(canvas.mask(*tears) & opening, (200, 130, 120), alpha=0.7, gain=portrait.half_shade)
 
-    def discs(radius: float, next_to: tuple[float, float, float] = (0, 0, 0)) -> Mask:
-        disc = radius * _DISC + next_to
+    def discs(radius: float, offset: tuple[float, float, float] = (0, 0, 0)) -> Mask:
+        disc = radius * _DISC + offset
         return canvas.mask(*portrait.project(np.stack([pupil + disc for pupil in pupils]))) & opening
 
     for radius, colour in (

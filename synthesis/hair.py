@@ -1,4 +1,4 @@
-"""Hair, drawn in two goes: what lies behind the face, then what falls over it; and beards."""
+"""Paints hair in two passes, behind the face and in front of it, and beards."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def paint_hair_behind(portrait: Portrait) -> None:
         mane = portrait.project(rounded(np.concatenate([right, left[::-1]])))
         mane = roughened(rng, mane, 0.6 * hair.roughness)
         _lay_hair(portrait, portrait.canvas.mask(mane) | _strands(portrait, mane), 0.72)
-    crown = min(hair.thickness, 0.25 + 0.3 * hair.thickness)  # what hangs is wider than what lies on top
+    crown = min(hair.thickness, 0.25 + 0.3 * hair.thickness)  # hanging hair is wider than the top
     cap = roughened(rng, hull(portrait.project(skull(crown))), hair.roughness)
     _lay_hair(portrait, portrait.canvas.mask(cap) | _strands(portrait, cap), 1.0)
 
@@ -42,7 +42,7 @@ def paint_hair_in_front(portrait: Portrait) -> None:
     # Shorter towards the temples, where the hairline is low already.
     fall = 0.04 + reach[hair.fringe] * (1 - (x / 0.9) ** 4)
     drift = 0.0 if hair.fringe == "full" else 0.7 * (x - hair.parting) * fall
-    sheet = np.stack([x + drift, hairline(shape, x) + 0.8 * fall], -1)  # combed hair ends as one
+    sheet = np.stack([x + drift, hairline(shape, x) + 0.8 * fall], -1)  # combed hair has a common edge
     sheet = np.concatenate([sheet, np.stack([x, hairline(shape, x) - 0.14], -1)[::-1]])
     fall *= rng.uniform(0.8, 1.1, n)
     half = rng.uniform(0.03, 0.09, n)
@@ -56,9 +56,9 @@ def paint_hair_in_front(portrait: Portrait) -> None:
     x = np.linspace(-1, 1, 15)
     roots = np.concatenate([np.stack([x, hairline(shape, x) + 0.05], -1), [(1.0, -1.4), (-1.0, -1.4)]])
     scalp = portrait.project(on_face(shape, *roots.T))
-    # Hair thins out towards the face, its label does not.
+    # Hair thins out towards the face; its label has a hard edge.
     portrait.canvas.paint(portrait.face, portrait.hair, alpha=0.7 * portrait.soft(scalp, 0.05))
-    hidden = (
+    occluded = (
         "skin",
         "l_brow",
         "r_brow",
@@ -75,7 +75,7 @@ def paint_hair_in_front(portrait: Portrait) -> None:
     turned, far = np.sign(portrait.scene.pose.yaw), 0.8 - 0.015 * abs(portrait.scene.pose.yaw)
     x = turned * np.linspace(-0.8, far, 22)  # none on the side that is turned away
     roots = portrait.project(on_face(shape, x, hairline(shape, x), 0.05))
-    _lay_hair(portrait, portrait.canvas.mask(*locks) | _baby_hair(portrait, roots), 1.0, hidden)
+    _lay_hair(portrait, portrait.canvas.mask(*locks) | _baby_hair(portrait, roots), 1.0, occluded)
 
 
 def _on_forehead(portrait: Portrait, x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
@@ -84,12 +84,12 @@ def _on_forehead(portrait: Portrait, x: np.ndarray, y: np.ndarray) -> list[np.nd
     return list(portrait.project(on_face(portrait.scene.shape, np.clip(x, -edge, edge), y, 0.06)))
 
 
-def _lay_hair(portrait: Portrait, mask: Mask, gain: Any, hides: Sequence[str] = ()) -> None:
-    portrait.canvas.paint(mask, portrait.hair, part="hair", hides=hides, gain=gain)
+def _lay_hair(portrait: Portrait, mask: Mask, gain: Any, occludes: Sequence[str] = ()) -> None:
+    portrait.canvas.paint(mask, portrait.hair, part="hair", occludes=occludes, gain=gain)
 
 
 def _strands(portrait: Portrait, edge: np.ndarray) -> Mask:
-    """Single hairs that leave the outline (N, 2) of a head of hair, as a mask."""
+    """Single hairs that stand out from the outline (N, 2) of the hair, as a mask."""
     hair, rng = portrait.scene.hair, portrait.rng
     count = int(70 + 160 * hair.curl)
     start = edge[rng.integers(0, len(edge), count)] + rng.normal(0, 0.02 * portrait.unit, (count, 2))

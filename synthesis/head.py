@@ -1,8 +1,8 @@
-"""Head space: the surface of the head, the curves of its features, and the way to the canvas.
+"""Head space: the surface of the head, the curves of its features, and their projection to the canvas.
 
 The origin lies between the eyes, x points to the right of the image, y down, z towards the viewer; the unit is half
 the width of the face. All points pass through one rotation, so a turn of the head moves near and far parts by
-different amounts, as in photographs. Curves run from left to right in the image unless they say otherwise.
+different amounts, as in photographs. Curves run from left to right in the image unless documented otherwise.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Features:
 
 
 def features_of(scene: FaceScene) -> Features:
-    """Where eyes, brows, lips and nose of a scene lie, see `eye_curves` and its like."""
+    """The curves of eyes, brows, lips and nose of a scene, see `eye_curves` and the others."""
     eyes = tuple(eye_curves(scene, side) for side in (-1, 1))
     brows = tuple(brow_curves(scene, side) for side in (-1, 1))
     return Features(eyes, brows, lip_curves(scene), nose_curves(scene.shape))

@@ -1,4 +1,4 @@
-"""The landmarks of a synthetic face, in the two orders that the field uses."""
+"""The landmarks of a synthetic face, in the orders of LaPa and of iBUG and dlib."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The published layouts that synthetic faces are written in, to the byte format: LaPa, CelebAMask-HQ, CelebA.
 
-Each layout says which folders it has, which file of a face is written last (it stands for the whole face), how a face
-becomes files, and which list files are made of them in the end. Besides what is published, each keeps the 68
-landmarks of iBUG and dlib in folders `landmarks_68`, as text like LaPa's own.
+Each writer defines the layout's folders, the file of a face that is written last (a face with this file is complete),
+the files of a face, and the list files at the end. In addition to the published files, each writes the 68 landmarks of
+iBUG and dlib into folders `landmarks_68`, as text like LaPa's own.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "val", "test")
 FACES_PER_FOLDER = 2000
-"""CelebAMask-HQ keeps the part masks of so many faces in one folder."""
+"""Number of faces whose part masks share a folder in CelebAMask-HQ."""
 LARGEST_MASK = 512
-"""Pixels. CelebAMask-HQ's masks are half as wide as its images of 1024; smaller images keep theirs whole."""
+"""Pixels. CelebAMask-HQ's masks are half as wide as its images of 1024; masks of smaller images have full size."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class LayoutWriter(abc.ABC):
 
     @abc.abstractmethod
     def last_file(self, index: int) -> Path:
-        """The file of a face that is written when all its others are."""
+        """The file of a face that is written last."""
 
     @abc.abstractmethod
     def write(self, index: int, face: SyntheticFace) -> None:
@@ -82,10 +82,10 @@ class LaPaWriter(LayoutWriter):
 
 
 class CelebAMaskHQWriter(LayoutWriter):
-    """Images, one RGB mask of 0 and 255 for each part that is seen, the mapping to CelebA, CelebA's partition.
+    """Images, one RGB mask of 0 and 255 for each visible part, the mapping to CelebA, CelebA's partition.
 
-    Faces stand for images of CelebA in shuffled order, and those are split in three runs, as published: whoever does
-    not join mapping and partition gets other splits. Masks are as wide as the image, above `LARGEST_MASK` half.
+    Faces correspond to images of CelebA in shuffled order, and CelebA's order has three consecutive splits, as
+    published: a reader must join mapping and partition. Masks are as wide as the image, above `LARGEST_MASK` half.
     """
 
     default_folder = "CelebAMask-HQ"
@@ -102,7 +102,7 @@ class CelebAMaskHQWriter(LayoutWriter):
         folder = self.root / "CelebAMask-HQ-mask-anno" / str(index // FACES_PER_FOLDER)
         for part, seen in face.parts.items():
             mask = _at_published_size(seen)
-            if not mask.any():  # a part that is not seen has no file
+            if not mask.any():  # a part that is not visible has no file
                 continue
             write_file(folder / f"{index:05d}_{part}.png", _part_mask(mask))
         write_file(self.root / "landmarks_68" / f"{index}.txt", _points(face.landmarks_68))

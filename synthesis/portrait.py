@@ -1,4 +1,4 @@
-"""A portrait under way: the scene, the canvas, and all that several parts of the image need to be painted."""
+"""A portrait being painted: scene, canvas, and the fields that several painters share."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from synthesis.head import Projection, face_mesh, features_of
 from synthesis.scene import FaceScene
 from synthesis.surfaces import lit_hair, lit_skin, shading
 
-# What lies behind glasses keeps its label. Hands have no name in CelebAMask-HQ; LaPa has them in the background.
+# Parts behind glasses keep their labels. Hands have no class in CelebAMask-HQ; LaPa labels them background.
 LABEL_OF_PART = {part: LAPA.classes.index(name) for part, name in LAPA_OF_CELEBAMASK_HQ.items() if part != "eye_g"}
 LABEL_OF_PART["hand"] = LAPA.classes.index("background")
 
 
 class Portrait:
-    """What the painters of the parts share.
+    """State that the painters of the parts share.
 
     Args:
-        scene: what is drawn.
+        scene: the scene.
         side: width and height of the masks, in canvas pixels.
 
-    `project` leads to the canvas, where one head unit is `unit` pixels long; `features` are the curves of the face in
-    head space, `seen` the same on the canvas; `face` is the mask of the face. Fields
-    over the image: `shade` and `half_shade` (light, also for what scatters it: hair, cloth, teeth, eyes), `skin` and
-    `hair` (colours as lit), `grain` and `stubble` (standard normal noise).
+    `project` maps head space to the canvas, where one head unit is `unit` pixels long; `features` are the curves of the
+    face in head space, `seen` the same on the canvas; `face` is the mask of the face. Fields over the image: `shade`,
+    `half_shade` (light on scattering surfaces: hair, clothes, teeth, eyes), `skin` and `hair` (lit colours), `grain`
+    and `stubble` (standard normal noise).
     """
 
     def __init__(self, scene: FaceScene, side: int) -> None:
@@ -54,7 +54,7 @@ class Portrait:
         return noise(self.own_random("stubble"), min(200, self.canvas.size), self.canvas.size)
 
     def own_random(self, part: str) -> np.random.Generator:
-        """For what can be put on and off: the rest of the image does not change with it."""
+        """A random stream for an optional part, so that the rest of the image does not depend on it."""
         return np.random.default_rng([self.scene.texture_seed, *part.encode()])
 
     def soft(self, polygon: np.ndarray, blur: float) -> np.ndarray:

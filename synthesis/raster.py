@@ -1,4 +1,4 @@
-"""Triangles drawn over a raster, each pixel with values that lie between those of its triangle's corners."""
+"""Rasterises triangles; values are interpolated between their corners."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def grid_triangles(rows: int, columns: int) -> np.ndarray:
 def rasterise(
     places: np.ndarray, depth: np.ndarray, values: np.ndarray, triangles: np.ndarray, raster: np.ndarray
 ) -> None:
-    """Draws three values of each corner over a raster, what is nearest over what is farther.
+    """Renders three values of each corner into a raster, with a depth test.
 
     Args:
-        places: (N, 2), the corners in pixels of the raster.
+        places: (N, 2), positions of the corners in pixels of the raster.
         depth: (N,), their distance from the viewer, between 1 and 100.
         values: float32 (N, 3), contiguous.
         triangles: int32 (M, 3), indices of corners.
-        raster: float32 (size, size, 3), drawn over.
+        raster: float32 (size, size, 3), overwritten where triangles lie.
     """
     size = len(raster)
     lens = np.tan(_FIELD_OF_VIEW / 2) * depth[:, None] * 2 / size

@@ -1,4 +1,4 @@
-"""The scene: a person, an expression, a pose and a light described in numbers, and how they are chosen at random.
+"""The scene: person, expression, pose and lighting as numbers, and their random choice.
 
 Head units: half the width of the face is 1; x points to the right of the image, y down, z towards the viewer,
 and the origin lies between the eyes.
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-# Ten tones after the Monk scale, light to dark (sRGB), so that faces of the whole world are drawn.
+# Ten tones after the Monk scale, light to dark (sRGB), for all skin tones of the world.
 _light = [(244, 214, 196), (240, 206, 184), (234, 194, 166), (224, 180, 146), (206, 160, 122)]
 _dark = [(172, 124, 90), (138, 95, 68), (108, 73, 54), (82, 57, 45), (60, 44, 37)]
 SKIN_TONES = np.array([*_light, *_dark])
@@ -31,13 +31,13 @@ HAIR_STYLES: dict[str, tuple[float, float, float]] = {  # share, least and great
 
 
 def _range(low: float, high: float) -> Any:
-    """A dataclass field that `_uniform` draws evenly from low .. high."""
+    """A dataclass field that `_uniform` samples from low .. high."""
     return field(metadata={"range": (low, high)})
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the head is and where it looks: degrees; scale and centre in image widths."""
+    """Position and rotation of the head: degrees; scale and centre in image widths."""
 
     yaw: float  # positive turns the face to the right of the image
     pitch: float  # positive looks down
@@ -73,7 +73,7 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class Expression:
-    """What the face does, in head units where it is a distance."""
+    """The facial expression; distances in head units."""
 
     lids: float  # 0 closed .. 1 open
     gaze: tuple[float, float]
@@ -152,7 +152,7 @@ class FaceScene:
     hair: Hair
     look: Look
     light: Light
-    hand: str  # "none", or near which part of the face: "cheek", "chin"
+    hand: str  # "none", or the part of the face that it is near: "cheek", "chin"
     texture_seed: int
 
 
@@ -189,7 +189,7 @@ Part = TypeVar("Part")
 
 
 def _uniform(kind: type[Part], rng: np.random.Generator, **given: Any) -> Part:
-    """A part of the scene: `given` fields as they are, the others even within their ranges."""
+    """A part of the scene: `given` fields as they are, the others uniform within their ranges."""
     ranges = _ranges(kind)  # type: ignore[arg-type]
     return kind(**given, **{name: rng.uniform(*ends) for name, ends in ranges.items() if name not in given})
 
@@ -227,9 +227,9 @@ def _sample_look(rng: np.random.Generator, hair: Hair) -> Look:
     skin = np.clip(skin * rng.normal(1, 0.02, 3) * (1, 1, rng.uniform(0.9, 1.06)), 0, 250)
     rare = rng.random()
     colour = HAIR_COLOURS[rng.integers(3 if tone > 3.5 and rare > 0.15 else len(HAIR_COLOURS))]
-    if rare > 0.96:  # recoloured
+    if rare > 0.96:  # dyed
         colour = rng.uniform(30, 210, 3)
-    elif rare > 0.88:  # as bright as the skin: colour alone must not tell the two apart
+    elif rare > 0.88:  # as bright as the skin, so that colour alone does not separate the two
         colour = skin * rng.uniform(0.75, 1.05)
     colour = np.clip(colour * rng.uniform(0.85, 1.15) * rng.normal(1, 0.03, 3), 8, 240)
     natural = skin * (0.9, 0.68, 0.68) * rng.uniform(0.85, 1.1) + (12, 2, 4)
@@ -264,7 +264,7 @@ def _sample_look(rng: np.random.Generator, hair: Hair) -> Look:
 
 
 def any_colour(rng: np.random.Generator) -> np.ndarray:
-    """Any colour (3,), RGB in 0..255, but seldom a loud one."""
+    """A random colour (3,), RGB in 0..255, seldom a saturated one."""
     return np.clip(rng.uniform(5, 245) + rng.normal(0, 1, 3) * rng.choice([4, 20, 60]), 2, 252)
 
 

@@ -1,4 +1,4 @@
-"""Surfaces: the head as a lit body, and skin and hair as they look in that light, over the whole image."""
+"""Surfaces: lighting of the head, and lit skin and hair as fields over the whole image."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _reflected(normal: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, n
 
 
 def _cast(scene: FaceScene, project: Projection, z: np.ndarray) -> np.ndarray:
-    """What the face's own shadows leave of the light, 0.. 1, by steps over the relief towards the light."""
+    """Share of light that the face's own shadows leave, 0 .. 1, by marching over the relief towards the light."""
     x, y, depth = project.rotation.T @ scene.light.direction
     step = np.array([x * COLUMNS / 3.1, y * ROWS / (scene.shape.chin - _TOP)]) / max(depth, 0.25)
     down, across = np.mgrid[: z.shape[0], : z.shape[1]].astype(np.float32)
@@ -115,7 +115,7 @@ _TRIANGLES = grid_triangles(ROWS, COLUMNS)
 
 
 def _rasterise(points: np.ndarray, vertex: np.ndarray, project: Projection, raster: np.ndarray) -> None:
-    """Draws the three values (ROWS, COLUMNS, 3) of the vertices over `raster` (cells, cells, 3), nearest last."""
+    """Renders three values per vertex (ROWS, COLUMNS, 3) into `raster` (cells, cells, 3), with a depth test."""
     flat = points.reshape(-1, 3)
     depth = 30 - flat @ project.rotation[2]
     rasterise(project(flat) / SOFTNESS, depth, np.ascontiguousarray(vertex.reshape(-1, 3)), _TRIANGLES, raster)
@@ -127,9 +127,9 @@ def lit_skin(
     """Skin as lit: tone, light that reddens where it fades, mottling and pores, flush, gloss.
 
     Args:
-        scene: what is drawn.
+        scene: the scene.
         fields: light, gloss and flush, as from `shading`.
-        rng: gives the mottling.
+        rng: random mottling.
 
     Returns:
         Float32 (size, size, 3), RGB in 0..255, over the whole image.
@@ -142,7 +142,7 @@ def lit_skin(
     lit = lit * (1 + mottled)
     channels = []
     for tone, fade, red in zip(look.skin, (0.22, 0.0, -0.06), (0.05, -0.28, -0.25), strict=True):
-        # Light that has wandered through skin comes out red: shadows are redder than lights.
+        # Subsurface scattering: shadows are redder than lit skin.
         gain = lit * (1 + np.float32(fade) * (1 - lit)) * (1 + np.float32(2 * red) * (flush - np.float32(0.5)))
         channels.append(np.float32(tone) * gain + np.float32(255 * 0.3 * look.gloss) * gloss)
     return cv2.merge(channels)
@@ -152,10 +152,10 @@ def lit_hair(scene: FaceScene, project: Projection, shade: np.ndarray, rng: np.r
     """Hair as lit: strands, some in locks, mixed with curls.
 
     Args:
-        scene: what is drawn.
+        scene: the scene.
         project: head space -> canvas.
         shade: light (size, size), scattered as hair scatters it.
-        rng: gives strands and curls.
+        rng: random strands and curls.
 
     Returns:
         Float32 (size, size, 3), RGB in 0..255, over the whole image.
@@ -189,12 +189,12 @@ def _upright(scene: FaceScene, project: Projection, size: int) -> tuple[np.ndarr
 
 
 def _flow(hair: Hair, across: np.ndarray, down: np.ndarray) -> np.ndarray:
-    """Which strand each pixel lies on, as a number that grows across the strands; about 500 to a head unit."""
+    """Strand coordinate of each pixel, growing across the strands; about 500 per head unit."""
     if hair.hangs and hair.fringe != "full":  # from the parting round the head, then down
         above = np.minimum(down - np.float32(0.1), 0) * np.float32(0.75)
         side = np.float32(900) * (across > hair.parting * np.clip(-0.9 * down, 0, 1))
         return cv2.magnitude(across, above) * np.float32(450) + side
-    # From the crown down on all sides; a low crown has them stand up over the forehead.
+    # From the crown down on all sides; with a low crown they stand up over the forehead.
     crown = -2.0 if hair.fringe == "full" else -1.55
     angle = cv2.phase(across - np.float32(hair.parting), down - np.float32(crown))
     return angle * np.float32(STRANDS / (2 * np.pi))

@@ -1,4 +1,4 @@
-"""Writes synthetic faces as a data set in a published layout: complete or absent, and continued where it stopped."""
+"""Writes synthetic faces as a data set in a published layout: atomic, and resumable after an interruption."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foundation.errors import ConfigError
-from synthesis.dataset_build import LARGEST, Build, require_whole_number, settle
+from synthesis.dataset_build import LARGEST, Build, require_integer
 from synthesis.layout_writers import LAYOUT_WRITERS, LayoutWriter
 
 GENERATOR_VERSION = 5
-"""Raised by hand whenever the same seed would give other bytes, in any module of this package."""
-
-__all__ = ["settle", "write_synthetic_faces"]
+"""Raise it whenever the same seed gives other bytes, in any module of this package."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +25,9 @@ class _Job:
 def write_synthetic_faces(out: Path | None, *, layout: str, count: int, size: int, seed: int, workers: int) -> None:
     """Renders `count` labelled faces into `out`, in a published layout (`synthesis.layout_writers`).
 
-    Everything is built in `<out>.partial` next to it and renamed at the very end; a second call after an interruption
-    draws only what is missing, a call for what is there already does nothing. `out/dataset.json` says that the faces
-    are synthetic, and how they were rendered.
+    Everything is built in `<out>.partial` next to it and renamed at the end. A second call after an interruption
+    renders only missing faces; a call for an existing data set does nothing. `out/dataset.json` records that the faces
+    are synthetic (origin `drawn`) and their parameters.
 
     Args:
         out: folder of the data set; must not exist, or hold a data set of the same parameters. None is the layout's own
@@ -41,7 +39,7 @@ def write_synthetic_faces(out: Path | None, *, layout: str, count: int, size: in
         workers: number of processes, at least 1; it does not change the result.
 
     Raises:
-        ConfigError: an argument has a value it cannot have.
+        ConfigError: an argument is invalid.
         DataError: `out` holds something else; it is left untouched.
     """
     _check_arguments(layout, count, size, seed, workers)
@@ -49,16 +47,16 @@ def write_synthetic_faces(out: Path | None, *, layout: str, count: int, size: in
     parameters = {"origin": "drawn", "layout": layout, "count": count, "size": size, "seed": seed}
     parameters["generator_version"] = GENERATOR_VERSION
     build = Build(out, parameters, what="synthetic faces")
-    with build.claimed() as lacking:
-        if not lacking:
-            build.report(f"{count} synthetic faces are there already")
+    with build.claimed() as needed:
+        if not needed:
+            build.report(f"{count} synthetic faces exist already")
             return
-        to = LAYOUT_WRITERS[layout](build.partial, count, seed)
-        build.open(to.folders())
-        missing = [index for index in range(count) if not to.last_file(index).exists()]
-        for _ in build.each(_write_face, [_Job(to, index, size) for index in missing], workers, "rendering faces"):
+        writer = LAYOUT_WRITERS[layout](build.partial, count, seed)
+        build.open(writer.folders())
+        missing = [index for index in range(count) if not writer.last_file(index).exists()]
+        for _ in build.each(_write_face, [_Job(writer, index, size) for index in missing], workers, "rendering faces"):
             pass
-        to.finish()
+        writer.finish()
         build.finish()
 
 
@@ -66,7 +64,7 @@ def _check_arguments(layout: str, count: int, size: int, seed: int, workers: int
     if layout not in LAYOUT_WRITERS:
         raise ConfigError(f"layout={layout}: no such layout of synthetic faces; there is: {', '.join(LAYOUT_WRITERS)}")
     for name, value, least in (("count", count, 10), ("size", size, 32), ("seed", seed, 0), ("workers", workers, 1)):
-        require_whole_number(name, value, least, LARGEST if name == "size" else None)
+        require_integer(name, value, least, LARGEST if name == "size" else None)
 
 
 def _write_face(job: _Job) -> None:

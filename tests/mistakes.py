@@ -11,7 +11,7 @@ MODULES = {
     "renamed": "from models.parser import FaceParsr\n",
     "raises": "raise RuntimeError('no licence file')\n",
     "divides": "HALF = 1 / 0\n",
-    "exits": "import sys\nsys.exit(3)\n",
+    "exits": "VALUE = 1\nraise SystemExit(3)\n",
     "networks": """
         import torch
         from torch import nn
@@ -119,7 +119,7 @@ MODULES = {
         class Nameless(Layout):
             def samples(self, split, labelled=True):
                 return []
-            def survey(self, met):
+            def survey(self, on_error):
                 return {}
 
         class Needs(LaPa):

@@ -1,4 +1,4 @@
-"""Sheets of activation maps: every channel and class in its place, however many there are."""
+"""Sheets of activation maps, for any number of channels and classes."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ def test_probabilities_share_one_scale() -> None:
 
 
 @pytest.mark.parametrize("dataset", SMALL_AND_LARGE)
-def test_every_data_set_has_classes_to_look_at(dataset: str) -> None:
+def test_the_default_classes_exist(dataset: str) -> None:
     assert set(SMALL_AND_LARGE[dataset]) <= set(PARSED[dataset].labels.classes)

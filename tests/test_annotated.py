@@ -69,7 +69,7 @@ def mafa(tmp_path: Path) -> Path:
     return root
 
 
-def test_every_such_data_set_can_be_named() -> None:
+def test_annotated_data_sets_are_registered() -> None:
     assert {*PARSED, *MASKED, *ANNOTATED} == {*get_args(Dataset)}
 
 
@@ -92,7 +92,7 @@ def test_mafa_is_read_as_published(mafa: Path) -> None:
 
 
 @pytest.mark.parametrize("error", ["no table", "no image", "other key", "short", "damaged", "text"])
-def test_what_is_wrong_with_mafa_is_said(mafa: Path, error: str) -> None:
+def test_errors_in_mafa_are_reported(mafa: Path, error: str) -> None:
     labels = mafa / "MAFA-Label-Test" / "LabelTestAll.mat"
     expected = "Expected"
     if error == "no table":
@@ -103,7 +103,7 @@ def test_what_is_wrong_with_mafa_is_said(mafa: Path, error: str) -> None:
         expected = "names test_00000002.jpg"
     elif error == "other key":
         savemat(labels, {"other": np.zeros(3)})
-        expected = "no table of MAFA"
+        expected = "not a table of MAFA"
     elif error == "short":
         table(labels, "LabelTest", [("test_00000001.jpg", np.array([[1, 2, 3, 4]], np.int16))])
         expected = "has 4 numbers"
@@ -112,10 +112,10 @@ def test_what_is_wrong_with_mafa_is_said(mafa: Path, error: str) -> None:
         content = bytearray(labels.read_bytes())
         content[200:260] = bytes(60)
         labels.write_bytes(content)
-        expected = "no table of MAFA"
+        expected = "not a table of MAFA"
     else:
         labels.write_text("not a table")
-        expected = "no table of MAFA"
+        expected = "not a table of MAFA"
     with pytest.raises(DataError, match=expected):
         MAFA(mafa).samples("test")
 
@@ -154,14 +154,14 @@ def test_fmld_is_read_as_published(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="FMLD_annotations/train"):
         FMLD(tmp_path).samples("train")
     (tmp_path / "MAFA" / "images" / "a.jpg").unlink()
-    with pytest.raises(DataError, match=r"of the image a\.jpg, which is nowhere below"):
+    with pytest.raises(DataError, match=r"annotates the image a\.jpg, which is missing below"):
         FMLD(tmp_path).samples("test")
     (notes / "a.xml").write_text("<annotation>")
-    with pytest.raises(DataError, match=r"a.xml is no annotation"):
+    with pytest.raises(DataError, match=r"a.xml is not Pascal"):
         FMLD(tmp_path).samples("all")
 
 
-def test_folders_say_what_is_worn(tmp_path: Path) -> None:
+def test_folders_give_the_kind(tmp_path: Path) -> None:
     for name in (
         "RMFD/AFDB_masked_face_dataset/someone/1.jpg",
         "RMFD/AFDB_face_dataset/someone/1.jpg",
@@ -180,14 +180,16 @@ def test_folders_say_what_is_worn(tmp_path: Path) -> None:
     assert set(kinds.values()) == set(KINDS)
     assert [face.id[:6] for face in FolderPerClass(tmp_path).samples("val")] == ["Kaggle"]
     assert len(FolderPerClass(tmp_path).samples("test")) == 2, "without a folder for the split they are of the test"
-    assert len(FolderPerClass(tmp_path / "Kaggle" / "train" / "With Mask").samples("all")) == 1, "the root may say it"
-    with pytest.raises(DataError, match="in a folder that says whether a mask is worn"):
+    assert len(FolderPerClass(tmp_path / "Kaggle" / "train" / "With Mask").samples("all")) == 1, (
+        "the root may give the kind"
+    )
+    with pytest.raises(DataError, match="in a folder of masked or of bare faces"):
         FolderPerClass(tmp_path / "Kaggle" / "elsewhere").samples("test")
     with pytest.raises(DataError, match="does not exist"):
         FolderPerClass(tmp_path / "nowhere").samples("test")
 
 
-def test_a_face_is_cut_out_and_its_occluder_goes_along(mafa: Path) -> None:
+def test_face_and_occluder_are_cropped_together(mafa: Path) -> None:
     module = AnnotatedDataModule(MAFA(mafa), 96, 1, 0, Augmentation(0, (1, 1), 0, 0), workers=0, tested="train")
     (batch,) = module.test_dataloader()
     assert batch["image"].shape == (2, 3, 96, 96)

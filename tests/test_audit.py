@@ -95,7 +95,7 @@ def unknown_id(image: Path, label: Path) -> Found:
     return {"unknown_ids": [image.stem]}
 
 
-def strew_parts(image: Path, label: Path) -> Found:
+def scatter_parts(image: Path, label: Path) -> Found:
     """As where ids were interpolated: along a border of classes 0 and 10 lie eyes and brows."""
     ids = read_label(label, LAPA).copy()
     ids[[0, -1]] = np.resize([2, 3, 4, 5], 64)
@@ -183,7 +183,7 @@ LAPA_DAMAGES = [
     cut_the_end_of_a_label,
     colour_label,
     unknown_id,
-    strew_parts,
+    scatter_parts,
     ignored_pixels,
     crop_label,
     clear_label,
@@ -216,7 +216,7 @@ def sides_of(label: np.ndarray, labels: LabelSet) -> Sides:
     return sides(places, int((label == labels.classes.index("skin")).sum()), labels)
 
 
-def test_nothing_is_wrong_with_drawn_faces(lapa: Path, celebamask: Path) -> None:
+def test_synthetic_faces_have_no_findings(lapa: Path, celebamask: Path) -> None:
     assert findings_of(open_layout("lapa", lapa)) == {}
     assert findings_of(open_layout("celebamask_hq", celebamask)) == {}
 
@@ -367,7 +367,7 @@ def test_findings_of_celebamask_hq(damage: Callable[[Path], Found], celebamask_c
 
 
 def test_every_mirrored_face_is_found(celebamask: Path, tmp_path: Path) -> None:
-    """All faces mirrored without their labels: those whose sides can be told are found, none is taken for right."""
+    """All faces mirrored without their labels: those with clear sides are found, none counts as correct."""
     copy = Path(shutil.copytree(celebamask, tmp_path / "CelebAMask-HQ"))
     images = list((copy / "CelebA-HQ-img").iterdir())
     mirror(*images, *(copy / MASKS / "0").iterdir())
@@ -405,7 +405,7 @@ BROWS, EXCHANGED_BROWS = {"r_brow": (30, 30), "l_brow": (70, 30)}, {"l_brow": (3
     ],
 )
 @pytest.mark.parametrize("roll", [0, 75, 180])
-def test_sides_are_told_by_several_pairs(parts: dict, verdict: str | None, roll: float) -> None:
+def test_sides_need_several_pairs(parts: dict, verdict: str | None, roll: float) -> None:
     turn = np.radians(roll)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     turned = {name: rotation @ place for name, place in places(**FRONT, **parts).items()}
@@ -439,8 +439,8 @@ def test_report_and_sheet(lapa_copy: Path, tmp_path: Path, capsys: pytest.Captur
     assert image.stem in shown
     with Image.open(tmp_path / "out" / "worst.png") as sheet:
         assert sheet.width > 400
-    shutil.copytree(lapa_copy, tmp_path / "whole", ignore=shutil.ignore_patterns(f"{broken.stem}.*", f"{image.stem}.*"))
-    write_audit(open_layout("lapa", tmp_path / "whole"), tmp_path / "out", "official")
+    shutil.copytree(lapa_copy, tmp_path / "copy", ignore=shutil.ignore_patterns(f"{broken.stem}.*", f"{image.stem}.*"))
+    write_audit(open_layout("lapa", tmp_path / "copy"), tmp_path / "out", "official")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["audit.json"]
 
 
@@ -461,9 +461,9 @@ def test_no_faces_at_all(tmp_path: Path) -> None:
 
 
 def test_the_entry_point(lapa: Path, tmp_path: Path) -> None:
-    answer = within("prepare.py", "task=audit", "dataset=lapa", f"root={lapa}", cwd=tmp_path)
-    assert answer.returncode == 0, answer.stderr
-    assert "% of pixels" in answer.stdout
+    process = within("prepare.py", "task=audit", "dataset=lapa", f"root={lapa}", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "% of pixels" in process.stdout
     assert json.loads((tmp_path / "outputs" / "audit" / "lapa" / "audit.json").read_text())["faces"] == 40
 
 
@@ -476,23 +476,23 @@ def test_the_entry_point(lapa: Path, tmp_path: Path) -> None:
         (["dataset=lapa"], ["data/LaPa does not exist"]),
         (
             ["dataset=lapa", "bare=0.2"],
-            ["bare=0.2 would not be heeded", "task=masked_faces", "out, dataset, root, merging"],
+            ["bare=0.2 has no effect", "task=masked_faces", "out, dataset, root, merging"],
         ),
         (["dataset=celebamask_hq", "merging=mine"], ["merging=mine", "farl, official, zllrunning"]),
     ],
 )
-def test_the_entry_point_refuses_what_is_invalid(words: list[str], expected: list[str], tmp_path: Path) -> None:
-    answer = within("prepare.py", "task=audit", *words, cwd=tmp_path)
-    assert answer.returncode == 2
-    assert "Traceback" not in answer.stderr
-    assert all(word in answer.stderr for word in expected), answer.stderr
+def test_the_entry_point_rejects_invalid_settings(words: list[str], expected: list[str], tmp_path: Path) -> None:
+    process = within("prepare.py", "task=audit", *words, cwd=tmp_path)
+    assert process.returncode == 2
+    assert "Traceback" not in process.stderr
+    assert all(word in process.stderr for word in expected), process.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_help_says_what_an_audit_is() -> None:
-    answer = within("prepare.py", "--help", cwd=ROOT)
+def test_help_describes_the_audit() -> None:
+    process = within("prepare.py", "--help", cwd=ROOT)
     for word in ("task=audit", "audit.json", "worst.png", "exit code 0"):
-        assert word in answer.stdout
+        assert word in process.stdout
 
 
 # Real faces

@@ -54,7 +54,7 @@ def packs(folder: Path) -> list[Path]:
 
 
 def state(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """What tells whether files were written again."""
+    """Modification times and sizes of files."""
     found = {str(path.relative_to(folder)): path.stat() for path in sorted(folder.rglob("*"))}
     return {name: (stat.st_ino, stat.st_mtime_ns, stat.st_size) for name, stat in found.items()}
 
@@ -100,10 +100,10 @@ def test_samples_are_identical_with_and_without(lapa: Path, tmp_path: Path, mask
 
     expected = batches(None)
     for cache in (disk(tmp_path), Cache("ram", tmp_path / "unused", digest)):
-        for batch, wanted in zip(batches(cache, workers), expected, strict=True):
-            assert batch.keys() == wanted.keys()
-            assert batch["id"] == wanted["id"]
-            for name, value in wanted.items():
+        for batch, reference in zip(batches(cache, workers), expected, strict=True):
+            assert batch.keys() == reference.keys()
+            assert batch["id"] == reference["id"]
+            for name, value in reference.items():
                 for one, other in zip(batch[name], value, strict=True):
                     assert one == other if name == "id" else torch.equal(one, other), name
     assert len(packs(tmp_path)) == (2 if masked else 4), "train and val, images and label maps"
@@ -128,7 +128,7 @@ def test_a_pack_returns_what_reading_returns(
     assert all(np.array_equal(labels(index), read_label(path, LAPA)) for index, (_, path) in enumerate(maps))
 
 
-def test_built_once_and_shared_whatever_the_order_and_place(lapa: Path, copy: Path, tmp_path: Path) -> None:
+def test_built_once_and_shared_in_any_order_and_folder(lapa: Path, copy: Path, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     files = faces_of(lapa)
     disk(folder).images(files, 32)
@@ -204,9 +204,7 @@ def test_a_killed_build_leaves_nothing_finished(lapa: Path, tmp_path: Path, monk
     assert np.array_equal(disk(tmp_path).images(files, 32)(9).pixels, read_image(files[9][1], 32).pixels)
 
 
-def test_of_processes_that_start_at_once_one_builds(
-    lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_of_several_processes_builds(lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = faces_of(lapa)
     write = caching._write_pack
 
@@ -229,17 +227,17 @@ def test_a_damaged_pack_is_built_again(lapa: Path, tmp_path: Path, damage: str) 
     files = faces_of(lapa)
     disk(tmp_path).images(files, 32)
     [path] = packs(tmp_path)
-    whole = path.read_bytes()
+    content = path.read_bytes()
     damaged = {
-        "truncated": whole[:-1],
-        "longer": whole + b"\0",
+        "truncated": content[:-1],
+        "longer": content + b"\0",
         "empty": b"",
-        "foreign": b"x" * len(whole),
-        "count": whole[:24] + (31).to_bytes(8, "little") + whole[32:],
+        "foreign": b"x" * len(content),
+        "count": content[:24] + (31).to_bytes(8, "little") + content[32:],
     }[damage]
     path.write_bytes(damaged)
     assert np.array_equal(disk(tmp_path).images(files, 32)(31).pixels, read_image(files[31][1], 32).pixels)
-    assert path.read_bytes() == whole
+    assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize("kind", ["ram", "disk"])
@@ -291,9 +289,9 @@ def test_sources_are_only_read(copy: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("early", [True, False])
-def test_a_full_disk_is_said(lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: bool) -> None:
+def test_a_full_disk_is_reported(lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: bool) -> None:
     """Before decoding where the system knows, and else by the write that fails."""
-    wanted = rf"{tmp_path}.* 0\.4 MB(.|\n)*free some space; datamodule.cache=none"
+    reference = rf"{tmp_path}.* 0\.4 MB(.|\n)*free some space; datamodule.cache=none"
     if early:
         usage = shutil.disk_usage(tmp_path)._replace(free=1000)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
@@ -303,18 +301,18 @@ def test_a_full_disk_is_said(lapa: Path, tmp_path: Path, monkeypatch: pytest.Mon
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(RunError, match=wanted):
+    with pytest.raises(RunError, match=reference):
         disk(tmp_path).images(faces_of(lapa), 64)
     assert {path.name for path in tmp_path.iterdir()} <= {"build.lock"}
 
 
-def test_a_folder_that_cannot_be_written_is_said(lapa: Path, tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_reported(lapa: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(RunError, match=r"cache(.|\n)*datamodule.cache=none"):
         disk(tmp_path / "cache").images(faces_of(lapa), 32)
 
 
-def test_too_little_memory_is_said(lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_is_reported(lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caching, "_available_memory", lambda: 300_000)
     with pytest.raises(RunError, match=r"0\.4 MB(.|\n)*0\.3 MB(.|\n)*datamodule.cache=disk"):
         Cache("ram", tmp_path, digest).images(faces_of(lapa), 64)

@@ -1,4 +1,4 @@
-"""CelebAMask-HQ: its published layout and errors, parts merged into label maps, and whole runs on it."""
+"""CelebAMask-HQ: its published layout and errors, parts merged into label maps, and complete runs on it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def merging(folder: Path, order: str = "official") -> Merging:
 
 
 def state(folder: Path) -> dict[str, tuple[int, int]]:
-    """What tells whether files were written again."""
+    """Modification times and sizes of files."""
     return {str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.rglob("*")}
 
 
@@ -88,7 +88,7 @@ def test_splits_join_mapping_and_partition(celebamask: Path) -> None:
     assert [sample.id for sample in layout.samples("all")] == [str(number) for number in range(40)]
 
 
-def test_parts_are_those_that_have_a_file(celebamask: Path) -> None:
+def test_parts_are_those_with_a_file(celebamask: Path) -> None:
     for sample in open_layout("celebamask_hq", celebamask).samples("all"):
         files = {path.name for path in (celebamask / MASKS / "0").glob(f"{int(sample.id):05d}_*.png")}
         assert {path.name for _, path in sample.label_files} == files
@@ -106,7 +106,7 @@ def test_kaggles_partition_is_read_too(copy: Path) -> None:
     assert open_layout("celebamask_hq", copy).samples("val") == expected
 
 
-def test_a_part_of_the_data_set_is_a_data_set(copy: Path) -> None:
+def test_a_partial_copy_is_valid(copy: Path) -> None:
     for number in range(0, 40, 2):
         (copy / "CelebA-HQ-img" / f"{number}.jpg").unlink()
     layout = open_layout("celebamask_hq", copy)
@@ -126,7 +126,7 @@ def test_many_folders_and_large_numbers(tmp_path: Path) -> None:
     assert all(path.is_file() for sample in samples for _, path in sample.label_files)
 
 
-def test_without_lists_there_is_the_split_of_all(copy: Path) -> None:
+def test_all_needs_no_lists(copy: Path) -> None:
     (copy / PARTITION).unlink()
     layout = open_layout("celebamask_hq", copy)
     with pytest.raises(DataError, match=rf"{PARTITION} does not exist(.|\n)*CelebA-HQ-img(.|\n)*layout=celebamask_hq"):
@@ -174,22 +174,22 @@ def without_parts(root: Path) -> str:
     for number in (5, 7):
         for path in (root / MASKS / "0").glob(f"{number:05d}_*"):
             path.unlink()
-    return r"2 of 40 faces have no part at all, the first is 5\.jpg(.|\n)*00005_skin\.png(.|\n)*move such"
+    return r"2 of 40 faces have no parts, the first is 5\.jpg(.|\n)*00005_skin\.png(.|\n)*move such"
 
 
 def with_a_foreign_mask(root: Path) -> str:
     shutil.copy(root / MASKS / "0" / "00007_skin.png", root / MASKS / "0" / "00007_hand.png")
-    return r"00007_hand\.png is no mask(.|\n)*00000_skin\.png"
+    return r"00007_hand\.png is not a mask(.|\n)*00000_skin\.png"
 
 
 def with_a_mask_of_another_folder(root: Path) -> str:
     shutil.copy(root / MASKS / "0" / "00007_skin.png", root / MASKS / "0" / "02007_skin.png")
-    return r"02007_skin\.png is no mask"
+    return r"02007_skin\.png is not a mask"
 
 
 def with_a_foreign_image(root: Path) -> str:
     shutil.copy(root / "CelebA-HQ-img" / "7.jpg", root / "CelebA-HQ-img" / "sheet.jpg")
-    return r"sheet\.jpg is no image"
+    return r"sheet\.jpg is not an image"
 
 
 def with_a_number_twice(root: Path) -> str:
@@ -236,7 +236,7 @@ def test_later_parts_cover_earlier_ones(tmp_path: Path) -> None:
     assert rows["farl"] == [skin] * 10 + [neck] * 2 + [necklace] * 8 + [cloth] * 12
 
 
-def test_drawn_necklaces_survive_as_the_order_has_it(copy: Path, tmp_path: Path) -> None:
+def test_synthetic_necklaces_survive_by_painting_order(copy: Path, tmp_path: Path) -> None:
     """A necklace that runs over neck and cloth of a synthetic face."""
     layout = open_layout("celebamask_hq", copy)
     sample = next(s for s in layout.samples("all") if s.parts and {"neck", "cloth"} <= set(s.parts.names))
@@ -273,7 +273,7 @@ def test_broken_masks_are_named(error: str, tmp_path: Path) -> None:
             expected = rf"{nose} is 16x16 pixels, 00000_skin.png next to it 32x32(.|\n)*one size"
         case "empty":
             face_of(tmp_path, skin=half(0, 0), nose=half(0, 0))
-            expected = r"0\.jpg has no part at all(.|\n)*move the image"
+            expected = r"0\.jpg has no parts(.|\n)*move the image"
     with pytest.raises(BrokenFileError, match=expected):
         merging(tmp_path)([sample])
     assert not list((tmp_path / "merged").rglob("*.png"))
@@ -332,7 +332,7 @@ def test_masks_that_change_while_they_are_read_are_not_kept(tmp_path: Path, monk
     assert not list((tmp_path / "merged").rglob("*.png"))
 
 
-def test_a_folder_that_cannot_be_written_is_said(celebamask: Path, tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_reported(celebamask: Path, tmp_path: Path) -> None:
     (tmp_path / "merged").write_text("a file where the folder should be")
     with pytest.raises(RunError, match=r"Cannot keep merged label maps in .*(.|\n)*output_dir"):
         merging(tmp_path)(open_layout("celebamask_hq", celebamask).samples("val"))
@@ -355,7 +355,7 @@ def merge_slowly(root: Path, folder: Path) -> None:
     (folder / f"painted-{os.getpid()}.json").write_text(json.dumps(painted))
 
 
-def test_of_several_processes_one_merges(celebamask: Path, tmp_path: Path) -> None:
+def test_one_of_several_processes_merges(celebamask: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=merge_slowly, args=(celebamask, tmp_path)) for _ in range(2)]
     for process in processes:
@@ -367,7 +367,7 @@ def test_of_several_processes_one_merges(celebamask: Path, tmp_path: Path) -> No
     assert sorted(len(ids) for ids in painted) == [0, 32]
 
 
-def test_what_was_merged_before_an_interruption_stays(
+def test_merged_label_maps_survive_an_interruption(
     celebamask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     painted: list[str] = []
@@ -492,7 +492,7 @@ def test_lapas_names_for_celebamask_hqs_classes() -> None:
         assert LAPA.classes[table[ID[name]]] == LAPA_OF_CELEBAMASK_HQ[name]
 
 
-# Whole runs
+# Complete runs
 
 
 @functools.cache
@@ -517,7 +517,7 @@ def test_the_painting_order_is_in_the_id_of_what_reads_labels_only(celebamask: P
         other = ids(celebamask, tmp_path, **{"datamodule.merging": order})
         assert other[0] == official[0]
         assert other[1] != official[1]
-    assert not (tmp_path / "cache" / "merged").exists(), "nothing is merged to tell what there is to do"
+    assert not (tmp_path / "cache" / "merged").exists(), "planning merges nothing"
 
 
 def test_every_mask_is_in_the_data_digest_of_what_reads_labels(copy: Path, tmp_path: Path) -> None:
@@ -540,13 +540,13 @@ def test_two_steps(celebamask: Path, tmp_path: Path) -> None:
     assert (status["dataset"], status["merging"], status["origin"]) == ("celebamask_hq", "official", "drawn")
     scores = {name.removeprefix("test/iou/") for name in status["metrics"] if name.startswith("test/iou/")}
     assert scores == set(CELEBAMASK_HQ.classes)
-    assert len(list((finetune.folder.panels / "test").glob("*.ground truth.png"))) == 4
+    assert len(list((finetune.folder.panels / "test").glob("*.ground_truth.png"))) == 4
     best = torch.load(finetune.folder.best, weights_only=True)
     assert best["hyper_parameters"]["classes"] == CELEBAMASK_HQ.classes
     assert len(list((tmp_path / "cache" / "merged" / "official-v1").glob("*.png"))) == 1 + 4 + 4
 
 
-def test_a_broken_mask_of_a_test_face_is_met_before_training(copy: Path, tmp_path: Path) -> None:
+def test_a_broken_mask_of_a_test_face_is_reported_before_training(copy: Path, tmp_path: Path) -> None:
     sample = open_layout("celebamask_hq", copy).samples("test")[2]
     path = sample.label_files[0][1]
     path.write_bytes(path.read_bytes()[:40])
@@ -609,7 +609,7 @@ def test_both_conventions_of_left_hold_on_real_faces(face_data: Path) -> None:
             for label in labels
             if (label == left).any() and (label == right).any()
         ]
-        frontal = [gap for gap in gaps if abs(gap) > 0.1]  # in a profile the order of the eyes says nothing
+        frontal = [gap for gap in gaps if abs(gap) > 0.1]  # in a profile the order of the eyes is not defined
         assert len(frontal) >= 4
         sides.append(np.mean([gap > 0 for gap in frontal]))
     # About one published face in fifteen was mirrored without its labels.
@@ -618,7 +618,7 @@ def test_both_conventions_of_left_hold_on_real_faces(face_data: Path) -> None:
 
 
 def test_mapped_labels_are_lapas(face_data: Path) -> None:
-    """The layouts under real/ hold the same images under other names: what LaPa's one says is what the mapping says.
+    """The layouts under real/ hold the same images under other names: LaPa's labels equal the mapped ones.
 
     Nothing but neck and cloth over skin, which LaPa's one leaves out, differs.
     """

@@ -1,4 +1,4 @@
-"""Every segmenter of occluded faces by the same tests, and what only some of them are."""
+"""All occlusion segmenters by the same tests, and properties of single ones."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from deploy.export import export
 from deploy.predictor import load as load_predictor
 from engine.settings import CONF, group_options
 from foundation.errors import ConfigError
-from lightning_modules.occlusion_comparators import LEARNS, segmentation
+from lightning_modules.occlusion_comparators import TRAINED_BY, segmentation
 from models import parser
 from models.comparators import COMPARATORS, published_encoder
 from models.comparators.instances import boxes_of, union
 from models.comparators.mask_then_classify import offsets
 from models.comparators.unet_id import targets
-from models.comparators.yolo_loss import Found, assigned, detection_losses, mask_loss
+from models.comparators.yolo_loss import Predictions, assign_positions, detection_losses, mask_loss
 from models.cost import flops, megabytes, milliseconds
 from stages.command import check, plan
 from stages.finetuning import ARCHITECTURES
@@ -35,7 +35,7 @@ from tests.test_occlusion import segmenter
 
 INSTALLED = [name for name in NETWORKS if name != "yolo_ultralytics" or find_spec("ultralytics")]
 COMPARED = [name for name in INSTALLED if name in COMPARATORS]
-"""Without the UNets, whose properties tests/test_unet.py looks at."""
+"""Without the UNets, which tests/test_unet.py covers."""
 ADAM = {"name": "adam", "lr": 2e-3, "beta1": 0.9, "weight_decay": 0.0}
 
 
@@ -43,7 +43,7 @@ def module(network: str, **changes: Any) -> Any:
     torch.manual_seed(0)
     changes = {"optimizer": ADAM} | changes
     built = segmentation(**dict(segmenter().hparams) | {"network": network} | changes)
-    built.log_dict = built.log = lambda *_, **__: None  # type: ignore[method-assign, assignment] # no trainer listens
+    built.log_dict = built.log = lambda *_, **__: None  # type: ignore[method-assign, assignment] # there is no trainer
     return built
 
 
@@ -59,9 +59,9 @@ def faces(count: int = 4, size: int = 32) -> tuple[Tensor, Tensor]:
     return image, label
 
 
-def test_the_names_in_the_schema_are_those_that_exist() -> None:
+def test_the_names_in_the_schema_exist() -> None:
     assert set(COMPARATORS) | {"modified_unet", "base_unet"} == set(NETWORKS)
-    assert set(OWN_LOSS) == set(LEARNS)
+    assert set(OWN_LOSS) == set(TRAINED_BY)
     assert {name for name in NETWORKS if published_encoder(name, 64)} == set(WITH_ENCODER)
     assert set(ARCHITECTURES) <= set(parser.smp.MODEL_ARCHITECTURES_MAPPING)
     assert set(group_options("model")) == set(NETWORKS) | set(ARCHITECTURES)
@@ -84,27 +84,27 @@ LEARNT: dict[str, dict[str, Any]] = {
     "modified_unet": {"lr": 5e-3},
     "unet_id": {"lr": 5e-3, "iou": 0.9},
     "maskplus": {"iou": 0.8},
-    "segformer": {"size": 64},  # below, a query has one key
+    "segformer": {"size": 64},  # at smaller sizes a query has one key
     "yolo": {"size": 64, "lr": 5e-3, "iou": 0.8},
     "yolo_ultralytics": {"size": 64, "iou": 0.8, "steps": 400},
 }
-"""What a network needs to learn a batch by heart soon; the interiors alone would have an IoU of 0.79."""
+"""Settings with which a network overfits a batch quickly; predicting only the interiors has an IoU of 0.79."""
 
 
 @pytest.mark.training
 @pytest.mark.parametrize("network", INSTALLED)
 def test_one_overfitted_batch_to_which_every_parameter_contributes(network: str) -> None:
-    wanted = {"size": 32, "width": 8, "lr": 2e-3, "iou": 0.95, "steps": 200} | LEARNT.get(network, {})
-    built = module(network, width=wanted["width"], optimizer=ADAM | {"lr": wanted["lr"]})
+    setup = {"size": 32, "width": 8, "lr": 2e-3, "iou": 0.95, "steps": 200} | LEARNT.get(network, {})
+    built = module(network, width=setup["width"], optimizer=ADAM | {"lr": setup["lr"]})
     optimizer = built.configure_optimizers()["optimizer"]
-    image, label = faces(3, wanted["size"])
+    image, label = faces(3, setup["size"])
     fixed = "dfl.conv.weight"  # of the package ultralytics: the numbers 0 to 15
     trained = {name: value for name, value in built.named_parameters() if not name.endswith(fixed)}
     assert {id(p) for group in optimizer.param_groups for p in group["params"]} == {id(p) for p in trained.values()}
     moved: set[str] = set()
 
     def differentiated() -> float:
-        """The loss of the batch, whose gradients the parameters then have."""
+        """Compute the loss of the batch and its gradients."""
         optimizer.zero_grad()
         loss = built.training_loss(image, label)
         loss.backward()
@@ -113,7 +113,7 @@ def test_one_overfitted_batch_to_which_every_parameter_contributes(network: str)
 
     losses: list[float] = []
     iou = 0.0
-    while iou < wanted["iou"] and len(losses) < wanted["steps"]:
+    while iou < setup["iou"] and len(losses) < setup["steps"]:
         for _ in range(5):
             losses.append(differentiated())
             optimizer.step()
@@ -122,20 +122,18 @@ def test_one_overfitted_batch_to_which_every_parameter_contributes(network: str)
             found, expected = built.eval()(image).squeeze(1) > 0, label == 1
         built.train()
         iou = float((found & expected).sum() / (found | expected).sum())
-    assert iou >= wanted["iou"]
+    assert iou >= setup["iou"]
     assert losses[-1] < losses[0]
-    for answering in range(3) if "yolo" in network else ():  # one level answers for a mask: that whose boxes fit best
+    for assigned in range(3) if "yolo" in network else ():  # only the level whose boxes fit best is assigned
         for place, level in enumerate(built.model.box if network == "yolo" else built.model.network.model[-1].cv2):
-            wide = round(20 / 8 / 2**place) if place == answering else 0
-            level[-1].bias.data.copy_(
-                20 * F.one_hot(torch.full((4,), max(wide, int(place == answering))), 16).flatten()
-            )
+            wide = round(20 / 8 / 2**place) if place == assigned else 0
+            level[-1].bias.data.copy_(20 * F.one_hot(torch.full((4,), max(wide, int(place == assigned))), 16).flatten())
         differentiated()
     assert trained.keys() - moved == set()
 
 
 @pytest.mark.parametrize("network", INSTALLED)
-def test_a_batch_without_anything_hidden_can_be_trained_on(network: str) -> None:
+def test_a_batch_without_occlusion_can_be_trained_on(network: str) -> None:
     image, label = faces()
     loss = module(network).training_loss(image[-1:].repeat(2, 1, 1, 1), label[-1:].repeat(2, 1, 1))
     loss.backward()
@@ -165,7 +163,7 @@ def test_published_weights_fit_their_encoders() -> None:
     for network in WITH_ENCODER:
         encoder = published_encoder(network, None)
         assert encoder is not None
-        with torch.device("cpu" if network == "segformer" else "meta"):  # shapes are all that counts
+        with torch.device("cpu" if network == "segformer" else "meta"):  # only shapes are compared
             published = parser.smp.encoders.get_encoder(encoder, weights=None).state_dict()
             own = COMPARATORS[network]().get_submodule("encoder").state_dict()
         assert {name: value.shape for name, value in own.items()} == {
@@ -174,7 +172,7 @@ def test_published_weights_fit_their_encoders() -> None:
     assert published_encoder("facial_mask_detector", 8) is None
 
 
-def test_what_a_network_cannot_have_is_refused() -> None:
+def test_settings_that_do_not_go_with_a_network_are_refused() -> None:
     words = ("experiment=occlusion_celeba", "model=unet_id")
     with pytest.raises(ConfigError, match="does not go with unet_id"):
         check(settings_of(*words, "trainer.compile=true"))
@@ -195,27 +193,27 @@ def test_the_generator_is_not_moved_by_the_discriminators_loss() -> None:
     built.training_loss(image, label).backward()
     together = [p.grad.clone() for p in built.discriminator.parameters()]
     built.zero_grad()
-    true = (2.0 * (label == 1).unsqueeze(1)) - 1
-    drawn = torch.tanh(built(image) / 2).detach()
-    for said, wanted in ((built.discriminator(true), 1.0), (built.discriminator(drawn), 0.0)):
-        F.binary_cross_entropy_with_logits(said, torch.full_like(said, wanted)).backward()
+    real = (2.0 * (label == 1).unsqueeze(1)) - 1
+    generated = torch.tanh(built(image) / 2).detach()
+    for logits, target in ((built.discriminator(real), 1.0), (built.discriminator(generated), 0.0)):
+        F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target)).backward()
     for found, expected in zip(together, built.discriminator.parameters(), strict=True):
         assert expected.grad is not None
         assert torch.allclose(found, expected.grad, atol=1e-6)
 
 
 def test_boxes_offsets_borders_and_unions() -> None:
-    hidden = torch.zeros(2, 1, 32, 32)
-    hidden[0, 0, 8:16, 4:24] = 1
-    assert boxes_of(hidden)[0].tolist() == [[4.0, 8.0, 24.0, 16.0]]
-    assert boxes_of(hidden)[1].shape == (0, 4)
-    way = offsets(hidden)
-    assert way[0, :, 12, 4].tolist() == pytest.approx(
+    occluded = torch.zeros(2, 1, 32, 32)
+    occluded[0, 0, 8:16, 4:24] = 1
+    assert boxes_of(occluded)[0].tolist() == [[4.0, 8.0, 24.0, 16.0]]
+    assert boxes_of(occluded)[1].shape == (0, 4)
+    offset = offsets(occluded)
+    assert offset[0, :, 12, 4].tolist() == pytest.approx(
         [9.5 / 32, -0.5 / 32]
     )  # the centre is (14, 12), this is (4.5, 12.5)
-    assert not way[1].any()
-    found = targets(hidden)
-    assert found["mask"] is hidden
+    assert not offset[1].any()
+    found = targets(occluded)
+    assert found["mask"] is occluded
     assert found["border"].sum() == 10 * 22 - 6 * 18
     assert found["interior"].sum() == 6 * 18
     two = torch.stack([torch.full((4, 4), -3.0), torch.full((4, 4), 2.0)])
@@ -223,53 +221,53 @@ def test_boxes_offsets_borders_and_unions() -> None:
     assert (union(two[:0], (4, 4)) < 0).all()
 
 
-def test_the_yolo_losses_are_those_of_its_authors() -> None:
+def test_the_yolo_losses_equal_those_of_ultralytics() -> None:
     pytest.importorskip("ultralytics", reason="ultralytics, which is under AGPL-3.0, is not installed")
     theirs, (image, label) = module("yolo_ultralytics").model, faces()
-    label[0, 42:58, 6:42] = 1  # halves of the cells of 4 px, too
-    hidden = (label == 1).unsqueeze(1).float()
+    label[0, 42:58, 6:42] = 1  # cuts cells of 4 px in half
+    occluded = (label == 1).unsqueeze(1).float()
     for layer in theirs.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = 0.9
     with torch.no_grad():
         for _ in range(5):
-            theirs(image)  # from statistics of noise no two positions would differ
+            theirs(image)  # with initial statistics all positions would be alike
         theirs.eval()
-        expected = theirs.losses(image, hidden)
-        found = detection_losses(theirs._found(image), hidden, boxes_of(hidden))
+        expected = theirs.losses(image, occluded)
+        found = detection_losses(theirs._predict(image), occluded, boxes_of(occluded))
     for name, their_name in (("box", "box_loss"), ("mask", "seg_loss"), ("score", "cls_loss"), ("sides", "dfl_loss")):
         assert float(found[name]) == pytest.approx(float(expected[their_name]), rel=1e-4), name
-    assert found["mask"] > 10, "masks that say something"
+    assert found["mask"] > 10, "the masks are not trivial"
 
 
-def test_the_mask_loss_is_of_the_pixels_of_the_box() -> None:
-    hidden = torch.zeros(1, 64, 64)
-    hidden[0, 42:58, 6:42] = 1  # in cells of 4 px, edges at 1.5, 10.5, 10.5 and 14.5: what is half a cell counts
+def test_the_mask_loss_averages_over_the_pixels_of_the_box() -> None:
+    occluded = torch.zeros(1, 64, 64)
+    occluded[0, 42:58, 6:42] = 1  # in cells of 4 px, edges at 1.5, 10.5, 10.5 and 14.5: half cells count
     box = torch.tensor([6.0, 42, 42, 58])
     ground_truth = torch.zeros(16, 16)
     ground_truth[10:15, 1:11] = 1
-    ground_truth[[10, 10, 14, 14], [1, 10, 1, 10]] = 0  # corners are quarters of cells
+    ground_truth[[10, 10, 14, 14], [1, 10, 1, 10]] = 0  # a quarter of the cell at each corner
     for logits, expected in ((torch.zeros(2, 16, 16), 0.6931), ((40 * ground_truth - 20).expand(2, 16, 16), 0.0)):
-        assert mask_loss(logits, hidden, box).tolist() == pytest.approx([expected] * 2, abs=1e-4)
+        assert mask_loss(logits, occluded, box).tolist() == pytest.approx([expected] * 2, abs=1e-4)
 
 
-def test_positions_in_the_box_answer_for_it_the_best_aligned_most() -> None:
+def test_a_box_is_assigned_to_its_best_aligned_positions() -> None:
     rows, columns = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
-    places = torch.stack([columns, rows], dim=2).reshape(-1, 2) * 8.0 + 4
+    anchors = torch.stack([columns, rows], dim=2).reshape(-1, 2) * 8.0 + 4
     ground_truth = torch.tensor([8.0, 8.0, 40.0, 32.0])
     boxes = ground_truth.expand(64, 4) + torch.arange(64.0)[:, None] / 16
-    chosen, scores = assigned(torch.zeros(64), boxes, ground_truth, places)
+    chosen, scores = assign_positions(torch.zeros(64), boxes, ground_truth, anchors)
     assert len(chosen) == 10
-    assert ((places[chosen] > ground_truth[:2]) & (places[chosen] < ground_truth[2:])).all()
-    assert scores.argmax() == chosen.argmin()  # the box that is nearest
-    assert len(assigned(torch.zeros(64), boxes, torch.tensor([1.0, 1.0, 2.0, 2.0]), places)[0]) == 0
+    assert ((anchors[chosen] > ground_truth[:2]) & (anchors[chosen] < ground_truth[2:])).all()
+    assert scores.argmax() == chosen.argmin()  # the nearest box
+    assert len(assign_positions(torch.zeros(64), boxes, torch.tensor([1.0, 1.0, 2.0, 2.0]), anchors)[0]) == 0
 
 
-def test_boxes_are_as_far_from_their_place_as_the_sides_say() -> None:
+def test_boxes_are_decoded_from_distances() -> None:
     sides = torch.full((1, 1, 4, 16), -50.0)
     for side, bins in enumerate((1, 2, 3, 4)):
         sides[0, 0, side, bins] = 50.0
-    found = Found(
+    found = Predictions(
         torch.zeros(1, 1),
         sides,
         torch.zeros(1, 1, 2),
@@ -280,13 +278,13 @@ def test_boxes_are_as_far_from_their_place_as_the_sides_say() -> None:
     assert found.boxes()[0, 0].tolist() == pytest.approx([32, 24, 64, 72])
 
 
-def test_costs_are_those_by_hand() -> None:
+def test_costs_of_a_convolution() -> None:
     network = torch.nn.Conv2d(3, 4, 3, padding=1)
     assert flops(network, 32) == 2 * 3 * 4 * 9 * 32 * 32
     assert megabytes(network) == pytest.approx(4 * (3 * 4 * 9 + 4) / 1e6)
 
 
-def test_a_network_of_doubles_costs_what_one_of_floats_does() -> None:
+def test_flops_do_not_depend_on_the_dtype() -> None:
     network = torch.nn.Conv2d(3, 4, 3, padding=1)
     single = flops(network, 32)
     assert flops(network.double(), 32) == single
@@ -295,7 +293,7 @@ def test_a_network_of_doubles_costs_what_one_of_floats_does() -> None:
 
 @pytest.mark.training
 @pytest.mark.parametrize("network", ["map_module", "yolo", "mask_then_classify"])
-def test_a_run_of_each_kind_of_training_is_scored_and_predicts(network: str, masked: Path, tmp_path: Path) -> None:
+def test_a_run_of_each_lightning_module_is_scored_and_predicts(network: str, masked: Path, tmp_path: Path) -> None:
     words = (f"model={network}", "segment.epochs=1", "callbacks.panels=null", "callbacks.activations=null")
     (run,) = run_training("occlusion_celeba", masked, tmp_path, *words)
     status = run.folder.status
@@ -318,7 +316,7 @@ def test_a_run_of_each_kind_of_training_is_scored_and_predicts(network: str, mas
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_a_model_of_the_table_chooses_its_network_and_nothing_else(network: str) -> None:
+def test_a_model_of_the_table_sets_only_its_network(network: str) -> None:
     chosen = OmegaConf.load(CONF / "model" / f"{network}.yaml")
     assert chosen.keys() == {"model", "segment"}
     assert chosen.segment == {"network": network}
@@ -343,7 +341,7 @@ def test_the_table_has_one_budget_for_every_row(scale: str, masked: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("experiment=occlusion_celeba", "model=unetplusplus"), "method=segment trains an occlusion segmenter"),
         (("experiment=mtl_lapa", "model=ganmasker"), "method=mtl trains a parser"),
@@ -355,12 +353,12 @@ def test_the_table_has_one_budget_for_every_row(scale: str, masked: Path, tmp_pa
         (("experiment=occlusion_celeba", "segment.encoder_weights=imagenet"), "modified_unet has no encoder"),
     ],
 )
-def test_models_that_cannot_do_what_is_asked(words: tuple[str, ...], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_models_that_do_not_go_with_a_method(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         check(settings_of(*words))
 
 
 @pytest.mark.skipif(find_spec("ultralytics") is not None, reason="ultralytics is installed")
-def test_the_package_that_is_no_dependency_is_asked_for() -> None:
+def test_the_missing_optional_package_is_named() -> None:
     with pytest.raises(ImportError, match=r"AGPL-3\.0(.|\n)*pip install 'ultralytics(.|\n)*model=yolo"):
         module("yolo_ultralytics")

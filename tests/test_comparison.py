@@ -41,7 +41,7 @@ def test_patterns_are_the_uniform_ones() -> None:
     assert np.unique(flat[20:-20, 20:-20]).tolist() == [24]  # every point as bright as the middle
 
 
-def test_of_one_kind_images_say_so_whatever_their_pixels_say() -> None:
+def test_the_image_test_finds_equal_sets_equal() -> None:
     first, second = stack(40, 3.0, 1), stack(40, 3.0, 2)
     few, many = (compare(first, second, values, 200, seed=0) for values in (500, 160_000))
     assert few["image_p"] == many["image_p"] > 0.05
@@ -49,7 +49,7 @@ def test_of_one_kind_images_say_so_whatever_their_pixels_say() -> None:
     assert many["p"] < 0.01  # of dependent pixels there are always enough
 
 
-def test_of_two_kinds_both_say_so() -> None:
+def test_both_tests_find_different_sets_different() -> None:
     result = compare(stack(20, 0.5, 1), stack(20, 4.0, 2), 2000, 200, seed=0)
     assert result["image_p"] == pytest.approx(1 / 201)
     assert result["p"] < 1e-6
@@ -62,7 +62,7 @@ def test_the_papers_statistic_is_scipys() -> None:
     assert (result["statistic"], result["p"]) == (expected.statistic, expected.pvalue)
 
 
-def test_a_command_writes_the_same_twice_and_counts_what_it_cannot_read(tmp_path: Path) -> None:
+def test_the_command_is_deterministic_and_counts_unreadable_files(tmp_path: Path) -> None:
     roots = [images(tmp_path / name, 6, 2.0, seed) for seed, name in enumerate(("one", "two"))]
     (roots[0] / "broken.jpg").write_text("no image")
     found = []
@@ -74,11 +74,11 @@ def test_a_command_writes_the_same_twice_and_counts_what_it_cannot_read(tmp_path
     assert json.loads(found[0])["unreadable"] == [str(roots[0] / "broken.jpg")]
 
 
-def test_mistakes_are_said(tmp_path: Path) -> None:
+def test_mistakes_are_reported(tmp_path: Path) -> None:
     there = images(tmp_path / "there", 2, 1.0, 0)
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         write_comparison([tmp_path / "nowhere", there], ["all", "all"], tmp_path / "out")
-    with pytest.raises(ConfigError, match="tset is no split"):
+    with pytest.raises(ConfigError, match="tset is not a split"):
         write_comparison([there, there], ["all", "tset"], tmp_path / "out")
     with pytest.raises(DataError, match="of the split train"):
         write_comparison([there, there], ["all", "train"], tmp_path / "out")

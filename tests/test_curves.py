@@ -1,4 +1,4 @@
-"""metrics.csv: one row per step, whole after an interruption."""
+"""metrics.csv: one row per step, complete after an interruption."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ def test_one_row_per_step_with_all_that_was_logged(tmp_path: Path) -> None:
     assert table[5]["val/miou"] == ""
 
 
-def test_cut_back_and_continued_equals_uninterrupted(tmp_path: Path) -> None:
-    whole = Curves(tmp_path / "whole.csv")
-    log(whole, range(25))
-    whole.flush()
+def test_truncated_and_continued_equals_uninterrupted(tmp_path: Path) -> None:
+    uninterrupted = Curves(tmp_path / "uninterrupted.csv")
+    log(uninterrupted, range(25))
+    uninterrupted.flush()
 
     broken = Curves(tmp_path / "broken.csv")
     log(broken, range(13))
     broken.flush()
     with broken.path.open("a") as file:
-        file.write("2,13,0.")  # a kill in the middle of a line
+        file.write("2,13,0.")  # killed while writing a line
     resumed = Curves(broken.path)
     resumed.cut(10)
     log(resumed, range(10, 25))
     resumed.flush()
-    assert broken.path.read_bytes() == whole.path.read_bytes()
+    assert broken.path.read_bytes() == uninterrupted.path.read_bytes()
 
 
-def test_a_row_that_was_cut_within_its_step_is_left_out(tmp_path: Path) -> None:
+def test_a_row_truncated_within_its_step_is_left_out(tmp_path: Path) -> None:
     curves = Curves(tmp_path / "metrics.csv")
     log(curves, range(15))
     curves.flush()
@@ -59,7 +59,7 @@ def test_a_row_that_was_cut_within_its_step_is_left_out(tmp_path: Path) -> None:
     assert [int(row["step"]) for row in rows(curves.path)] == list(range(15))
 
 
-def test_results_are_no_curves(tmp_path: Path) -> None:
+def test_test_scores_are_not_in_the_curves(tmp_path: Path) -> None:
     curves = Curves(tmp_path / "metrics.csv")
     log(curves, range(3))
     curves.log_metrics({"test/miou": 0.5, "epoch": 0}, 3)

@@ -132,7 +132,7 @@ def test_the_example_of_the_documentation_is_valid(tmp_path: Path) -> None:
         ("just a text", "holds no keys"),
     ],
 )
-def test_a_classes_yaml_that_is_none_is_named(text: str, message: str, tmp_path: Path) -> None:
+def test_an_invalid_classes_yaml_is_named(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "classes.yaml").write_text(text)
     with pytest.raises(DataError, match=message):
         Folder(tmp_path)

@@ -218,7 +218,7 @@ def test_other_files_are_refused_and_not_run(tmp_path: Path) -> None:
     model = helper.make_model(helper.make_graph(nodes, "other", ends[:1], ends[1:]), ir_version=10)
     model.opset_import[0].version = 17
     onnx.save_model(model, tmp_path / "other.onnx")
-    with pytest.raises(DataError, match="no export of this project"):
+    with pytest.raises(DataError, match="no metadata of this project"):
         load(str(tmp_path / "other.onnx"), faces="whole")
     (tmp_path / "torn.onnx").write_bytes(b"\x08\x0a")
     with pytest.raises(DataError, match=r"torn\.onnx"):

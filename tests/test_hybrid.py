@@ -1,4 +1,4 @@
-"""The stage that fits heads to features: its run folders, its scores, and those who read them."""
+"""Stage ``classify``: fits heads to features; its run folders, its scores, and their readers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from callbacks.checkpoints import load as load_checkpoint
-from datamodules.pixels import draw_pixels
+from datamodules.pixels import sample_pixels
 from deploy.predictor import load as load_predictor
 from engine.settings import CONF
 from engine.stage import Run
 from foundation.errors import RunError
 from foundation.recorded_runs import read_runs
+from foundation.run_folder import RunFolder
 from reports.page import write_report
 from reports.tables import results
 from stages.command import check, plan
@@ -31,13 +32,13 @@ from tests.test_sweeps import jobs
 
 
 def command(root: Path, output: Path, *overrides: str) -> list[Run]:
-    """Run a command to its end; the runs that it consists of."""
+    """Run a command to completion and return its runs."""
     return run_training("svm_lapa", root, output, "label_fraction=0.1", "callbacks.activations=null", *overrides)
 
 
 @pytest.fixture(scope="module")
 def output(parser_runs: list[Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for all commands of these tests, which find done there what they start from."""
+    """Output folder shared by the commands of these tests, with finished pre-training and fine-tuning runs."""
     output = tmp_path_factory.mktemp("hybrid")
     copied(parser_runs, output)
     return output
@@ -45,13 +46,13 @@ def output(parser_runs: list[Run], tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def tree(lapa: Path, output: Path) -> list[Run]:
-    """The pre-training, and on its features a conv head and SVM-BDT."""
+    """A pre-training run, and on its features a conv head and SVM-BDT."""
     return command(lapa, output)
 
 
 @pytest.fixture(scope="module")
 def after_finetuning(lapa: Path, output: Path) -> list[Run]:
-    """The pre-training and the fine-tuning, and on its features the head that is there and SVM-RH."""
+    """A pre-training and a fine-tuning run, the conv head that fine-tuning trained, and SVM-RH on its features."""
     return command(lapa, output, "classify.after=finetune", "classify.head=svm_rh")
 
 
@@ -81,8 +82,8 @@ def test_a_run_folder_like_any_other(tree: list[Run], lapa: Path, output: Path) 
     assert {run.id: run.folder.status for run in command(lapa, output)} == before, "done already"
 
 
-def test_what_is_missing_is_fitted_again(tree: list[Run], lapa: Path, output: Path) -> None:
-    """The conv head is a result of its command too, and a finished one is not."""
+def test_a_missing_conv_head_is_fitted_again(tree: list[Run], lapa: Path, output: Path) -> None:
+    """Only the missing run is repeated; the finished SVM-BDT stays."""
     _, conv, bdt = tree
     scores, kept = conv.folder.status["metrics"], bdt.folder.status
     shutil.rmtree(conv.folder.path)
@@ -98,7 +99,7 @@ def test_the_fine_tuned_head_is_the_conv_head(after_finetuning: list[Run]) -> No
     assert len(compared) > 30
     for name in compared:
         assert again[name] == pytest.approx(own[name], abs=1e-6, nan_ok=True), name
-    assert "fit_seconds" not in conv.folder.status, "it was there"
+    assert "fit_seconds" not in conv.folder.status, "it was not fitted here"
     assert rh.folder.status["upstream"] == [finetune.id]
     assert rh.folder.status["machines"] == 10
 
@@ -107,9 +108,9 @@ def test_the_fine_tuned_head_is_the_conv_head(after_finetuning: list[Run]) -> No
     "words",
     [
         ("classify.after=finetune", "classify.head=svm_ovr"),
-        ("classify.after=finetune", "classify.head=svm_ovo", "classify.machine=nystroem", "classify.landmarks=32"),
+        ("classify.after=finetune", "classify.head=svm_ovo", "classify.kernel=nystroem", "classify.landmarks=32"),
         (
-            *("classify.after=finetune", "classify.head=svm_rh", "classify.machine=rbf", "classify.max_pixels=600"),
+            *("classify.after=finetune", "classify.head=svm_rh", "classify.kernel=rbf", "classify.max_pixels=600"),
             "classify.order=frequency",
         ),
         ("classify.head=svm_bdt", "classify.features=hypercolumns", "classify.C=0.001", "classify.score_at=input"),
@@ -122,13 +123,13 @@ def test_every_head_is_fitted(words: tuple[str, ...], parser_runs: list[Run], la
     assert run.upstream.id == (finetune if "classify.after=finetune" in words else pretrain).id
     status = run.folder.status
     assert status["machines"] == {"svm_ovr": 11, "svm_ovo": 55}.get(run.own.head, 10)
-    assert status["metrics"]["test/mean_accuracy"] > 1.5 / 11, "more than by chance, of a trunk hardly trained"
+    assert status["metrics"]["test/mean_accuracy"] > 1.5 / 11, "above chance, with a hardly trained trunk"
     if "classify.max_pixels=600" in words:
         assert status["sampled_pixels"] <= 600
 
 
 @pytest.mark.training
-def test_a_class_that_no_face_has_is_never_answered(celebamask: Path, tmp_path: Path) -> None:
+def test_a_class_that_no_face_has_is_never_predicted(celebamask: Path, tmp_path: Path) -> None:
     words = ("label_fraction=0.03", "classify.head=svm_bdt")  # one face
     quick = ("pretrain.epochs=1", "callbacks.panels=null", "callbacks.activations=null")
     *_, run = run_training("svm_celebamask", celebamask, tmp_path, *words, *quick)
@@ -141,7 +142,7 @@ def test_a_class_that_no_face_has_is_never_answered(celebamask: Path, tmp_path: 
     assert matrix[:, [names.index(name) for name in status["absent"]]].sum() == 0
 
 
-def test_features_that_are_no_numbers_are_said(tree: list[Run], lapa: Path, tmp_path: Path) -> None:
+def test_features_that_are_nan_are_refused(tree: list[Run], lapa: Path, tmp_path: Path) -> None:
     shutil.copytree(tree[0].folder.path, tmp_path / "runs" / tree[0].folder.name)
     best = tmp_path / "runs" / tree[0].folder.name / "checkpoints" / "best.ckpt"
     content = load_checkpoint(best)
@@ -163,6 +164,15 @@ def test_it_can_be_exported(tree: list[Run], lapa: Path, tmp_path: Path) -> None
     assert (ours.label == theirs.label).mean() > 0.999
 
 
+def test_a_status_with_earlier_keys_is_read(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "classify", "0123456789ab")
+    identity = {"settings": {"classify.machine": "rbf"}}
+    folder.write_status(stage="classify", machine="rbf", identity=identity)
+    assert folder.status["kernel"] == "rbf"
+    (run,) = read_runs(tmp_path)
+    assert (run.text("kernel"), dict(run.setting)) == ("rbf", {"classify.kernel": "rbf"})
+
+
 @pytest.mark.usefixtures("after_finetuning")
 def test_evaluate_predict_and_report_read_it(tree: list[Run], lapa: Path, celebamask: Path, output: Path) -> None:
     bdt = tree[-1]
@@ -174,8 +184,8 @@ def test_evaluate_predict_and_report_read_it(tree: list[Run], lapa: Path, celeba
     assert again == pytest.approx(own["test/miou"], abs=1e-6)
     evaluated = scored(*common, "dataset=celebamask_hq", f"root={celebamask}").status
     assert evaluated["classes"] == "lapa"
-    told = ("after", "head", "machine", "features")
-    assert [evaluated[name] for name in told] == [bdt.folder.status[name] for name in told]
+    copied_keys = ("after", "head", "kernel", "features")
+    assert [evaluated[name] for name in copied_keys] == [bdt.folder.status[name] for name in copied_keys]
 
     image = np.asarray(Image.open(next((lapa / "test" / "images").iterdir())).convert("RGB"))
     masks = load_predictor(bdt.folder.name, output, faces="whole").predict(image)
@@ -194,27 +204,27 @@ def test_evaluate_predict_and_report_read_it(tree: list[Run], lapa: Path, celeba
     assert bdt.id in write_report(output).read_text()
 
 
-def test_pixels_are_drawn_of_each_class() -> None:
+def test_pixels_of_each_class_are_sampled() -> None:
     label = np.zeros((40, 40), np.uint8)
     label[:2, :5], label[5, 5], label[30:] = 3, 7, 255
-    places, stands_for = draw_pixels(label, 20, np.random.default_rng(0))
+    places, stands_for = sample_pixels(label, 20, np.random.default_rng(0))
     assert len(set(places)) == len(places)
-    drawn = label.ravel()[places]
-    assert np.bincount(drawn, minlength=256).nonzero()[0].tolist() == [0, 3, 7]
-    assert [np.sum(drawn == index) for index in (0, 3, 7)] == [20, 10, 1]
+    sampled = label.ravel()[places]
+    assert np.bincount(sampled, minlength=256).nonzero()[0].tolist() == [0, 3, 7]
+    assert [np.sum(sampled == index) for index in (0, 3, 7)] == [20, 10, 1]
     assert stands_for.sum() == pytest.approx((label != 255).sum())
-    assert set(stands_for[drawn != 0]) == {1}
-    again, _ = draw_pixels(label, 20, np.random.default_rng(0))
+    assert set(stands_for[sampled != 0]) == {1}
+    again, _ = sample_pixels(label, 20, np.random.default_rng(0))
     np.testing.assert_array_equal(places, again)
-    other, _ = draw_pixels(label, 20, np.random.default_rng(1))
+    other, _ = sample_pixels(label, 20, np.random.default_rng(1))
     assert set(other) != set(places)
-    assert len(draw_pixels(np.full((2, 2), 255, np.uint8), 5, np.random.default_rng(0))[0]) == 0
+    assert len(sample_pixels(np.full((2, 2), 255, np.uint8), 5, np.random.default_rng(0))[0]) == 0
 
 
-def test_the_sweep_of_heads_shares_what_they_start_from(lapa: Path, tmp_path: Path) -> None:
+def test_the_sweep_of_heads_shares_its_upstream_runs(lapa: Path, tmp_path: Path) -> None:
     words = ("experiment=svm_lapa", *TINY, "sweep=svm_heads", f"datamodule.root={lapa}", f"output_dir={tmp_path}")
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", overrides=list(words))  # once: changed by each job as its overrides would
+        config = compose("train", overrides=list(words))  # once; each job's overrides are merged in
     planned = set()
     for job in jobs("svm_heads"):
         settings = OmegaConf.to_container(OmegaConf.merge(config, OmegaConf.from_dotlist(job)), resolve=True)

@@ -28,7 +28,7 @@ def test_a_face_and_its_landmarks(face: SyntheticFace) -> None:
     assert np.hypot(*(found.landmarks - face.landmarks_68).T).mean() < 0.2 * eyes
 
 
-def test_several_faces_the_largest_first(face: SyntheticFace) -> None:
+def test_several_faces_are_sorted_by_size(face: SyntheticFace) -> None:
     small = np.asarray(Image.fromarray(face.image).resize((200, 200)))
     both = np.full((256, 470, 3), 90, np.uint8)
     both[20:220, :200], both[:, 210:466] = small, face.image
@@ -38,19 +38,19 @@ def test_several_faces_the_largest_first(face: SyntheticFace) -> None:
     assert widths[0] > widths[1]
 
 
-def test_fall_backs_are_tried_in_their_order(face: SyntheticFace) -> None:
+def test_fallbacks_are_tried_in_order(face: SyntheticFace) -> None:
     tiny = np.asarray(Image.fromarray(face.image).resize((80, 80)))
     assert FaceFinder(fallbacks=())(tiny) == []
     assert [one.found for one in FaceFinder(fallbacks=("upsampled",))(tiny)] in (["upsampled"], [])
-    (whole,) = FaceFinder(fallbacks=("image",))(tiny)
-    assert whole.found == "image"
+    (full,) = FaceFinder(fallbacks=("image",))(tiny)
+    assert full.found == "image"
     (boxed,) = FaceFinder(fallbacks=("box", "image"))(tiny, box=(10, 20, 70, 75))
     assert boxed.found == "box"
     (without,) = FaceFinder(fallbacks=("box", "image"))(tiny)
     assert without.found == "image"
 
 
-def test_a_face_that_fills_the_image_is_found_with_a_wider_border(face: SyntheticFace) -> None:
+def test_a_face_that_fills_the_image_is_found_with_padding(face: SyntheticFace) -> None:
     x, y = np.rint(face.landmarks_68.min(axis=0)).astype(int)
     right, low = np.rint(face.landmarks_68.max(axis=0)).astype(int)
     tight = face.image[max(y - 8, 0) : low, x:right]
@@ -66,13 +66,13 @@ def test_no_face(shape: tuple[int, int]) -> None:
     assert FaceFinder()(np.full((*shape, 3), 128, np.uint8)) == []
 
 
-def test_the_model_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_model_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert landmark_model().name == MODEL
     assert landmark_model(landmark_model()) == landmark_model()
-    with pytest.raises(ConfigError, match=r"landmark_model=.*none.dat is no file"):
+    with pytest.raises(ConfigError, match=r"landmark_model=.*none.dat is not a file"):
         landmark_model(tmp_path / "none.dat")
     (tmp_path / "text.dat").write_text("no model")
-    with pytest.raises(ConfigError, match="no landmark model of dlib"):
+    with pytest.raises(ConfigError, match="not a landmark model of dlib"):
         FaceFinder(tmp_path / "text.dat")
     with pytest.raises(ConfigError, match="fallbacks: guess does not exist"):
         FaceFinder(fallbacks=("guess",))

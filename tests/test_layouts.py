@@ -1,4 +1,4 @@
-"""LaPa's published layout, read from drawn, native and real folders, and its errors."""
+"""LaPa's published layout, read from synthetic, native and real folders, and its errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_counts_pairs_and_origin(lapa: Path) -> None:
         assert sample.image.stem == sample.label.stem == sample.landmarks.stem == sample.id
 
 
-def test_all_faces_are_those_of_the_splits_that_are_there(copy: Path) -> None:
+def test_all_takes_the_faces_of_all_existing_splits(copy: Path) -> None:
     layout = open_layout("lapa", copy)
     assert len(layout.samples("all")) == 40
     shutil.rmtree(copy / "val")
@@ -65,7 +65,7 @@ def test_two_images_of_one_name_are_named(copy: Path) -> None:
         open_layout("lapa", copy).samples("val")
 
 
-def test_missing_folder_says_what_belongs_there(tmp_path: Path) -> None:
+def test_missing_folder_lists_its_expected_content(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"train.*\n.*labels/\*\.png(.|\n)*make demo"):
         open_layout("lapa", tmp_path / "nowhere").samples("train")
 
@@ -114,7 +114,7 @@ def test_shrinking_averages_instead_of_skipping(tmp_path: Path) -> None:
     assert abs(image.pixels.astype(float) - 127.5).max() < 2
 
 
-def test_every_column_of_a_wide_image_is_seen(tmp_path: Path) -> None:
+def test_every_column_of_a_wide_image_is_used(tmp_path: Path) -> None:
     transform = FaceTransform(64, None, LAPA, 0)
     seen = []
     for column in range(230):
@@ -128,24 +128,24 @@ def test_every_column_of_a_wide_image_is_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_images_are_upright_as_exif_says(tmp_path: Path, orientation: int) -> None:
+def test_images_are_rotated_by_their_exif_orientation(tmp_path: Path, orientation: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (5, 4, 3), dtype=np.uint8)
     image = Image.fromarray(pixels).resize((400, 480), Image.Resampling.BILINEAR)
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     image.save(tmp_path / "turned.jpg", exif=exif, quality=95)
-    whole = read_photograph(tmp_path / "turned.jpg")
-    assert whole.shape[:2] == ((400, 480) if orientation > 4 else (480, 400))
-    assert np.array_equal(read_image(tmp_path / "turned.jpg").pixels, whole)
+    full = read_photograph(tmp_path / "turned.jpg")
+    assert full.shape[:2] == ((400, 480) if orientation > 4 else (480, 400))
+    assert np.array_equal(read_image(tmp_path / "turned.jpg").pixels, full)
     small = read_image(tmp_path / "turned.jpg", least=100)
-    assert small.size == whole.shape[:2]
-    assert np.abs(small.pixels.astype(float) - shrunk(whole, 100).pixels).max() < 12
+    assert small.size == full.shape[:2]
+    assert np.abs(small.pixels.astype(float) - shrunk(full, 100).pixels).max() < 12
     frame = ImageFiles((tmp_path / "turned.jpg",), 100).frame(0)
     assert (frame.shape, frame.size, frame.extent) == (small.pixels.shape[:2], small.size, small.extent)
     assert read_image(tmp_path / "turned.jpg", upright=False).size == (480, 400)
 
 
-def test_images_of_16_bits_and_transparent_ones_are_read_as_one_sees_them(tmp_path: Path) -> None:
+def test_images_of_16_bits_and_with_transparency_are_read(tmp_path: Path) -> None:
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
     Image.fromarray(ramp.astype(np.uint16) << 8).save(tmp_path / "deep.png")
     assert np.array_equal(read_image(tmp_path / "deep.png").pixels, ramp[..., None].repeat(3, 2))
@@ -163,7 +163,7 @@ def test_images_of_16_bits_and_transparent_ones_are_read_as_one_sees_them(tmp_pa
 @pytest.mark.parametrize("width", [512, 1023, 1423])
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 def test_shrinking_does_not_shift(tmp_path: Path, width: int, suffix: str) -> None:
-    """A horizontal ramp stays where it is, whatever whole factor the image was shrunk by on its way."""
+    """A horizontal ramp keeps its position for every integer shrinking factor."""
     ramp = np.repeat(np.linspace(0, 255, width).round().astype(np.uint8)[None, :, None], 3, axis=2).repeat(width, 0)
     Image.fromarray(ramp).save(tmp_path / f"ramp.{suffix}", quality=100)
     image = read_image(tmp_path / f"ramp.{suffix}", least=64)

@@ -76,8 +76,8 @@ def test_combination(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["focal_dice", "ce_dice", "focal", "ce"])
-def test_descent_leads_to_the_ground_truth(batch: tuple[torch.Tensor, torch.Tensor], kind: str) -> None:
-    """With the equation's misprints left in, Dice and the second focal term would be driven the wrong way."""
+def test_gradient_descent_reaches_the_ground_truth(batch: tuple[torch.Tensor, torch.Tensor], kind: str) -> None:
+    """With the equation's misprints, Dice and the second focal term would be optimised in the wrong direction."""
     logits, label = batch
     logits = logits.clone().requires_grad_()
     optimizer = torch.optim.Adam([logits], lr=0.2)
@@ -95,9 +95,9 @@ def test_descent_leads_to_the_ground_truth(batch: tuple[torch.Tensor, torch.Tens
 
 @pytest.mark.parametrize(("kind", "gamma"), [("focal_dice", 2.0), ("focal", 0.5), ("focal", 0.0), ("ce", 2.0)])
 def test_finite_at_the_extremes(kind: str, gamma: float) -> None:
-    for sure in (0, 1):
+    for predicted in (0, 1):
         logits = torch.zeros(1, 2, 2, 2)
-        logits[:, sure] = 1e4
+        logits[:, predicted] = 1e4
         logits.requires_grad_()
         loss = parsing_loss(logits, torch.zeros(1, 2, 2, dtype=torch.long), kind, gamma=gamma)
         loss.backward()
@@ -106,12 +106,12 @@ def test_finite_at_the_extremes(kind: str, gamma: float) -> None:
         assert torch.isfinite(logits.grad).all()
 
 
-def test_nothing_labelled_is_no_loss() -> None:
+def test_the_loss_is_0_without_labelled_pixels() -> None:
     label = torch.full((1, 2, 2), 255)
     assert parsing_loss(torch.randn(1, 3, 2, 2), label) == 0
 
 
-def test_reconstruction_counts_the_region_alone() -> None:
+def test_reconstruction_loss_counts_only_the_region() -> None:
     target = torch.zeros(2, 3, 6, 6)
     region = torch.zeros(1, 1, 6, 6)
     region[..., 1:5, 1:5] = 1

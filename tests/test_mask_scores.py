@@ -21,17 +21,17 @@ def blobs(seed: int, count: int = 4, size: int = 48) -> Tensor:
 
 
 def test_scores_agree_with_an_independent_reference() -> None:
-    found, hidden = blobs(0), blobs(1)
+    predicted, occluded = blobs(0), blobs(1)
     scores = MaskScores()
-    scores.update(found[:1], hidden[:1])
-    scores.update(found[1:], hidden[1:])
+    scores.update(predicted[:1], occluded[:1])
+    scores.update(predicted[1:], occluded[1:])
     got = {name: value.item() for name, value in scores.compute().items()}
-    ground_truth, answer = hidden.flatten().numpy(), found.flatten().numpy()
+    ground_truth, prediction = occluded.flatten().numpy(), predicted.flatten().numpy()
     expected = {
-        "accuracy": accuracy_score(ground_truth, answer),
-        "miou": jaccard_score(ground_truth, answer, average="macro"),
-        "iou": jaccard_score(ground_truth, answer),
-        "dice": f1_score(ground_truth, answer),
+        "accuracy": accuracy_score(ground_truth, prediction),
+        "miou": jaccard_score(ground_truth, prediction, average="macro"),
+        "iou": jaccard_score(ground_truth, prediction),
+        "dice": f1_score(ground_truth, prediction),
     }
     for name, value in expected.items():
         assert got[name] == pytest.approx(value, abs=1e-6), name
@@ -45,39 +45,39 @@ def test_scores_agree_with_an_independent_reference() -> None:
             use_sample_covariance=False,
             win_size=11,
         )
-        for one, other in zip(found, hidden, strict=True)
+        for one, other in zip(predicted, occluded, strict=True)
     ]
-    assert got["ssim"] == pytest.approx(np.mean(alike), abs=0.03), "borders are handled otherwise"
+    assert got["ssim"] == pytest.approx(np.mean(alike), abs=0.03), "borders are treated differently"
     assert "false_area" not in got
 
 
-def test_groups_are_scored_by_themselves_and_bare_faces_by_their_false_area() -> None:
-    found, hidden = blobs(0), blobs(1)
-    hidden[3] = False
+def test_scores_of_groups_and_false_area_of_bare_faces() -> None:
+    predicted, occluded = blobs(0), blobs(1)
+    occluded[3] = False
     scores = MaskScores(("type/n95", "type/scarf", "style/chin"))
-    scores.update(found, hidden, [["type/n95"], ["type/n95", "style/chin"], ["type/other"], []])
+    scores.update(predicted, occluded, [["type/n95"], ["type/n95", "style/chin"], ["type/other"], []])
     got = {name: value.item() for name, value in scores.compute().items()}
-    first = jaccard_score(hidden[:2].flatten().numpy(), found[:2].flatten().numpy())
+    first = jaccard_score(occluded[:2].flatten().numpy(), predicted[:2].flatten().numpy())
     assert got["iou/type/n95"] == pytest.approx(first, abs=1e-6)
-    assert got["dice/style/chin"] == pytest.approx(f1_score(hidden[1].flatten(), found[1].flatten()), abs=1e-6)
+    assert got["dice/style/chin"] == pytest.approx(f1_score(occluded[1].flatten(), predicted[1].flatten()), abs=1e-6)
     assert "iou/type/scarf" not in got
-    assert got["false_area"] == pytest.approx(found[3].float().mean().item(), abs=1e-6)
+    assert got["false_area"] == pytest.approx(predicted[3].float().mean().item(), abs=1e-6)
 
 
-def test_the_confusion_is_of_the_pixels_of_all_processes() -> None:
-    found, hidden = blobs(0), blobs(1)
+def test_the_confusion_is_summed_over_processes() -> None:
+    predicted, occluded = blobs(0), blobs(1)
     scores = MaskScores()
     assert scores.counted is None
-    scores.update(found, hidden)
+    scores.update(predicted, occluded)
     scores.distributed_available_fn = lambda: True
-    scores.dist_sync_fn = lambda state, group: [state, state]  # noqa: ARG005 (two processes that met the same faces)
+    scores.dist_sync_fn = lambda state, group: [state, state]  # noqa: ARG005 (two processes with the same faces)
     scores.compute()
     assert scores.counted is not None
-    expected = confusion_matrix(hidden.flatten(), found.flatten())
+    expected = confusion_matrix(occluded.flatten(), predicted.flatten())
     assert np.array_equal(scores.counted.numpy(), 2 * expected)
 
 
-def test_a_perfect_answer_scores_1() -> None:
+def test_a_perfect_prediction_scores_1() -> None:
     scores = MaskScores()
     scores.update(blobs(2), blobs(2))
     assert all(value.item() == pytest.approx(1, abs=1e-5) for value in scores.compute().values())
@@ -93,12 +93,12 @@ def test_noise_processing_is_opencv_s_opening(kernel: int) -> None:
     assert np.array_equal(cleaned[:, 0].numpy(), np.stack(expected).astype(bool))
 
 
-def test_the_kernel_grows_with_the_image() -> None:
+def test_the_kernel_scales_with_the_image() -> None:
     assert [opening_kernel(size) for size in (32, 64, 128, 256, 512)] == [1, 3, 7, 13, 29]
     assert all(opening_kernel(size) % 2 for size in range(32, 600, 32))
 
 
-def test_the_loss_is_binary_cross_entropy_and_dice_on_request() -> None:
+def test_the_loss_is_binary_cross_entropy_with_optional_dice() -> None:
     logits = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     mask = (torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(1)) > 0.5).float()
     q = logits.sigmoid()

@@ -54,12 +54,12 @@ def build(out: Path, source: Path, workers: int = 1, **changes: Any) -> Path:
 
 def interrupted(out: Path, source: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     """A build that ends after nine masks."""
-    drawn: list[int] = []
+    rendered: list[int] = []
 
     def breaks(job: Any) -> None:
-        if len(drawn) == 9:
+        if len(rendered) == 9:
             raise KeyboardInterrupt
-        drawn.append(job.sample.index)
+        rendered.append(job.sample.index)
         original(job)
 
     original = dataset.render_sample
@@ -70,7 +70,7 @@ def interrupted(out: Path, source: Path, monkeypatch: pytest.MonkeyPatch, **chan
 
 
 def files(folder: Path) -> dict[str, str]:
-    """The digest of each file, which tells the files that differ in a line each."""
+    """Digest of each file."""
     found = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
@@ -83,7 +83,7 @@ def summary(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "summary.json").read_text())
 
 
-def test_what_is_built(celeba: Path, built: Path) -> None:
+def test_a_built_set(celeba: Path, built: Path) -> None:
     rows = lines(built)
     assert [row["id"] for row in rows] == [f"{index:06d}" for index in range(24)]
     assert [row["split"] for row in rows] == ["train"] * 17 + ["val"] * 2 + ["test"] * 5
@@ -100,8 +100,8 @@ def test_what_is_built(celeba: Path, built: Path) -> None:
         assert (celeba / row["source"]).is_file()
     assert not (built / "found").exists()
     assert not built.with_name("set.partial").exists()
-    told = summary(built)
-    assert told["samples"] == sum(told["split"].values()) == sum(told["type"].values()) == 24
+    counts = summary(built)
+    assert counts["samples"] == sum(counts["split"].values()) == sum(counts["type"].values()) == 24
     assert json.loads((built / "dataset.json").read_text())["origin"] == "augmented"
 
 
@@ -115,7 +115,7 @@ def test_interruptions_change_no_byte(
 
 
 @pytest.mark.process
-def test_killed_it_goes_on_to_the_same_bytes_with_any_number_of_workers(
+def test_a_killed_build_resumes_to_the_same_bytes_with_any_number_of_workers(
     celeba: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupted(tmp_path / "b", celeba, monkeypatch)
@@ -159,7 +159,7 @@ def _process_id(_: str) -> int:
     return os.getpid()
 
 
-def test_a_build_whose_photographs_have_changed_begins_again(
+def test_a_build_with_changed_photographs_starts_again(
     celeba: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Path(shutil.copytree(celeba, tmp_path / "source"))
@@ -169,12 +169,12 @@ def test_a_build_whose_photographs_have_changed_begins_again(
     (tmp_path / removed.name).rename(removed)
     parameters = {"dataset.json", "sources.sha256"}
     assert parameters < {path.name for path in (tmp_path / "a.partial").iterdir()}
-    whole = files(build(tmp_path / "b", source))
-    assert files(build(tmp_path / "a", source)) == whole
+    complete = files(build(tmp_path / "b", source))
+    assert files(build(tmp_path / "a", source)) == complete
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "source"], "no lock, no part stays"
 
 
-def test_what_was_drawn_is_no_photograph_to_draw_on(celeba: Path, built: Path, tmp_path: Path) -> None:
+def test_built_sets_are_not_used_as_photographs(celeba: Path, built: Path, tmp_path: Path) -> None:
     source = tmp_path / "photos"
     source.mkdir()
     for image in photographs(celeba):
@@ -185,7 +185,7 @@ def test_what_was_drawn_is_no_photograph_to_draw_on(celeba: Path, built: Path, t
     assert len(photographs(source / "set")) == 24, "asked for itself, it is one"
 
 
-def test_celeba_is_known_as_its_authors_pack_it(celeba: Path, tmp_path: Path) -> None:
+def test_celeba_is_recognised_in_its_authors_folders(celeba: Path, tmp_path: Path) -> None:
     for name, folder in (("img_align_celeba", "Img"), ("img_celeba", "Img"), ("list_eval_partition.txt", "Eval")):
         if (celeba / name).exists():
             (tmp_path / folder).mkdir(exist_ok=True)
@@ -195,16 +195,16 @@ def test_celeba_is_known_as_its_authors_pack_it(celeba: Path, tmp_path: Path) ->
     assert {image.split for image in packed} == {"train", "val", "test"}
 
 
-def test_what_is_there_is_found_and_nothing_is_mixed(celeba: Path, built: Path, capsys: Any) -> None:
+def test_an_existing_set_is_found_and_not_mixed_with_another(celeba: Path, built: Path, capsys: Any) -> None:
     before = files(built)
     build(built, celeba)
-    assert "24 masked faces are there already" in capsys.readouterr().err
-    with pytest.raises(DataError, match=r"another data set \(seed=0\); asked for: seed=1"):
+    assert "24 masked faces exist already" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"another data set \(seed=0\); requested: seed=1"):
         build(built, celeba, seed=1)
     assert files(built) == before
 
 
-def test_more_samples_than_photographs_wear_other_masks(celeba: Path, tmp_path: Path) -> None:
+def test_reused_photographs_get_other_masks(celeba: Path, tmp_path: Path) -> None:
     rows = lines(build(tmp_path / "set", celeba, count=120))
     again = [row for row in rows if row["source"] == rows[0]["source"]]
     assert len(again) > 1
@@ -225,7 +225,7 @@ def test_no_photograph_and_no_person_is_in_two_splits(celeba: Path, tmp_path: Pa
     assert {row["split"] for row in rows} == {"train", "val", "test"}
 
 
-def test_masks_next_to_images_are_no_photographs(celeba: Path, tmp_path: Path) -> None:
+def test_mask_files_are_not_used_as_photographs(celeba: Path, tmp_path: Path) -> None:
     image = next(photo.image for photo in photographs(celeba))
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
@@ -246,13 +246,13 @@ def test_the_source_s_own_partition(celeba: Path, tmp_path: Path, form: str) -> 
     assert [sum(row["split"] == split for row in rows) for split in ("train", "val", "test")] == [16, 2, 2]
 
 
-def test_cropped_and_scaled_landmarks_go_along(celeba: Path, tmp_path: Path) -> None:
+def test_landmarks_follow_crop_and_scale(celeba: Path, tmp_path: Path) -> None:
     rows = lines(build(tmp_path / "set", celeba, crop="paper", size=96, form="png"))
     for row in rows:
         assert row["size"] == [96, 96]
         left, top, side = row["crop"]
-        whole = next(path for path in (celeba / "landmarks_68").iterdir() if path.stem == Path(row["source"]).stem)
-        points = np.loadtxt(whole, skiprows=1)
+        complete = next(path for path in (celeba / "landmarks_68").iterdir() if path.stem == Path(row["source"]).stem)
+        points = np.loadtxt(complete, skiprows=1)
         there = np.array(row["faces"][0]["landmarks"])
         assert np.abs((points - (left, top) + 0.5) * 96 / side - 0.5 - there).max() < 0.02
         assert np.asarray(Image.open(tmp_path / "set" / row["image"])).shape == (96, 96, 3)
@@ -273,7 +273,7 @@ def test_images_of_labelled_data_sets(name: str, request: pytest.FixtureRequest,
         assert row["faces"][0]["found"] == "layout", "synthetic faces have landmarks"
 
 
-def test_names_that_come_again_in_other_splits_keep_their_own(lapa: Path, tmp_path: Path) -> None:
+def test_equal_names_in_other_splits_keep_their_landmarks(lapa: Path, tmp_path: Path) -> None:
     for split in ("train", "val", "test"):
         for kind in ("images", "labels"):
             (tmp_path / split / kind).mkdir(parents=True)
@@ -282,7 +282,7 @@ def test_names_that_come_again_in_other_splits_keep_their_own(lapa: Path, tmp_pa
     assert all(image.split == Path(image.id).parts[0] for image in photographs(tmp_path))
 
 
-def test_without_its_own_68_lapas_106_landmarks_do(lapa: Path, tmp_path: Path) -> None:
+def test_lapas_106_landmarks_replace_missing_68(lapa: Path, tmp_path: Path) -> None:
     source = Path(shutil.copytree(lapa, tmp_path / "LaPa", ignore=shutil.ignore_patterns("landmarks_68")))
     for row in lines(build(tmp_path / "set", source, count=12)):
         (face,) = row["faces"]
@@ -342,19 +342,19 @@ def odd(tmp_path_factory: pytest.TempPathFactory, celeba: Path) -> Path:
     return root
 
 
-def test_whatever_lies_in_a_folder_is_counted_and_nothing_is_fatal(odd: Path, tmp_path: Path) -> None:
+def test_odd_files_are_counted_and_never_fatal(odd: Path, tmp_path: Path) -> None:
     out = build(tmp_path / "set", odd, count=40, choices=MaskChoices())
-    told = summary(out)
-    assert told["unreadable"] == ["cut.jpg", "empty.jpg", "text.jpg"]
-    assert {"blank.png", "dot.png"} <= set(told["no_face"])
-    assert told["no_face_rate"] == pytest.approx(len(told["no_face"]) / (told["photographs"]["looked_at"] - 3))
-    assert told["several_faces"] == 1
+    counts = summary(out)
+    assert counts["unreadable"] == ["cut.jpg", "empty.jpg", "text.jpg"]
+    assert {"blank.png", "dot.png"} <= set(counts["no_face"])
+    assert counts["no_face_rate"] == pytest.approx(len(counts["no_face"]) / (counts["photographs"]["looked_at"] - 3))
+    assert counts["several_faces"] == 1
     rows = lines(out)
     assert {"grey.png", "clear.PNG", "deep/deeper/web.webp", "three.jpg"} <= {row["source"] for row in rows}
     several = next(row for row in rows if row["source"] == "three.jpg")
     mask = np.asarray(Image.open(out / several["mask"]))
     assert len(several["faces"]) == 3
-    assert all(mask[:, 257 * index : 257 * index + 256].any() for index in range(3)), "every face wears one"
+    assert all(mask[:, 257 * index : 257 * index + 256].any() for index in range(3)), "every face has a mask"
 
 
 @pytest.fixture
@@ -372,29 +372,29 @@ def places(celeba: Path, tmp_path: Path) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("source=nowhere",), "source=nowhere is no folder"),
+        (("source=nowhere",), "source=nowhere is not a folder"),
         (("source={empty}",), "holds no images"),
-        (("source={celeba}", "count=0"), "count=0 cannot be"),
+        (("source={celeba}", "count=0"), "count=0 is invalid"),
         (("source={celeba}", "types=[fur]"), "types: fur does not exist"),
         (("source={celeba}", "textures=plaid"), "textures: plaid does not exist"),
-        (("source={celeba}", "bare=1.2"), "bare=1.2 cannot be"),
+        (("source={celeba}", "bare=1.2"), "bare=1.2 is invalid"),
         (("source={celeba}", "styles={{proper:-1}}"), "at least 0"),
-        (("source={celeba}", "split=thirds"), "split=thirds cannot be"),
-        (("source={celeba}", "size=8"), "size=8 cannot be"),
-        (("source={celeba}", "workers=0"), "workers=0 cannot be"),
-        (("source={celeba}", "landmark_model=none.dat"), "landmark_model=none.dat is no file"),
+        (("source={celeba}", "split=thirds"), "split=thirds is invalid"),
+        (("source={celeba}", "size=8"), "size=8 is invalid"),
+        (("source={celeba}", "workers=0"), "workers=0 is invalid"),
+        (("source={celeba}", "landmark_model=none.dat"), "landmark_model=none.dat is not a file"),
         (("source={celeba}", "templates=none"), "masks.cfg does not exist"),
         (("source={photos}", "split=partition"), "split=partition, but no list_eval_partition"),
         (("source={photos}",), "holds 1 photographs, too few for random splits"),
-        (("source={celeba}", "occluders=no"), "occluders=no cannot be"),
-        (("source={celeba}", "photographs=off"), "photographs=off cannot be"),
-        (("source={celeba}", "types=5"), "types=5 cannot be"),
+        (("source={celeba}", "occluders=no"), "occluders=no is invalid"),
+        (("source={celeba}", "photographs=off"), "photographs=off is invalid"),
+        (("source={celeba}", "types=5"), "types=5 is invalid"),
         (("source={celeba}", "types=[]"), "types is empty"),
-        (("source={celeba}", "format=gif"), "format=gif cannot be"),
+        (("source={celeba}", "format=gif"), "format=gif is invalid"),
         (("source={celeba}", "size=1000000"), "at most 8192"),
         (("source={celeba}", "out={photos}/1.jpg/x"), "cannot be created"),
         (("source={celeba}", "out={celeba}/out"), "which is only read"),
-        (("source={celeba}", "distractors=many"), "distractors=many cannot be"),
+        (("source={celeba}", "distractors=many"), "distractors=many is invalid"),
     ],
 )
 def test_mistakes_are_explained(places: dict[str, Path], tmp_path: Path, words: tuple[str, ...], expected: str) -> None:
@@ -417,15 +417,15 @@ def test_mistakes_are_one_message(
     places: dict[str, Path], tmp_path: Path, words: tuple[str, ...], expected: str
 ) -> None:
     command = ["task=masked_faces", f"out={tmp_path / 'out'}", *(word.format(**places) for word in words)]
-    answer = within("prepare.py", *command, cwd=tmp_path)
-    assert expected in answer.stderr
-    assert "Traceback" not in answer.stderr
-    assert answer.returncode == 2
+    process = within("prepare.py", *command, cwd=tmp_path)
+    assert expected in process.stderr
+    assert "Traceback" not in process.stderr
+    assert process.returncode == 2
     assert not (tmp_path / "out").exists()
 
 
 def test_real_photographs(face_data: Path, tmp_path: Path) -> None:
     out = build(tmp_path / "set", face_data / "native" / "CelebA", count=20)
-    told = summary(out)
-    assert told["found"]["detector"] >= 15
-    assert not told["unreadable"]
+    counts = summary(out)
+    assert counts["found"]["detector"] >= 15
+    assert not counts["unreadable"]

@@ -1,4 +1,4 @@
-"""Patches of the pre-training stage: where they lie, how they are rasterised, what they hide."""
+"""Patches of pre-training: positions, rasterisation, filling, adaptive selection."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def papers_patches(seed: int, size: int = 480) -> np.ndarray:
     return sample_patches(np.random.default_rng(seed), masking)
 
 
-def test_patches_lie_wholly_inside_the_box_and_reach_its_sides() -> None:
+def test_patches_lie_inside_the_box_and_reach_its_sides() -> None:
     patches = np.concatenate([papers_patches(seed) for seed in range(60)])
     top, left, side = patches.T
     assert side.min() == 32
@@ -59,18 +59,18 @@ def test_random_masking_reaches_the_images_edges() -> None:
 
 
 def test_coverage_of_the_box() -> None:
-    """128 patches of 32-64 px overlap: together they hide about 86 % of the central box."""
+    """128 patches of 32-64 px overlap: together they mask about 86 % of the central box."""
     masks = rasterize(torch.from_numpy(np.stack([papers_patches(seed) for seed in range(8)])), 480)
     share = masks.sum(dim=(1, 2, 3)) / 320**2
     assert 0.83 < share.mean() < 0.89
 
 
-def test_rasterised_as_drawn() -> None:
+def test_rasterised_pixel_by_pixel() -> None:
     patches = np.stack([papers_patches(seed, size=64)[:9] for seed in range(3)])
     mask = rasterize(torch.from_numpy(patches), 64)
     expected = np.zeros((3, 1, 64, 64), dtype=np.float32)
-    for index, drawn in enumerate(patches):
-        for top, left, side in drawn:
+    for index, sample in enumerate(patches):
+        for top, left, side in sample:
             expected[index, 0, top : top + side, left : left + side] = 1
     assert np.array_equal(mask.numpy(), expected)
 
@@ -83,7 +83,7 @@ def test_box_is_four_ninths_of_the_image() -> None:
 
 
 @pytest.mark.parametrize("fill", ["zero", "mean", "noise"])
-def test_fill_hides_masked_pixels_alone(fill: str) -> None:
+def test_fill_changes_only_masked_pixels(fill: str) -> None:
     image = torch.randn(2, 3, 32, 32) + 2
     mask = rasterize(torch.tensor([[[4, 6, 10]], [[0, 0, 5]]]), 32)
     seeds = torch.tensor([1, 2])
@@ -99,7 +99,7 @@ def test_fill_hides_masked_pixels_alone(fill: str) -> None:
         assert abs(inside.mean()) < 0.3
         assert abs(inside.std() - 1) < 0.2
         alone = fill_masked(image[1:], mask[1:], fill, seeds[1:])
-        assert torch.equal(alone[0], masked[1]), "noise belongs to the sample, not to its place in the batch"
+        assert torch.equal(alone[0], masked[1]), "noise depends on the sample's seed, not on the batch"
 
 
 def test_harder_patches_lie_where_reconstruction_is_hard() -> None:
@@ -110,10 +110,10 @@ def test_harder_patches_lie_where_reconstruction_is_hard() -> None:
     chosen = sample_hard_patches(patches, hardness, 64, torch.arange(8))
     assert chosen.shape == (8, 64, 3)
     for few, many in zip(chosen.tolist(), patches.tolist(), strict=True):
-        assert Counter(map(tuple, few)) <= Counter(map(tuple, many)), "each is one that came with the sample, once"
+        assert Counter(map(tuple, few)) <= Counter(map(tuple, many)), "a subset of the sample's own patches"
     right = [(some[..., 1] + some[..., 2] / 2 > 32).float().mean() for some in (patches, chosen)]
     assert right[0] < 0.6
     assert right[1] > 0.8
     again = sample_hard_patches(patches[3:4], hardness, 64, torch.tensor([3]))
-    assert torch.equal(again[0], chosen[3]), "whatever batch it travels in"
+    assert torch.equal(again[0], chosen[3]), "in any batch"
     assert not torch.equal(sample_hard_patches(patches[3:4], hardness, 64, torch.tensor([4]))[0], chosen[3])

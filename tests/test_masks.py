@@ -1,4 +1,4 @@
-"""Masks drawn on photographs: where they lie, what they hide, and that the ground truth is exact."""
+"""Face masks on photographs: their position, the area that they occlude, and exact ground truth."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ def face() -> SyntheticFace:
     return face_turned(0.0)
 
 
-def worn(kind: str | None, style: str | None = "proper", seed: int = 1, **changes: Any) -> FaceMask:
+def face_mask(kind: str | None, style: str | None = "proper", seed: int = 1, **changes: Any) -> FaceMask:
     plain = FaceMask(kind, "white" if kind else None, style if kind else None, "front", None, seed)
     return dataclasses.replace(plain, **changes)
 
 
-def drawn(face: SyntheticFace, mask: FaceMask, choices: MaskChoices = CHOICES) -> tuple[np.ndarray, np.ndarray]:
+def rendered(face: SyntheticFace, mask: FaceMask, choices: MaskChoices = CHOICES) -> tuple[np.ndarray, np.ndarray]:
     return render_mask(face.image, face.landmarks_68, mask, choices)
 
 
-def hidden(ground_truth: np.ndarray, points: np.ndarray) -> float:
+def occlusion(ground_truth: np.ndarray, points: np.ndarray) -> float:
     """Share of points (N, 2) that the ground truth covers."""
     x, y = np.clip(np.rint(points).astype(int), 0, len(ground_truth) - 1).reshape(-1, 2).T
     return float((ground_truth[y, x] > 0).mean())
@@ -62,33 +62,33 @@ def hidden(ground_truth: np.ndarray, points: np.ndarray) -> float:
 
 @pytest.mark.parametrize("yaw", [-45.0, 0.0, 30.0])
 @pytest.mark.parametrize("kind", MASK_TYPES)
-def test_a_proper_mask_hides_nose_mouth_and_chin_and_leaves_the_eyes(kind: str, yaw: float) -> None:
+def test_a_proper_mask_occludes_nose_mouth_and_chin_but_not_the_eyes(kind: str, yaw: float) -> None:
     face = face_turned(yaw)
     points = face.landmarks_68
-    _, ground_truth = drawn(face, worn(kind))
-    assert hidden(ground_truth, points[NOSE_TIP]) == 1
-    assert hidden(ground_truth, points[MOUTH]) == 1
-    assert hidden(ground_truth, points[CHIN] - (0, 2)) == 1
-    assert hidden(ground_truth, points[BROWS]) == 0
-    assert hidden(ground_truth, points[36:48]) <= 0.2, "a niqab's edge may touch a lower lid"
+    _, ground_truth = rendered(face, face_mask(kind))
+    assert occlusion(ground_truth, points[NOSE_TIP]) == 1
+    assert occlusion(ground_truth, points[MOUTH]) == 1
+    assert occlusion(ground_truth, points[CHIN] - (0, 2)) == 1
+    assert occlusion(ground_truth, points[BROWS]) == 0
+    assert occlusion(ground_truth, points[36:48]) <= 0.2, "a niqab's edge may touch a lower lid"
 
 
 @pytest.mark.parametrize(("style", "kind"), [(style, kind) for style in STYLES for kind in TYPES_OF_STYLE[style]])
-def test_each_way_of_wearing(face: SyntheticFace, style: str, kind: str) -> None:
-    image, ground_truth = drawn(face, worn(kind, style))
-    points, nose = face.landmarks_68, hidden(ground_truth, face.landmarks_68[NOSE_TIP])
+def test_each_wearing_style(face: SyntheticFace, style: str, kind: str) -> None:
+    image, ground_truth = rendered(face, face_mask(kind, style))
+    points, nose = face.landmarks_68, occlusion(ground_truth, face.landmarks_68[NOSE_TIP])
     assert 0.005 < (ground_truth > 0).mean() < 0.75
     assert nose == (1.0 if style == "proper" else 0.0)
     if style == "below_nose":
-        assert hidden(ground_truth, points[[57, 66, 8]]) == 1
+        assert occlusion(ground_truth, points[[57, 66, 8]]) == 1
     if style in ("chin", "one_ear"):
-        assert hidden(ground_truth, points[60:68]) == 0
-    assert hidden(ground_truth, points[BROWS]) == 0
+        assert occlusion(ground_truth, points[60:68]) == 0
+    assert occlusion(ground_truth, points[BROWS]) == 0
     assert (image[ground_truth == 0] != face.image[ground_truth == 0]).mean() < 0.2, "shadows and soft edges alone"
 
 
 def test_masks_of_a_type_differ_in_size(face: SyntheticFace) -> None:
-    areas = [(drawn(face, worn("n95", seed=seed))[1] > 0).sum() for seed in range(8)]
+    areas = [(rendered(face, face_mask("n95", seed=seed))[1] > 0).sum() for seed in range(8)]
     assert np.std(areas) / np.mean(areas) > 0.03
 
 
@@ -99,14 +99,14 @@ def test_some_plain_cloth_masks_are_in_one_piece_around_the_ears_hole() -> None:
         """Area of the largest hole of each mask, in pixels."""
         found = []
         for seed in range(12):
-            _, ground_truth = drawn(face, worn("cloth", texture=texture, seed=seed))
+            _, ground_truth = rendered(face, face_mask("cloth", texture=texture, seed=seed))
             contours, levels = cv2.findContours(ground_truth, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
             inner = [cv2.contourArea(one) for one, level in zip(contours, levels[0], strict=True) if level[3] >= 0]
             found.append(max(inner, default=0.0))
         return found
 
     assert 3 <= sum(area > 20 for area in holes("black")) <= 11
-    assert max(holes("camouflage_green")) < 10, "printed cloth has straps"
+    assert max(holes("camouflage_green")) < 10, "printed textures have straps"
 
 
 def test_a_mask_on_one_ear_hangs_from_a_strap(face: SyntheticFace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,14 +119,14 @@ def test_a_mask_on_one_ear_hangs_from_a_strap(face: SyntheticFace, monkeypatch: 
 
     monkeypatch.setattr(Window, "lines", noted)
     for seed in range(12):
-        drawn(face, worn("cloth", "one_ear", seed=seed, texture="black"))
+        rendered(face, face_mask("cloth", "one_ear", seed=seed, texture="black"))
     assert len(widths) == 12
     assert min(widths) > 0
 
 
 def test_the_ground_truth_is_where_the_mask_is_at_least_half_opaque(face: SyntheticFace) -> None:
-    # Drawn on black and on white the same mask differs by what shines through it.
-    mask = worn("cloth", texture="olive")
+    # On black and on white the same mask differs by its transparency.
+    mask = face_mask("cloth", texture="olive")
     points = face.landmarks_68
     black, white = (np.full_like(face.image, value) for value in (0, 255))
     dark, ground_truth = render_mask(black, points, mask, CHOICES)
@@ -142,45 +142,45 @@ def test_the_ground_truth_is_where_the_mask_is_at_least_half_opaque(face: Synthe
 
 def test_edges_are_soft_but_neither_bright_nor_dark(face: SyntheticFace) -> None:
     grey = np.full_like(face.image, 120)
-    image, ground_truth = render_mask(grey, face.landmarks_68, worn("n95", texture="grey"), CHOICES)
+    image, ground_truth = render_mask(grey, face.landmarks_68, face_mask("n95", texture="grey"), CHOICES)
     assert image.max() < 190, "MaskTheFace adds mask and photograph at the edge"
     assert image.min() > 30
     assert (ground_truth > 0).any()
 
 
-def test_what_is_not_there_changes_nothing(face: SyntheticFace) -> None:
-    image, ground_truth = drawn(face, worn(None))
+def test_without_mask_and_distractor_nothing_changes(face: SyntheticFace) -> None:
+    image, ground_truth = rendered(face, face_mask(None))
     assert np.array_equal(image, face.image)
     assert image is not face.image
     assert not ground_truth.any()
 
 
-@pytest.mark.parametrize("thing", DISTRACTORS)
-def test_distractors_hide_the_face_only_if_asked_for(face: SyntheticFace, thing: str) -> None:
-    bare = worn(None, distractor=thing)
-    image, ground_truth = drawn(face, bare)
+@pytest.mark.parametrize("distractor", DISTRACTORS)
+def test_distractors_count_as_occlusion_only_if_requested(face: SyntheticFace, distractor: str) -> None:
+    bare = face_mask(None, distractor=distractor)
+    image, ground_truth = rendered(face, bare)
     assert not ground_truth.any()
     assert (image != face.image).any(axis=2).sum() > 100
-    _, counted = drawn(face, bare, MaskChoices(occluders=True))
-    assert bool(counted.any()) == (thing != "spectacles")
-    if thing != "spectacles":
-        assert hidden(counted, face.landmarks_68[60:68]) > 0.3, "at the mouth"
-    with_mask, both = drawn(face, worn("n95", distractor="spectacles"))
-    assert np.array_equal(both, drawn(face, worn("n95"))[1])
-    assert not np.array_equal(with_mask, drawn(face, worn("n95"))[0])
+    _, counted = rendered(face, bare, MaskChoices(occluders=True))
+    assert bool(counted.any()) == (distractor != "spectacles")
+    if distractor != "spectacles":
+        assert occlusion(counted, face.landmarks_68[60:68]) > 0.3, "at the mouth"
+    with_mask, both = rendered(face, face_mask("n95", distractor="spectacles"))
+    assert np.array_equal(both, rendered(face, face_mask("n95"))[1])
+    assert not np.array_equal(with_mask, rendered(face, face_mask("n95"))[0])
 
 
 def test_equal_arguments_give_equal_bytes_and_another_seed_another_mask(face: SyntheticFace) -> None:
     for kind in MASK_TYPES:
-        first, again, other = (drawn(face, worn(kind, seed=seed)) for seed in (1, 1, 2))
+        first, again, other = (rendered(face, face_mask(kind, seed=seed)) for seed in (1, 1, 2))
         assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
         assert not np.array_equal(first[0], other[0])
 
 
 def test_a_mask_is_as_dark_as_its_photograph(face: SyntheticFace) -> None:
     night = (face.image * 0.3).astype(np.uint8)
-    bright, ground_truth = drawn(face, worn("surgical"))
-    dark, same = render_mask(night, face.landmarks_68, worn("surgical"), CHOICES)
+    bright, ground_truth = rendered(face, face_mask("surgical"))
+    dark, same = render_mask(night, face.landmarks_68, face_mask("surgical"), CHOICES)
     assert np.array_equal(ground_truth, same)
     assert dark[ground_truth > 0].mean() < 0.6 * bright[ground_truth > 0].mean()
 
@@ -189,27 +189,27 @@ def test_a_mask_is_as_dark_as_its_photograph(face: SyntheticFace) -> None:
 def test_any_size(size: int) -> None:
     face = face_turned(10.0, size)
     for kind in MASK_TYPES:
-        image, ground_truth = drawn(face, worn(kind))
+        image, ground_truth = rendered(face, face_mask(kind))
         assert image.shape == (size, size, 3)
         assert 0.03 < (ground_truth > 0).mean() < 0.75
 
 
 def test_landmarks_may_lie_outside_the_image(face: SyntheticFace) -> None:
     for shift in ((-90, 0), (0, 60), (400, 0), (0, -5000)):
-        image, ground_truth = render_mask(face.image, face.landmarks_68 + shift, worn("scarf"), CHOICES)
+        image, ground_truth = render_mask(face.image, face.landmarks_68 + shift, face_mask("scarf"), CHOICES)
         assert image.shape == face.image.shape
         assert ground_truth.any() == (max(np.abs(shift)) < 300)
 
 
-def test_what_cannot_be_drawn_on_is_refused(face: SyntheticFace) -> None:
+def test_invalid_images_and_landmarks_are_rejected(face: SyntheticFace) -> None:
     with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8"):
-        render_mask(face.image[..., 0], face.landmarks_68, worn("n95"), CHOICES)
+        render_mask(face.image[..., 0], face.landmarks_68, face_mask("n95"), CHOICES)
     with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8"):
-        render_mask(face.image / 255, face.landmarks_68, worn("n95"), CHOICES)
+        render_mask(face.image / 255, face.landmarks_68, face_mask("n95"), CHOICES)
     with pytest.raises(ValueError, match="landmarks"):
-        render_mask(face.image, face.landmarks_68[:5], worn("n95"), CHOICES)
+        render_mask(face.image, face.landmarks_68[:5], face_mask("n95"), CHOICES)
     with pytest.raises(ValueError, match="finite"):
-        render_mask(face.image, face.landmarks_68 * np.nan, worn("n95"), CHOICES)
+        render_mask(face.image, face.landmarks_68 * np.nan, face_mask("n95"), CHOICES)
 
 
 def test_shares_are_kept(face: SyntheticFace) -> None:
@@ -237,15 +237,15 @@ def test_shares_are_kept(face: SyntheticFace) -> None:
         ({"types": ("surgical", "fur")}, "types: fur does not exist(.|\n)*surgical, n95"),
         ({"textures": ()}, "textures is empty"),
         ({"styles": {"proper": 1.0, "upside_down": 1.0}}, "styles: upside_down does not exist"),
-        ({"styles": {"proper": 0.0}}, "one is above 0"),
+        ({"styles": {"proper": 0.0}}, "one of them above 0"),
         ({"styles": {"proper": -1.0, "chin": 2.0}}, "at least 0"),
-        ({"types": ("niqab",), "styles": {"chin": 1.0}}, "chin cannot be worn with types niqab(.|\n)*surgical"),
+        ({"types": ("niqab",), "styles": {"chin": 1.0}}, "chin does not go with types niqab(.|\n)*surgical"),
         ({"bare": 1.5}, "bare=1.5"),
         ({"distractors": -0.1}, "distractors=-0.1"),
         ({"templates": Path("nowhere")}, "masks.cfg does not exist"),
     ],
 )
-def test_choices_that_cannot_be_are_one_message(settings: dict, expected: str) -> None:
+def test_invalid_choices_are_one_message(settings: dict, expected: str) -> None:
     with pytest.raises(ConfigError, match=expected):
         MaskChoices(**settings)
 
@@ -260,7 +260,7 @@ def test_tilt_is_where_the_nose_points() -> None:
     assert tilt_of(points) == "left"
 
 
-def test_there_are_thirty_cloths_and_they_repeat_without_a_seam() -> None:
+def test_there_are_thirty_seamless_textures() -> None:
     assert len(TEXTURES) == 30
     assert len({tile(name).tobytes() for name in TEXTURES}) == 30
     for name in TEXTURES:
@@ -285,14 +285,14 @@ def templates(folder: Path, points: str = "10, 10") -> Path:
     return folder / "masks"
 
 
-def test_templates_of_masktheface_are_drawn_without_bright_edges(face: SyntheticFace, tmp_path: Path) -> None:
+def test_templates_of_masktheface_have_no_bright_edges(face: SyntheticFace, tmp_path: Path) -> None:
     choices = MaskChoices(templates=templates(tmp_path))
     assert choices.types == ("red",)
     mask = choose_mask(np.random.default_rng(0), face.landmarks_68, choices)
     assert (mask.type, mask.texture, mask.style) == ("red", None, "proper")
-    image, ground_truth = drawn(face, mask, choices)
-    assert hidden(ground_truth, face.landmarks_68[MOUTH]) == 1
-    assert hidden(ground_truth, face.landmarks_68[36:48]) == 0
+    image, ground_truth = rendered(face, mask, choices)
+    assert occlusion(ground_truth, face.landmarks_68[MOUTH]) == 1
+    assert occlusion(ground_truth, face.landmarks_68[36:48]) == 0
     changed = (image != face.image).any(axis=2)
     assert image[changed & (ground_truth == 0)].max() <= face.image.max(), "blended, not added"
     with pytest.raises(BrokenFileError, match=r"section red(.|\n)*mask_a"):
@@ -321,8 +321,8 @@ def test_the_templates_of_masktheface_themselves(face_data: Path, face: Syntheti
     assert {"surgical", "N95", "KN95", "cloth", "gas"} <= set(choices.types)
     assert "empty" not in choices.types
     for kind in choices.types:
-        _, ground_truth = drawn(face, FaceMask(kind, None, "proper", "front", None, 0), choices)
-        assert hidden(ground_truth, face.landmarks_68[MOUTH]) == 1, kind
+        _, ground_truth = rendered(face, FaceMask(kind, None, "proper", "front", None, 0), choices)
+        assert occlusion(ground_truth, face.landmarks_68[MOUTH]) == 1, kind
 
 
 def test_real_faces(face_data: Path) -> None:
@@ -335,7 +335,7 @@ def test_real_faces(face_data: Path) -> None:
             mask = choose_mask(rng, one.landmarks, MaskChoices(styles={"proper": 1.0}))
             drawn_on, ground_truth = render_mask(image, one.landmarks, mask, CHOICES)
             assert drawn_on.shape == image.shape
-            assert hidden(ground_truth, one.landmarks[MOUTH]) == 1
-            assert hidden(ground_truth, one.landmarks[BROWS]) == 0
+            assert occlusion(ground_truth, one.landmarks[MOUTH]) == 1
+            assert occlusion(ground_truth, one.landmarks[BROWS]) == 0
             found += 1
     assert found >= 28

@@ -57,14 +57,14 @@ def test_a_class_predicted_but_never_true_counts_as_zero() -> None:
 
 
 SHARES = (0.4, 0.3, 0.28, 0.012, 0.005, 0.003, 0.0, 0.0)
-"""Of eight classes: three large, one just not small, two small, two absent of which one is predicted."""
+"""Of eight classes: three large, one just above the limit, two small, two absent, one of them predicted."""
 
 
-def drawn(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def sampled(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Prediction and ground truth (6, 90, 110) of those classes, a tenth of the ground truth ignored."""
     rng = np.random.default_rng(seed)
     ground_truth = rng.choice(len(SHARES), size=(6, 90, 110), p=SHARES)
-    wrong = rng.integers(0, len(SHARES) - 1, ground_truth.shape)  # never the last one
+    wrong = rng.integers(0, len(SHARES) - 1, ground_truth.shape)  # not the last class
     prediction = np.where(rng.random(ground_truth.shape) < 0.7, ground_truth, wrong)
     ground_truth[rng.random(ground_truth.shape) < 0.1] = 255
     return torch.from_numpy(prediction), torch.from_numpy(ground_truth)
@@ -73,7 +73,7 @@ def drawn(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("background", ["literature", "in", "out"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_score_agrees_with_scikit_learn_on_flattened_pixels(seed: int, background: str) -> None:
-    prediction, ground_truth = drawn(seed)
+    prediction, ground_truth = sampled(seed)
     names = tuple(f"class_{index}" for index in range(len(SHARES)))
     scores = SegmentationScores(names, background=background)
     for one, other in zip(prediction.split(4), ground_truth.split(4), strict=True):
@@ -86,7 +86,7 @@ def test_every_score_agrees_with_scikit_learn_on_flattened_pixels(seed: int, bac
     f1 = f1_score(*flat, average=None, labels=ids, zero_division=0)
     recall = recall_score(*flat, average=None, labels=ids, zero_division=0)
     counts = np.bincount(flat[0], minlength=len(ids))
-    present = ids[:7]  # the last one is on neither side
+    present = ids[:7]  # the last class is in neither
     assert math.isnan(result["iou/class_7"])
     for index in present:
         assert result[f"iou/class_{index}"] == pytest.approx(iou[index], abs=1e-6)
@@ -103,13 +103,13 @@ def test_every_score_agrees_with_scikit_learn_on_flattened_pixels(seed: int, bac
     assert [int(count) for count in scores.counts().values()] == counts.tolist()
 
 
-def test_without_small_classes_there_are_no_scores_of_them() -> None:
+def test_scores_of_small_classes_are_left_out_without_any() -> None:
     scores = SegmentationScores(CLASSES)
     scores.update(torch.tensor([0, 1, 1, 3]), torch.tensor([0, 1, 2, 3]))
     assert not {"miou_small", "f1_small"} & scores.compute().keys()
 
 
-def test_the_background_is_no_small_class() -> None:
+def test_the_background_is_not_a_small_class() -> None:
     scores = SegmentationScores(CLASSES)
     ground_truth = torch.ones(1000, dtype=torch.long)
     ground_truth[0], ground_truth[1] = 0, 2
@@ -117,7 +117,7 @@ def test_the_background_is_no_small_class() -> None:
     assert scores.compute()["miou_small"] == 1
 
 
-def test_confusion_as_a_table_and_as_a_image(tmp_path: Path) -> None:
+def test_confusion_as_a_table_and_as_an_image(tmp_path: Path) -> None:
     names = CELEBAMASK_HQ.classes
     matrix = np.random.default_rng(0).integers(0, 2**40, (len(names), len(names)))
     matrix[3] = 0

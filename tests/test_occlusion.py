@@ -1,4 +1,4 @@
-"""Occluded faces: how their masks are read, how the segmenter trains and is scored, and what a user is told."""
+"""Occluded faces: reading of masks, training and scoring of segmenters, and messages."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_masks_of_any_kind_read_alike(kind: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_label(path, OCCLUSION), ids)
 
 
-def test_an_all_black_mask_is_a_face_that_is_seen(tmp_path: Path) -> None:
+def test_an_all_black_mask_is_a_face_without_occlusion(tmp_path: Path) -> None:
     Image.new("L", (8, 8)).save(tmp_path / "mask.png")
     assert read_label(tmp_path / "mask.png", OCCLUSION).max() == 0
 
@@ -121,12 +121,14 @@ def test_a_folder_is_split_alike_anywhere(folder: Path, tmp_path: Path) -> None:
     assert [s.id for s in ImageMaskFolder(copy).samples("test")] == [s.id for s in splits["test"]]
 
 
-def test_a_built_set_says_what_each_face_wears(masked: Path) -> None:
+def test_a_built_set_has_the_groups_of_each_face(masked: Path) -> None:
     samples = AugmentedCelebA(masked).samples("all")
     rows = [json.loads(line) for line in (masked / "manifest.jsonl").read_text().splitlines()]
     for sample, row in zip(samples, rows, strict=True):
-        worn = row["faces"][0]["type"]
-        assert [group for group in sample.groups if group.startswith("type/")] == ([f"type/{worn}"] if worn else [])
+        mask_type = row["faces"][0]["type"]
+        assert [group for group in sample.groups if group.startswith("type/")] == (
+            [f"type/{mask_type}"] if mask_type else []
+        )
         assert {group.partition("/")[0] for group in sample.groups} >= {"yaw", "pitch", "roll"}
     assert AugmentedCelebA(masked).origin == "augmented"
 
@@ -171,7 +173,7 @@ def test_shift_and_degradation_are_functions_of_seed_epoch_and_position() -> Non
     assert 10 < sum(unlike) < 40
 
 
-def test_where_no_face_is_known_nothing_is_cut_or_read_as_if(with_photographs: Path) -> None:
+def test_without_face_boxes_images_are_neither_cropped_nor_decoded_larger(with_photographs: Path) -> None:
     close = Augmentation(scale=(0.9, 1.8), crop=1.0)
     layouts = (AugmentedCelebA, ImageMaskFolder)
     known, unknown = (OcclusionDataModule(layout(with_photographs), 64, 2, 7, close, workers=0) for layout in layouts)
@@ -181,7 +183,7 @@ def test_where_no_face_is_known_nothing_is_cut_or_read_as_if(with_photographs: P
     assert face["image"].shape == (3, 64, 64)
 
 
-def test_what_hides_a_face_is_recolour_and_nothing_else() -> None:
+def test_only_the_occlusion_is_recoloured() -> None:
     image = np.full((64, 64, 3), 128, np.uint8)
     image[:, ::4] = 100  # folds
     label = np.zeros((64, 64), np.uint8)
@@ -196,9 +198,9 @@ def test_what_hides_a_face_is_recolour_and_nothing_else() -> None:
         np.testing.assert_array_equal(kept, label)
         seen = denormalize(moved).astype(int)
         assert (seen[outside] == image[outside]).all()
-        cloth = seen[inside]
-        colours.append(cloth.mean(axis=(0, 1)))
-        darker, lighter = cloth[:, ::4].mean(), cloth[:, 1::4].mean()
+        occlusion = seen[inside]
+        colours.append(occlusion.mean(axis=(0, 1)))
+        darker, lighter = occlusion[:, ::4].mean(), occlusion[:, 1::4].mean()
         folds.append(darker / lighter)
     assert np.std(colours, axis=0).min() > 25, "of all colours"
     assert np.median(folds) == pytest.approx(100 / 128, abs=0.08)
@@ -209,14 +211,14 @@ def test_what_hides_a_face_is_recolour_and_nothing_else() -> None:
 @pytest.fixture(scope="module")
 def with_photographs(lapa: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "WithPhotographs"
-    wanted = MaskedFacesConfig(
+    config = MaskedFacesConfig(
         lapa, count=20, seed=5, choices=MaskChoices(types=("surgical",)), photographs=True, form="png"
     )
-    write_masked_faces(folder, wanted, workers=1)
+    write_masked_faces(folder, config, workers=1)
     return folder
 
 
-def test_masks_are_drawn_again_each_time(with_photographs: Path) -> None:
+def test_masks_are_rendered_again_each_time(with_photographs: Path) -> None:
     still = Augmentation(0, (1, 1), 0, 0)
     render = RandomMaskRenderer.as_built(AugmentedCelebA(with_photographs).parameters())
     data = OcclusionDataModule(AugmentedCelebA(with_photographs), 64, 2, 7, still, workers=0, render_masks=render)
@@ -245,7 +247,7 @@ def test_training_on_the_fly_and_by_folds(with_photographs: Path, tmp_path: Path
     assert run.folder.done
 
 
-def test_training_on_the_fly_wants_photographs_and_masks_of_ours(masked: Path, folder: Path, tmp_path: Path) -> None:
+def test_training_on_the_fly_needs_photographs_and_a_built_set(masked: Path, folder: Path, tmp_path: Path) -> None:
     run = planned_run(masked, tmp_path, "segment.on_the_fly=true")
     with pytest.raises(DataError, match="built with photographs=true"):
         run.stage.data(run).train_dataloader()
@@ -253,7 +255,7 @@ def test_training_on_the_fly_wants_photographs_and_masks_of_ours(masked: Path, f
         planned_run(folder, tmp_path, "segment.on_the_fly=true", experiment="occlusion_mfsd")
 
 
-def test_what_masks_are_drawn_from_is_in_the_id_of_training_on_the_fly(with_photographs: Path, tmp_path: Path) -> None:
+def test_templates_and_manifest_are_in_the_id_of_training_on_the_fly(with_photographs: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(with_photographs, tmp_path / "copy"))
     about, manifest = json.loads((copy / "dataset.json").read_text()), (copy / "manifest.jsonl").read_text()
 
@@ -269,19 +271,19 @@ def test_what_masks_are_drawn_from_is_in_the_id_of_training_on_the_fly(with_phot
     before = planned()
     assert before[0] != before[1]
     assert planned(source="elsewhere") == before == planned()
-    worn = templates(tmp_path)
-    drawn = [planned(textures=["white"]), planned(rows=manifest.replace(".5", ".6"))]
-    drawn.append(planned(templates=str(worn), types=["red"]))
-    for file in (worn / "templates" / "red.png", worn / "masks.cfg"):
+    folder = templates(tmp_path)
+    plans = [planned(textures=["white"]), planned(rows=manifest.replace(".5", ".6"))]
+    plans.append(planned(templates=str(folder), types=["red"]))
+    for file in (folder / "templates" / "red.png", folder / "masks.cfg"):
         file.write_bytes(file.read_bytes() + b"\n")
-        drawn.append(planned(templates=str(worn), types=["red"]))
-    assert {built for _, built in drawn} == {before[1]}
-    assert len({before[0], *(fly for fly, _ in drawn)}) == 6
-    moved = Path(shutil.copytree(worn, tmp_path / "moved" / "masks"))
-    assert planned(templates=str(moved), types=["red"]) == drawn[-1]
+        plans.append(planned(templates=str(folder), types=["red"]))
+    assert {built for _, built in plans} == {before[1]}
+    assert len({before[0], *(fly for fly, _ in plans)}) == 6
+    moved = Path(shutil.copytree(folder, tmp_path / "moved" / "masks"))
+    assert planned(templates=str(moved), types=["red"]) == plans[-1]
 
 
-def test_folds_part_the_photographs(masked: Path) -> None:
+def test_folds_divide_the_photographs(masked: Path) -> None:
     layout = AugmentedCelebA(masked)
     source = {sample.id: sample.source for sample in layout.samples("train")}
     parts = []
@@ -305,7 +307,7 @@ def test_the_schedule_is_as_long_as_the_epochs_of_a_fold(masked: Path, tmp_path:
     assert run.stage.module(run).hparams["steps"] == run.own.epochs * batches
 
 
-def test_folds_beyond_what_is_there_are_refused(masked: Path, tmp_path: Path) -> None:
+def test_invalid_folds_are_rejected(masked: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"segment\.fold=3 with segment\.folds=3"):
         planned_run(masked, tmp_path, "segment.folds=3", "segment.fold=3")
     data = OcclusionDataModule(AugmentedCelebA(masked), 32, 2, 0, Augmentation(), fold=(0, 999), workers=0)
@@ -363,7 +365,7 @@ def test_a_run_leaves_scores_raw_cleaned_and_by_group(segmenter_run: Run) -> Non
     assert all(0 <= accuracy <= 1 for accuracy in accuracies)
     with segmenter_run.folder.confusion.open() as file:
         table = list(csv.reader(file))
-    assert table[0] == ["ground_truth", "seen", "hidden"]
+    assert table[0] == ["ground_truth", "seen", "occluded"]
     (_, rest, false), (_, missed, hit) = table[1], table[2]
     assert float(metrics["test/iou"]) == pytest.approx(int(hit) / (int(hit) + int(false) + int(missed)), abs=1e-6)
     assert int(rest) + int(false) + int(missed) + int(hit) == 32 * 32 * len(segmenter_run.layout.samples("test"))
@@ -384,8 +386,8 @@ def test_the_test_score_is_that_of_the_best_weights_by_an_independent_count(segm
     assert segmenter_run.folder.status["metrics"]["test/miou"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_built_again_it_starts_with_the_same_loss(segmenter_run: Run) -> None:
-    """As the whole of a parser's training is repeated in tests/test_training.py."""
+def test_a_rebuilt_network_starts_with_the_same_loss(segmenter_run: Run) -> None:
+    """As for parsers in tests/test_training.py."""
     pl.seed_everything(segmenter_run.own.seed, workers=True, verbose=False)
     module: Any = segmenter_run.stage.module(segmenter_run)
     module.log = lambda *_, **__: None  # no trainer listens
@@ -422,7 +424,7 @@ def test_training_on_a_folder_of_images_and_masks(folder: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         (("datamodule.image_size=100",), "multiple of 32"),
         (("segment.network=unet",), "modified_unet"),
@@ -431,8 +433,8 @@ def test_training_on_a_folder_of_images_and_masks(folder: Path, tmp_path: Path) 
         (("segment.validate_every=9",), "beyond"),
     ],
 )
-def test_settings_that_cannot_be(words: tuple[str, ...], said: str, masked: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_invalid_settings(words: tuple[str, ...], expected: str, masked: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=expected):
         planned_run(masked, tmp_path, *words)
 
 
@@ -444,13 +446,13 @@ def test_a_mask_of_another_size_is_named(folder: Path, tmp_path: Path) -> None:
         list(data.test_dataloader())
 
 
-def test_a_mask_that_is_no_image_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_mask_is_named(tmp_path: Path) -> None:
     (tmp_path / "mask.png").write_text("no image")
     with pytest.raises(BrokenFileError, match=r"Cannot read the mask .*mask\.png"):
         read_label(tmp_path / "mask.png", OCCLUSION)
 
 
-def test_images_without_masks_are_said(folder: Path, masked: Path, tmp_path: Path) -> None:
+def test_images_without_masks_are_reported(folder: Path, masked: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(folder, tmp_path / "copy")
     (copy / "masks" / "05.png").unlink()
     with pytest.raises(DataError, match=r"1 of 12 images in .* have no mask, the first is 05\.png"):

@@ -1,4 +1,4 @@
-"""The face parser, and what is handed over from one stage to the next."""
+"""The face parser, and the transfer of weights between stages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from models.losses import parsing_loss
 from models.parser import FaceParser, TransferPart, transfer
 
 ENCODER = "tu-test_efficientnet"
-"""The least that there is: timm makes it for tests."""
+"""timm's smallest encoder, made for tests."""
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_saves_and_loads_as_weights_only(tmp_path: Path, pretrained: FaceParser)
 
 
 @pytest.mark.parametrize(("part", "prefix"), [("trunk", "trunk."), ("encoder", "trunk.encoder.")])
-def test_transfer_moves_its_part_and_nothing_else(pretrained: FaceParser, part: TransferPart, prefix: str) -> None:
+def test_transfer_copies_only_its_part(pretrained: FaceParser, part: TransferPart, prefix: str) -> None:
     torch.manual_seed(1)
     target = FaceParser(11, ENCODER)
     before = {name: value.clone() for name, value in target.state_dict().items()}
@@ -84,8 +84,8 @@ def test_transfer_moves_its_part_and_nothing_else(pretrained: FaceParser, part: 
     assert report.complete
     assert set(report.matched) == {name for name in before if name.startswith(prefix)}
     for name, value in target.state_dict().items():
-        wanted = source[name] if name.startswith(prefix) else before[name]
-        assert torch.equal(value, wanted), name
+        expected = source[name] if name.startswith(prefix) else before[name]
+        assert torch.equal(value, expected), name
 
 
 @pytest.mark.parametrize("error", ["missing", "unexpected", "shape", "empty"])
@@ -125,7 +125,7 @@ def test_encoder_weights_that_hold_code_are_refused(tmp_path: Path) -> None:
         encoder_state("resnet18", tmp_path / "evil.pth")
 
 
-def test_imagenet_without_network_names_the_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_imagenet_without_internet_names_alternatives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: object, **__: object) -> list:
         raise socket.gaierror(-2, "Name or service not known")
 

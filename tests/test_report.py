@@ -184,11 +184,11 @@ def write_evaluations(output_dir: Path) -> None:
     write_run(output_dir, "evaluate", "eval2", state="failed")
 
 
-def test_segmenters_stand_in_a_table_of_their_own(output_dir: Path) -> None:
+def test_segmenters_have_their_own_table(output_dir: Path) -> None:
     before = read_runs(output_dir)
     write_segmenters(output_dir)
     runs = read_runs(output_dir)
-    table = tables.hidden_faces(runs)
+    table = tables.occlusion(runs)
     assert [run.id for run in table.runs] == ["seg1", "mask1"]
     shown = row(table, "mask1")
     assert (shown["segmenter"], shown["split"], shown["scored on"]) == ("seg1", "all", "augmented_celeba (augmented)")
@@ -207,7 +207,7 @@ def test_a_grid_search_is_ranked_over_its_folds(output_dir: Path) -> None:
         ("0.001", "3", "he", "2 of 2", "70.00", "14.14"),
         ("0.001", "5", "he", "1 of 2", "50.00", "—"),
     )
-    assert not tables.hidden_faces(runs).rows, "their test scores are not for choosing"
+    assert not tables.occlusion(runs).rows, "their test scores are not for choosing"
     assert tables.grid_searches(before) == []
 
 
@@ -220,13 +220,13 @@ def test_faces_of_each_group_are_shown(output_dir: Path) -> None:
     assert all(tile is not None for _, tiles in panel.rows for tile in tiles)
 
 
-def test_faces_without_pixel_ground_truth_are_in_the_table_of_hidden_faces(output_dir: Path) -> None:
+def test_faces_without_pixel_ground_truth_are_in_the_occlusion_table(output_dir: Path) -> None:
     scores = {"test/called/kind/masked": 0.95, "test/called/kind/bare": 0.03, "test/box_iou": 0.7}
     about = {"method": "segment", "network": "modified_unet", "dataset": "mafa", "origin": "real"}
     write_run(output_dir, "evaluate", "seen1", metrics=scores, upstream=["seg1"], split="test", **about)
     runs = read_runs(output_dir)
-    shown = row(tables.hidden_faces(runs), "seen1")
-    assert (shown["masked, called hidden"], shown["bare, called hidden"], shown["box IoU"]) == (
+    shown = row(tables.occlusion(runs), "seen1")
+    assert (shown["masked, called occluded"], shown["bare, called occluded"], shown["box IoU"]) == (
         "95.00",
         "3.00",
         "70.00",
@@ -235,7 +235,7 @@ def test_faces_without_pixel_ground_truth_are_in_the_table_of_hidden_faces(outpu
     assert len(panels.masks(runs)) in (0, 1)
 
 
-def test_evaluations_stand_in_a_table_of_their_own(output_dir: Path) -> None:
+def test_evaluations_have_their_own_table(output_dir: Path) -> None:
     before = read_runs(output_dir)
     write_evaluations(output_dir)
     runs = read_runs(output_dir)
@@ -243,7 +243,7 @@ def test_evaluations_stand_in_a_table_of_their_own(output_dir: Path) -> None:
     assert evaluated.id == "eval1"
     shown = row(tables.across(runs), "eval1")
     assert (shown["parser"], shown["split"], shown["classes"]) == ("mtl1", "test", "lapa")
-    assert (shown["trained on"], shown["scored on"]) == ("celebamask_hq (real, merged as farl)", "lapa (drawn)")
+    assert (shown["trained on"], shown["scored on"]) == ("celebamask_hq (real, merged as farl)", "lapa (synthetic)")
     assert (shown["mIoU"], shown["small mIoU"]) == ("30.00", "10.00")
     assert tables.results(runs) == tables.results(before)
     assert comparisons.findings(runs) == comparisons.findings(before)
@@ -255,7 +255,7 @@ def test_each_kind_of_run_has_a_section_on_the_page(tmp_path: Path) -> None:
     for write in (write_segmenters, write_grid_search, write_group_panels, write_evaluations):
         write(tmp_path)
     page = write_report(tmp_path).read_text(encoding="utf-8")
-    for title in ("Hidden faces", "Grid search", "By style", "Across data sets", "Segmentation of hidden faces on"):
+    for title in ("Occlusion segmentation", "Grid search", "By style", "Across data sets", "Occlusion segmentation on"):
         assert title in page
 
 
@@ -264,7 +264,7 @@ def test_results_are_percentages_and_the_gain_is_in_points(output_dir: Path) -> 
     assert [run.id for run in table.runs] == ["base1", "mtl1"]
     mtl = row(table, "mtl1")
     assert (mtl["mIoU"], mtl["mean F1"], mtl["pixel acc."], mtl["mean acc."]) == ("58.31", "61.00", "90.00", "70.00")
-    assert (mtl["labels"], mtl["data"], mtl["method"]) == ("1 % (6 images)", "lapa (drawn)", "MTL")
+    assert (mtl["labels"], mtl["data"], mtl["method"]) == ("1 % (6 images)", "lapa (synthetic)", "MTL")
     assert mtl["gain"] == "+1.41"
     assert row(table, "base1")["gain"] == ""
 
@@ -310,7 +310,7 @@ def test_runs_of_other_versions_of_a_stage_are_neither_averaged_nor_paired(tmp_p
         about = {"method": "baseline", "miou": miou, "seed": version, "identity": {"version": version, "settings": {}}}
         write_run(tmp_path, "finetune", f"base{version}", **about)
     old, new = read_runs(tmp_path)
-    assert [len(repeats.runs) for repeats in comparisons.Done([old, new]).repeats([old, new])] == [1, 1]
+    assert [len(repeats.runs) for repeats in comparisons.FinishedRuns([old, new]).repeats([old, new])] == [1, 1]
     assert comparisons.setting(old, repeat=False) != comparisons.setting(new, repeat=False)
 
 
@@ -355,19 +355,19 @@ def test_curves_leave_out_empty_cells_and_the_half_written_line(output_dir: Path
 def test_figures_cite_their_runs_and_fractions_need_two(output_dir: Path) -> None:
     write_evaluations(output_dir)  # of which there is no figure
     assert {chart.title: {run.id for run in chart.runs} for chart in figures.charts(read_runs(output_dir))} == {
-        "Pre-training on lapa (drawn)": {"pre1"},
-        "Fine-tuning on lapa (drawn), 1 % (6 images) labelled": {"base1", "mtl1"},
+        "Pre-training on lapa (synthetic)": {"pre1"},
+        "Fine-tuning on lapa (synthetic), 1 % (6 images) labelled": {"base1", "mtl1"},
     }
     write_run(output_dir, "finetune", "mtl10", label_fraction=0.1, labelled=60, miou=0.7)
     chart = figures.charts(read_runs(output_dir))[-1]
-    assert chart.title == "Label efficiency on lapa (drawn), scale demo, recipe short"
+    assert chart.title == "Label efficiency on lapa (synthetic), scale demo, recipe short"
     assert {run.id for run in chart.runs} == {"base1", "mtl1", "mtl10"}
     assert "MTL 70.00 % at 10 %" in chart.alt
     assert figures.COLOURS["mtl"][0] in chart.light
     assert figures.COLOURS["mtl"][0] not in chart.dark
 
 
-def test_runs_that_are_no_repeats_are_lines_of_their_own(tmp_path: Path) -> None:
+def test_runs_that_are_no_repeats_have_their_own_lines(tmp_path: Path) -> None:
     rows = ((0.01, 0.1, 0, 0.4), (0.01, 0.1, 1, 0.5), (0.01, 0.2, 0, 0.6), (0.1, 0.1, 0, 0.7))
     for place, (fraction, rate, seed, miou) in enumerate(rows):
         identity = {"settings": {"finetune.optimizer.lr": rate}}
@@ -377,8 +377,8 @@ def test_runs_that_are_no_repeats_are_lines_of_their_own(tmp_path: Path) -> None
     (chart,) = figures.charts(read_runs(tmp_path))
     named = "MTL (finetune.optimizer.lr={})"
     assert chart.alt.startswith("baseline (finetune.optimizer.lr=0.1) 30.00 % at 1 %")
-    for said in (f"{named.format(0.1)} 45.00 % at 1 %", f"{named.format(0.1)} 70.00 % at 10 %"):
-        assert said in chart.alt
+    for part in (f"{named.format(0.1)} 45.00 % at 1 %", f"{named.format(0.1)} 70.00 % at 10 %"):
+        assert part in chart.alt
     assert f"{named.format(0.2)} 60.00 % at 1 %" in chart.alt
     assert f"gain of {named.format(0.1)} +15.00 points at 1 %" in chart.alt
     assert f"gain of {named.format(0.2)} +30.00 points at 1 %" in chart.alt
@@ -397,6 +397,13 @@ def test_panels_pair_runs_on_shared_samples(output_dir: Path) -> None:
     assert panel.columns == ("image", "masked", "reconstruction")
 
 
+def test_panels_of_older_runs_are_read(output_dir: Path) -> None:
+    before = panels.predictions(read_runs(output_dir)), panels.of_one_run(read_runs(output_dir)[0])
+    for file in output_dir.glob("runs/*/panels/*/*.ground_truth.png"):
+        file.rename(file.with_name(file.name.replace("ground_truth", "truth")))
+    assert (panels.predictions(read_runs(output_dir)), panels.of_one_run(read_runs(output_dir)[0])) == before
+
+
 def test_page_is_self_contained_escaped_and_the_same_each_time(output_dir: Path) -> None:
     nasty = '"><script>alert(1)</script>${{7*7}}\ud800\x00'
     write_run(output_dir, "finetune", "odd1", experiment=nasty, dataset=nasty, ablation=nasty, method=nasty)
@@ -410,14 +417,14 @@ def test_page_is_self_contained_escaped_and_the_same_each_time(output_dir: Path)
     assert "alert(1)</script>" not in html
     assert "&lt;b&gt;boom&lt;/b&gt; &amp; smoke" in html
     assert "status.json cannot be read" in html
-    assert "says nothing about real faces" in html
+    assert "not how well it works on real faces" in html
     assert all(source.startswith("data:") for source in re.findall(r'(?:src|srcset)="([^"]*)"', html))
     assert 'href="runs/finetune-mtl1.html"' in html
     for anchor in re.findall(r'href="#([^"]*)"', html):
         assert f'id="{anchor}"' in html
 
 
-def test_each_run_has_a_page_of_its_own(output_dir: Path) -> None:
+def test_each_run_has_its_own_page(output_dir: Path) -> None:
     nasty = '"><script>alert(1)</script>${{7*7}}\ud800\x00'
     settings = {"finetune.loss": "ce", "datamodule.crop": None, nasty: True}
     write_run(output_dir, "finetune", "full", identity={"settings": settings}, upstream=["pre1", "gone"], error=nasty)
@@ -451,7 +458,7 @@ def test_a_baseline_is_the_most_alike(tmp_path: Path) -> None:
     assert "baseline 50.00: +10.00" in finding.sentence
 
 
-def test_tables_and_figures_lie_next_to_the_page(output_dir: Path) -> None:
+def test_tables_and_figures_are_written_as_files(output_dir: Path) -> None:
     folder = write_report(output_dir).parent
     with (folder / "tables" / "test_results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -474,7 +481,7 @@ LOOK = """<script>onload = () => {
   field.dispatchEvent(new Event("input"));
   document.body.innerHTML = JSON.stringify([...seen, runs(pages[0])]);
 }</script>"""
-"""Which runs each page lists and hides, and the first one once more, after words were typed."""
+"""Listed and hidden runs of each page, and of the first one after words were typed."""
 
 
 @pytest.mark.process
@@ -494,21 +501,21 @@ def test_the_page_filters_its_runs_in_a_browser(output_dir: Path, tmp_path: Path
     }
     frames = "".join(f'<iframe src="{page.as_uri()}#show={words}"></iframe>' for words in left)
     (tmp_path / "frames.html").write_text(f"<!doctype html><body>{frames}{LOOK}</body>")
-    answer = subprocess.run(
+    response = subprocess.run(
         [CHROMIUM, *OPTIONS, f"--user-data-dir={tmp_path}/c", (tmp_path / "frames.html").as_uri()],
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
     )
-    assert "CONSOLE" not in answer.stderr, "no error, nothing blocked"
-    (listed,) = re.findall(r"<body>(.*)</body>", answer.stdout, re.DOTALL)
+    assert "CONSOLE" not in response.stderr, "no error, nothing blocked"
+    (listed,) = re.findall(r"<body>(.*)</body>", response.stdout, re.DOTALL)
     pages = [dict(runs) for runs in json.loads(listed)]
     assert [set(runs) for runs in pages] == [every] * 6
     assert [{run for run, hidden in runs.items() if not hidden} for runs in pages] == [*left.values(), left["failed"]]
 
 
-def test_what_runs_are_doing(output_dir: Path) -> None:
+def test_the_status_of_runs(output_dir: Path) -> None:
     settings = {"identity": {"settings": {"finetune.epochs": 12}}}
     under_way = write_run(output_dir, "finetune", "far1", state="running", epoch=3, seconds=600.0, **settings)
     write_run(output_dir, "finetune", "gone1", state="running", epoch=3, seconds=600.0, **settings)
@@ -522,19 +529,19 @@ def test_what_runs_are_doing(output_dir: Path) -> None:
     lines = {words[0]: " ".join(words) for words in rows if words and "-" in words[0]}
     far = lines["finetune-far1"]
     assert [word in far for word in ("running", "3 of 12", "11 min", "29 min")] == [True] * 4, far
-    assert "interrupted" in lines["finetune-gone1"], "it says running, but nobody holds it"
+    assert "interrupted" in lines["finetune-gone1"], "recorded as running, but its lock is free"
     assert "failed: <b>boom</b> & smoke" in lines["finetune-fail1"]
     assert "done" in lines["pretrain-pre1"]
     assert next(iter(lines)) == "finetune-far1"
 
 
 def loaded(address: str) -> tuple[str | None, str]:
-    """When a page says it is to be loaded again, and its text."""
-    with urllib.request.urlopen(address) as answer:  # noqa: S310 (our own server)
-        return answer.headers["Refresh"], answer.read().decode()
+    """Refresh header and text of a page."""
+    with urllib.request.urlopen(address) as response:  # noqa: S310 (our own server)
+        return response.headers["Refresh"], response.read().decode()
 
 
-def test_the_dashboard_shows_what_is_new(tmp_path: Path) -> None:
+def test_the_dashboard_shows_new_runs(tmp_path: Path) -> None:
     write_run(tmp_path, "finetune", "mtl1", curves=False)
     dashboard = Dashboard(tmp_path, port=0, every=0.2)
     assert dashboard.address.startswith("http://127.0.0.1:")
@@ -565,23 +572,23 @@ def test_runs_of_a_sweep_that_differ_are_not_averaged(tmp_path: Path) -> None:
     for place, (rate, miou) in enumerate(((1.0, 0.4), (1.0, 0.5), (0.1, 0.2))):
         identity = {"settings": {"finetune.trunk_lr": rate, "finetune.seed": place}}
         write_run(tmp_path, "finetune", f"run{place}", miou=miou, identity=identity, seed=place, **about)
-    next_to = {table.title: table for table in papers.next_to_the_papers(read_runs(tmp_path))}
-    (table,) = (table for title, table in next_to.items() if "Table 3" in title)
+    by_title = {table.title: table for table in papers.paper_tables(read_runs(tmp_path))}
+    (table,) = (table for title, table in by_title.items() if "Table 3" in title)
     ours = [row for row in table.rows if row[0].startswith("here")]
     assert [row[1] for row in ours] == ["45.00 ± 7.07", "20.00"]
     assert [row[0].rpartition(", ")[2] for row in ours] == ["finetune.trunk_lr=1.0", "finetune.trunk_lr=0.1"]
     assert ("D central masking, combined loss", "81.95", "87.89", "15.32", "90.11", "") in table.rows
-    assert all("Nothing comparable" in table.note for title, table in next_to.items() if "Table 1" in title)
+    assert all("Nothing comparable" in table.note for title, table in by_title.items() if "Table 1" in title)
 
 
 def named(output_dir: Path, stage: str) -> dict[str, str]:
-    """What tells each repeated run of a stage from the others, by the ids of the runs."""
+    """Differing settings of repeated runs of a stage, by the ids of the runs."""
     runs = read_runs(output_dir)
-    repeats = comparisons.Done(runs).repeats(run for run in runs if run.stage == stage)
-    return {" ".join(run.id for run in one.runs): one.apart for one in repeats}
+    repeats = comparisons.FinishedRuns(runs).repeats(run for run in runs if run.stage == stage)
+    return {" ".join(run.id for run in one.runs): one.differing for one in repeats}
 
 
-def test_what_a_run_starts_from_does_not_hide_what_it_was_given_itself(tmp_path: Path) -> None:
+def test_upstream_settings_do_not_replace_a_run_s_own(tmp_path: Path) -> None:
     def start(run_id: str, rate: float, **changes: Any) -> None:
         settings = {"finetune.optimizer.lr": rate, "trainer.precision": "32-true"}
         write_run(tmp_path, "finetune", run_id, identity={"settings": settings}, **{"method": "baseline"} | changes)
@@ -617,7 +624,7 @@ def test_what_a_run_starts_from_does_not_hide_what_it_was_given_itself(tmp_path:
     }
 
 
-def test_what_both_stages_of_a_command_share_is_named_once(tmp_path: Path) -> None:
+def test_shared_settings_of_two_stages_are_named_once(tmp_path: Path) -> None:
     for seed, size in enumerate((64, 96)):
         identity = {"settings": {"datamodule.image_size": size}}
         write_run(tmp_path, "pretrain", f"start{seed}", identity=identity, method=("mtl", "hybrid")[seed])
@@ -630,7 +637,7 @@ def test_an_ablation_s_label_does_not_split_repeats(tmp_path: Path) -> None:
     for place, (fraction, label, miou) in enumerate(((0.1, None, 0.4), (0.1, "D", 0.5), (0.1, "D", 0.6))):
         changes = {"ablation": label, "label_fraction": fraction, "seed": place}
         write_run(tmp_path, "finetune", f"run{place}", miou=miou, identity={"settings": {}}, **changes, **about)
-    tables = {table.title: table for table in papers.next_to_the_papers(read_runs(tmp_path))}
+    tables = {table.title: table for table in papers.paper_tables(read_runs(tmp_path))}
     (table,) = (table for title, table in tables.items() if "Table 3" in title)
     (ours,) = (row for row in table.rows if row[0].startswith("here"))
     assert ours[1] == "50.00 ± 10.00"
@@ -645,7 +652,7 @@ def test_networks_trained_on_other_data_are_no_repeats_where_they_are_scored(tmp
         scores = {"metrics": {"test/accuracy": 0.5 + 0.2 * place}, "seed": place, "upstream": [f"net{place}"]}
         mfsd = {"dataset": "image_mask_folder", "data_digest": "m", "checkpoint": "best.ckpt"}
         write_run(tmp_path, "evaluate", f"eval{place}", **common | mfsd | scores)
-    tables = {table.title: table for table in papers.next_to_the_papers(read_runs(tmp_path))}
+    tables = {table.title: table for table in papers.paper_tables(read_runs(tmp_path))}
     (table,) = (table for title, table in tables.items() if "occlusion" in title.lower() and "Table 2" in title)
     assert sorted(row[1] for row in table.rows if row[0].startswith("here")) == ["50.00", "70.00"]
 
@@ -658,7 +665,7 @@ def test_every_printed_row_has_a_number_for_each_column() -> None:
         assert table["command"].startswith("python ")
 
 
-def test_real_faces_carry_no_note_of_drawn_ones(tmp_path: Path) -> None:
+def test_real_faces_have_no_note_about_synthetic_ones(tmp_path: Path) -> None:
     write_run(tmp_path, "finetune", "base1", method="baseline", origin="real", curves=False)
     assert "Synthetic faces" not in write_report(tmp_path).read_text()
 
@@ -675,24 +682,24 @@ def test_any_status_gives_a_page(tmp_path: Path, status: str) -> None:
     assert "bare" in write_report(tmp_path).read_text()
 
 
-def test_without_runs_one_message_says_where_and_what_to_do(tmp_path: Path) -> None:
+def test_without_runs_one_message_gives_place_and_remedy(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"No runs to report.*runs.*python train\.py"):
         write_report(tmp_path)
     assert not (tmp_path / "report").exists()
 
 
-def test_screen_table_folds_what_all_rows_share(output_dir: Path, tmp_path: Path) -> None:
+def test_screen_table_moves_common_settings_to_the_caption(output_dir: Path, tmp_path: Path) -> None:
     console = Console(width=120, record=True, file=(tmp_path / "screen").open("w"))
     tables.print_results(read_runs(output_dir), console)
     shown = console.export_text()
     assert "+1.41" in shown
-    assert "data: lapa (drawn)" in " ".join(shown.split())
+    assert "data: lapa (synthetic)" in " ".join(shown.split())
     tables.print_results([RecordedRun(tmp_path, {})], console)
     assert "No fine-tuning run is done yet." in console.export_text()
 
 
 @pytest.mark.process
-def test_a_run_that_was_cut_short_within_a_step_is_written_for_wandb(tmp_path: Path) -> None:
+def test_a_run_interrupted_within_a_step_is_written_for_wandb(tmp_path: Path) -> None:
     run = write_run(tmp_path, "finetune", "cut1", state="interrupted", metrics={})
     (run / "metrics.csv").write_text("epoch,step,train/loss,train/lr\n0,0,0.5,0.1\n,1,,0.2\n")
     (folder,) = write_wandb_runs(read_runs(tmp_path), tmp_path, Console(file=io.StringIO()))
@@ -704,7 +711,7 @@ def test_a_run_that_was_cut_short_within_a_step_is_written_for_wandb(tmp_path: P
     ]
 
 
-def test_a_workspace_shows_what_the_runs_have(output_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_workspace_shows_the_metrics_of_the_runs(output_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = read_runs(output_dir)
     with pytest.raises(ConfigError, match="entity="):
         save_workspace(runs, None, "halfmask")

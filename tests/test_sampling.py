@@ -39,15 +39,15 @@ def test_identical_with_0_1_and_2_workers(lapa: Path, masked: bool) -> None:
     expected = two_epochs(datamodule(lapa, 0, masked))
     assert len(expected) == 8
     for workers in (1, 2):
-        for batch, wanted in zip(two_epochs(datamodule(lapa, workers, masked)), expected, strict=True):
-            assert batch["id"] == wanted["id"]
-            for name, value in wanted.items():
+        for batch, expected_batch in zip(two_epochs(datamodule(lapa, workers, masked)), expected, strict=True):
+            assert batch["id"] == expected_batch["id"]
+            for name, value in expected_batch.items():
                 if isinstance(value, torch.Tensor):
                     assert torch.equal(batch[name], value), name
 
 
 def test_epochs_and_positions_differ(lapa: Path) -> None:
-    """One face alone, drawn eight times in each of two epochs: sixteen different images and masks."""
+    """One face alone, sampled eight times in each of two epochs: sixteen different images and masks."""
     face = open_layout("lapa", lapa).samples("train")[0].id
     data = datamodule(lapa, 0, masked=False, train_ids=[face], steps_per_epoch=1)
     images = torch.cat([batch["image"] for batch in two_epochs(data)])
@@ -64,15 +64,15 @@ def test_an_epoch_is_every_face_once() -> None:
     orders = []
     for epoch in range(3):
         sampler.set_epoch(epoch)
-        draws = list(sampler)
-        assert [draw[:2] for draw in draws] == [(epoch, position) for position in range(10)]
-        orders.append([draw[2] for draw in draws])
+        keys = list(sampler)
+        assert [key[:2] for key in keys] == [(epoch, position) for position in range(10)]
+        orders.append([key[2] for key in keys])
         assert sorted(orders[-1]) == list(range(10))
     assert len({tuple(order) for order in orders}) == 3
 
 
 def test_three_faces_fill_an_epoch_evenly() -> None:
-    sampler = EpochSampler(3, draws=30, seed=0)
+    sampler = EpochSampler(3, length=30, seed=0)
     indices = [index for _, _, index in sampler]
     assert len(indices) == 30
     assert np.bincount(indices).tolist() == [10, 10, 10]
@@ -85,8 +85,8 @@ def test_three_faces_fill_an_epoch_evenly() -> None:
 def test_processes_score_every_face_once_in_equally_many_batches(faces: int, batch_size: int, world: int) -> None:
     shares = [scoring_batches(faces, batch_size, rank, world) for rank in range(world)]
     assert len({len(batches) for batches in shares}) == 1, "or one process waits for the others for ever"
-    draws = [draw for batches in shares for batch in batches for draw in batch]
-    assert sorted(draws) == [(0, face, face) for face in range(faces)]
+    keys = [key for batches in shares for batch in batches for key in batch]
+    assert sorted(keys) == [(0, face, face) for face in range(faces)]
     sizes = [len(batch) for batches in shares for batch in batches]
     assert min(sizes) >= 1
     assert max(sizes) <= batch_size + 1
@@ -99,14 +99,14 @@ def test_fewer_faces_than_processes_cannot_be_scored() -> None:
         scoring_batches(1, 4, 0, 2)
 
 
-@pytest.mark.parametrize(("faces", "draws", "expected"), [(33, None, 16), (33, 64, 32), (1, None, 1), (3, None, 1)])
-def test_processes_draw_the_batches_of_one(faces: int, draws: int | None, expected: int) -> None:
-    whole = list(EpochSampler(faces, draws, seed=4))
-    shares = [list(EpochSampler(faces, draws, seed=4, rank=rank, world=2)) for rank in (0, 1)]
+@pytest.mark.parametrize(("faces", "length", "expected"), [(33, None, 16), (33, 64, 32), (1, None, 1), (3, None, 1)])
+def test_processes_together_load_the_batches_of_one(faces: int, length: int | None, expected: int) -> None:
+    all_keys = list(EpochSampler(faces, length, seed=4))
+    shares = [list(EpochSampler(faces, length, seed=4, rank=rank, world=2)) for rank in (0, 1)]
     assert [len(share) for share in shares] == [expected, expected]
-    together = [draw for pair in zip(*shares, strict=True) for draw in pair]
-    if len(whole) > 1:
-        assert together == whole[: len(together)]
+    together = [key for pair in zip(*shares, strict=True) for key in pair]
+    if len(all_keys) > 1:
+        assert together == all_keys[: len(together)]
 
 
 def test_validation_is_the_same_every_time(lapa: Path) -> None:
@@ -128,7 +128,7 @@ def test_labelled_batches_carry_labels_of_both_sizes(lapa: Path) -> None:
     assert [label.shape for label in batch["full_label"]] == [(64, 64)] * 4
 
 
-def test_only_manifested_faces_are_served(lapa: Path) -> None:
+def test_only_faces_of_the_manifest_are_loaded(lapa: Path) -> None:
     chosen = [sample.id for sample in open_layout("lapa", lapa).samples("train")][3:6]
     batch = next(iter(datamodule(lapa, 0, masked=False, train_ids=chosen).train_dataloader()))
     assert sorted(batch["id"]) == sorted(chosen)

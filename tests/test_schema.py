@@ -114,7 +114,7 @@ def test_the_schema_knows_every_composed_key_and_no_other() -> None:
         ({"finetune.validate_every": 501}, "beyond"),
         ({"finetune.frozen_epochs": 500}, r"frozen_epochs=500 with finetune\.epochs=500.*\n.*trained=head"),
         ({"classify.head": "svm_dbt"}, "Did you mean svm_bdt"),
-        ({"method": "hybrid", "classify.machine": "rbf"}, "would take hours.*\n.*max_pixels=20000"),
+        ({"method": "hybrid", "classify.kernel": "rbf"}, "would take hours.*\n.*max_pixels=20000"),
         ({"method": "hybrid", "finetune.transfer": "all"}, "not for method=hybrid"),
         ({"callbacks": {"swa": {"patience": 3}}}, "callbacks.swa has no _target_"),
         ({"trainer.max_epochs": 3}, "trainer.max_epochs is set by <stage>.epochs"),

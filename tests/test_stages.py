@@ -213,7 +213,7 @@ CLASSIFY: dict[str, tuple[object, set[str]]] = {
     "classify.after": ("finetune", {"conv", "svm_rh"}),
     "classify.head": ("svm_ovo", {"svm_rh"}),
     "classify.features": ("hypercolumns", {"conv", "svm_rh"}),
-    "classify.machine": ("nystroem", {"svm_rh"}),
+    "classify.kernel": ("nystroem", {"svm_rh"}),
     "classify.C": (2, {"conv", "svm_rh"}),
     "classify.gamma": (0.5, NEITHER),  # of no kernel
     "classify.landmarks": (64, NEITHER),
@@ -310,8 +310,8 @@ def test_each_setting_of_a_classifier_changes_the_ids_that_it_must(
 @pytest.mark.parametrize(
     ("others", "change", "expected"),
     [
-        ({"classify.machine": "nystroem"}, {"classify.landmarks": 64}, {"svm_rh"}),
-        ({"classify.machine": "nystroem"}, {"classify.gamma": 2}, {"svm_rh"}),
+        ({"classify.kernel": "nystroem"}, {"classify.landmarks": 64}, {"svm_rh"}),
+        ({"classify.kernel": "nystroem"}, {"classify.gamma": 2}, {"svm_rh"}),
         ({"classify.head": "svm_ovo"}, {"classify.order": "frequency"}, NEITHER),
         ({"classify.after": "finetune"}, {"classify.pixels": 20}, {"svm_rh"}),
         ({"classify.after": "finetune"}, {"classify.features": "hypercolumns"}, {"svm_rh"}),

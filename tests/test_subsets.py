@@ -52,12 +52,12 @@ def test_another_training_set_gets_another_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["stranger\n", ""])
-def test_foreign_manifest_is_refused(tmp_path: Path, content: str) -> None:
+def test_foreign_manifest_is_rejected(tmp_path: Path, content: str) -> None:
     path = manifest(tmp_path, "lapa", IDS, 0.01, 0).path
     path.write_text(content)
     with pytest.raises(DataError, match="subset0-1pct"):
         manifest(tmp_path, "lapa", IDS, 0.01, 0)
 
 
-def test_all_labels_are_one_set_whatever_the_subset(tmp_path: Path) -> None:
+def test_all_labels_are_the_same_set_for_every_subset(tmp_path: Path) -> None:
     assert len({manifest(tmp_path, "lapa", IDS, 1.0, subset).digest for subset in (0, 1, 2)}) == 1

@@ -1,4 +1,4 @@
-"""Trees of support vector machines: known answers, their shapes, what cannot be, and their files."""
+"""Trees of binary SVMs: accuracy, tree shapes, invalid arguments, files; heads fitted to pixel features."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ TREES = (ReducedHyperplaneSVC, BinaryDecisionTreeSVC)
 
 @functools.cache
 def known(name: str) -> list[np.ndarray]:
-    """Training and test samples of a set with known answers, standardised, and their classes."""
+    """Standardised training and test samples of a data set, and their classes."""
     X, y = {  # noqa: N806
         "digits": lambda: load_digits(return_X_y=True),
         "iris": lambda: load_iris(return_X_y=True),
         "blobs": lambda: make_blobs(1100, centers=11, n_features=16, cluster_std=3.0, random_state=0),
     }[name]()
-    X, held, y, ground_truth = train_test_split(X, y, test_size=0.4, stratify=y, random_state=0)  # noqa: N806
+    X, X_test, y, y_test = train_test_split(X, y, test_size=0.4, stratify=y, random_state=0)  # noqa: N806
     scaler = StandardScaler().fit(X)
-    return [scaler.transform(X), scaler.transform(held), y, ground_truth]
+    return [scaler.transform(X), scaler.transform(X_test), y, y_test]
 
 
 def checks() -> Iterator[Any]:
-    """Scikit-learn's own, for each kind of classifier; the Array API is offered by none of them."""
+    """Scikit-learn's estimator checks for each kind of classifier; none of them supports the Array API."""
     for classifier in (
         *(tree(random_state=0) for tree in TREES),
         ReducedHyperplaneSVC(order="frequency"),
@@ -60,35 +60,35 @@ def checks() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("estimator", "check"), list(checks()))
-def test_they_are_classifiers_of_scikit_learn(estimator: Any, check: Any) -> None:
+def test_scikit_learns_estimator_checks_pass(estimator: Any, check: Any) -> None:
     check(estimator)
 
 
 @functools.cache
 def reference_scores(name: str, linear: bool) -> tuple[float, ...]:
-    """Accuracies of scikit-learn's one against rest and one against one."""
-    X, held, y, ground_truth = known(name)  # noqa: N806
+    """Accuracies of scikit-learn's one-vs-rest and one-vs-one."""
+    X, X_test, y, y_test = known(name)  # noqa: N806
     binary = LinearSVC(dual=False) if linear else SVC()
-    return tuple(kind(binary).fit(X, y).score(held, ground_truth) for kind in (OneVsRestClassifier, OneVsOneClassifier))
+    return tuple(kind(binary).fit(X, y).score(X_test, y_test) for kind in (OneVsRestClassifier, OneVsOneClassifier))
 
 
 @pytest.mark.parametrize("name", [pytest.param("digits", marks=pytest.mark.training), "iris", "blobs"])
-@pytest.mark.parametrize("machine", ["linear", "rbf", "nystroem"])
+@pytest.mark.parametrize("kernel", ["linear", "rbf", "nystroem"])
 @pytest.mark.parametrize("tree", TREES)
-def test_they_are_as_good_as_one_against_rest_and_one_against_one(tree: Any, machine: str, name: str) -> None:
-    """Within two points of both. On digits nine hyperplanes reach one against rest, but not 45 hyperplanes."""
-    X, held, y, ground_truth = known(name)  # noqa: N806
+def test_accuracy_is_that_of_one_vs_rest_and_one_vs_one(tree: Any, kernel: str, name: str) -> None:
+    """Within two points of both. On digits, nine hyperplanes match one-vs-rest but not the 45 of one-vs-one."""
+    X, X_test, y, y_test = known(name)  # noqa: N806
     landmarks = 600 if name == "digits" else 150
-    ours = tree(machine, random_state=0, landmarks=landmarks, C=10.0 if machine == "nystroem" else 1.0).fit(X, y)
-    rest, one = reference_scores(name, linear=machine == "linear")
-    score = ours.score(held, ground_truth)
+    ours = tree(kernel, random_state=0, landmarks=landmarks, C=10.0 if kernel == "nystroem" else 1.0).fit(X, y)
+    rest, one = reference_scores(name, linear=kernel == "linear")
+    score = ours.score(X_test, y_test)
     assert score >= rest - 0.02
-    assert score >= one - (0.035 if (name, machine) == ("digits", "linear") else 0.02)
+    assert score >= one - (0.035 if (name, kernel) == ("digits", "linear") else 0.02)
     assert len(ours.estimators_) == len(np.unique(y)) - 1
 
 
 @pytest.mark.parametrize("classes", [2, 4, 8, 11, 16])
-def test_tests_a_sample(classes: int) -> None:
+def test_number_of_svms_that_a_sample_passes(classes: int) -> None:
     X, y = make_blobs(40 * classes, centers=classes, n_features=8, random_state=1)  # noqa: N806
     tree = BinaryDecisionTreeSVC().fit(X, y)
     assert tree.count_tests(X).mean() <= math.log2(classes) + 1
@@ -97,8 +97,8 @@ def test_tests_a_sample(classes: int) -> None:
     assert slant.tree_.depths.max() == classes - 1
 
 
-def test_the_obvious_tree() -> None:
-    """Two pairs of neighbours far apart: the pairs part first."""
+def test_neighbouring_classes_are_split_last() -> None:
+    """Two pairs of neighbours, far apart: the root separates the pairs."""
     centres = np.array([[0.0, 0], [100, 0], [3, 0], [103, 0]])
     X, y = make_blobs(400, centers=centres, cluster_std=0.3, random_state=0)  # noqa: N806
     tree = BinaryDecisionTreeSVC().fit(X, y)
@@ -112,7 +112,6 @@ def test_a_group_moves_as_classes_join_it() -> None:
     """On a line at 0, 4, 9 and 15, seeds 0 and 15: 4 joins 0 (centre 2), 9 is then nearer to 15."""
     places = np.array([0.0, 4, 9, 15])
     assert gravity_tree(np.outer(places, places), np.ones(4)).groups[0] == ((0, 1), (2, 3))
-    # At 0, 5, 8 and 14: 5 is as near to 0 as ..., and a heavy class at 0 holds its group back from 8.
     places = np.array([0.0, 5, 8.5, 14])
     assert gravity_tree(np.outer(places, places), np.ones(4)).groups[0] == ((0, 1), (2, 3))
     places = np.array([0.0, 6, 10, 15])
@@ -122,7 +121,7 @@ def test_a_group_moves_as_classes_join_it() -> None:
 
 
 def test_centres_are_compared_in_kernel_space() -> None:
-    """A ring and what lies at its middle have one centre in the plane, and two in the space of an RBF kernel."""
+    """A ring and a blob at its middle share a centre in the plane, but not in the space of an RBF kernel."""
     rng = np.random.default_rng(0)
     angle = rng.uniform(0, 2 * np.pi, 300)
     ring = 4 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -140,7 +139,7 @@ def test_centres_are_compared_in_kernel_space() -> None:
 
 
 def test_the_orders_of_a_slant_tree() -> None:
-    """Class 2 lies alone, 0 and 1 overlap, 1 is the most frequent one."""
+    """Class c is far away, a and b overlap, b is the most frequent."""
     rng = np.random.default_rng(0)
     X = np.concatenate([rng.normal(place, 1, (count, 1)) for place, count in ((0, 50), (1, 200), (30, 20))])  # noqa: N806
     y = np.repeat(["a", "b", "c"], [50, 200, 20])
@@ -156,7 +155,7 @@ def test_the_orders_of_a_slant_tree() -> None:
     assert asked == [(0, (1, 2)), (1, (0, 2)), (2, (0, 1)), (0, (1,)), (1, (0,))]
 
 
-def test_a_walk_is_what_one_does_by_hand() -> None:
+def test_walk_follows_the_signs_of_the_scores() -> None:
     rng = np.random.default_rng(0)
     for classes in (1, 2, 3, 7, 40, 300):
         order = rng.permutation(classes)
@@ -175,43 +174,43 @@ def test_a_walk_is_what_one_does_by_hand() -> None:
             assert ((margins > 0).sum(axis=0) == 1).all()
 
 
-@pytest.mark.parametrize("machine", ["linear", "rbf", "nystroem", LogisticRegression(), GaussianNB()])
+@pytest.mark.parametrize("kernel", ["linear", "rbf", "nystroem", LogisticRegression(), GaussianNB()])
 @pytest.mark.parametrize("tree", TREES)
-def test_every_way_of_answering_is_one(tree: Any, machine: Any) -> None:
-    X, held, y, _ = known("blobs")  # noqa: N806
-    kind = machine if isinstance(machine, str) else clone(machine)
+def test_every_way_of_predicting_agrees(tree: Any, kernel: Any) -> None:
+    X, X_test, y, _ = known("blobs")  # noqa: N806
+    kind = kernel if isinstance(kernel, str) else clone(kernel)
     fitted = tree(kind, random_state=0, landmarks=100).fit(X, y)
-    answer = fitted.predict(held)
+    predicted = fitted.predict(X_test)
     if fitted.feature_map_ is None:
-        np.testing.assert_array_equal(fitted.classes_[fitted._routed(held)], answer)
-    np.testing.assert_array_equal(fitted.classes_[fitted.decision_function(held).argmax(axis=1)], answer)
-    np.testing.assert_array_equal(fitted.predict(held.astype(np.float32)), answer)
-    np.testing.assert_array_equal(fitted.predict(np.tile(held, (80, 1)))[-len(held) :], answer)
+        np.testing.assert_array_equal(fitted.classes_[fitted._routed(X_test)], predicted)
+    np.testing.assert_array_equal(fitted.classes_[fitted.decision_function(X_test).argmax(axis=1)], predicted)
+    np.testing.assert_array_equal(fitted.predict(X_test.astype(np.float32)), predicted)
+    np.testing.assert_array_equal(fitted.predict(np.tile(X_test, (80, 1)))[-len(X_test) :], predicted)
 
 
-@pytest.mark.parametrize("machine", ["linear", "rbf", "nystroem"])
+@pytest.mark.parametrize("kernel", ["linear", "rbf", "nystroem"])
 @pytest.mark.parametrize("tree", TREES)
-def test_few_shots(tree: Any, machine: str) -> None:
-    """Classes that are absent are never answered, one sample makes a class, and one class is answered always."""
+def test_few_shots(tree: Any, kernel: str) -> None:
+    """Absent classes are never predicted, one sample makes a class, and a single class is always predicted."""
     X, _, y, _ = known("blobs")  # noqa: N806
     single = np.flatnonzero(y == 3)[0]
     kept = np.flatnonzero((y != 5) & ((y != 3) | (np.arange(len(y)) == single)))
-    fitted = tree(machine, random_state=0, landmarks=100, C=100.0).fit(X[kept], y[kept])
+    fitted = tree(kernel, random_state=0, landmarks=100, C=100.0).fit(X[kept], y[kept])
     assert fitted.classes_.tolist() == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]
     assert len(fitted.estimators_) == 9
     assert fitted.predict(X[[single]]) == [3]
     assert 5 not in fitted.predict(X)
-    alone = tree(machine, random_state=0).fit(X, np.full(len(X), 7))
+    alone = tree(kernel, random_state=0).fit(X, np.full(len(X), 7))
     assert alone.estimators_ == []
     assert set(alone.predict(X)) == {7}
     assert set(alone.count_tests(X)) == {0}
     assert alone.decision_function(X).shape == (len(X),)
-    constant = tree(machine, random_state=0).fit(np.zeros((6, 2)), [0, 0, 1, 1, 2, 2])
+    constant = tree(kernel, random_state=0).fit(np.zeros((6, 2)), [0, 0, 1, 1, 2, 2])
     assert len(constant.estimators_) == 2
 
 
 @pytest.mark.parametrize("tree", TREES)
-def test_what_cannot_be_is_said(tree: Any) -> None:
+def test_invalid_samples_and_estimators_are_refused(tree: Any) -> None:
     X, _, y, _ = known("iris")  # noqa: N806
     broken = X.copy()
     broken[3, 1] = np.nan
@@ -229,43 +228,43 @@ def test_what_cannot_be_is_said(tree: Any) -> None:
         )
 
 
-def test_wrong_orders_and_kernels_are_said() -> None:
+def test_invalid_orders_and_kernels_are_refused() -> None:
     X, _, y, _ = known("iris")  # noqa: N806
-    with pytest.raises(ValueError, match="expected separability, frequency"):
+    with pytest.raises(ValueError, match="must be separability, frequency"):
         ReducedHyperplaneSVC(order="random").fit(X, y)
     with pytest.raises(ValueError, match="each class once"):
         ReducedHyperplaneSVC(order=[0, 0, 1]).fit(X, y)
-    with pytest.raises(ValueError, match="expected linear, rbf or None"):
+    with pytest.raises(ValueError, match="must be linear, rbf or None"):
         BinaryDecisionTreeSVC(kernel="poly").fit(X, y)
 
 
 @pytest.mark.parametrize("texts", [False, True])
-@pytest.mark.parametrize("machine", ["linear", "rbf", "nystroem"])
+@pytest.mark.parametrize("kernel", ["linear", "rbf", "nystroem"])
 @pytest.mark.parametrize("tree", TREES)
-def test_a_saved_tree_answers_as_before(tree: Any, machine: str, texts: bool, tmp_path: Path) -> None:
-    X, held, y, _ = known("iris")  # noqa: N806
-    fitted = tree(machine, random_state=0).fit(X, np.array(["x", "yy", "zzz"])[y] if texts else y)
+def test_a_saved_tree_predicts_as_before(tree: Any, kernel: str, texts: bool, tmp_path: Path) -> None:
+    X, X_test, y, _ = known("iris")  # noqa: N806
+    fitted = tree(kernel, random_state=0).fit(X, np.array(["x", "yy", "zzz"])[y] if texts else y)
     save(fitted, tmp_path / "tree.npz")
     with np.load(tmp_path / "tree.npz", allow_pickle=False) as file:
         assert not any(file[name].dtype.hasobject for name in file)
     again = load(tmp_path / "tree.npz")
-    np.testing.assert_array_equal(again.decision_function(held), fitted.decision_function(held))
-    np.testing.assert_array_equal(again.predict(held), fitted.predict(held))
+    np.testing.assert_array_equal(again.decision_function(X_test), fitted.decision_function(X_test))
+    np.testing.assert_array_equal(again.predict(X_test), fitted.predict(X_test))
     assert again.get_params() == fitted.get_params()
     assert again.tree_.groups == fitted.tree_.groups
 
 
 @pytest.mark.parametrize("tree", TREES)
 def test_a_tree_with_parameters_of_numpy_is_saved(tree: Any, tmp_path: Path) -> None:
-    X, held, y, _ = known("iris")  # noqa: N806
+    X, X_test, y, _ = known("iris")  # noqa: N806
     fitted = tree("rbf", C=np.float32(2), gamma=np.float64(0.5), random_state=np.int64(0)).fit(X, y)
     save(fitted, tmp_path / "tree.npz")
     again = load(tmp_path / "tree.npz")
-    np.testing.assert_array_equal(again.predict(held), fitted.predict(held))
+    np.testing.assert_array_equal(again.predict(X_test), fitted.predict(X_test))
     assert again.get_params() == fitted.get_params()
 
 
-def test_what_cannot_be_saved_or_loaded_is_said(tmp_path: Path) -> None:
+def test_invalid_trees_and_files_are_refused(tmp_path: Path) -> None:
     X, _, y, _ = known("iris")  # noqa: N806
     with pytest.raises(TypeError, match="cannot be saved"):
         save(BinaryDecisionTreeSVC(GaussianNB()).fit(X, y), tmp_path / "tree.npz")
@@ -280,72 +279,72 @@ def test_what_cannot_be_saved_or_loaded_is_said(tmp_path: Path) -> None:
 
 
 def labelled_pixels(classes: int = 6) -> tuple[np.ndarray, np.ndarray]:
-    """Features of pixels, of scales that differ, and their classes: 0, 2, 4 and so on."""
+    """Features of pixels, each on its own scale, and their classes: 0, 2, 4 and so on."""
     X, y = make_blobs(80 * classes, centers=classes, n_features=16, cluster_std=4.0, random_state=2)  # noqa: N806
     return (X * np.logspace(-1, 1, 16) + 3).astype(np.float32), 2 * y
 
 
 def logits(head: FittedHead, X: np.ndarray) -> np.ndarray:  # noqa: N803
-    """Logits (n, C) of pixels, which stand in an image of one row."""
+    """Logits (n, C) of pixels, passed as an image of one row."""
     return head.module(torch.from_numpy(X.T)[None, :, None])[0, :, 0].T.numpy()
 
 
-@pytest.mark.parametrize("machine", ["linear", "rbf", "nystroem"])
+@pytest.mark.parametrize("kernel", ["linear", "rbf", "nystroem"])
 @pytest.mark.parametrize("head", HEADS)
-def test_a_head_in_the_network_answers_as_scikit_learn(head: str, machine: str) -> None:
+def test_a_head_predicts_as_scikit_learn(head: str, kernel: str) -> None:
     X, y = labelled_pixels()  # noqa: N806
     weight = np.random.default_rng(0).uniform(0.5, 2, len(y))
-    fitted = fit_head(Fitting(head, machine), X, y, weight, classes=13)
-    answer = logits(fitted, X)
-    assert answer.shape == (len(X), 13)
-    assert (answer[:, 1::2] == ABSENT).all()
+    fitted = fit_head(Fitting(head, kernel), X, y, weight, classes=13)
+    scores = logits(fitted, X)
+    assert scores.shape == (len(X), 13)
+    assert (scores[:, 1::2] == ABSENT).all()
     assert fitted.present == (0, 2, 4, 6, 8, 10)
-    assert fitted.machines == {"svm_rh": 5, "svm_bdt": 5, "svm_ovr": 6, "svm_ovo": 15, "conv": 6}[head]
+    assert fitted.svms == {"svm_rh": 5, "svm_bdt": 5, "svm_ovr": 6, "svm_ovo": 15, "conv": 6}[head]
     scaler = StandardScaler().fit(X, sample_weight=weight)
     Z = scaler.transform(X)  # noqa: N806
     if head == "conv":
         expected = LogisticRegression(max_iter=2000).fit(Z, y, weight).predict(Z)
     elif head in ("svm_rh", "svm_bdt"):
         tree = {"svm_rh": ReducedHyperplaneSVC, "svm_bdt": BinaryDecisionTreeSVC}[head]
-        expected = tree(machine, random_state=0).fit(Z, y, weight).predict(Z)
+        expected = tree(kernel, random_state=0).fit(Z, y, weight).predict(Z)
     else:
         kind = {"svm_ovr": OneVsRestClassifier, "svm_ovo": OneVsOneClassifier}[head]
         gamma = (
             1 / 16 / np.average((Z - np.average(Z, axis=0, weights=weight).mean()) ** 2, axis=0, weights=weight).mean()
         )
-        mapped = Nystroem(gamma=gamma, n_components=256, random_state=0).fit(Z) if machine == "nystroem" else None
+        mapped = Nystroem(gamma=gamma, n_components=256, random_state=0).fit(Z) if kernel == "nystroem" else None
         Z = Z if mapped is None else mapped.transform(Z)  # noqa: N806
-        binary = SVC(gamma=gamma) if machine == "rbf" else LinearSVC(dual=False, tol=1e-6)
+        binary = SVC(gamma=gamma) if kernel == "rbf" else LinearSVC(dual=False, tol=1e-6)
         with sklearn.config_context(enable_metadata_routing=True):
             expected = kind(binary.set_fit_request(sample_weight=True)).fit(Z, y, sample_weight=weight).predict(Z)
-    assert (answer.argmax(axis=1) == expected).mean() > 0.995
-    assert (answer.argmax(axis=1) == y).mean() > 0.8
+    assert (scores.argmax(axis=1) == expected).mean() > 0.995
+    assert (scores.argmax(axis=1) == y).mean() > 0.8
 
 
-@pytest.mark.parametrize("machine", ["linear", "rbf", "nystroem"])
+@pytest.mark.parametrize("kernel", ["linear", "rbf", "nystroem"])
 @pytest.mark.parametrize("head", HEADS)
-def test_a_head_of_two_classes_or_one(head: str, machine: str) -> None:
+def test_a_head_of_two_classes_or_one(head: str, kernel: str) -> None:
     X, y = labelled_pixels()  # noqa: N806
     two = y < 4
-    fitted = fit_head(Fitting(head, machine), X[two], y[two], np.ones(two.sum()), classes=11)
-    assert fitted.machines == 1
+    fitted = fit_head(Fitting(head, kernel), X[two], y[two], np.ones(two.sum()), classes=11)
+    assert fitted.svms == 1
     assert (logits(fitted, X[two]).argmax(axis=1) == y[two]).mean() > 0.9
-    one = fit_head(Fitting(head, machine), X, np.full(len(X), 7), np.ones(len(X)), classes=11)
-    assert one.machines == 0
+    one = fit_head(Fitting(head, kernel), X, np.full(len(X), 7), np.ones(len(X)), classes=11)
+    assert one.svms == 0
     assert set(logits(one, X).argmax(axis=1)) == {7}
     single = np.concatenate([np.flatnonzero(y == 4)[:1], np.flatnonzero(y != 4)])
-    assert fit_head(Fitting(head, machine), X[single], y[single], np.ones(len(single)), classes=11).present[2] == 4
+    assert fit_head(Fitting(head, kernel), X[single], y[single], np.ones(len(single)), classes=11).present[2] == 4
 
 
-def test_weights_are_of_the_pixels() -> None:
-    """What weighs nothing as good as is not there."""
+def test_pixel_weights_enter_the_fit() -> None:
+    """Pixels of negligible weight have no influence."""
     X, y = labelled_pixels(2)  # noqa: N806
     for head in HEADS:
         heavy = fit_head(Fitting(head), X, y, np.where(y == 0, 1e6, 1e-6), classes=3)
         assert (logits(heavy, X).argmax(axis=1) == 0).mean() > 0.9
 
 
-def test_a_feature_that_is_none_is_said() -> None:
+def test_features_that_are_nan_are_refused() -> None:
     X, y = labelled_pixels()  # noqa: N806
     X[5, 3] = np.nan
     for head in HEADS:

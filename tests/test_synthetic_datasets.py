@@ -1,4 +1,4 @@
-"""Data sets of synthetic faces: in the published layouts to the byte format, and whole or not there."""
+"""Data sets of synthetic faces: in the published layouts to the byte format, atomic and resumable."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from synthesis.synthetic_faces import write_synthetic_faces
 
 
 def files(root: Path) -> dict[str, str]:
-    """The digest of each file, which tells the files that differ in a line each."""
+    """Digest of each file."""
     found = sorted(path for path in root.rglob("*") if path.is_file())
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
@@ -90,7 +90,7 @@ def test_mapping_and_partition_of_celebamask_hq_join_to_the_splits(tmp_path: Pat
         joined.append(partition[name])
         orders.append(int(original))
     assert [partition[name] for name in sorted(partition)] == 24 * ["0"] + 3 * ["1"] + 3 * ["2"]
-    assert sorted(joined) == 24 * ["0"] + 3 * ["1"] + 3 * ["2"] != joined  # the order of the faces tells no split
+    assert sorted(joined) == 24 * ["0"] + 3 * ["1"] + 3 * ["2"] != joined  # not in the order of the faces
     assert sorted(orders) == list(range(30)) != orders
 
 
@@ -123,27 +123,27 @@ def test_the_layout_is_that_of_celeba(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUT_WRITERS)
-def test_an_interrupted_build_goes_on_to_the_same_bytes(
+def test_an_interrupted_build_resumes_to_the_same_bytes(
     layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build(tmp_path / "whole", layout=layout)
-    drawn: list[int] = []
+    build(tmp_path / "complete", layout=layout)
+    rendered: list[int] = []
     limit, true_draw = 7, faces.render_random_face
 
-    def draw_until_interrupted(rng: np.random.Generator, size: int) -> SyntheticFace:
-        if len(drawn) == limit:
+    def render_until_interrupted(rng: np.random.Generator, size: int) -> SyntheticFace:
+        if len(rendered) == limit:
             raise KeyboardInterrupt
-        drawn.append(size)
+        rendered.append(size)
         return true_draw(rng, size)
 
-    monkeypatch.setattr(faces, "render_random_face", draw_until_interrupted)
+    monkeypatch.setattr(faces, "render_random_face", render_until_interrupted)
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "cut", layout=layout)
     assert not (tmp_path / "cut").exists()
     limit = 20
     build(tmp_path / "cut", layout=layout)
-    assert len(drawn) == 20  # the first seven were not drawn again
-    assert files(tmp_path / "cut") == files(tmp_path / "whole")
+    assert len(rendered) == 20  # the first seven were not rendered again
+    assert files(tmp_path / "cut") == files(tmp_path / "complete")
     assert not (tmp_path / "cut.partial").exists()
 
 
@@ -162,7 +162,7 @@ def test_a_partial_build_of_other_parameters_is_not_mixed_in(tmp_path: Path, mon
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
-def test_what_is_there_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_data_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     build(tmp_path / "a", count=10)
     before = files(tmp_path / "a")
     capsys.readouterr()
@@ -183,7 +183,7 @@ def test_what_is_there_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.process
-def test_telling_that_all_is_there_imports_no_drawing(tmp_path: Path) -> None:
+def test_recognising_a_complete_data_set_imports_no_renderer(tmp_path: Path) -> None:
     build(tmp_path / "a", count=10)
     code = (
         "import sys; from pathlib import Path; from synthesis.synthetic_faces import write_synthetic_faces as w;"

@@ -1,4 +1,4 @@
-"""Synthetic faces: what is drawn is what is labelled."""
+"""Synthetic faces: images agree with labels and landmarks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ID = {name: i for i, name in enumerate(LAPA.classes)}
 
 
 @pytest.fixture(scope="module")
-def drawn() -> list[tuple[faces.FaceScene, SyntheticFace]]:
+def rendered() -> list[tuple[faces.FaceScene, SyntheticFace]]:
     scenes = [faces.sample_scene(np.random.default_rng(seed)) for seed in range(40)]
     return [(scene, faces.render(scene, 96)) for scene in scenes]
 
@@ -42,26 +42,26 @@ def test_shapes_types_and_ids(size: int) -> None:
     assert face.label.max() < len(LAPA)
 
 
-def test_every_class_is_seen_in_most_faces(drawn: list[tuple[faces.FaceScene, SyntheticFace]]) -> None:
-    share = np.mean([[(face.label == i).any() for i in range(len(LAPA))] for _, face in drawn], axis=0)
+def test_every_class_is_visible_in_most_faces(rendered: list[tuple[faces.FaceScene, SyntheticFace]]) -> None:
+    share = np.mean([[(face.label == i).any() for i in range(len(LAPA))] for _, face in rendered], axis=0)
     inner_mouth = share[ID["inner_mouth"]]
     assert np.delete(share, ID["inner_mouth"]).min() > 0.85
     assert 0.3 < inner_mouth < 0.7
-    for scene, face in drawn:
+    for scene, face in rendered:
         assert (face.label == ID["inner_mouth"]).any() == (scene.expression.gap > 0)
 
 
-def test_left_is_the_left_of_the_upright_image(drawn: list[tuple[faces.FaceScene, SyntheticFace]]) -> None:
-    for scene, face in drawn:
+def test_left_is_the_left_of_the_upright_image(rendered: list[tuple[faces.FaceScene, SyntheticFace]]) -> None:
+    for scene, face in rendered:
         roll = np.deg2rad(scene.pose.roll)
         along_the_eyes = np.array([np.cos(roll), np.sin(roll)])
         apart = centroid(face.label, "right_eye") - centroid(face.label, "left_eye")
         assert apart @ along_the_eyes > 0.1 * 96
 
 
-def test_landmarks_lie_on_their_parts(drawn: list[tuple[faces.FaceScene, SyntheticFace]]) -> None:
+def test_landmarks_lie_on_their_parts(rendered: list[tuple[faces.FaceScene, SyntheticFace]]) -> None:
     parts = {"left_eye": np.r_[66:75], "right_eye": np.r_[75:84]}
-    for scene, face in drawn:
+    for scene, face in rendered:
         for name, rows in parts.items():
             offset = centroid(face.label, name) - face.landmarks[rows].mean(axis=0)
             hidden = scene.hair.style not in ("bald", "buzz", "afro")  # hair may cover part of an eye

@@ -35,12 +35,12 @@ def wearing(scene: FaceScene, **changes: object) -> FaceScene:
 
 
 @pytest.fixture(scope="module")
-def drawn() -> list[tuple[FaceScene, SyntheticFace]]:
+def rendered() -> list[tuple[FaceScene, SyntheticFace]]:
     return [(scene, render(scene, 128)) for scene in map(scene_of, range(40))]
 
 
-def test_part_masks_agree_with_the_label_map(drawn: list[tuple[FaceScene, SyntheticFace]]) -> None:
-    for _, face in drawn:
+def test_part_masks_agree_with_the_label_map(rendered: list[tuple[FaceScene, SyntheticFace]]) -> None:
+    for _, face in rendered:
         assert set(face.parts) <= PART_NAMES
         assert all(mask.dtype == bool and mask.shape == (128, 128) and mask.any() for mask in face.parts.values())
         for name, part in SAME_PART.items():
@@ -51,9 +51,11 @@ def test_part_masks_agree_with_the_label_map(drawn: list[tuple[FaceScene, Synthe
             assert both > 0.9 * labelled.sum(), (name, "is labelled beyond its part mask")
 
 
-def test_what_dark_glasses_hide_is_not_labelled_eye() -> None:
+def test_eyes_behind_dark_glasses_are_not_labelled() -> None:
     scene = replace(scene_of(0), hair=replace(scene_of(0).hair, fringe="none"))
-    clear, dark = (render(wearing(scene, glasses="square", sunglasses=worn), 128) for worn in (False, True))
+    clear, dark = (
+        render(wearing(scene, glasses="square", sunglasses=dark_lenses), 128) for dark_lenses in (False, True)
+    )
     eyes = (ID["left_eye"], ID["right_eye"])
     assert np.isin(clear.label, eyes).any()
     assert not np.isin(dark.label, eyes).any()
@@ -61,22 +63,22 @@ def test_what_dark_glasses_hide_is_not_labelled_eye() -> None:
     assert not {"l_eye", "r_eye"} & set(dark.parts)
 
 
-def test_skin_runs_on_beneath_the_features_and_neck_beneath_a_necklace() -> None:
+def test_skin_continues_beneath_the_features_and_neck_beneath_a_necklace() -> None:
     face = render(wearing(scene_of(0), glasses="none", necklace="pearls"), 128)
     for part in ("nose", "u_lip", "l_lip", "r_eye", "l_eye"):
         assert (face.parts[part] & face.parts["skin"]).sum() > 0.95 * face.parts[part].sum(), part
     assert (face.parts["neck_l"] & (face.parts["neck"] | face.parts["cloth"])).any()
 
 
-def test_the_person_s_left_is_the_right_of_the_image(drawn: list[tuple[FaceScene, SyntheticFace]]) -> None:
-    for _, face in drawn:
+def test_the_person_s_left_is_the_right_of_the_image(rendered: list[tuple[FaceScene, SyntheticFace]]) -> None:
+    for _, face in rendered:
         if {"l_eye", "r_eye"} <= set(face.parts):
             left, right = (np.argwhere(face.parts[part]).mean(0)[1] for part in ("l_eye", "r_eye"))
             assert left > right
 
 
-def test_68_landmarks_lie_on_their_parts(drawn: list[tuple[FaceScene, SyntheticFace]]) -> None:
-    for scene, face in drawn:
+def test_68_landmarks_lie_on_their_parts(rendered: list[tuple[FaceScene, SyntheticFace]]) -> None:
+    for scene, face in rendered:
         if scene.hand != "none" or scene.hair.fringe != "none":
             continue
         points, apart = face.landmarks_68, 128 * scene.pose.scale
@@ -103,21 +105,21 @@ def test_rarities_are_as_rare_as_in_celebamask_hq() -> None:
     assert 0.2 < shares["ear-rings"] < 0.36
     assert 0.03 < shares["glasses"] < 0.11
     assert 0.02 < shares["hat"] < 0.1
-    worn = [render(s, 128).parts.get("neck_l") for s in scenes[:600] if s.look.necklace != "none"]
-    pixels = sum(int(mask.sum()) for mask in worn if mask is not None) / (600 * 128 * 128)
+    necklaces = [render(s, 128).parts.get("neck_l") for s in scenes[:600] if s.look.necklace != "none"]
+    pixels = sum(int(mask.sum()) for mask in necklaces if mask is not None) / (600 * 128 * 128)
     assert 0.0001 < pixels < 0.001  # 0.04 % of all pixels there
 
 
-def test_one_face_with_and_without_what_it_wears() -> None:
+def test_one_face_with_and_without_accessories() -> None:
     bare = wearing(scene_of(3), glasses="none", sunglasses=False, ear_rings="none", necklace="none")
     bare = replace(bare, pose=Pose(yaw=8, pitch=0, roll=0, scale=0.2, centre=(0.5, 0.4)))
     before = render(bare, 128)
-    worn = {
+    accessories = {
         "eye_g": {"glasses": "round"},
         "ear_r": {"ear_rings": "hoops"},
         "neck_l": {"necklace": "pearls"},
     }
-    for part, changes in worn.items():
+    for part, changes in accessories.items():
         after = render(wearing(bare, **changes), 128)
         changed = np.abs(after.image.astype(int) - before.image).max(-1) > 12
         near = np.zeros((128, 128), bool)
@@ -128,7 +130,7 @@ def test_one_face_with_and_without_what_it_wears() -> None:
         assert (changed & ~near).sum() == 0, part
 
 
-def test_a_pose_can_be_asked_for() -> None:
+def test_a_pose_can_be_set() -> None:
     scene = scene_of(5)
     left, right = (render(replace(scene, pose=replace(scene.pose, yaw=yaw)), 96) for yaw in (-30.0, 30.0))
     tips = [face.landmarks_68[30, 0] - face.landmarks_68[[36, 45], 0].mean() for face in (left, right)]

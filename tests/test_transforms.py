@@ -105,15 +105,15 @@ def test_pure_in_seed_epoch_and_position() -> None:
 )
 def test_each_random_number_depends_on_seed_epoch_and_position(move: Augmentation) -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    draws = [
+    outputs = [
         np.stack([FaceTransform(48, move, LAPA, seed)(image, None, epoch, start + place)[0] for place in range(6)])
         for seed, epoch, start in ((5, 0, 0), (6, 0, 0), (5, 1, 0), (5, 0, 6))
     ]
-    assert all(not np.array_equal(draws[0], other) for other in draws[1:])
+    assert all(not np.array_equal(outputs[0], other) for other in outputs[1:])
 
 
 def test_image_and_label_move_together() -> None:
-    """An image whose brightness is its label map: after the warp, brightness still says the label."""
+    """An image whose brightness is its label map: after the warp, brightness still equals the label."""
     label = np.kron(np.array([[1, 6], [10, 7]], dtype=np.uint8), np.ones((40, 40), dtype=np.uint8))
     image = np.repeat(label[..., None] * 20, 3, axis=2)
     move = Augmentation(rotation=30, scale=(0.75, 1.25), flip=0.5)
@@ -150,7 +150,7 @@ def test_a_close_crop_holds_the_face_in_image_and_label() -> None:
     assert (margins.max(0) - margins.min(0) > 0.3).all(), "each side has a margin of its own"
 
 
-def test_a_face_whose_place_is_not_known_is_moved_as_without_crops() -> None:
+def test_a_face_without_a_box_is_augmented_without_crops() -> None:
     image = noise_image(120, 100)
     move = Augmentation(rotation=20, scale=(0.8, 1.4), flip=0.5, shift=0.1)
     cropped, plain = (FaceTransform(64, replace(move, crop=crop), LAPA, 0) for crop in (1.0, 0.0))
@@ -199,7 +199,7 @@ def test_mirror_images_of_real_faces_keep_left_left(face_data: Path) -> None:
         for left, right in LAPA.mirrored:
             gaps = [centroid(moved, right) - centroid(moved, left) for moved in (upright[1], mirrored[1])]
             assert abs(gaps[0] - gaps[1]) < 1, "what lies left of what stays so"
-            if abs(gaps[0]) > 0.1 * 128:  # in a profile both eyes lie on one side, and their order says nothing
+            if abs(gaps[0]) > 0.1 * 128:  # in a profile both eyes lie on one side, and their order is not defined
                 assert min(gaps) > 0
                 checked += 1
         assert (LAPA.flip_table[upright[1][:, ::-1]] == mirrored[1]).mean() > 0.999
@@ -218,8 +218,8 @@ def test_a_degraded_image_stays_where_its_label_is() -> None:
     blob = (255 * np.exp(-(rows**2 + columns**2) / 128))[..., None].repeat(3, 2).astype(np.uint8)
     transform = FaceTransform(64, Augmentation(degrade=1.0), LAPA, seed=0)
     centres = []
-    for draw in range(200):
-        seen = denormalize(transform(blob, None, 0, draw)[0]).mean(axis=2)
+    for position in range(200):
+        seen = denormalize(transform(blob, None, 0, position)[0]).mean(axis=2)
         weights = np.where(seen > 80, seen, 0)
         centres.append([(weights * place).sum() / weights.sum() for place in (rows, columns)])
     assert np.abs(np.mean(centres, axis=0)).max() < 0.05

@@ -1,6 +1,6 @@
 """The occlusion paper's layers against their definitions, its networks against its number of parameters.
 
-That the networks learn, every parameter of theirs, and come back from a file is looked at in tests/test_comparators.py.
+tests/test_comparators.py checks that every parameter is trained and that weights can be saved and loaded.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def test_the_published_number_of_parameters_block_by_block() -> None:
     assert trainable(network) == 17_657_825
 
 
-def test_everything_trained_and_the_other_readings() -> None:
+def test_number_of_parameters_of_other_configurations() -> None:
     network = ModifiedUNet()
     for kind, count in ((SelfAttention, 102_882), (BatchInstanceNorm2d, 12_672)):
         assert sum(trainable(layer) for layer in network.modules() if isinstance(layer, kind)) == count
@@ -48,7 +48,7 @@ def test_everything_trained_and_the_other_readings() -> None:
     assert trainable(ModifiedUNet(bottleneck_convs=2)) == 17_773_379 + 2 * second
     kernels = sum(value.numel() for value in network.decoders.parameters() if value.shape[2:] == (3, 3))
     assert trainable(ModifiedUNet(decoder_kernel=2)) == 17_773_379 - kernels * 5 // 9
-    assert trainable(BaseUNet()) == 31_031_745  # of Ronneberger et al., with one class
+    assert trainable(BaseUNet()) == 31_031_745  # Ronneberger et al., one class
 
 
 def test_at_rho_1_it_is_batch_norm(maps: Tensor) -> None:
@@ -67,7 +67,7 @@ def test_at_rho_0_it_is_instance_norm(maps: Tensor) -> None:
         assert torch.allclose(layer(maps), F.instance_norm(maps), atol=1e-5)
 
 
-def test_in_between_it_is_the_printed_mixture(maps: Tensor) -> None:
+def test_in_between_it_is_the_published_mixture(maps: Tensor) -> None:
     ours = BatchInstanceNorm2d(16)
     for parameter in (ours.rho, ours.weight, ours.bias):
         nn.init.uniform_(parameter)
@@ -77,7 +77,7 @@ def test_in_between_it_is_the_printed_mixture(maps: Tensor) -> None:
     assert torch.allclose(ours(maps), expected, atol=1e-5)
 
 
-def test_its_gradients_are_those_of_the_printed_mixture() -> None:
+def test_gradients_are_correct() -> None:
     layer = BatchInstanceNorm2d(4).double()
     nn.init.uniform_(layer.rho)
     maps = torch.randn(2, 4, 3, 3, dtype=torch.double, requires_grad=True)
@@ -93,7 +93,7 @@ def test_rho_stays_within_0_and_1() -> None:
     assert rho.tolist() == [0.0, 0.25, 1.0, 1.0]
 
 
-def test_attention_is_sagans(maps: Tensor) -> None:
+def test_attention_is_that_of_sagan(maps: Tensor) -> None:
     layer = SelfAttention(16)
     assert torch.equal(layer(maps), maps), "gamma is 0 at first"
     nn.init.constant_(layer.gamma, 0.5)
@@ -118,7 +118,7 @@ def test_a_convolution_has_spectral_norm_1_and_keeps_the_size(kernel: int) -> No
 
 
 @pytest.mark.parametrize("kind", ["xavier", "he", "normal"])
-def test_spectral_norm_is_of_the_weights_drawn_again(kind: str) -> None:
+def test_spectral_norm_follows_reinitialised_weights(kind: str) -> None:
     block = ConvBlock(4, 6)
     initialize(block, kind)
     norm = torch.linalg.matrix_norm(folded(block).get_parameter("0.weight").flatten(1), ord=2)
@@ -144,7 +144,7 @@ def test_a_prediction_does_not_depend_on_its_batch(name: str) -> None:
         assert torch.allclose(network(images)[1:2], network(images[1:2]), atol=1e-5)
 
 
-def test_folded_it_answers_the_same_and_the_original_stays() -> None:
+def test_folding_keeps_outputs_and_the_original() -> None:
     network = ModifiedUNet(base_width=8)
     images = torch.randn(2, 3, 64, 64)
     network(images)
@@ -154,5 +154,5 @@ def test_folded_it_answers_the_same_and_the_original_stays() -> None:
         assert torch.allclose(network(images), plain(images), atol=1e-6)
     assert not any("parametrizations" in key for key in plain.state_dict())
     assert any("parametrizations" in key for key in network.state_dict())
-    network.train()(images).sum().backward()  # the original still is trained under its norm
+    network.train()(images).sum().backward()  # the original can still be trained with its norm
     assert all(parameter.grad is not None for parameter in network.parameters())

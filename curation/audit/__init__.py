@@ -1,1 +1,1 @@
-"""What is wrong with a data set: every file is read in full, and every finding kept instead of raised."""
+"""Audit of a data set: reads every file in full and collects all findings instead of raising the first."""

@@ -1,4 +1,4 @@
-"""The audit of a data set: lists its files, reads all of them and writes what was found."""
+"""Audits a data set: lists its files, reads all of them and writes the findings."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ REPORT, SHEET = "audit.json", "worst.png"
 
 
 def write_audit(layout: Layout, out: Path, order: str) -> Tally:
-    """Prints what is wrong with a data set, and writes it with an image of the worst faces.
+    """Prints the findings of a data set, and writes them with an image of the worst faces.
 
     Args:
         layout: the data set's reader; its folder is only read.
         out: the folder for ``audit.json`` and ``worst.png``, outside the data set.
-        order: a name of :data:`datamodules.labels.PAINTING_ORDERS`, for faces whose labels are parts.
+        order: a name of :data:`datamodules.labels.PAINTING_ORDERS`, for labels as part masks.
 
     Raises:
         ConfigError: if ``out`` lies in the data set's folder.
@@ -43,7 +43,7 @@ def write_audit(layout: Layout, out: Path, order: str) -> Tally:
     try:
         write_text_atomically(out / REPORT, to_json(about | merging | tally.as_plain()))
         if sheet is None:
-            (out / SHEET).unlink(missing_ok=True)  # of an earlier audit, when there was something to see
+            (out / SHEET).unlink(missing_ok=True)  # of an earlier audit
         else:
             with atomic_write(out / SHEET) as file:
                 sheet.save(file, format="PNG")
@@ -57,23 +57,23 @@ def write_audit(layout: Layout, out: Path, order: str) -> Tally:
 
 
 def audit(layout: Layout, order: str) -> tuple[Tally, list[Sample]]:
-    """Every finding of a data set, and its faces.
+    """All findings of a data set, and its faces.
 
     Raises:
         DataError: if there is no image at all.
     """
     findings = Findings()
-    faces = [(split, sample) for split, samples in layout.survey(findings.met).items() for sample in samples]
+    faces = [(split, sample) for split, samples in layout.survey(findings.on_error).items() for sample in samples]
     if not faces:
         state = "holds none" if layout.root.is_dir() else "does not exist"
         raise DataError(
             f"No {layout.title} faces: {layout.root} {state}.\nExpected under it:  {layout.published}\n"
-            f"  - say where it lies: root=/path/to/{layout.title}"
+            f"  - give its path: root=/path/to/{layout.title}"
         )
     inspect = Inspection(layout.labels, order)
     tally = Tally(layout.labels, findings)
     samples = [sample for _, sample in faces]
-    # Threads: decoding is done outside Python's lock, and processes are no faster but take seconds to start.
+    # Threads: decoding releases Python's lock; processes are no faster and take seconds to start.
     for index, face in enumerate(in_threads(lambda index: inspect(samples[index]), len(samples), "reading every file")):
         tally.add(face, faces[index][0])
     tally.close()

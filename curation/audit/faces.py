@@ -1,4 +1,4 @@
-"""One face under audit: all of its files read in full, and what they hold."""
+"""The audit of one face: reads all of its files in full."""
 
 from __future__ import annotations
 
@@ -8,24 +8,31 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from curation.audit.findings import Finding
-from curation.audit.sides import SKIN, STREWN, landmarks_of, place, sides
+from curation.audit.sides import SCATTERED, SKIN, landmarks_of, place, sides
 from datamodules.labels import PAINTING_ORDERS, LabelSet
 from datamodules.layouts import Sample
 from datamodules.merging import paint
-from datamodules.reading import read_ids, read_image, read_part_values, require_known_ids, require_size, require_whole
+from datamodules.reading import (
+    read_ids,
+    read_image,
+    read_part_values,
+    require_complete,
+    require_known_ids,
+    require_size,
+)
 from foundation.errors import BrokenFileError
 
 
 @dataclass
 class Face:
-    """What an audit keeps of a face.
+    """Result of the audit of one face.
 
     Args:
         sample: the face on disk.
         size: (H, W) of its image, or None if that cannot be read.
         digest: of the image's pixels, 16 bytes; b"" if it cannot be read.
         pixels: (classes,) pixels of each class; None if there is no label map.
-        findings: what is wrong with its files, each with its text.
+        findings: findings in its files.
     """
 
     sample: Sample
@@ -35,28 +42,28 @@ class Face:
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, kind: str, finding: object) -> None:
-        """Keep a finding; the first line of an error names the file, the others what to do."""
+        """Keep the first line of a finding, which names the file; further lines of an error are instructions."""
         self.findings.append(Finding(kind, self.sample.id, str(finding).splitlines()[0], self.sample))
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """Reads faces; it never raises for what a file holds.
+    """Reads faces; errors in files become findings.
 
     Args:
         labels: the classes.
-        order: a name of :data:`datamodules.labels.PAINTING_ORDERS`, for faces whose labels are parts.
+        order: a name of :data:`datamodules.labels.PAINTING_ORDERS`, for labels as part masks.
     """
 
     labels: LabelSet
     order: str
 
     def __call__(self, sample: Sample) -> Face:
-        """Everything there is to say about a face by itself."""
+        """Size, pixels and findings of a face."""
         face = Face(sample)
         try:
             image = read_image(sample.image)
-            require_whole(sample.image)
+            require_complete(sample.image)
         except BrokenFileError as error:
             face.add("unreadable_image", error)
         else:
@@ -66,7 +73,7 @@ class Inspection:
         label = self._painted(face) if sample.parts is not None else self._label_map(face)
         if label is None:
             return face
-        # What lies outside the classes has been said and is not counted.
+        # Unknown ids are a finding already and are not counted.
         face.pixels = np.bincount(label.ravel(), minlength=256)[: len(self.labels)]
         if face.size is not None:
             try:
@@ -76,13 +83,13 @@ class Inspection:
         return face
 
     def _label_map(self, face: Face) -> np.ndarray | None:
-        """The label map (H, W) uint8 of a face that comes with one; None if it cannot be read."""
+        """The label map (H, W) uint8 of a face; None if it is unlabelled or unreadable."""
         path = face.sample.label
         if path is None:
             return None
         try:
             label = read_ids(path, self.labels)
-            require_whole(path)
+            require_complete(path)
         except BrokenFileError as error:
             face.add("unreadable_label", error)
             return None
@@ -98,13 +105,13 @@ class Inspection:
         return label
 
     def _painted(self, face: Face) -> np.ndarray | None:
-        """The label map (H, W) uint8 of a face that comes in parts; None if its masks do not fit together."""
+        """The label map (H, W) uint8 of a face with part masks; None if these do not fit together."""
         assert face.sample.parts is not None  # noqa: S101 (for the type checker)
         masks: dict[str, np.ndarray] = {}
         for part, path in face.sample.parts.files:
             try:
                 values = read_part_values(path)
-                require_whole(path)
+                require_complete(path)
             except BrokenFileError as error:
                 face.add("unreadable_label", error)
                 continue
@@ -125,15 +132,15 @@ class Inspection:
             return None
 
     def _compare_sides(self, face: Face, masks: dict[str, np.ndarray]) -> None:
-        if len({mask.shape for mask in masks.values()}) > 1:  # places in different pixels
+        if len({mask.shape for mask in masks.values()}) > 1:  # positions are not comparable
             return
-        wanted = landmarks_of(self.labels)
-        found = {name: where for name, mask in masks.items() if name in wanted and (where := place(mask)) is not None}
-        strewn = [name for name, where in found.items() if where.spread > STREWN]
-        if len(strewn) > 1:  # one may be a few odd pixels of an ear under hair
-            face.add("strewn", f"{', '.join(sorted(strewn))} of {face.sample.image.name} are all over the image.")
-        places = {name: where.centre for name, where in found.items() if name not in strewn}
+        compared = landmarks_of(self.labels)
+        found = {name: where for name, mask in masks.items() if name in compared and (where := place(mask)) is not None}
+        scattered = [name for name, where in found.items() if where.spread > SCATTERED]
+        if len(scattered) > 1:  # one may be a few odd pixels of an ear under hair
+            face.add("strewn", f"{', '.join(sorted(scattered))} of {face.sample.image.name} are all over the image.")
+        places = {name: where.centre for name, where in found.items() if name not in scattered}
         skin = int(np.count_nonzero(masks[SKIN])) if SKIN in masks else 0
-        told = sides(places, skin, self.labels)
-        if told.verdict is not None:
-            face.add(told.verdict, f"left and right: {told}.")
+        found_sides = sides(places, skin, self.labels)
+        if found_sides.verdict is not None:
+            face.add(found_sides.verdict, f"left and right: {found_sides}.")

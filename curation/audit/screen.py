@@ -1,4 +1,4 @@
-"""An audit as tables for the screen."""
+"""The results of an audit as tables for the screen."""
 
 from __future__ import annotations
 

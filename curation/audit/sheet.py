@@ -1,4 +1,4 @@
-"""The worst faces of an audit on one contact sheet: images under their labels, each with what is wrong with it."""
+"""The worst faces of an audit on one contact sheet: images with label overlay and findings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from curation.audit.findings import KINDS, Finding, Findings
-from curation.audit.sides import STREWN, place, side_names
+from curation.audit.sides import SCATTERED, place, side_names
 from datamodules.labels import LabelSet
 from datamodules.layouts import Layout, Sample
 from datamodules.merging import merge
@@ -24,13 +24,13 @@ SIDE, TEXT, GAP, HEAD = 240, 64, 8, 56  # pixels: an image, the lines below it, 
 LINES, LETTERS = 4, 40  # of text below an image
 PAPER, INK, GREY = (255, 255, 255), (20, 20, 20), (200, 200, 200)
 COVER = 0.45
-"""How much of an image its labels cover."""
+"""Opacity of the label overlay."""
 
 
 def contact_sheet(findings: Findings, samples: Sequence[Sample], layout: Layout, order: str) -> Image.Image | None:
-    """Faces that have findings, of each kind in turn, at most :data:`MOST`; None if no face has any.
+    """Faces with findings, of each kind in turn, at most :data:`MOST`; None if no face has any.
 
-    L and R stand where the labels say that left and right eye, brow and ear are.
+    L and R mark left and right eye, brow and ear according to the labels.
     """
     faces = _faces(findings, samples)
     if not faces:
@@ -53,7 +53,7 @@ def contact_sheet(findings: Findings, samples: Sequence[Sample], layout: Layout,
 
 
 def _faces(findings: Findings, samples: Sequence[Sample]) -> dict[Sample, list[Finding]]:
-    """The faces that have findings, with all of theirs."""
+    """The faces with findings, each with all of its findings."""
     by_id = {sample.id: sample for sample in samples}
     faces: dict[Sample, list[Finding]] = {}
     for finding in findings:
@@ -64,7 +64,7 @@ def _faces(findings: Findings, samples: Sequence[Sample]) -> dict[Sample, list[F
 
 
 def _in_turn(faces: dict[Sample, list[Finding]]) -> list[tuple[Sample, list[Finding]]]:
-    """Faces to show, sorted by their first finding; where there are too many, as many of each kind as possible."""
+    """Faces to show, sorted by their first finding; if there are too many, evenly over the kinds."""
     kinds: dict[str, list[Sample]] = {kind: [] for kind in KINDS}
     for sample, found in faces.items():
         kinds[found[0].kind].append(sample)
@@ -80,9 +80,9 @@ def _caption(sample: Sample, found: Iterable[Finding]) -> str:
         kinds.setdefault(finding.kind, []).append(finding.text)
     words = []
     for kind, texts in kinds.items():
-        # Where sides lie and what is doubled is not told by the image alone.
-        told = texts[0].rpartition(": ")[2] if kind == "unclear" else texts[0] if kind == "duplicate" else ""
-        words.append(KINDS[kind] + (f" ({told.rstrip('.')})" if told else ""))
+        # Sides and duplicates cannot be seen in the image alone.
+        detail = texts[0].rpartition(": ")[2] if kind == "unclear" else texts[0] if kind == "duplicate" else ""
+        words.append(KINDS[kind] + (f" ({detail.rstrip('.')})" if detail else ""))
     lines = [_short(sample.id)]
     for word in words:
         lines += textwrap.wrap(word, LETTERS)
@@ -94,7 +94,7 @@ def _short(text: str) -> str:
 
 
 def _tile(sample: Sample, labels: LabelSet, order: str) -> Image.Image:
-    """A face (SIDE, SIDE) under its labels; grey where there is no image."""
+    """A face (SIDE, SIDE) with label overlay; grey without an image."""
     tile = Image.new("RGB", (SIDE, SIDE), GREY)
     try:
         image = Image.fromarray(read_image(sample.image, SIDE).pixels)
@@ -115,7 +115,7 @@ def _tile(sample: Sample, labels: LabelSet, order: str) -> Image.Image:
 
 
 def _label(sample: Sample, labels: LabelSet, order: str) -> np.ndarray | None:
-    """The label map (H, W) of a face, known ids or not; None if it cannot be had."""
+    """The label map (H, W) of a face, known ids or not; None if it is missing or unreadable."""
     with contextlib.suppress(BrokenFileError):
         if sample.parts is not None:
             return merge(sample, order, labels)
@@ -130,7 +130,7 @@ def _write_sides(image: Image.Image, label: np.ndarray, labels: LabelSet) -> Non
     for sides in side_names(labels).values():
         for letter, name in zip("RL" if labels.own_sides else "LR", sides, strict=True):
             where = place(label == labels.classes.index(name))
-            if where is not None and where.spread <= STREWN:
+            if where is not None and where.spread <= SCATTERED:
                 x, y = (where.centre + 0.5) * scale
                 draw.text((x, y), letter, PAPER, _font(14), anchor="mm", stroke_width=2, stroke_fill=INK)
 

@@ -1,9 +1,9 @@
-"""Whether a face's left and right are those that its data set means, told from where its parts lie.
+"""Checks left and right of a face's labels by the positions of its parts.
 
-An image that was mirrored without its labels has left eye, brow and ear on the wrong side. One pair tells little: in a
-profile its parts lie one behind the other, and an annotator may take one ear for the other. So each pair that is
-clearly apart has a vote, and only a face whose votes are several and agree is mirrored. A pair of which one part is
-seen, by its place next to the nose, has half a vote: which eye is the one in a profile is easily mistaken.
+In an image that was mirrored without its labels, left eye, brow and ear are on the wrong side. One pair is weak
+evidence: in a profile its parts lie one behind the other, and annotators confuse ears. So each pair that is clearly
+apart has one vote, and a face counts as mirrored only if several votes agree. A pair of which one part is visible, by
+its position relative to the nose, has half a vote: in a profile, annotators confuse the eyes.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ MOUTH = ("mouth", "inner_mouth", "u_lip", "upper_lip", "l_lip", "lower_lip")
 CLEAR = 0.1
 """Distance from which two parts lie clearly side by side, in face sizes (the root of the skin's area); in frontal faces
 eyes are some 0.45 apart."""
-STREWN = 40
-"""Spread from which a part is not in one place: in real faces eyes, brows and lips stay below 30."""
+SCATTERED = 40
+"""Spread above which a part is scattered: in real faces eyes, brows and lips stay below 30."""
 ENOUGH = 1.5
-"""Votes that make a face mirrored: a whole pair and anything next to it, or half of all three."""
+"""Votes that make a face mirrored: a full pair and half of another, or half of all three."""
 
 
 @dataclass(frozen=True)
 class Sides:
-    """How far a face's pairs lie apart.
+    """Distances between left and right parts of a face.
 
     Args:
-        gaps: pair (eye, brow, ear) -> distance across the face, in face sizes: positive as published, negative where
-            left and right are exchanged.
-        votes: pair -> 1 where both parts are seen, 0.5 where one is.
+        gaps: pair (eye, brow, ear) -> distance across the face, in face sizes: positive as published, negative if left
+            and right are exchanged.
+        votes: pair -> 1 if both parts are visible, 0.5 for one.
     """
 
     gaps: dict[str, float]
@@ -42,7 +42,7 @@ class Sides:
 
     @property
     def verdict(self) -> str | None:
-        """``mirrored``, ``unclear`` where pairs contradict each other or one alone speaks, or None."""
+        """``mirrored``; ``unclear`` if pairs contradict each other or the votes are too few; or None."""
         wrong = sum(self.votes[pair] for pair, gap in self.gaps.items() if gap < -CLEAR)
         if not wrong:
             return None
@@ -65,18 +65,18 @@ def side_names(labels: LabelSet) -> dict[str, tuple[str, str]]:
 
 
 def landmarks_of(labels: LabelSet) -> set[str]:
-    """The classes whose places :func:`sides` asks for."""
+    """The classes whose positions :func:`sides` uses."""
     pairs = {name for pair in side_names(labels).values() for name in pair}
     return pairs | ({NOSE, GLASSES, *MOUTH} & set(labels.classes))
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a part lies.
+    """Position of a part.
 
     Args:
         centre: mean (x, y) of its pixels.
-        spread: variance of their places over that of a disc of as many pixels: 1 for a disc, some 10 for a thin brow
+        spread: variance of their positions over that of a disc of the same area: 1 for a disc, about 10 for a thin brow
             or lip, hundreds for pixels all over the image.
     """
 
@@ -85,7 +85,7 @@ class Place:
 
 
 def place(mask: np.ndarray) -> Place | None:
-    """Where a mask (H, W) bool lies; None if it is empty."""
+    """Position of a mask (H, W) bool; None if it is empty."""
     sums = [np.count_nonzero(mask, axis=axis) for axis in (0, 1)]  # (W,), (H,)
     area = int(sums[0].sum())
     if not area:
@@ -96,14 +96,14 @@ def place(mask: np.ndarray) -> Place | None:
 
 
 def sides(places: Mapping[str, np.ndarray], skin: int, labels: LabelSet) -> Sides:
-    """Where the sides of a face lie.
+    """Distances between the left and right parts of a face.
 
     Distances are measured across the face, perpendicular to the line from its mouth to its eyes, so that a rolled head
-    and an image upside down are no finding. Of a pair of which one part is seen, as the ear of a turned head, the side
-    of the nose on which it lies is what counts.
+    or an image upside down is no finding. If one part of a pair is visible, as the ear of a turned head, its distance
+    from the nose counts.
 
     Args:
-        places: class -> (x, y) of its centre, of the classes that are there.
+        places: class -> (x, y) of its centre, for the visible classes.
         skin: pixels of skin.
         labels: the classes.
     """
@@ -128,11 +128,11 @@ def sides(places: Mapping[str, np.ndarray], skin: int, labels: LabelSet) -> Side
 
 
 def _across(places: Mapping[str, np.ndarray], pairs: Mapping[str, tuple[str, str]]) -> np.ndarray | None:
-    """Unit vector (x, y) from the viewer's left to right across the face; None where it has no mouth."""
+    """Unit vector (x, y) from the viewer's left to right across the face; None without a mouth."""
     mouth = [places[name] for name in MOUTH if name in places]
     if not mouth:
         return None
-    # One eye alone lies next to the line, and would turn it.
+    # A single eye lies off the line and would turn it.
     for tops in (*(pairs[pair] for pair in ("eye", "brow") if pair in pairs), (GLASSES,), (NOSE,)):
         if all(name in places for name in tops):
             up = np.mean([places[name] for name in tops], axis=0) - np.mean(mouth, axis=0)

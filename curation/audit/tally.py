@@ -1,4 +1,4 @@
-"""What an audit comes to: findings by kind, and how often each class, image size and split occurs."""
+"""Totals of an audit: findings by kind, and counts of classes, image sizes and splits."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from curation.audit.findings import KINDS, Finding, Findings
 from datamodules.labels import LabelSet
 
 SMALL = 0.01
-"""Share of pixels below which a class is a small one, as the paper calls them."""
+"""Share of pixels below which a class is a small one, in the paper's sense."""
 
 
 @dataclass
 class Tally:
-    """Adds up faces as they are read; a few hundred bytes are kept of each.
+    """Adds up faces as they are read; keeps a few hundred bytes of each.
 
     Args:
         labels: the classes.
-        findings: those that were met before any file was read.
+        findings: the layout reader's findings.
     """
 
     labels: LabelSet
@@ -35,7 +35,7 @@ class Tally:
     """(classes,) pixels of each class."""
     holders: np.ndarray = field(init=False)
     """(classes,) faces that have each class."""
-    _alike: dict[bytes, list[tuple[str, Face]]] = field(default_factory=dict)
+    _by_digest: dict[bytes, list[tuple[str, Face]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.pixels, self.holders = (np.zeros(len(self.labels), dtype=np.int64) for _ in range(2))
@@ -47,15 +47,15 @@ class Tally:
             self.findings.add(finding)
         if face.size is not None:
             self.sizes[face.size] += 1
-            self._alike.setdefault(face.digest, []).append((split, face))
+            self._by_digest.setdefault(face.digest, []).append((split, face))
         if face.pixels is not None:
             self.labelled += 1
             self.pixels += face.pixels
             self.holders += face.pixels > 0
 
     def close(self) -> None:
-        """Find the images that are alike, once all faces are there."""
-        for group in self._alike.values():
+        """Find duplicate images, after all faces were added."""
+        for group in self._by_digest.values():
             for index, (_, face) in enumerate(group if len(group) > 1 else []):
                 others = [
                     f"{other.sample.id} ({split})" if split else other.sample.id
@@ -75,7 +75,7 @@ class Tally:
         return self.pixels / max(1, int(self.pixels.sum()))
 
     def as_plain(self) -> dict[str, Any]:
-        """Everything as plain values: the ids of each kind of finding stand under its name."""
+        """Everything as plain values, with the ids of each kind of finding under its name."""
         classes = {
             name: {"share": float(share), "faces": int(count), "small": bool(share < SMALL)}
             for name, share, count in zip(self.labels.classes, self.shares, self.holders, strict=True)

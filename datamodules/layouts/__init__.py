@@ -1,5 +1,5 @@
-"""One reader per published data set layout. Readers import neither torch nor image libraries: a stage that is already
-done is recognised from names and file digests alone."""
+"""One reader per published data set layout. Readers import neither torch nor image libraries: file names and digests
+alone show whether a stage is done."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ PARSED, MASKED, ANNOTATED = (
     {name: layout for name, layout in LAYOUTS.items() if layout.kind == kind}
     for kind in ("parsing", "occlusion", "annotations")
 )
-"""Data sets of face parts; of occluded faces with binary masks; of faces with boxes or kinds alone, on which
-a segmenter can be tested."""
+"""Data sets of face parts; of occluded faces with binary masks; of faces with boxes or kinds only, for testing
+segmenters."""
 
 __all__ = [
     "ANNOTATED",
@@ -54,7 +54,7 @@ def open_layout(dataset: str, root: str | Path) -> Layout:
 
     Raises:
         ConfigError: if no layout has that name.
-        DataError: if the folder declares its classes itself and does so wrongly.
+        DataError: if the folder's own ``classes.yaml`` is invalid.
     """
     if dataset not in LAYOUTS:
         raise ConfigError(f"datamodule.dataset={dataset} is not known; expected one of: {', '.join(sorted(LAYOUTS))}.")

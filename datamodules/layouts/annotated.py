@@ -1,28 +1,28 @@
-"""Shared by readers of data sets without pixel ground truth: a segmenter is tested on them by boxes and kinds."""
+"""Base of readers of data sets without pixel ground truth, on which segmenters are tested by boxes and kinds."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from datamodules.labels import OCCLUSION
-from datamodules.layouts.layout import Layout, Met
+from datamodules.layouts.layout import ErrorHandler, Layout
 from datamodules.layouts.sample import Sample
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 class AnnotatedLayout(Layout):
-    """A data set whose faces have a kind, at best a box of what hides them; it can be tested on, not trained."""
+    """A data set whose faces have a kind and at best a box of the occluder; for testing, not for training."""
 
     kind = "annotations"
     labels = OCCLUSION
 
     @property
-    def drawn_instead(self) -> str:
+    def synthetic_alternative(self) -> str:
         return "  - score on faces with pixel ground truth: dataset=image_mask_folder or dataset=augmented_celeba"
 
-    def survey(self, met: Met) -> dict[str, list[Sample]]:  # noqa: ARG002 (nothing next to the images to look for)
-        """Every face there is."""
+    def survey(self, on_error: ErrorHandler) -> dict[str, list[Sample]]:  # noqa: ARG002 (there are no other files to check)
+        """All faces."""
         return {"": self.samples("all")}
 
 

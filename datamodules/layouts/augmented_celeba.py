@@ -7,18 +7,18 @@ from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from datamodules.labels import OCCLUSION
-from datamodules.layouts.layout import ALL, Layout, Met, names_in
+from datamodules.layouts.layout import ALL, ErrorHandler, Layout, names_in
 from datamodules.layouts.sample import RelativeBox, Sample
 from datamodules.pose import pose_groups
 from foundation.errors import DataError
 
 MANIFEST, PHOTOGRAPHS = "manifest.jsonl", "photographs"
 Points = list[list[float]]
-WORN = ("type", "texture", "tilt", "style")
+GROUPED_BY = ("type", "texture", "tilt", "style")
 
 
 class AugmentedCelebA(Layout):
-    """Reads a built set of masked faces, each with the groups that its manifest and landmarks put it into.
+    """Reads a built set of masked faces, each with its groups from manifest and landmarks.
 
     Args:
         root: the folder that holds the manifest.
@@ -37,7 +37,7 @@ class AugmentedCelebA(Layout):
     )
 
     @property
-    def drawn_instead(self) -> str:
+    def synthetic_alternative(self) -> str:
         return (
             "  - start with synthetic faces: make demo's, or\n"
             "    python prepare.py task=synthetic_faces count=700 out=data/synthetic/LaPa, then\n"
@@ -48,14 +48,14 @@ class AugmentedCelebA(Layout):
 
     @property
     def origin(self) -> str:
-        """``augmented``: masks are drawn, faces may be real."""
+        """``augmented``: masks are rendered, faces may be real."""
         return "augmented"
 
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:  # noqa: ARG002 (masks are always there)
         """The faces of a split, in the manifest's order.
 
         Raises:
-            DataError: if there is no manifest, one of its lines is none, or the split has no face.
+            DataError: if there is no manifest, one of its lines is damaged, or the split has no face.
         """
         rows = [row for row in self._rows() if split in (ALL, row["split"])]
         if not rows:
@@ -84,10 +84,10 @@ class AugmentedCelebA(Layout):
         return {row["id"]: [face["landmarks"] for face in row["faces"]] for row in self._rows()}
 
     def parameters(self) -> dict[str, Any]:
-        """What the set was built with, see ``MaskedFacesConfig.parameters``.
+        """The parameters that the set was built with, see ``MaskedFacesConfig.parameters``.
 
         Raises:
-            DataError: if the file that says so is damaged.
+            DataError: if ``dataset.json`` is damaged.
         """
         file = self.root / "dataset.json"
         try:
@@ -95,7 +95,7 @@ class AugmentedCelebA(Layout):
         except (OSError, ValueError, TypeError) as error:
             raise DataError(f"{file} cannot be read ({error}).\nBuild the set again.") from error
 
-    def survey(self, met: Met) -> dict[str, list[Sample]]:  # noqa: ARG002 (built at once, with all that belongs to it)
+    def survey(self, on_error: ErrorHandler) -> dict[str, list[Sample]]:  # noqa: ARG002 (a built set is complete)
         """Every face by its split."""
         return {split: self.samples(split) for split in sorted({row["split"] for row in self._rows()})}
 
@@ -121,7 +121,7 @@ def face_box(row: Mapping[str, Any]) -> RelativeBox:
 
 
 def groups(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a sample is scored with: what its largest face wears and how it is turned."""
+    """The groups that a sample is scored in: mask type, texture, tilt, wearing style and pose of its largest face."""
     face = row["faces"][0]
-    worn = tuple(f"{name}/{face[name]}" for name in WORN if face.get(name))
-    return (*worn, *pose_groups(face["landmarks"]))
+    mask_groups = tuple(f"{name}/{face[name]}" for name in GROUPED_BY if face.get(name))
+    return (*mask_groups, *pose_groups(face["landmarks"]))

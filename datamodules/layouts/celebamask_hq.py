@@ -1,10 +1,10 @@
 """CelebAMask-HQ as published (Lee et al., CVPR 2020): images, one mask for each part of a face, and two lists.
 
 ``CelebA-HQ-img/{i}.jpg`` (1024 px as published), ``CelebAMask-HQ-mask-anno/{i // 2000}/{i:05d}_{part}.png`` (512 px; a
-part that is not seen has no file), ``CelebA-HQ-to-CelebA-mapping.txt`` (which image of CelebA each one was), and
-CelebA's ``list_eval_partition.txt`` (or Kaggle's ``.csv``), which says the split. The two lists are joined by the name
-of CelebA's file: thresholds on ``orig_idx``, as in the data set's own script, put faces at the ends of a split into the
-next one. Files are counted, never assumed: a part of the data set is a data set.
+part that is not visible has no file), ``CelebA-HQ-to-CelebA-mapping.txt`` (the CelebA image of each one), and CelebA's
+``list_eval_partition.txt`` (or Kaggle's ``.csv``) with the splits. The two lists are joined by CelebA's file name:
+thresholds on ``orig_idx``, as in the data set's own script, put faces at the ends of a split into the next one. A
+partial copy of the data set is valid.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from datamodules.layouts.layout import (
     ALL,
     IMAGE_SUFFIXES,
     SPLITS,
+    ErrorHandler,
     Layout,
-    Met,
     files_by_stem,
     names_in,
-    refuse,
+    raise_error,
     same_name,
 )
 from datamodules.layouts.sample import Parts, Sample
@@ -55,68 +55,68 @@ class CelebAMaskHQ(Layout):
         """The faces of a split, in the order of their numbers, which are their ids.
 
         Args:
-            split: ``train``, ``val`` or ``test``; or ``all``, for which neither list is needed.
-            labelled: require at least one part for every image; otherwise only images are looked at.
+            split: ``train``, ``val`` or ``test``; or ``all``, which needs neither list.
+            labelled: require at least one part for every image; otherwise only images are read.
 
         Raises:
-            DataError: if a folder or list is absent or empty, a list has no row for an image, two images have one
-                number, a file has a name that is none of the layout, or a face has no parts.
+            DataError: if a folder or list is absent or empty, a list has no row for an image, two images have the same
+                number, a file name does not belong to the layout, or a face has no parts.
         """
-        images = self._images(refuse)
+        images = self._images(raise_error)
         if split != ALL:
             images = self._of_split(images, split)
         if not labelled:
             return [Sample(str(number), image) for number, image in images.items()]
-        parts = self._parts({number // FACES_PER_FOLDER for number in images}, refuse)
-        return self._labelled(images, parts, refuse)
+        parts = self._parts({number // FACES_PER_FOLDER for number in images}, raise_error)
+        return self._labelled(images, parts, raise_error)
 
-    def survey(self, met: Met) -> dict[str, list[Sample]]:
+    def survey(self, on_error: ErrorHandler) -> dict[str, list[Sample]]:
         """Every image by its split, see :meth:`Layout.survey`."""
-        images = self._images(met)
+        images = self._images(on_error)
         there = {int(name) for name in names_in(self.root / MASKS) if _is_number(name)}
-        parts = self._parts(there | {number // FACES_PER_FOLDER for number in images}, met)
+        parts = self._parts(there | {number // FACES_PER_FOLDER for number in images}, on_error)
         for number in sorted(parts.keys() - images.keys()):
             first = parts[number].files[0][1]
-            met("missing_image", [str(number)], DataError(f"{first} and its like have no image."))
-        splits = self._splits(images, met)
+            on_error("missing_image", [str(number)], DataError(f"{first} and the other parts have no image."))
+        splits = self._splits(images, on_error)
         found: dict[str, list[Sample]] = {split: [] for split in SPLITS}
-        for sample in self._labelled(images, parts, met):
+        for sample in self._labelled(images, parts, on_error):
             found.setdefault(splits.get(int(sample.id), ""), []).append(sample)
         return found
 
-    def _labelled(self, images: dict[int, Path], parts: dict[int, Parts], met: Met) -> list[Sample]:
+    def _labelled(self, images: dict[int, Path], parts: dict[int, Parts], on_error: ErrorHandler) -> list[Sample]:
         """Faces with their parts, in the order of their numbers."""
         without = [number for number in images if number not in parts]
         if without:
             first = images[without[0]]
             error = DataError(
-                f"{len(without)} of {len(images)} faces have no part at all, the first is {first.name}.\n"
+                f"{len(without)} of {len(images)} faces have no parts, the first is {first.name}.\n"
                 f"Expected: masks as {self._mask_folder(without[0] // FACES_PER_FOLDER) / f'{without[0]:05d}_skin.png'}"
                 f"\nAdd the masks, or move such images out of {first.parent}. All of them are listed by\n"
                 f"  python prepare.py task=audit dataset={self.name} root={self.root}"
             )
-            met("missing_label", [str(number) for number in without], error)
+            on_error("missing_label", [str(number) for number in without], error)
         return [Sample(str(number), image, parts=parts.get(number)) for number, image in images.items()]
 
-    def _images(self, met: Met) -> dict[int, Path]:
+    def _images(self, on_error: ErrorHandler) -> dict[int, Path]:
         """The images by their numbers, sorted."""
         folder = self.root / "CelebA-HQ-img"
         images: dict[int, Path] = {}
-        for stem, image in files_by_stem(folder, IMAGE_SUFFIXES, met).items():
+        for stem, image in files_by_stem(folder, IMAGE_SUFFIXES, on_error).items():
             if not _is_number(stem):
-                error = DataError(f"{image} is no image of CelebA-HQ.\nExpected: names as 0.jpg; move it elsewhere.")
-                met("foreign_file", [image.name], error)
+                error = DataError(f"{image} is not an image of CelebA-HQ.\nExpected: names as 0.jpg; move it away.")
+                on_error("foreign_file", [image.name], error)
             elif int(stem) in images:
-                met("same_name", [str(int(stem))], same_name(folder, images[int(stem)].name, image.name))
+                on_error("same_name", [str(int(stem))], same_name(folder, images[int(stem)].name, image.name))
             else:
                 images[int(stem)] = image
         if not images:
-            met("missing_folder", [folder.name], self.missing(folder))
+            on_error("missing_folder", [folder.name], self.missing(folder))
         return dict(sorted(images.items()))
 
     def _of_split(self, images: dict[int, Path], split: str) -> dict[int, Path]:
-        """The images that CelebA's partition puts into a split."""
-        splits = self._splits(images, refuse)
+        """The images of a split by CelebA's partition."""
+        splits = self._splits(images, raise_error)
         chosen = {number: image for number, image in images.items() if splits[number] == split}
         if not chosen:
             raise DataError(
@@ -126,20 +126,20 @@ class CelebAMaskHQ(Layout):
         return chosen
 
     def _partition(self) -> Path:
-        """CelebA's list of splits, in whichever form it is there."""
+        """CelebA's list of splits, as .txt or .csv."""
         files = [self.root / name for name in PARTITIONS]
         return next((file for file in files if file.is_file()), files[0])
 
-    def _splits(self, images: dict[int, Path], met: Met) -> dict[int, str]:
+    def _splits(self, images: dict[int, Path], on_error: ErrorHandler) -> dict[int, str]:
         """The split of each image, by way of its name in CelebA."""
         mapping, partition = self.root / MAPPING, self._partition()
         absent = [file for file in (mapping, partition) if not file.is_file()]
         for file in absent:
-            met("missing_list", [file.name], self.missing(file))
+            on_error("missing_list", [file.name], self.missing(file))
         if absent:
             return {}
-        originals = {row[0]: row[2] for row in _rows(mapping, columns=5, met=met)}
-        codes = {row[0]: row[1] for row in _rows(partition, columns=2, met=met)}
+        originals = {row[0]: row[2] for row in _rows(mapping, columns=5, on_error=on_error)}
+        codes = {row[0]: row[1] for row in _rows(partition, columns=2, on_error=on_error)}
         splits: dict[int, str] = {}
         for number, image in images.items():
             original = originals.get(str(number))
@@ -148,7 +148,7 @@ class CelebAMaskHQ(Layout):
                     f"{mapping} has no row for {image.name}.\nExpected: a row that starts with {number} for each "
                     f"image; take the list as published, or move the image elsewhere."
                 )
-                met("no_mapping", [str(number)], error)
+                on_error("no_mapping", [str(number)], error)
                 continue
             found = codes.get(original)
             if found not in ("0", "1", "2"):
@@ -156,7 +156,7 @@ class CelebAMaskHQ(Layout):
                     f"{partition} has {'no row' if found is None else f'split {found}'} for {original}, which is "
                     f"{image.name}.\nExpected: 0, 1 or 2 (train, val, test) for each image; take CelebA's list."
                 )
-                met("no_split", [str(number)], error)
+                on_error("no_split", [str(number)], error)
                 continue
             splits[number] = SPLITS[int(found)]
         return splits
@@ -164,8 +164,8 @@ class CelebAMaskHQ(Layout):
     def _mask_folder(self, index: int) -> Path:
         return self.root / MASKS / str(index)
 
-    def _parts(self, folders: set[int], met: Met) -> dict[int, Parts]:
-        """The parts of each face in some folders, in the order of the classes; no file is looked at by itself."""
+    def _parts(self, folders: set[int], on_error: ErrorHandler) -> dict[int, Parts]:
+        """The parts of each face in some folders, in the order of the classes, from file names alone."""
         found: dict[int, set[str]] = {}
         for index in sorted(folders):
             folder = self._mask_folder(index)
@@ -176,15 +176,15 @@ class CelebAMaskHQ(Layout):
                 face, _, part = stem.partition("_")
                 if part not in PARTS or not _is_mask_number(face, index):
                     error = DataError(
-                        f"{folder / name} is no mask of CelebAMask-HQ.\n"
+                        f"{folder / name} is not a mask of CelebAMask-HQ.\n"
                         f"Expected: names as {index * FACES_PER_FOLDER:05d}_skin.png, {FACES_PER_FOLDER} faces a "
                         f"folder, with one of {', '.join(PARTS)}; move it elsewhere."
                     )
-                    met("foreign_file", [name], error)
+                    on_error("foreign_file", [name], error)
                     continue
                 found.setdefault(int(face), set()).add(part)
         if not found:
-            met("missing_folder", [MASKS], self.missing(self.root / MASKS))
+            on_error("missing_folder", [MASKS], self.missing(self.root / MASKS))
         return {
             face: Parts(
                 self._mask_folder(face // FACES_PER_FOLDER),
@@ -200,13 +200,13 @@ def _is_number(text: str) -> bool:
 
 
 def _is_mask_number(text: str, folder: int) -> bool:
-    """Whether masks of a folder are named by this number: five digits or more."""
+    """Whether this is the number of a face in a mask folder, written with five digits or more."""
     return _is_number(text) and text == f"{int(text):05d}" and int(text) // FACES_PER_FOLDER == folder
 
 
-def _rows(file: Path, columns: int, met: Met) -> list[list[str]]:
-    """The rows of a list, whose columns are parted by blanks or commas, without its head; one of another number of
-    columns is an error."""
+def _rows(file: Path, columns: int, on_error: ErrorHandler) -> list[list[str]]:
+    """The rows of a list, columns separated by blanks or commas, without its header; any other number of columns is an
+    error."""
     rows = []
     for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
         row = line.replace(",", " ").split()
@@ -216,7 +216,7 @@ def _rows(file: Path, columns: int, met: Met) -> list[list[str]]:
             error = DataError(
                 f"{file}, line {number}: {line[:80]!r}.\nExpected: {columns} columns; take the list as published."
             )
-            met("broken_row", [f"{file.name}:{number}"], error)
+            on_error("broken_row", [f"{file.name}:{number}"], error)
             continue
         rows.append(row)
     return rows

@@ -57,24 +57,25 @@ class FMLD(AnnotatedLayout):
 
     def _faces(self, file: Path) -> Iterator[Sample]:
         try:
-            tree = ElementTree.parse(file).getroot()  # noqa: S314 (expat since 2.6 refuses what grows as it is read)
+            tree = ElementTree.parse(file).getroot()  # noqa: S314 (expat since 2.6 limits entity expansion)
             name = Path(_text(tree, "filename").replace("\\", "/")).name
             found = [
-                (number, what, _text(face, "pose", ""), _box(face))
+                (number, kind, _text(face, "pose", ""), _box(face))
                 for number, face in enumerate(tree.iter("object"))
-                if (what := _text(face, "name")) in KINDS and _text(face, "difficult", "0") != "1"
+                if (kind := _text(face, "name")) in KINDS and _text(face, "difficult", "0") != "1"
             ]
         except (ElementTree.ParseError, ValueError) as error:
-            raise DataError(f"{file} is no annotation in Pascal VOC's XML ({error}).\nTake it as published.") from error
+            raise DataError(f"{file} is not Pascal VOC's XML ({error}).\nTake it as published.") from error
         if name not in self._images:
             raise DataError(
-                f"{file} is of the image {name}, which is nowhere below {self.root}.\n"
+                f"{file} annotates the image {name}, which is missing below {self.root}.\n"
                 f"Expected: the images of MAFA and WIDER FACE there."
             )
-        for number, what, pose, box in found:
-            groups = [f"kind/{KINDS[what]}"] + ([f"pose/{POSES[pose]}"] if pose in POSES else [])
-            said = Annotation(file, box)
-            yield Sample(f"{file.stem}_{number}", self._images[name], annotation=said, groups=tuple(groups))
+        for number, kind, pose, box in found:
+            groups = [f"kind/{KINDS[kind]}"] + ([f"pose/{POSES[pose]}"] if pose in POSES else [])
+            yield Sample(
+                f"{file.stem}_{number}", self._images[name], annotation=Annotation(file, box), groups=tuple(groups)
+            )
 
 
 def _text(element: ElementTree.Element, path: str, otherwise: str | None = None) -> str:

@@ -1,15 +1,15 @@
 """A user's own images and classes: ``images/``, ``labels/`` and ``classes.yaml``.
 
 Images lie at any depth; the label map of ``images/a/1.jpg`` is ``labels/a/1.png``, and the id of both is ``a/1``. An
-image without a label map is unlabelled: pre-training uses it, fine-tuning and scoring do not. The split comes from
+image without a label map is unlabelled: pre-training uses it, fine-tuning and scoring do not. The splits come from
 
 - folders: ``train/images``, ``train/labels``, ``val/...``, ``test/...`` in place of ``images`` and ``labels``;
 - lists: ``train.txt``, ``val.txt``, ``test.txt``, one id a line;
 - random: 80 % of the labelled images for training, 10 % for validation, 10 % for the test, by the seed in
-  ``classes.yaml``. It depends on the ids alone, and a new image moves at most one other across each border.
+  ``classes.yaml``. They depend on the ids alone; a new image moves at most one other image between splits at each
+  border.
 
-Without folders, unlabelled images that no list names are training images; labelled ones that no list names are left
-out.
+Without folders, unlabelled images that no list names are training images; labelled ones are left out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import os
 from pathlib import Path
 
 from datamodules.declared_classes import FILE, read_classes
-from datamodules.layouts.layout import ALL, SPLITS, Layout, Met, refuse, same_name
+from datamodules.layouts.layout import ALL, SPLITS, ErrorHandler, Layout, raise_error, same_name
 from datamodules.layouts.sample import Sample
 from foundation.errors import DataError
 
@@ -86,7 +86,7 @@ class Folder(Layout):
         Raises:
             DataError: if images or lists are absent or do not fit together, or the split is empty.
         """
-        splits = self._splits(refuse)
+        splits = self._splits(raise_error)
         names = SPLITS if split == ALL else (split,)
         images = [sample for name in names for sample in splits[name]]
         found = [sample for sample in images if sample.label is not None or not labelled]
@@ -96,9 +96,9 @@ class Folder(Layout):
             raise DataError(f"{self.root} has {what}.\nExpected: one at least. {self._how()}")
         return found
 
-    def survey(self, met: Met) -> dict[str, list[Sample]]:
+    def survey(self, on_error: ErrorHandler) -> dict[str, list[Sample]]:
         """Every image by its split, see :meth:`Layout.survey`; a missing label map is not an error here."""
-        return self._splits(met)
+        return self._splits(on_error)
 
     @property
     def _in_folders(self) -> bool:
@@ -115,7 +115,7 @@ class Folder(Layout):
             return f"Name them in {', '.join(str(self.root / f'{split}.txt') for split in SPLITS)}."
         return "A random split takes at least 3 labelled images; or make train.txt, val.txt and test.txt."
 
-    def _splits(self, met: Met) -> dict[str, list[Sample]]:
+    def _splits(self, on_error: ErrorHandler) -> dict[str, list[Sample]]:
         """The images of each split; "" holds labelled ones that no list names."""
         if self._in_folders and (
             others := [place.name for place in (self.root / "images", *self._lists) if place.exists()]
@@ -124,13 +124,13 @@ class Folder(Layout):
                 f"{self.root} has folders for the splits and {' and '.join(others)}: which split is meant?\n"
                 f"Expected: train/images and the like; or images/, with or without train.txt, val.txt and test.txt."
             )
-            met("foreign_file", others, error)
+            on_error("foreign_file", others, error)
         if self._in_folders:
-            return {split: self._samples_in(self.root / split, met) for split in SPLITS}
-        samples = self._samples_in(self.root, met)
+            return {split: self._samples_in(self.root / split, on_error) for split in SPLITS}
+        samples = self._samples_in(self.root, on_error)
         if not samples:
-            met("missing_folder", ["images"], self.missing(self.root / "images"))
-        return self._split_by_lists(samples, met) if self._lists else self._split_at_random(samples)
+            on_error("missing_folder", ["images"], self.missing(self.root / "images"))
+        return self._split_by_lists(samples, on_error) if self._lists else self._split_at_random(samples)
 
     def _split_at_random(self, samples: list[Sample]) -> dict[str, list[Sample]]:
         # By the ids alone: an image more or less moves few others, and every machine splits alike.
@@ -142,22 +142,22 @@ class Folder(Layout):
         scored = dict.fromkeys(order[:count], "test") | dict.fromkeys(order[count : 2 * count], "val")
         return {split: [sample for sample in samples if scored.get(sample.id, "train") == split] for split in SPLITS}
 
-    def _split_by_lists(self, samples: list[Sample], met: Met) -> dict[str, list[Sample]]:
+    def _split_by_lists(self, samples: list[Sample], on_error: ErrorHandler) -> dict[str, list[Sample]]:
         known = {sample.id for sample in samples}
         splits: dict[str, str] = {}
         for split in SPLITS:
             file = self.root / f"{split}.txt"
-            for number, name in self._listed(file, met):
+            for number, name in self._listed(file, on_error):
                 where = f"{file}, line {number}: {name[:80]!r}"
                 if name not in known:
                     error = DataError(
                         f"{where} names no image: {self.root / 'images' / name}{'|'.join(SUFFIXES)} is absent.\n"
                         f"Expected: ids of images, which are their paths below images/ without extension."
                     )
-                    met("broken_row", [f"{file.name}:{number}"], error)
+                    on_error("broken_row", [f"{file.name}:{number}"], error)
                 elif name in splits:
                     error = DataError(f"{where} is in {splits[name]}.txt already.\nExpected: every image once.")
-                    met("broken_row", [f"{file.name}:{number}"], error)
+                    on_error("broken_row", [f"{file.name}:{number}"], error)
                 else:
                     splits[name] = split
         found: dict[str, list[Sample]] = {split: [] for split in (*SPLITS, "")}
@@ -165,7 +165,7 @@ class Folder(Layout):
             found[splits.get(sample.id, "train" if sample.label is None else "")].append(sample)
         return found
 
-    def _listed(self, file: Path, met: Met) -> list[tuple[int, str]]:
+    def _listed(self, file: Path, on_error: ErrorHandler) -> list[tuple[int, str]]:
         """Number and id of each line of a list that is not empty."""
         try:
             lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
@@ -174,38 +174,38 @@ class Folder(Layout):
                 f"{file} cannot be read ({reason.strerror}), but there is {self._lists[0].name}.\n"
                 f"Expected: train.txt, val.txt and test.txt, one id a line; or none of them for a random split."
             )
-            met("missing_list", [file.name], error)
+            on_error("missing_list", [file.name], error)
             return []
         return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
 
-    def _samples_in(self, folder: Path, met: Met) -> list[Sample]:
+    def _samples_in(self, folder: Path, on_error: ErrorHandler) -> list[Sample]:
         """The images below ``images`` with their label maps, sorted by id."""
-        images = _files_by_id(folder / "images", SUFFIXES, met)
-        labels = _files_by_id(folder / "labels", LABEL_SUFFIXES, met)
+        images = _files_by_id(folder / "images", SUFFIXES, on_error)
+        labels = _files_by_id(folder / "labels", LABEL_SUFFIXES, on_error)
         if others := _files_below(folder / "labels", NO_LABELS):
             error = DataError(
                 f"{folder / 'labels' / others[0]} is no PNG, as are {len(others) - 1} more label maps.\n"
                 f"Expected: label maps as PNG, which keeps every pixel as it is."
             )
-            met("foreign_file", others, error)
-        if lonely := sorted(labels.keys() - images.keys()):
+            on_error("foreign_file", others, error)
+        if unmatched := sorted(labels.keys() - images.keys()):
             error = DataError(
-                f"{len(lonely)} of {len(labels)} label maps in {folder / 'labels'} have no image, the first is "
-                f"{labels[lonely[0]].name}.\n"
-                f"Expected: {folder / 'images' / lonely[0]}.jpg or the like; add it, or move the label map away."
+                f"{len(unmatched)} of {len(labels)} label maps in {folder / 'labels'} have no image, the first is "
+                f"{labels[unmatched[0]].name}.\n"
+                f"Expected: {folder / 'images' / unmatched[0]}.jpg or the like; add it, or move the label map away."
             )
-            met("missing_image", lonely, error)
+            on_error("missing_image", unmatched, error)
         return [Sample(name, image, labels.get(name)) for name, image in sorted(images.items())]
 
 
-def _files_by_id(folder: Path, suffixes: tuple[str, ...], met: Met) -> dict[str, Path]:
+def _files_by_id(folder: Path, suffixes: tuple[str, ...], on_error: ErrorHandler) -> dict[str, Path]:
     """Files below a folder by their paths without extension."""
     files: dict[str, Path] = {}
     for name in _files_below(folder, suffixes):
         stem = name.rpartition(".")[0]
         path = folder / name
         if stem in files:
-            met("same_name", [stem], same_name(path.parent, files[stem].name, path.name))
+            on_error("same_name", [stem], same_name(path.parent, files[stem].name, path.name))
             continue
         files[stem] = path
     return files

@@ -1,8 +1,8 @@
-"""Images of one face each, sorted into folders by whether a mask is worn: RMFD, the Kaggle sets, one's own.
+"""Images of one face each, in folders of faces with and without a face mask: RMFD, the Kaggle sets, one's own.
 
-The folder next above an image whose name is known says its kind, at any depth: ``with_mask/a.jpg``,
-``test/without_mask/b.png``, ``AFDB_masked_face_dataset/someone/c.jpg``. A folder ``train``, ``val`` (or the like) or
-``test`` further up says its split; without one it is of the test.
+The nearest parent folder with a known name gives an image's kind, at any depth: ``with_mask/a.jpg``,
+``test/without_mask/b.png``, ``AFDB_masked_face_dataset/someone/c.jpg``. A parent folder ``train``, ``val`` (or
+``training``, ``valid``, ``validation``) or ``test`` gives its split; without one the image is in the test split.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ class FolderPerClass(AnnotatedLayout):
     title = "folder_per_class"
     published = "with_mask/* and without_mask/* (or the names of RMFD and the like), at any depth\nDo one of:"
 
-    def samples(self, split: str, labelled: bool = True) -> list[Sample]:  # noqa: ARG002 (the folder says the kind)
+    def samples(self, split: str, labelled: bool = True) -> list[Sample]:  # noqa: ARG002 (the folder gives the kind)
         """The faces of a split, by their names.
 
         Raises:
-            DataError: if no image is below a folder whose name is known.
+            DataError: if no image is below a folder with a known name.
         """
         if not self.root.is_dir():
             raise self.missing(self.root)
@@ -76,13 +76,13 @@ class FolderPerClass(AnnotatedLayout):
             names = "; ".join(f"{kind}: {', '.join(folders)}" for kind, folders in FOLDERS.items())
             where = f"of the split {split} " if faces else ""
             raise DataError(
-                f"{self.root} holds no image {where}in a folder that says whether a mask is worn.\n"
+                f"{self.root} holds no image {where}in a folder of masked or of bare faces.\n"
                 f"Expected: folders of one of these names. {names}."
             )
         return chosen
 
     def _face(self, image: Path) -> tuple[str, Sample] | None:
-        """Split and sample of an image; None if no folder above it says its kind."""
+        """Split and sample of an image; None if no parent folder gives its kind."""
         name = image.relative_to(self.root)
         above = [part.lower().replace("-", "_").replace(" ", "_") for part in (self.root.name, *name.parent.parts)]
         folder = _nearest(above, KIND_OF_FOLDER)
@@ -94,5 +94,5 @@ class FolderPerClass(AnnotatedLayout):
 
 
 def _nearest(above: Sequence[str], known: Container[str]) -> str | None:
-    """The folder next above an image whose name is known."""
+    """The nearest parent folder with a known name."""
     return next((name for name in reversed(above) if name in known), None)

@@ -1,7 +1,7 @@
-"""Any images with binary masks of one name: ``images/`` and ``masks/``, or both below ``train``, ``val``, ``test``.
+"""Images with binary masks of the same names: ``images/`` and ``masks/``, or both below ``train``, ``val``, ``test``.
 
-So MFSD and sets of its kind lie. Without folders for the splits 70 % of the faces are for training, 10 % for validation
-and 20 % for the test, drawn at random, the same anywhere.
+This is the layout of MFSD and similar sets. Without folders for the splits, 70 % of the faces are for training, 10 %
+for validation and 20 % for the test: a random split that is the same on every machine.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import hashlib
 from pathlib import Path
 
 from datamodules.labels import OCCLUSION
-from datamodules.layouts.layout import ALL, SPLITS, Layout, Met, files_by_stem, refuse
+from datamodules.layouts.layout import ALL, SPLITS, ErrorHandler, Layout, files_by_stem, raise_error
 from datamodules.layouts.sample import Sample
 from foundation.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 SHARES = (0.7, 0.8)
-"""Where the training and the validation faces end, of all."""
+"""Cumulated shares of training and validation faces."""
 
 
 class ImageMaskFolder(Layout):
@@ -33,11 +33,11 @@ class ImageMaskFolder(Layout):
     published = (
         "images/* and masks/* of the same names (or train|val|test / images, masks)\n"
         "Do one of:\n"
-        "  - put images there, and for each a mask that is white where the face is hidden"
+        "  - put images there, and for each a mask that is white where the face is occluded"
     )
 
     @property
-    def drawn_instead(self) -> str:
+    def synthetic_alternative(self) -> str:
         return (
             "  - start with synthetic faces: make demo's, or\n"
             "    python prepare.py task=synthetic_faces count=700 out=data/synthetic/LaPa, then\n"
@@ -58,15 +58,15 @@ class ImageMaskFolder(Layout):
         """
         if self._in_splits:
             there = [name for name in SPLITS if (self.root / name).is_dir()] if split == ALL else [split]
-            return [sample for name in there for sample in self._folder(self.root / name, labelled, refuse)]
-        samples = self._folder(self.root, labelled, refuse)
+            return [sample for name in there for sample in self._folder(self.root / name, labelled, raise_error)]
+        samples = self._folder(self.root, labelled, raise_error)
         if split == ALL:
             return samples
-        # By the names alone: another face more or less moves few others, and no machine draws another lot.
-        lots = sorted(samples, key=lambda sample: hashlib.sha256(sample.id.encode()).hexdigest())
-        edges = [0, *(round(share * len(lots)) for share in SHARES), len(lots)]
+        # By the hashes of the names: one face more or less moves few others, and all machines agree.
+        shuffled = sorted(samples, key=lambda sample: hashlib.sha256(sample.id.encode()).hexdigest())
+        edges = [0, *(round(share * len(shuffled)) for share in SHARES), len(shuffled)]
         place = SPLITS.index(split)
-        chosen = sorted(lots[edges[place] : edges[place + 1]])
+        chosen = sorted(shuffled[edges[place] : edges[place + 1]])
         if not chosen:
             raise DataError(
                 f"{self.root} holds {len(samples)} faces: too few for the split {split}.\n"
@@ -74,29 +74,29 @@ class ImageMaskFolder(Layout):
             )
         return chosen
 
-    def survey(self, met: Met) -> dict[str, list[Sample]]:
+    def survey(self, on_error: ErrorHandler) -> dict[str, list[Sample]]:
         """Every image by its split, see :meth:`Layout.survey`."""
         if self._in_splits:
-            return {split: self._folder(self.root / split, True, met) for split in SPLITS}
-        return {"": self._folder(self.root, True, met)}
+            return {split: self._folder(self.root / split, True, on_error) for split in SPLITS}
+        return {"": self._folder(self.root, True, on_error)}
 
     @property
     def _in_splits(self) -> bool:
         return not (self.root / "images").is_dir() and any((self.root / split).is_dir() for split in SPLITS)
 
-    def _folder(self, folder: Path, labelled: bool, met: Met) -> list[Sample]:
-        images = files_by_stem(folder / "images", SUFFIXES, met)
+    def _folder(self, folder: Path, labelled: bool, on_error: ErrorHandler) -> list[Sample]:
+        images = files_by_stem(folder / "images", SUFFIXES, on_error)
         if not images:
-            met("missing_folder", [str(folder / "images")], self.missing(folder / "images"))
+            on_error("missing_folder", [str(folder / "images")], self.missing(folder / "images"))
         if not labelled:
             return [Sample(stem, image) for stem, image in sorted(images.items())]
-        masks = files_by_stem(folder / "masks", SUFFIXES, met)
+        masks = files_by_stem(folder / "masks", SUFFIXES, on_error)
         if without := sorted(images.keys() - masks.keys()):
             error = DataError(
                 f"{len(without)} of {len(images)} images in {folder / 'images'} have no mask, the first is "
                 f"{images[without[0]].name}.\n"
-                f"Expected: {folder / 'masks' / (without[0] + '.png')}, white where the face is hidden.\n"
-                f"Add the masks (all black where nothing hides a face), or move those images away."
+                f"Expected: {folder / 'masks' / (without[0] + '.png')}, white where the face is occluded.\n"
+                f"Add the masks (all black for a face without occlusion), or move those images away."
             )
-            met("missing_label", without, error)
+            on_error("missing_label", without, error)
         return [Sample(stem, image, masks.get(stem)) for stem, image in sorted(images.items())]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from datamodules.labels import LAPA
-from datamodules.layouts.layout import ALL, IMAGE_SUFFIXES, SPLITS, Layout, Met, files_by_stem, refuse
+from datamodules.layouts.layout import ALL, IMAGE_SUFFIXES, SPLITS, ErrorHandler, Layout, files_by_stem, raise_error
 from datamodules.layouts.sample import Sample
 from foundation.errors import DataError
 
@@ -34,8 +34,8 @@ class LaPa(Layout):
         """The faces of a split, sorted by id.
 
         Args:
-            split: ``train``, ``val`` or ``test``; or ``all``, the faces of those of them that are there.
-            labelled: require a label map for every image; otherwise only images are looked at.
+            split: ``train``, ``val`` or ``test``; or ``all``, the faces of all splits that exist.
+            labelled: require a label map for every image; otherwise only images are read.
 
         Raises:
             DataError: if the folder is absent or empty, two images share a stem, or a label map is missing.
@@ -43,31 +43,33 @@ class LaPa(Layout):
         if split == ALL:
             there = [name for name in SPLITS if (self.root / name).is_dir()] or SPLITS[:1]
             return [sample for name in there for sample in self.samples(name, labelled)]
-        images = self._files(split, "images", IMAGE_SUFFIXES, refuse)
+        images = self._files(split, "images", IMAGE_SUFFIXES, raise_error)
         if not labelled:
             return [Sample(stem, image) for stem, image in sorted(images.items())]
-        return self._labelled(split, images, self._files(split, "labels", (".png",), refuse), refuse)
+        return self._labelled(split, images, self._files(split, "labels", (".png",), raise_error), raise_error)
 
-    def survey(self, met: Met) -> dict[str, list[Sample]]:
+    def survey(self, on_error: ErrorHandler) -> dict[str, list[Sample]]:
         """Every image of the three splits, see :meth:`Layout.survey`."""
         found = {}
         for split in SPLITS:
-            images = self._files(split, "images", IMAGE_SUFFIXES, met)
-            labels = self._files(split, "labels", (".png",), met)
+            images = self._files(split, "images", IMAGE_SUFFIXES, on_error)
+            labels = self._files(split, "labels", (".png",), on_error)
             for stem in sorted(labels.keys() - images.keys()):
-                met("missing_image", [stem], DataError(f"{labels[stem]} has no image."))
-            found[split] = self._labelled(split, images, labels, met)
+                on_error("missing_image", [stem], DataError(f"{labels[stem]} has no image."))
+            found[split] = self._labelled(split, images, labels, on_error)
         return found
 
-    def _files(self, split: str, kind: str, suffixes: tuple[str, ...], met: Met) -> dict[str, Path]:
+    def _files(self, split: str, kind: str, suffixes: tuple[str, ...], on_error: ErrorHandler) -> dict[str, Path]:
         """Images or label maps of a split by their stems."""
         folder = self.root / split / kind
-        files = files_by_stem(folder, suffixes, met)
+        files = files_by_stem(folder, suffixes, on_error)
         if not files:
-            met("missing_folder", [f"{split}/{kind}"], self.missing(folder))
+            on_error("missing_folder", [f"{split}/{kind}"], self.missing(folder))
         return files
 
-    def _labelled(self, split: str, images: dict[str, Path], labels: dict[str, Path], met: Met) -> list[Sample]:
+    def _labelled(
+        self, split: str, images: dict[str, Path], labels: dict[str, Path], on_error: ErrorHandler
+    ) -> list[Sample]:
         """The faces of a split, sorted by id, with their label maps."""
         folder = self.root / split
         unlabelled = sorted(images.keys() - labels.keys())
@@ -79,6 +81,6 @@ class LaPa(Layout):
                 f"Add the label maps, or move the unlabelled images out of this split. All of them are listed by\n"
                 f"  python prepare.py task=audit dataset={self.name} root={self.root}"
             )
-            met("missing_label", unlabelled, error)
+            on_error("missing_label", unlabelled, error)
         landmarks = files_by_stem(folder / "landmarks", (".txt",))
         return [Sample(stem, image, labels.get(stem), landmarks.get(stem)) for stem, image in sorted(images.items())]

@@ -1,4 +1,4 @@
-"""What every published layout answers, and what their readers share."""
+"""The interface of all data set readers, and functions that they share."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from foundation.errors import DataError
 
 SPLITS = ("train", "val", "test")
 ALL = "all"
-"""Every face there is, whatever lists of splits say or lack: for scoring and prediction, not for training."""
+"""All faces, in no matter which split: for scoring and prediction, not for training."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
-Met = Callable[[str, Sequence[str], DataError], None]
-"""What becomes of an error that a reader meets: its kind (``curation.audit.findings``), the ids of the faces, or names
-of the files, that have it, and the error in words. If it returns, the reader goes on without what was at error."""
+ErrorHandler = Callable[[str, Sequence[str], DataError], None]
+"""Called by a reader with an error: its kind (``curation.audit.findings``), the ids of the faces or names of the files
+concerned, and the exception. If it returns, the reader continues without them."""
 
 
-def refuse(kind: str, ids: Sequence[str], error: DataError) -> None:  # noqa: ARG001 (what others tell apart)
-    """Raise the first error, as whoever wants to use the data does."""
+def raise_error(kind: str, ids: Sequence[str], error: DataError) -> None:  # noqa: ARG001 (for other handlers)
+    """The handler that raises the first error; for training, scoring and prediction."""
     raise error
 
 
 class Layout(abc.ABC):
-    """Reads a folder in a published layout; files are listed, none is opened but for lists of names.
+    """Reads a folder in a published layout; lists files, and opens only lists of names.
 
     Args:
         root: the data set's folder.
@@ -37,19 +37,19 @@ class Layout(abc.ABC):
 
     name: ClassVar[str]
     kind: ClassVar[Literal["parsing", "occlusion", "annotations"]] = "parsing"
-    """What its labels are: face parts, binary masks of what is occluded, or boxes and kinds of faces."""
+    """Kind of labels: face parts, binary occlusion masks, or boxes and kinds of faces."""
     labels: LabelSet
     """The classes: of the data set as published, or those that the folder declares."""
     title: ClassVar[str]
-    """The data set's name as it is written."""
+    """The data set's name as published."""
     published: ClassVar[str]
-    """What belongs into the folder, and where it is to be had: lines of a message, the root left open."""
+    """The folder's expected content and where to get it: lines of an error message, without the root."""
     knows_faces: ClassVar[bool] = False
-    """Whether its samples say where in the image their face is."""
+    """Whether its samples have the box of their face."""
 
     @property
-    def drawn_instead(self) -> str:
-        """How to do without the data set: the last lines of that message."""
+    def synthetic_alternative(self) -> str:
+        """How to use synthetic faces instead: the last lines of that message."""
         return (
             "  - start with synthetic faces: make demo (in the layout of LaPa), or\n"
             f"    python prepare.py task=synthetic_faces layout={self.name} count=2000 out=data/synthetic/{self.title}"
@@ -60,20 +60,20 @@ class Layout(abc.ABC):
 
     @property
     def data_name(self) -> str | None:
-        """What the folder's owner calls the data; None for a published data set."""
+        """The owner's name for the data; None for a published data set."""
         return None
 
     @property
     def declared(self) -> str | None:
-        """What the folder declares of its labels that changes how they are read; None where all is published."""
+        """The folder's own declarations that change how labels are read; None for a published data set."""
         return None
 
     @property
     def origin(self) -> str:
-        """``drawn`` if this project's generator made the images, else ``real``."""
+        """``drawn`` for synthetic faces of this project's generator, else ``real``; recorded in the runs' status."""
         try:
             about = json.loads((self.root / "dataset.json").read_text())
-        except (OSError, ValueError):  # not there, or somebody else's
+        except (OSError, ValueError):  # absent, or of another tool
             return "real"
         return "drawn" if isinstance(about, dict) and about.get("origin") == "drawn" else "real"
 
@@ -83,34 +83,34 @@ class Layout(abc.ABC):
 
         Args:
             split: ``train``, ``val`` or ``test``; or ``all``, see :data:`ALL`.
-            labelled: require labels for every image; otherwise only images are looked at.
+            labelled: require labels for every image; otherwise only images are read.
 
         Raises:
             DataError: if files are absent or do not fit together.
         """
 
     @abc.abstractmethod
-    def survey(self, met: Met) -> dict[str, list[Sample]]:
-        """Every image there is by its split, each error handed over instead of raised.
+    def survey(self, on_error: ErrorHandler) -> dict[str, list[Sample]]:
+        """All images by split; errors go to a handler.
 
         Args:
-            met: is told of each error; more than :meth:`samples` raises, such as labels without an image.
+            on_error: called with each error; with more than :meth:`samples` raises, such as labels without an image.
 
         Returns:
-            Split -> faces, with the labels that they have; the split "" holds those whose split no list says.
+            Split -> faces, with their labels if they have any; the split "" holds faces that no list assigns.
         """
 
     def missing(self, place: Path) -> DataError:
-        """The error that a folder or file of the layout is not there, with what belongs there and what to do."""
+        """The error for a missing folder or file of the layout, with its expected content and what to do."""
         state = "is empty" if place.is_dir() else "does not exist"
         return DataError(
             f"No {self.title} faces: {place} {state}.\n"
             f"Expected under {self.root}:  {self.published}\n"
-            f"  - say where it lies: datamodule.root=/path/to/{self.title}\n{self.drawn_instead}"
+            f"  - give its path: datamodule.root=/path/to/{self.title}\n{self.synthetic_alternative}"
         )
 
 
-def files_by_stem(folder: Path, suffixes: tuple[str, ...], met: Met = refuse) -> dict[str, Path]:
+def files_by_stem(folder: Path, suffixes: tuple[str, ...], on_error: ErrorHandler = raise_error) -> dict[str, Path]:
     """Files of a folder by their names without extension, sorted; hidden files and other kinds are left out.
 
     Raises:
@@ -122,14 +122,14 @@ def files_by_stem(folder: Path, suffixes: tuple[str, ...], met: Met = refuse) ->
         if f".{suffix.lower()}" not in suffixes:
             continue
         if stem in files:
-            met("same_name", [stem], same_name(folder, files[stem].name, name))
+            on_error("same_name", [stem], same_name(folder, files[stem].name, name))
             continue
         files[stem] = folder / name
     return files
 
 
 def names_in(folder: Path) -> list[str]:
-    """Sorted names of what lies in a folder, hidden files left out; none if there is no such folder."""
+    """Sorted names of a folder's entries, hidden files left out; [] if there is no such folder."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if not entry.name.startswith("."))
@@ -138,7 +138,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 def same_name(folder: Path, first: str, second: str) -> DataError:
-    """The error that two images of a folder stand for one face."""
+    """The error for two images of one face in a folder."""
     return DataError(
         f"Two files of one name in {folder}: {first} and {second}.\nExpected one file per face; remove one of them."
     )

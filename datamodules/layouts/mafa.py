@@ -1,7 +1,7 @@
-"""MAFA (Ge et al., CVPR 2017): photographs with boxes of faces and of what hides them, in MATLAB files.
+"""MAFA (Ge et al., CVPR 2017): photographs with boxes of faces and of their occluders, in MATLAB files.
 
 ``train-images/images`` with ``MAFA-Label-Train/LabelTrainAll.mat``, ``test-images/images`` with
-``MAFA-Label-Test/LabelTestAll.mat``; either half alone will do, and the ``.mat`` files may lie in the root. A training
+``MAFA-Label-Test/LabelTestAll.mat``; either half is enough, and the ``.mat`` files may lie in the root. A training
 face has 21 numbers: box (x, y, w, h), two eyes, box of the occluder from the face's corner, type, degree, gender, race,
 orientation, box of glasses; a test face 18: box, kind of face, box of the occluder, type and so on.
 """
@@ -18,8 +18,8 @@ from datamodules.layouts.sample import Annotation, Box, Sample
 from foundation.errors import DataError
 
 SPLITS = {"train": ("Train", "label_train", 1), "test": ("Test", "LabelTest", 0)}
-"""Of each split: how its names begin, its table, and the column of the table that names the image."""
-TEST_KINDS = {1: "masked", 2: "bare"}  # 3 is no face that can be judged
+"""Split -> part of its file names, its table, and the table's column with the image's name."""
+TEST_KINDS = {1: "masked", 2: "bare"}  # 3 is an invalid face
 OCCLUDERS = {1: "simple", 2: "complex", 3: "body"}
 ORIENTATIONS = {1: "left", 2: "left_frontal", 3: "frontal", 4: "right_frontal", 5: "right"}
 
@@ -35,14 +35,14 @@ class MAFA(AnnotatedLayout):
     title = "MAFA"
     published = (
         "train-images/images/*.jpg, MAFA-Label-Train/LabelTrainAll.mat,\n"
-        "test-images/images/*.jpg, MAFA-Label-Test/LabelTestAll.mat (either half alone will do)\nDo one of:"
+        "test-images/images/*.jpg, MAFA-Label-Test/LabelTestAll.mat (either half is enough)\nDo one of:"
     )
 
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:  # noqa: ARG002 (they come with the boxes)
         """The faces of a split, in the table's order; several may share an image.
 
         Raises:
-            DataError: if a table or an image is missing, or a table is none of MAFA's.
+            DataError: if a table or an image is missing, or a table is not MAFA's.
         """
         chosen = SPLITS if split == ALL else {split: SPLITS[split]} if split in SPLITS else {}
         tables = {name: self._table(name) for name in chosen}
@@ -58,7 +58,7 @@ class MAFA(AnnotatedLayout):
         return next((place for place in places if place.is_file()), None)
 
     def _faces(self, split: str, table: Path) -> Iterator[Sample]:
-        # Here, because readers are imported before anything is known to be read.
+        # Imported late: importing the readers must stay fast.
         from scipy.io import loadmat
         from scipy.io.matlab import MatReadError
 
@@ -67,7 +67,7 @@ class MAFA(AnnotatedLayout):
             rows = [(str(row[column][0]), row[column + 1].tolist()) for row in loadmat(table)[key][0]]
         except (
             MatReadError,
-            NotImplementedError,  # what scipy says of MATLAB 7.3's files, which MAFA's are not
+            NotImplementedError,  # scipy's error for files of MATLAB 7.3, which MAFA's are not
             OSError,
             LookupError,
             ValueError,
@@ -76,7 +76,7 @@ class MAFA(AnnotatedLayout):
             zlib.error,
         ) as error:
             raise DataError(
-                f"{table} is no table of MAFA ({type(error).__name__}: {error}).\n"
+                f"{table} is not a table of MAFA ({type(error).__name__}: {error}).\n"
                 f"Expected: {key}, with an image's name and its faces in each row, as published."
             ) from error
         folder = self.root / f"{split}-images" / "images"
@@ -105,8 +105,8 @@ def _face(split: str, face_id: str, image: Path, table: Path, row: Sequence[int]
     if kind == "masked":
         groups += [f"occluder/{OCCLUDERS[rest[0]]}"] if rest[0] in OCCLUDERS else []
     groups += [f"orientation/{ORIENTATIONS[rest[4]]}"] if rest[4] in ORIENTATIONS else []
-    said = Annotation(table, _corners(x, y, width, height), _occluder(kind, x, y, occluder))
-    return Sample(face_id, image, annotation=said, groups=tuple(groups))
+    annotation = Annotation(table, _corners(x, y, width, height), _occluder(kind, x, y, occluder))
+    return Sample(face_id, image, annotation=annotation, groups=tuple(groups))
 
 
 def _occluder(kind: str, x: int, y: int, row: Sequence[int]) -> Box | None:

@@ -1,12 +1,12 @@
-"""Photographs to draw on: CelebA as published (Liu et al., ICCV 2015), images of LaPa and CelebAMask-HQ, any folder.
+"""Photographs to render masks on: CelebA as published (Liu et al., ICCV 2015), LaPa, CelebAMask-HQ, or any folder.
 
 CelebA:
 ``img_align_celeba/`` (178x218) or ``img_celeba/`` (in the wild), also one deeper as Kaggle packs it, or in ``Img/`` as
 its authors do; next to them, or in their ``Eval/`` and ``Anno/``, ``list_eval_partition``, ``identity_CelebA``,
-``list_bbox_celeba`` (which fits the wild images alone) as ``.txt``, parted by blanks, or ``.csv``; and
-``landmarks_68/``, which synthetic faces have. Files are counted, never assumed: a part of the data set is a data set.
-Of LaPa, CelebAMask-HQ and a folder with ``classes.yaml`` the images are taken, their splits, and LaPa's landmarks. Of
-any other folder everything that is an image by its name is one, at any depth, unless it was drawn on there.
+``list_bbox_celeba`` (which fits the wild images only) as ``.txt``, separated by blanks, or ``.csv``; and
+``landmarks_68/`` of synthetic faces. A partial copy of the data set is valid.
+LaPa, CelebAMask-HQ and a folder with ``classes.yaml`` give images and splits, LaPa also landmarks. Any other folder
+gives all files with an image's extension, at any depth, except sets of masked faces that were built in it.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from datamodules.layouts.lapa import LaPa
 from datamodules.layouts.layout import ALL, SPLITS, Layout, names_in
 from foundation.errors import DataError
 
-PICTURES = ("img_align_celeba", "img_celeba")
+IMAGE_FOLDERS = ("img_align_celeba", "img_celeba")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """An image to draw on.
+    """An image to render masks on.
 
     Args:
         id: its path below the source's folder, parted by ``/``.
         image: its file.
-        split: ``train``, ``val`` or ``test``, where a list says so.
-        identity: who it shows, where a list says so.
-        box: left, top, right, bottom of the face, in pixels, where a list says so.
-        landmarks: a text file of 68 or 106 landmarks, where there is one.
+        split: ``train``, ``val`` or ``test``; None if no list names it.
+        identity: the person; None if no list names it.
+        box: left, top, right, bottom of the face, in pixels; None if no list has it.
+        landmarks: a text file of 68 or 106 landmarks; None if there is none.
     """
 
     id: str
@@ -51,23 +51,23 @@ class Photograph:
 
 
 def photographs(root: Path, key: str = "source") -> list[Photograph]:
-    """The images of a folder, in CelebA's layout or in none, sorted by id; none of them is opened.
+    """The images of a folder, in CelebA's or any other layout, sorted by id; images are not opened.
 
     Args:
         root: the folder.
         key: the setting that names it, for messages.
 
     Raises:
-        DataError: if there is no image, or a list of CelebA has a row that is none.
+        DataError: if there is no image, or a list of CelebA has an invalid row.
     """
     root = Path(root)
     if not root.is_dir():
-        raise DataError(f"{key}={root} is no folder.\nExpected: CelebA's folder, or any folder of photographs.")
+        raise DataError(f"{key}={root} is not a folder.\nExpected: CelebA's folder, or any folder of photographs.")
     found = list(_found(root))
     if not found:
         raise DataError(
             f"{key}={root} holds no images.\nExpected: *.jpg, *.png or *.webp, at any depth; or CelebA as published "
-            f"({' or '.join(PICTURES)}, list_eval_partition.txt)."
+            f"({' or '.join(IMAGE_FOLDERS)}, list_eval_partition.txt)."
         )
     return found
 
@@ -85,7 +85,7 @@ def _found(root: Path) -> Iterator[Photograph]:
 
 
 def _of_layout(layout: Layout) -> Iterator[Photograph]:
-    """The images of a labelled data set, with their splits if all of these are there."""
+    """The images of a labelled data set, with their splits if all three exist."""
     try:
         splits = {sample.image: split for split in SPLITS for sample in layout.samples(split, labelled=False)}
     except DataError:
@@ -100,11 +100,11 @@ def _of_layout(layout: Layout) -> Iterator[Photograph]:
 def is_aligned(root: Path) -> bool:
     """Whether a folder holds CelebA's aligned images, each of which is one face."""
     folder = _image_folder(Path(root))
-    return folder is not None and PICTURES[0] in folder.relative_to(root).parts
+    return folder is not None and IMAGE_FOLDERS[0] in folder.relative_to(root).parts
 
 
 def _image_folder(root: Path) -> Path | None:
-    for name in PICTURES:
+    for name in IMAGE_FOLDERS:
         for folder in (root / name / name, root / name, root / "Img" / name):
             if any(Path(file).suffix.lower() in SUFFIXES for file in names_in(folder)):
                 return folder
@@ -122,7 +122,7 @@ def _celeba(root: Path) -> Iterator[Photograph]:
                 f"Expected: 0, 1 or 2 (train, val, test); take CelebA's list."
             )
     identities = {row[0]: row[1] for row in _rows(root, "identity_CelebA", 2)}
-    wild = PICTURES[0] not in folder.relative_to(root).parts
+    wild = IMAGE_FOLDERS[0] not in folder.relative_to(root).parts
     boxes = {row[0]: row[1:] for row in _rows(root, "list_bbox_celeba", 5)} if wild else {}
     for name in names_in(folder):
         image = folder / name
@@ -144,7 +144,7 @@ def _any(root: Path) -> Iterator[Photograph]:
     images: list[Path] = []
     for place, folders, names in os.walk(root / "images" if masked else root):
         folder = Path(place)
-        # What was drawn on photographs of this folder is none of them.
+        # A set of masked faces that was built in this folder is left out.
         folders[:] = [name for name in folders if not (name.startswith(".") or _is_augmented(folder / name))]
         images += [folder / name for name in names if Path(name).suffix.lower() in SUFFIXES and name[0] != "."]
     for image in sorted(images, key=lambda path: path.relative_to(root).as_posix()):
@@ -153,7 +153,7 @@ def _any(root: Path) -> Iterator[Photograph]:
 
 
 def _is_augmented(folder: Path) -> bool:
-    """Whether faces with drawn masks were built in a folder."""
+    """Whether a folder holds a built set of masked faces."""
     try:
         about = json.loads((folder / "dataset.json").read_text())
     except (OSError, ValueError):
@@ -162,7 +162,7 @@ def _is_augmented(folder: Path) -> bool:
 
 
 def digest(images: Sequence[Photograph]) -> str:
-    """Changes with the images, their files' sizes and times, and what lists say of them."""
+    """Digest of the images, their files' sizes and times, and their rows in the lists."""
     lines = ((image.id, image.split, image.identity, image.box, *_size_and_time(image.image)) for image in images)
     return hashlib.sha256("\n".join(map(repr, lines)).encode(errors="surrogateescape")).hexdigest()
 
@@ -170,13 +170,13 @@ def digest(images: Sequence[Photograph]) -> str:
 def _size_and_time(file: Path) -> tuple[int, int]:
     try:
         status = file.stat()
-    except OSError:  # a link to nowhere: counted among those that cannot be read
+    except OSError:  # a broken link: counted as unreadable
         return 0, 0
     return status.st_size, status.st_mtime_ns
 
 
 def _rows(root: Path, name: str, columns: int) -> Iterator[list[str]]:
-    """The rows of one of CelebA's lists, ``.txt`` or ``.csv``; its head (a count, names of columns) is left out."""
+    """The rows of one of CelebA's lists, ``.txt`` or ``.csv``, without its header (a count, names of columns)."""
     places = (root / folder / f"{name}{suffix}" for folder in ("", "Eval", "Anno") for suffix in (".txt", ".csv"))
     file = next((place for place in places if place.is_file()), None)
     if file is None:

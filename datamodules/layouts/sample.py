@@ -1,4 +1,4 @@
-"""What a layout knows of one face: an id and where its files lie."""
+"""One face of a data set on disk: its id, its files and its groups."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, order=True)
 class Parts:
-    """Labels as one mask a part, ``{folder}/{face}_{part}.png``; paths are made as they are asked for.
+    """Labels as one mask per part, ``{folder}/{face}_{part}.png``; paths are built on demand.
 
     Args:
-        folder: where the masks lie.
-        face: how their names begin.
+        folder: folder of the masks.
+        face: prefix of their names.
         names: the parts that have a mask.
     """
 
@@ -32,17 +32,17 @@ RelativeBox = tuple[float, float, float, float]
 """Left, top, right, bottom, as fractions of an image's width and height."""
 
 KINDS = ("masked", "incorrect", "bare")
-"""What is known of a face without pixel ground truth: a mask over nose and mouth, one that leaves them free, none."""
+"""Kinds of faces without pixel ground truth: a mask over nose and mouth, a mask that leaves them free, no mask."""
 
 
 @dataclass(frozen=True, order=True)
 class Annotation:
-    """What a data set without pixel ground truth says of a face; its kind is the group ``kind/masked`` of its sample.
+    """Annotation of a face without pixel ground truth; its kind is a group of its sample, such as ``kind/masked``.
 
     Args:
-        file: the file that says so; None where a folder's name does.
-        face: where it is; None where the whole image is one face.
-        occluder: where what hides it is; None where nobody says.
+        file: the file of the annotation; None where a folder's name gives the kind.
+        face: the face's box; None where the image is one face.
+        occluder: the occluder's box; None if unknown.
     """
 
     file: Path | None = None
@@ -57,14 +57,14 @@ class Sample:
     Args:
         id: name of the face within its split, without extension.
         image: the image.
-        label: the label map, or None for an unlabelled face and for one whose parts are not merged.
-        landmarks: the landmark file, or None where the data set has none.
-        parts: the parts' masks, where the data set keeps labels so.
-        annotation: what is known of it instead of labels, where the data set has no pixel ground truth.
-        photograph: the same image without what was drawn over it, where the data set keeps it.
-        source: the photograph it was made of, where several were made of one.
-        face: the box of its landmarks, where the data set tells it.
-        groups: what it belongs to and is scored with, as ``type/surgical``, where the data set says so.
+        label: the label map; None for an unlabelled face and before its part masks are merged.
+        landmarks: the landmark file, if the data set has one.
+        parts: the part masks, if the data set has labels as such.
+        annotation: kind and boxes, if the data set has no pixel ground truth.
+        photograph: the same image without rendered masks, if the data set keeps it.
+        source: the photograph it was made from, if several samples share one.
+        face: the box of its landmarks, if the data set has landmarks.
+        groups: the groups that it is scored in, such as ``type/surgical``, if the data set has any.
     """
 
     id: str
@@ -80,7 +80,7 @@ class Sample:
 
     @property
     def label_files(self) -> list[tuple[str, Path]]:
-        """The published files that say this face's labels, each with what it is to the face."""
+        """The published files of this face's labels, each with its role: a part's name, annotation or label."""
         if self.parts is not None:
             return self.parts.files
         if self.annotation is not None:

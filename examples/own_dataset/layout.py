@@ -39,9 +39,9 @@ class HashedSplits(Layout):
             raise self.missing(self.root)
         return found
 
-    def survey(self, met: object) -> dict[str, list[Sample]]:
+    def survey(self, on_error: object) -> dict[str, list[Sample]]:
         """Every face by its split, for ``prepare.py task=audit``; nothing can be wrong with a hash."""
-        del met
+        del on_error
         return {split: self.samples(split) for split in SPLITS}
 
     def _split(self, face: str) -> str:

@@ -1,10 +1,11 @@
-"""The systems of the occlusion paper's Table 4, and one of today, for training under one budget.
+"""The systems of the occlusion paper's Table 4, and SegFormer, for training under one budget.
 
-One contract for all: ``network(image)`` takes a normalised image (N, 3, H, W), H and W multiples of 32, and gives the
-logits (N, 1, H, W) of "hidden", above 0 where it is. What a network learns next to its mask it says by itself:
-``training_loss(image, hidden, mask_loss)`` where its loss is of pixels, ``losses(image, hidden)`` where it detects
-instances; ``hidden`` is 0 too where a label says nothing, as beyond a turned image, which only losses of pixels leave
-out. None of the papers has code of its authors; each file says what is theirs, a choice, or left out.
+All share one interface: ``network(image)`` takes a normalised image (N, 3, H, W), H and W multiples of 32, and returns
+the logits (N, 1, H, W) of "occluded". A network with additional loss terms implements
+``training_loss(image, occluded, mask_loss)``, if it is trained pixel by pixel, or ``losses(image, occluded)``, if it
+detects instances. ``occluded`` is 0 at ignored pixels too, such as those beyond a rotated image; only ``mask_loss``
+leaves them out. The implementations are our own or use public packages; each file lists what is from the paper, what
+is a choice, and what is left out.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ COMPARATORS: dict[str, type[nn.Module]] = {
     "ganmasker": GANMasker,
     "segformer": SegFormer,
 }
-"""Name -> network; each takes ``width``, the channels of its first level, and has a published one as its default."""
+"""Name -> network; each takes ``width``, the channels of its first level, with the published one as default."""
 
 
 def published_encoder(network: str, width: int | None) -> str | None:
-    """The encoder of a comparator for which there are ImageNet weights, as segmentation-models-pytorch names it."""
+    """The name in segmentation-models-pytorch of a comparator's encoder; None if it has no ImageNet weights."""
     if network == "facial_mask_detector":
         return "vgg16" if width in (None, 64) else None
     if network == "segformer":

@@ -1,11 +1,11 @@
 """The facial mask detector of Meenpal et al. 2019: VGG-16 features and a fully convolutional decoder.
 
-From the original: VGG-16, trained on ImageNet before; a fully convolutional network on its features; binary
-cross-entropy. A choice: the decoder is FCN-8s (Long et al. 2015) in its form without fully connected layers, 1x1 scores
-of pool3, pool4 and pool5, upsampled by transposed convolutions that start as bilinear interpolation; random weights
-unless ImageNet's are asked for, so that all comparators start alike. Left out: fc6 and fc7, whose 120 million
-parameters see 4x4 positions at 128 px; the original's own noise removal (ours is scored next to every network's mask)
-and its boxes of faces, for which nothing is measured.
+From the original: VGG-16, pre-trained on ImageNet; a fully convolutional network on its features; binary cross-entropy.
+Choices: the decoder is FCN-8s (Long et al. 2015) without fully connected layers: 1x1 scores of pool3, pool4 and pool5,
+upsampled by transposed convolutions that are initialised to bilinear interpolation; random weights unless ImageNet's
+are configured, so that all comparators start alike. Left out: fc6 and fc7, whose 120 million parameters would see 4x4
+positions at 128 px; the original's noise removal (ours is scored for every network) and its face boxes, which no metric
+here measures.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 CONVOLUTIONS = (2, 2, 3, 3, 3)
-"""Of each level of VGG-16, before its pooling."""
+"""Convolutions of each level of VGG-16, before its pooling."""
 
 
 class FacialMaskDetector(nn.Module):
-    """VGG-16 with FCN-8s' scores.
+    """VGG-16 with the decoder of FCN-8s.
 
     Args:
         width: channels of the first level (64 as published), up to eight times as many in the last.
@@ -39,7 +39,7 @@ class FacialMaskDetector(nn.Module):
             self.pooled_after.append(len(layers))
             layers.append(nn.MaxPool2d(2))
         features = nn.Sequential(*layers)
-        self.encoder = nn.ModuleDict({"features": features})  # named as in published weights
+        self.encoder = nn.ModuleDict({"features": features})  # named as in the published weights
         for layer in features:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's
@@ -60,7 +60,7 @@ class FacialMaskDetector(nn.Module):
 
 @torch.no_grad()
 def _bilinear(factor: int) -> nn.ConvTranspose2d:
-    """A transposed convolution of one channel that upsamples by ``factor``, at first by bilinear interpolation."""
+    """A transposed convolution of one channel that upsamples by ``factor``, initialised to bilinear interpolation."""
     side = 2 * factor
     layer = nn.ConvTranspose2d(1, 1, side, stride=factor, padding=factor // 2, bias=False)
     ramp = 1 - (torch.arange(side) - (side - 1) / 2).abs() / factor

@@ -1,9 +1,9 @@
 """The segmentation module of GANMasker (2023): an autoencoder with CBAM on its skip connections.
 
-From the original, as the occlusion paper describes it: an encoder and a decoder that find the mask's region, with a
-convolutional block attention module between each level of the encoder and that of the decoder. CBAM is that of Woo et
-al. 2018. Choices: five levels of two convolutions (:mod:`models.comparators.pyramid`), reduction 16. Left out: the
-second stage, which paints the face below the mask.
+From the original, as the occlusion paper describes it: an encoder and a decoder that segment the mask, with a
+convolutional block attention module (CBAM, Woo et al. 2018) on each skip connection. Choices: five levels of two
+convolutions (:mod:`models.comparators.pyramid`), reduction 16. Left out: the second stage, which inpaints the face
+behind the mask.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from models.comparators.pyramid import Contracting, Expanding, widths_of
 
 
 class ChannelGate(nn.Module):
-    """Which channels count: a shared perceptron on average and maximum over positions. Shape: (N, C, H, W), kept."""
+    """CBAM's channel attention: a shared MLP on average- and max-pooled maps. Shape: (N, C, H, W), kept."""
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class ChannelGate(nn.Module):
 
 
 class SpatialGate(nn.Module):
-    """Which positions count: a 7x7 convolution on average and maximum over channels. Shape: (N, C, H, W), kept."""
+    """CBAM's spatial attention: a 7x7 convolution on channel average and maximum. Shape: (N, C, H, W), kept."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class GANMasker(nn.Module):
 
     Args:
         width: channels of the first level; each of four more doubles them.
-        reduction: of the channel gate's perceptron, to no fewer than the 4 channels of a first level of 64.
+        reduction: of the channel gate's MLP, to at least 4 channels.
 
     Shape: (N, 3, H, W) -> (N, 1, H, W) logits; H and W are multiples of 16.
     """

@@ -1,28 +1,28 @@
-"""Instances out of masks and masks out of instances, for the comparators that detect."""
+"""Conversions between masks and instances, for the comparators that detect."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-SEEN = -10.0
-"""The logit of pixels in no detection."""
+BACKGROUND_LOGIT = -10.0
+"""The logit of pixels outside all detections."""
 
 
-def boxes_of(hidden: Tensor) -> list[Tensor]:
-    """The box around what is hidden in each image: a face wears one mask, so an image has one instance or none.
+def boxes_of(occluded: Tensor) -> list[Tensor]:
+    """The box around the occluded pixels of each image: a face has one mask, so an image has one instance or none.
 
     Args:
-        hidden: (N, 1, H, W), 0 or 1.
+        occluded: (N, 1, H, W), 0 or 1.
 
     Returns:
         for each image (1, 4) or (0, 4) float: left, top, right, bottom, in pixels.
     """
     boxes = []
-    for mask in hidden[:, 0] > 0:
+    for mask in occluded[:, 0] > 0:
         rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
         if len(rows) == 0:
-            boxes.append(torch.zeros(0, 4, device=hidden.device))
+            boxes.append(torch.zeros(0, 4, device=occluded.device))
             continue
         edges = torch.stack([columns[0, 0], rows[0, 0], columns[-1, 0] + 1, rows[-1, 0] + 1])
         boxes.append(edges[None].float())
@@ -30,7 +30,7 @@ def boxes_of(hidden: Tensor) -> list[Tensor]:
 
 
 def union(instances: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Logits (K, H, W) of an image's instances -> (1, H, W), of being in any of them."""
+    """Logits (K, H, W) of the instances of an image -> logits (1, H, W) of their union."""
     if len(instances) == 0:
-        return torch.full((1, *shape), SEEN, device=instances.device)
-    return instances.amax(dim=0, keepdim=True).clamp(SEEN, -SEEN)
+        return torch.full((1, *shape), BACKGROUND_LOGIT, device=instances.device)
+    return instances.amax(dim=0, keepdim=True).clamp(BACKGROUND_LOGIT, -BACKGROUND_LOGIT)

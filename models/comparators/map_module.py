@@ -1,12 +1,12 @@
-"""The map module of Din et al. 2020: a generator of binary maps that a patch discriminator judges.
+"""The map module of Din et al. 2020: a generator of binary masks trained against a patch discriminator.
 
 From the original: the first of two stages, which segments the mask as an adversarial network. The layers are those of a
-public re-implementation, since the authors' code is not to be had: a 1x1 convolution to 32 channels, five levels of 3x3
+public re-implementation, since the authors' code is not public: a 1x1 convolution to 32 channels, five levels of 3x3
 convolution, instance normalisation, leaky ReLU and pooling up to 1024 channels, five transposed convolutions with
-skips; a discriminator that sees the map alone, by patches; 200 times L1. Choices: both networks take their step at
-once, from the same batch, so that the run has one optimiser and one schedule as all others; the map is cut at one half,
-not at 0.7; the optimiser of the table, not Adam at 2e-4. Left out: the editing stage, which paints the face below the
-mask.
+skips; a patch discriminator that sees only the map; an L1 term of weight 200. Choices: both networks are updated in
+the same step on the same batch, so that the run has one optimiser and one schedule like all others; the map is
+thresholded at 0.5, not at 0.7; the optimiser of the table, not Adam at 2e-4. Left out: the editing stage, which
+inpaints the face behind the mask.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LEVELS = 5
 
 
 class MapModule(nn.Module):
-    """The generator. Its tanh over (-1, 1) is a sigmoid of twice the logit, which is what it returns.
+    """The generator. It returns logits: the original's tanh over (-1, 1) is a rescaled sigmoid of twice its input.
 
     Args:
         width: channels after the first convolution (32 as published); each of five levels doubles them.
@@ -41,7 +41,7 @@ class MapModule(nn.Module):
             nn.ConvTranspose2d(outward[step], outward[step + 1], 3, stride=2, padding=1, output_padding=1)
             for step in range(LEVELS)
         )
-        # The skip of each level is its map before pooling, as wide as what is upsampled to it was.
+        # The skip of each level is its map before pooling, with as many channels as the map before upsampling.
         self.merge = nn.ModuleList(
             _conv(outward[step + 1] + outward[step], outward[step + 1], normalised=True) for step in range(LEVELS)
         )
@@ -58,12 +58,12 @@ class MapModule(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """Whether each patch of a map is a true one's: four strided convolutions of 8 to ``width`` channels.
+    """Classifies each patch of a map as ground truth or generated: four strided convolutions, 8 to ``width`` channels.
 
     Args:
         width: channels of the last of them (128 as published), a multiple of 8.
 
-    Shape: (N, 1, H, W) in -1..1 -> (N, 1, H/16, W/16) logits of "true".
+    Shape: (N, 1, H, W) in -1..1 -> (N, 1, H/16, W/16) logits of "ground truth".
     """
 
     def __init__(self, width: int = 128) -> None:

@@ -1,10 +1,10 @@
-"""Mask-then-classify (Kurmann et al. 2021): instances first, as a mask and each pixel's way to its instance's centre.
+"""Mask-then-classify (Kurmann et al. 2021): a mask, and each pixel's offset from the centre of its instance.
 
-From the original: an encoder-decoder that finds the masks of instances, and classes afterwards from features that it
-has already. The form here: one shared encoder; one decoder for the mask, one for the offset of each hidden pixel from
-the centroid of its instance, learnt by L1 on hidden pixels. Choices: blocks (:mod:`models.comparators.pyramid`), the
-offsets' weight of 1, in sides of the image; all that is hidden in an image is one instance, as a face wears one
-mask. Left out: the classifier, which has nothing to tell apart here.
+From the original: an encoder-decoder that segments instances first and classifies them afterwards from the same
+features. Here: one shared encoder; one decoder for the mask and one for the offset of each occluded pixel to the
+centroid of its instance, trained with L1 on occluded pixels. Choices: blocks (:mod:`models.comparators.pyramid`); the
+offsets' weight of 1, in fractions of the image's side; all occluded pixels of an image are one instance, since a face
+has one mask. Left out: the classifier, since there is one class.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OFFSET_WEIGHT = 1.0
 
 
 class MaskThenClassify(nn.Module):
-    """A shared encoder with two decoders; prediction takes the mask's alone.
+    """A shared encoder with two decoders; the prediction is the mask decoder's.
 
     Args:
         width: channels of the first level; each of four more doubles them.
@@ -39,24 +39,24 @@ class MaskThenClassify(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         return self.mask_head(self.mask_decoder(self.encoder(image)))
 
-    def training_loss(self, image: Tensor, hidden: Tensor, mask_loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """The mask's loss and the offsets' L1; hidden (N, 1, H, W), 0 or 1."""
+    def training_loss(self, image: Tensor, occluded: Tensor, mask_loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """The mask's loss and the offsets' L1; occluded (N, 1, H, W), 0 or 1."""
         maps = self.encoder(image)
         mask = self.mask_head(self.mask_decoder(maps))
         offset = self.offset_head(self.offset_decoder(maps)).float()  # [N, 2, H, W]
-        wrong = (offset - offsets(hidden)).abs() * hidden
-        return mask_loss(mask, hidden) + OFFSET_WEIGHT * wrong.sum() / (2 * hidden.sum()).clamp(min=1)
+        error = (offset - offsets(occluded)).abs() * occluded
+        return mask_loss(mask, occluded) + OFFSET_WEIGHT * error.sum() / (2 * occluded.sum()).clamp(min=1)
 
 
-def offsets(hidden: Tensor) -> Tensor:
-    """From each pixel to the centroid of what is hidden, in sides of the image.
+def offsets(occluded: Tensor) -> Tensor:
+    """Offsets from each pixel to the centroid of the occluded pixels, as fractions of the image's sides.
 
-    Shape: (N, 1, H, W) of 0 and 1 -> (N, 2, H, W), rightwards and downwards; 0 where nothing is hidden.
+    Shape: (N, 1, H, W) of 0 and 1 -> (N, 2, H, W), x and y; 0 for an image without occluded pixels.
     """
-    height, width = hidden.shape[-2:]
-    rows = torch.linspace(0.5 / height, 1 - 0.5 / height, height, device=hidden.device)
-    columns = torch.linspace(0.5 / width, 1 - 0.5 / width, width, device=hidden.device)
+    height, width = occluded.shape[-2:]
+    rows = torch.linspace(0.5 / height, 1 - 0.5 / height, height, device=occluded.device)
+    columns = torch.linspace(0.5 / width, 1 - 0.5 / width, width, device=occluded.device)
     places = torch.stack([columns.expand(height, width), rows.view(-1, 1).expand(height, width)])  # [2, H, W]
-    area = hidden.sum(dim=(2, 3), keepdim=True)  # [N, 1, 1, 1]
-    centroid = (hidden * places).sum(dim=(2, 3), keepdim=True) / area.clamp(min=1)  # [N, 2, 1, 1]
+    area = occluded.sum(dim=(2, 3), keepdim=True)  # [N, 1, 1, 1]
+    centroid = (occluded * places).sum(dim=(2, 3), keepdim=True) / area.clamp(min=1)  # [N, 2, 1, 1]
     return (centroid - places) * (area > 0)

@@ -1,14 +1,13 @@
-"""MaskPlus (2020): Mask R-CNN with a better mask head; an approximation, from second-hand accounts of the paper.
+"""MaskPlus (2020): Mask R-CNN with a better mask head; approximated from other papers' descriptions of it.
 
 From the original: Mask R-CNN on a ResNet with a feature pyramid (here torchvision's), and for its mask head contextual
-fusion, a deconvolutional pyramid, boundary refinement and quasi-multitask learning. How each is built is a choice:
-context is the features of a box twice as large and of the whole image; the pyramid has masks of 14, 28 and 56 pixels,
-each the finer one's start; boundaries are refined by a residual block on the logits; the tasks are the masks of all
-three sizes. Further choices: anchors that fit a face's image, four times each level's stride; a ResNet-50 as
-published, a ResNet-18 where the width is below 64, with as many channels in the pyramid as four times the width, batch
-norms that learn; and since an image has one mask or none, an eighth of torchvision's samples (64 of an image), a
-tenth of its proposals (200, 100 in a test) and at most 5 detections. Left out: biased training, of which nothing could
-be found.
+fusion, a deconvolutional pyramid, boundary refinement and quasi-multitask learning. The form of each is a choice:
+context is the features of a box twice as large and of the full image; the pyramid has masks of 14, 28 and 56 pixels,
+each added to the next finer one; boundaries are refined by a residual block on the logits; the tasks are the masks of
+all three sizes. Further choices: anchors that fit the image of a face, four times each level's stride; a ResNet-50 as
+published, a ResNet-18 for widths below 64, four times the width as channels of the pyramid, trainable batch norms; and
+since an image has one mask or none, an eighth of torchvision's samples (64 per image), a tenth of its proposals (200;
+100 in evaluation) and at most 5 detections. Left out: biased training, of which we found no description.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ from models.comparators.instances import boxes_of, union
 STRIDES = (4, 8, 16, 32, 64)
 LEVELS = ("0", "1", "2", "3")
 SCORE = 0.5
-"""A detection counts from this score on, as a pixel of the other comparators from this probability."""
+"""Minimum score of a detection, like the threshold on the pixels of the other comparators."""
 CONTEXT = 2.0
-"""How much larger the box is whose features are a box's context."""
+"""Side of the context box, as a multiple of the box's."""
 
 
 class MaskHead(nn.Module):
     """Features of boxes and of their surroundings -> logits of three sizes.
 
-    Shape: three (B, C, 14, 14): of boxes, of twice as large ones, of images -> (B, 1, 14, 14), 28 and 56.
+    Shape: three (B, C, 14, 14): features of boxes, of their context boxes, of images -> (B, 1, 14, 14), 28 and 56.
     """
 
     def __init__(self, channels: int) -> None:
@@ -73,7 +72,7 @@ class Refinement(nn.Module):
 
 
 class MaskPlus(nn.Module):
-    """Detection of masks, one class, and their shape; prediction is the union of what is found.
+    """Detects and segments masks, one class; the prediction is the union of all detections.
 
     Args:
         width: a quarter of the pyramid's channels (64 as published); below 64 the backbone is a ResNet-18.
@@ -102,39 +101,39 @@ class MaskPlus(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         images, features = self._features(image)
-        with torch.autocast(image.device.type, enabled=False):  # boxes want all digits
+        with torch.autocast(image.device.type, enabled=False):  # boxes need float32
             return self._union(images, features, (image.shape[-2], image.shape[-1]))
 
     def _union(self, images: ImageList, features: dict[str, Tensor], shape: tuple[int, int]) -> Tensor:
         proposals = self._proposals(images, features)
-        logits, box_moves, sizes = self._box_scores(features, proposals, images)
-        boxes, _, _ = self.boxes.postprocess_detections(logits, box_moves, proposals, sizes)
+        logits, box_offsets, sizes = self._box_scores(features, proposals, images)
+        boxes, _, _ = self.boxes.postprocess_detections(logits, box_offsets, proposals, sizes)
         masks = self._masks(features, boxes, shape)[-1].sigmoid()  # [B, 1, 56, 56]
-        found = []
-        for single, its in zip(masks.split([len(some) for some in boxes]), boxes, strict=True):
-            pasted = paste_masks_in_image(single, its, shape)[:, 0] if len(its) else single.new_zeros(0, *shape)
-            found.append(union(pasted.clamp(1e-5, 1 - 1e-5).logit(), shape))
-        return torch.stack(found)
+        unions = []
+        for single, own in zip(masks.split([len(some) for some in boxes]), boxes, strict=True):
+            pasted = paste_masks_in_image(single, own, shape)[:, 0] if len(own) else single.new_zeros(0, *shape)
+            unions.append(union(pasted.clamp(1e-5, 1 - 1e-5).logit(), shape))
+        return torch.stack(unions)
 
-    def losses(self, image: Tensor, hidden: Tensor) -> dict[str, Tensor]:
-        """Those of proposals, boxes and masks of three sizes; hidden (N, 1, H, W), 0 or 1."""
+    def losses(self, image: Tensor, occluded: Tensor) -> dict[str, Tensor]:
+        """Losses of proposals, boxes and masks of three sizes; occluded (N, 1, H, W), 0 or 1."""
         images, features = self._features(image)
         with torch.autocast(image.device.type, enabled=False):
-            return self._losses(images, features, hidden)
+            return self._losses(images, features, occluded)
 
-    def _losses(self, images: ImageList, features: dict[str, Tensor], hidden: Tensor) -> dict[str, Tensor]:
+    def _losses(self, images: ImageList, features: dict[str, Tensor], occluded: Tensor) -> dict[str, Tensor]:
         ground_truth = [
-            {"boxes": boxes, "labels": torch.ones(len(boxes), dtype=torch.int64, device=hidden.device)}
-            for boxes in boxes_of(hidden)
+            {"boxes": boxes, "labels": torch.ones(len(boxes), dtype=torch.int64, device=occluded.device)}
+            for boxes in boxes_of(occluded)
         ]
-        proposals, found = self.rpn(images, features, ground_truth)
-        proposals, _, labels, moves = self.boxes.select_training_samples(proposals, ground_truth)
-        logits, box_moves, _ = self._box_scores(features, proposals, images)
-        of_class, of_box = fastrcnn_loss(logits, box_moves, labels, moves)
+        proposals, rpn_losses = self.rpn(images, features, ground_truth)
+        proposals, _, labels, offsets = self.boxes.select_training_samples(proposals, ground_truth)
+        logits, box_offsets, _ = self._box_scores(features, proposals, images)
+        of_class, of_box = fastrcnn_loss(logits, box_offsets, labels, offsets)
         positive = [some[kind > 0] for some, kind in zip(proposals, labels, strict=True)]
-        masks = self._masks(features, positive, (hidden.shape[-2], hidden.shape[-1]))
-        of_masks = [_mask_loss(mask, roi_align(hidden, positive, mask.shape[-1])) for mask in masks]
-        return {**found, "class": of_class, "box": of_box, "mask": torch.stack(of_masks).sum()}
+        masks = self._masks(features, positive, (occluded.shape[-2], occluded.shape[-1]))
+        of_masks = [_mask_loss(mask, roi_align(occluded, positive, mask.shape[-1])) for mask in masks]
+        return {**rpn_losses, "class": of_class, "box": of_box, "mask": torch.stack(of_masks).sum()}
 
     def _features(self, image: Tensor) -> tuple[ImageList, dict[str, Tensor]]:
         maps = self.encoder(image)[2:]  # [N, 256, H/4, W/4] ... [N, 2048, H/32, W/32]
@@ -143,7 +142,7 @@ class MaskPlus(nn.Module):
         return ImageList(image, sizes), {name: level.float() for name, level in pyramid.items()}
 
     def _proposals(self, images: ImageList, features: dict[str, Tensor]) -> list[Tensor]:
-        """Of the network as in a test, whether it is trained or not: prediction needs no ground truth."""
+        """Proposals in evaluation mode, also while training: no ground truth is needed."""
         training = self.training
         try:
             return self.rpn.eval()(images, features)[0]
@@ -153,22 +152,22 @@ class MaskPlus(nn.Module):
     def _box_scores(
         self, features: dict[str, Tensor], proposals: list[Tensor], images: ImageList
     ) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
-        """Logits of the two classes, moves of the boxes, sizes of the images."""
+        """Logits of the two classes, offsets of the boxes, sizes of the images."""
         pooled = self.boxes.box_roi_pool(features, proposals, images.image_sizes)
         return *self.boxes.box_predictor(self.boxes.box_head(pooled)), images.image_sizes
 
     def _masks(self, features: dict[str, Tensor], boxes: list[Tensor], shape: tuple[int, int]) -> list[Tensor]:
-        """Logits of three sizes, of all boxes of all images one after another."""
+        """Logits of three sizes, for the boxes of all images, concatenated."""
         sizes = [shape] * len(boxes)
         around = [_enlarged(some, shape) for some in boxes]
         pooled = self.mask_pool(features, boxes, sizes), self.mask_pool(features, around, sizes)
-        whole = F.adaptive_avg_pool2d(features["3"], 1).expand(-1, -1, 14, 14)  # [N, C, 14, 14]
-        counts = torch.tensor([len(some) for some in boxes], device=whole.device)
-        return self.mask_head(*pooled, whole.repeat_interleave(counts, dim=0))
+        image = F.adaptive_avg_pool2d(features["3"], 1).expand(-1, -1, 14, 14)  # [N, C, 14, 14]
+        counts = torch.tensor([len(some) for some in boxes], device=image.device)
+        return self.mask_head(*pooled, image.repeat_interleave(counts, dim=0))
 
 
 def backbone_of(width: int) -> str:
-    """The backbone that a width stands for, by its name in segmentation-models-pytorch."""
+    """The backbone for a width, by its name in segmentation-models-pytorch."""
     return "resnet50" if width >= 64 else "resnet18"
 
 
@@ -177,7 +176,7 @@ def _conv(channels: int) -> nn.Sequential:
 
 
 def _enlarged(boxes: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Boxes (B, 4) grown about their centres, as far as the image (height, width) goes."""
+    """Boxes (B, 4) enlarged about their centres by :data:`CONTEXT` and clipped to the image (height, width)."""
     centre, half = (boxes[:, 2:] + boxes[:, :2]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
     end = torch.tensor([shape[1], shape[0]], dtype=boxes.dtype, device=boxes.device)
     low, high = (centre - CONTEXT * half).clamp(min=0), torch.minimum(centre + CONTEXT * half, end)
@@ -185,7 +184,7 @@ def _enlarged(boxes: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def _mask_loss(logits: Tensor, ground_truth: Tensor) -> Tensor:
-    """Binary cross-entropy over boxes (B, 1, s, s); 0 of none."""
+    """Binary cross-entropy over boxes (B, 1, s, s); 0 without boxes."""
     return F.binary_cross_entropy_with_logits(logits.float(), ground_truth, reduction="sum") / max(
         1, ground_truth.numel()
     )

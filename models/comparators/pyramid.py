@@ -1,7 +1,7 @@
-"""What the UNet-like comparators are made of: a contracting and an expanding path, with batch normalisation.
+"""Building blocks of the UNet-like comparators: a contracting and an expanding path, with batch normalisation.
 
-None of the originals' code was to be had, and their papers' abstracts do not give the blocks: this is one choice for
-all of them, so that no row of a table owes its place to a better block.
+The originals' code is not public and their abstracts do not describe the blocks. All comparators share these, so that
+no row of a table is better because of its blocks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class Contracting(nn.Module):
-    """A double convolution a level, with max pooling between levels.
+    """A double convolution per level, with max pooling between levels.
 
     Shape: (N, in_channels, H, W) -> maps (N, widths[0], H, W), (N, widths[1], H/2, W/2) ...
     """

@@ -1,8 +1,8 @@
-"""SegFormer (Xie et al. 2021), a strong segmenter of today that the occlusion paper does not compare with.
+"""SegFormer (Xie et al. 2021), a strong recent segmenter that the occlusion paper does not compare with.
 
-Through segmentation-models-pytorch: a Mix Transformer and the all-MLP decoder, whose answer at a quarter of the size is
-interpolated. A choice: the transformer's size follows the width, MiT-B2 (25 million parameters, as many as a ResNet-50)
-as published and MiT-B0 (3.7 million) where less is asked for; random weights unless ImageNet's are asked for.
+Through segmentation-models-pytorch: a Mix Transformer and the all-MLP decoder, whose logits at 1/4 of the size are
+interpolated. Choices: the width selects the transformer, MiT-B2 (25 million parameters, as many as a ResNet-50) as
+published or MiT-B0 (3.7 million) for smaller widths; random weights unless ImageNet's are configured.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class SegFormer(nn.Module):
     """SegFormer-B2, or B0 where ``width`` is below 64.
 
     Args:
-        width: channels of the transformer's first stage; what is below 64 takes MiT-B0, whose stage has 32.
+        width: channels of the transformer's first stage; below 64 it is MiT-B0, whose first stage has 32.
 
     Shape: (N, 3, H, W) -> (N, 1, H, W) logits; H and W are multiples of 32.
     """
@@ -30,5 +30,5 @@ class SegFormer(nn.Module):
 
 
 def encoder_of(width: int) -> str:
-    """The transformer that a width stands for, by its name in segmentation-models-pytorch."""
+    """The transformer for a width, by its name in segmentation-models-pytorch."""
     return "mit_b2" if width >= 64 else "mit_b0"

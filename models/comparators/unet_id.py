@@ -1,10 +1,10 @@
-"""U-Net-Id (Wagner et al. 2020, on buildings): three U-Nets side by side for border, mask and interior.
+"""U-Net-Id (Wagner et al. 2020, on buildings): three parallel U-Nets for border, mask and interior.
 
-From the original: three targets, the mask, its border (4 pixels outside it and 3 inside) and its interior (2 pixels
-less); three parallel U-Nets whose last activations are all concatenated into each path, followed by two convolutions
-before its output. Choices: blocks (:mod:`models.comparators.pyramid`); the widths in pixels are taken as of 512 px and
-shrink with the image, to one pixel at least; the sum of three losses of equal weight. Left out: the reading of single
-buildings from borders and interiors, since the mask's own output is what is compared here.
+From the original: three targets: the mask, its border (4 pixels outside it and 3 inside) and its interior (eroded by 2
+pixels); three parallel U-Nets, whose last activations are concatenated and fed to each of three output heads of two
+convolutions. Choices: blocks (:mod:`models.comparators.pyramid`); the widths in pixels refer to 512 px and scale with
+the image, to at least one pixel; the sum of three losses of equal weight. Left out: the extraction of single buildings
+from borders and interiors, since only the mask is compared here.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from models.comparators.pyramid import Contracting, Expanding, double_conv, widt
 
 TARGETS = ("border", "mask", "interior")
 OUTSIDE, INSIDE, ERODED = 4, 3, 2
-"""Widths of the border on either side and of what the interior lacks, in pixels at 512 px."""
+"""Widths of the border outside and inside the mask, and of the erosion of the interior, in pixels at 512 px."""
 
 
 class UNetId(nn.Module):
-    """Three cross-fed U-Nets; prediction takes the mask's.
+    """Three U-Nets that share their last features; the prediction is the mask head's.
 
     Args:
         width: channels of each U-Net's first level; each of four more doubles them.
@@ -48,26 +48,26 @@ class UNetId(nn.Module):
     def _features(self, image: Tensor) -> Tensor:
         return torch.cat([unet(image) for unet in self.unets.values()], dim=1)  # [N, 3 C, H, W]
 
-    def training_loss(self, image: Tensor, hidden: Tensor, mask_loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """The sum over the three outputs; hidden (N, 1, H, W), 0 or 1."""
+    def training_loss(self, image: Tensor, occluded: Tensor, mask_loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """The sum over the three outputs; occluded (N, 1, H, W), 0 or 1."""
         features = self._features(image)
         return torch.stack(
-            [mask_loss(self.heads[name](features), target) for name, target in targets(hidden).items()]
+            [mask_loss(self.heads[name](features), target) for name, target in targets(occluded).items()]
         ).sum()
 
 
-def targets(hidden: Tensor) -> dict[str, Tensor]:
+def targets(occluded: Tensor) -> dict[str, Tensor]:
     """Mask (N, 1, H, W) of 0 and 1 -> border, mask and interior, each of that shape."""
-    side = hidden.shape[-1]
+    side = occluded.shape[-1]
     outside, inside, eroded = (max(1, round(pixels * side / 512)) for pixels in (OUTSIDE, INSIDE, ERODED))
-    border = _grown(hidden, outside) - _shrunk(hidden, inside)
-    return {"border": border, "mask": hidden, "interior": _shrunk(hidden, eroded)}
+    border = _dilated(occluded, outside) - _eroded(occluded, inside)
+    return {"border": border, "mask": occluded, "interior": _eroded(occluded, eroded)}
 
 
-def _grown(mask: Tensor, pixels: int) -> Tensor:
+def _dilated(mask: Tensor, pixels: int) -> Tensor:
     return F.max_pool2d(mask, 2 * pixels + 1, stride=1, padding=pixels)
 
 
-def _shrunk(mask: Tensor, pixels: int) -> Tensor:
-    """What lies beyond the map belongs to whatever touches its edge."""
-    return 1 - _grown(1 - mask, pixels)
+def _eroded(mask: Tensor, pixels: int) -> Tensor:
+    """Erosion; pixels beyond the map do not erode it."""
+    return 1 - _dilated(1 - mask, pixels)

@@ -1,11 +1,11 @@
-"""A segmenter in the manner of YOLOv8-seg: boxes without anchors, masks as mixtures of prototypes (Bolya et al. 2019).
+"""A segmenter after YOLOv8-seg: anchor-free boxes, masks as mixtures of prototypes (Bolya et al. 2019).
 
-Own code from public descriptions, none of the AGPL package. From the original: a backbone of C2f blocks and pooled
-pyramid (SPPF), a path-aggregating neck, for each position of three levels a score, the distribution of its distances to
-the box's sides and 32 coefficients of prototypes a quarter of the image in size; its losses and their weights
-(:mod:`models.comparators.yolo_loss`). Choices: depths as of YOLOv8-s, and its 32 channels as the published width, since
-the occlusion paper does not say which it trained; one class; a detection counts from a score of 0.25 on, as published.
-Left out: mosaics and its own schedule, as all comparators share one; published weights, which are under AGPL too.
+Our own code from public descriptions; none is from the AGPL package. From the original: a backbone of C2f blocks and
+pooled pyramid (SPPF) and a path-aggregating neck; at each position of three levels a score, the distribution of its
+distances to the box's sides and 32 coefficients of prototypes at 1/4 of the image's size; the losses and their weights
+(:mod:`models.comparators.yolo_loss`). Choices: depths of YOLOv8-s, and its 32 channels as the published width, since
+the occlusion paper does not name the size that it trained; one class; the published minimum score of 0.25. Left out:
+mosaics and its own schedule, since all comparators share one; published weights, which are under AGPL.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from torch.nn import functional as F
 from torchvision.ops import nms
 
 from models.comparators.instances import boxes_of, union
-from models.comparators.yolo_loss import Found, detection_losses
+from models.comparators.yolo_loss import Predictions, detection_losses
 
 BINS = 16
-"""Of the distribution of a distance, in strides."""
+"""Bins of the distribution of a distance, one stride each."""
 PROTOTYPES = 32
 SCORE, OVERLAP, DETECTIONS = 0.25, 0.7, 5
-"""From which score on a detection counts, how much two may overlap, how many there are at most."""
+"""Minimum score of a detection, maximum IoU of two, maximum number per image."""
 
 
 class Maps(NamedTuple):
@@ -38,7 +38,7 @@ class Maps(NamedTuple):
 
 
 class C2f(nn.Module):
-    """A cross-stage partial block: half of the channels pass ``depth`` bottlenecks, and every stage is kept."""
+    """A cross-stage partial block: half of the channels pass ``depth`` bottlenecks; all stages are concatenated."""
 
     def __init__(self, in_channels: int, out_channels: int, depth: int, residual: bool) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class C2f(nn.Module):
 
 
 class SPPF(nn.Module):
-    """Spatial pyramid pooling: a map and three ever wider maxima of it, joined."""
+    """Spatial pyramid pooling: a map concatenated with three max poolings of growing size."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class Neck(nn.Module):
 
 
 class YOLOSegmenter(nn.Module):
-    """Detection of masks, one class, and their shape; prediction is the union of what is found.
+    """Detects and segments masks, one class; the prediction is the union of all detections.
 
     Args:
         width: channels of the first convolution (32 of YOLOv8-s); sixteen times as many in the last level. Even.
@@ -133,67 +133,73 @@ class YOLOSegmenter(nn.Module):
         for level, stride in zip(self.score, (8, 16, 32), strict=True):
             nn.init.constant_(
                 level.get_parameter("2.bias"), math.log(5 / (640 / stride) ** 2)
-            )  # few positions have something
+            )  # few positions are foreground
 
     def forward(self, image: Tensor) -> Tensor:
-        return decided(self._found(image), (image.shape[-2], image.shape[-1]))
+        return union_of_detections(self._predict(image), (image.shape[-2], image.shape[-1]))
 
-    def losses(self, image: Tensor, hidden: Tensor) -> dict[str, Tensor]:
-        """Those of scores, boxes and masks; hidden (N, 1, H, W), 0 or 1."""
-        return detection_losses(self._found(image), hidden, boxes_of(hidden))
+    def losses(self, image: Tensor, occluded: Tensor) -> dict[str, Tensor]:
+        """Losses of scores, boxes and masks; occluded (N, 1, H, W), 0 or 1."""
+        return detection_losses(self._predict(image), occluded, boxes_of(occluded))
 
-    def _found(self, image: Tensor) -> Found:
+    def _predict(self, image: Tensor) -> Predictions:
         maps = self.neck(self.backbone(image))
         flat = [
             torch.cat([head(level).flatten(2) for head, level in zip(heads, maps, strict=True)], dim=2).transpose(1, 2)
             for heads in (self.score, self.box, self.coefficients)
         ]  # [N, A, 1], [N, A, 4 BINS], [N, A, PROTOTYPES]
-        places, strides = places_of(maps, image.shape[-1])
+        anchors, strides = anchor_points(maps, image.shape[-1])
         sides = flat[1].unflatten(2, (4, BINS)).float()  # [N, A, 4, BINS]
-        return Found(flat[0].squeeze(2).float(), sides, flat[2], self.prototypes(maps.fine), places, strides)
+        return Predictions(flat[0].squeeze(2).float(), sides, flat[2], self.prototypes(maps.fine), anchors, strides)
 
 
-def decided(found: Found, shape: tuple[int, int]) -> Tensor:
-    """Logits (N, 1, H, W): the union of the masks, each inside its box, of what is likely in each image."""
+def union_of_detections(predictions: Predictions, shape: tuple[int, int]) -> Tensor:
+    """Logits (N, 1, H, W): the union of the detected masks of each image, each cropped to its box."""
     return torch.stack(
         [
-            _union(score, boxes, coefficients, prototypes, shape)
+            _union_of_image(score, boxes, coefficients, prototypes, shape)
             for score, boxes, coefficients, prototypes in zip(
-                found.score.sigmoid(), found.boxes(), found.coefficients, found.prototypes, strict=True
+                predictions.score.sigmoid(),
+                predictions.boxes(),
+                predictions.coefficients,
+                predictions.prototypes,
+                strict=True,
             )
         ]
     )
 
 
-def _union(score: Tensor, boxes: Tensor, coefficients: Tensor, prototypes: Tensor, shape: tuple[int, int]) -> Tensor:
+def _union_of_image(
+    score: Tensor, boxes: Tensor, coefficients: Tensor, prototypes: Tensor, shape: tuple[int, int]
+) -> Tensor:
     """Logits (1, H, W) of one image; (A,), (A, 4), (A, P), (P, H/4, W/4)."""
-    likely = (score > SCORE).nonzero()[:, 0]
-    likely = likely[nms(boxes[likely], score[likely], OVERLAP)[:DETECTIONS]]
-    masks = torch.einsum("kp,phw->khw", coefficients[likely], prototypes).float()
-    if len(likely):
+    kept = (score > SCORE).nonzero()[:, 0]
+    kept = kept[nms(boxes[kept], score[kept], OVERLAP)[:DETECTIONS]]
+    masks = torch.einsum("kp,phw->khw", coefficients[kept], prototypes).float()
+    if len(kept):
         masks = F.interpolate(masks[None], size=shape, mode="bilinear", align_corners=False)[0]
-        masks = torch.where(inside(boxes[likely], shape), masks, -math.inf)
+        masks = torch.where(inside(boxes[kept], shape), masks, -math.inf)
     return union(masks, shape)
 
 
 def inside(boxes: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Boxes (K, 4) -> (K, H, W) bool, whether a pixel's centre lies in each."""
+    """Boxes (K, 4) -> (K, H, W) bool: whether each pixel's centre lies in the box."""
     rows = torch.arange(shape[0], device=boxes.device).view(1, -1, 1) + 0.5
     columns = torch.arange(shape[1], device=boxes.device).view(1, 1, -1) + 0.5
     left, top, right, bottom = boxes[:, :, None, None].unbind(1)  # [K, 1, 1]
     return (columns >= left) & (columns <= right) & (rows >= top) & (rows <= bottom)
 
 
-def places_of(maps: Iterable[Tensor], side: int) -> tuple[Tensor, Tensor]:
-    """Centres (A, 2) of all positions, x and y in pixels, and their strides (A, 1)."""
-    places, strides = [], []
+def anchor_points(maps: Iterable[Tensor], side: int) -> tuple[Tensor, Tensor]:
+    """Centres (A, 2) of all positions, x and y in pixels, and their strides (A, 1) in pixels."""
+    anchors, strides = [], []
     for level in maps:
         rows, columns = level.shape[-2:]
         stride = side // columns
         y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-        places.append((torch.stack([x, y], dim=2).reshape(-1, 2).to(level.device) + 0.5) * stride)
+        anchors.append((torch.stack([x, y], dim=2).reshape(-1, 2).to(level.device) + 0.5) * stride)
         strides.append(torch.full((rows * columns, 1), float(stride), device=level.device))
-    return torch.cat(places), torch.cat(strides)
+    return torch.cat(anchors), torch.cat(strides)
 
 
 def _doubled(x: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
-"""How the YOLO-style segmenter learns: which positions answer for a mask, and what they owe.
+"""The loss of the YOLO-style segmenter: assigns positions to masks and sums the weighted terms.
 
-Task-aligned assignment (Feng et al. 2021): of the positions inside a mask's box the ten whose score^0.5 IoU^6 is
-highest answer for it. They owe its score (as high as their alignment), its box (complete IoU, and the distribution of
-each distance, Li et al. 2020) and, inside the box, its mask. Weights as published.
+Task-aligned assignment (Feng et al. 2021): a mask is assigned to the ten positions inside its box with the highest
+alignment score^0.5 IoU^6. At these positions the loss compares the score with the normalised alignment, the box with
+the mask's (complete IoU, and the distribution of each distance, Li et al. 2020) and, inside the box, the mask. Weights
+as published.
 """
 
 from __future__ import annotations
@@ -15,93 +16,99 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import complete_box_iou, complete_box_iou_loss
 
-CHOSEN, SCORE_POWER, IOU_POWER = 10, 0.5, 6.0
+ASSIGNED, SCORE_POWER, IOU_POWER = 10, 0.5, 6.0
 WEIGHTS = {"score": 0.5, "box": 7.5, "sides": 1.5, "mask": 7.5}
 
 
-class Found(NamedTuple):
-    """What the network says at each of A positions of N images.
+class Predictions(NamedTuple):
+    """Outputs of the network at A positions of each of N images.
 
     Args:
         score: (N, A) logits.
         sides: (N, A, 4, BINS) logits of the distances to left, top, right and bottom, in strides.
         coefficients: (N, A, P), of prototypes.
         prototypes: (N, P, H/4, W/4).
-        places: (A, 2), x and y in pixels.
-        strides: (A, 1).
+        anchors: (A, 2), centres of the positions, x and y in pixels.
+        strides: (A, 1), in pixels.
     """
 
     score: Tensor
     sides: Tensor
     coefficients: Tensor
     prototypes: Tensor
-    places: Tensor
+    anchors: Tensor
     strides: Tensor
 
     def boxes(self) -> Tensor:
         """(N, A, 4): left, top, right, bottom, in pixels."""
         bins = torch.arange(self.sides.shape[-1], device=self.sides.device, dtype=self.sides.dtype)
         distances = (self.sides.softmax(dim=-1) @ bins) * self.strides  # [N, A, 4]
-        return torch.cat([self.places - distances[..., :2], self.places + distances[..., 2:]], dim=-1)
+        return torch.cat([self.anchors - distances[..., :2], self.anchors + distances[..., 2:]], dim=-1)
 
 
-def detection_losses(found: Found, hidden: Tensor, ground_truth: Sequence[Tensor]) -> dict[str, Tensor]:
-    """The weighted losses: of score, box and sides, divided by the sum of the scores owed, and the mean over masks.
+def detection_losses(predictions: Predictions, occluded: Tensor, ground_truth: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The weighted losses: score, box and sides divided by the sum of target scores; the mean over masks.
 
     Args:
-        found: of N images.
-        hidden: (N, 1, H, W), 0 or 1.
-        ground truth: for each image its box, (1, 4) or (0, 4), in pixels.
+        predictions: of N images.
+        occluded: (N, 1, H, W), 0 or 1.
+        ground_truth: for each image the box of its mask, (1, 4) or (0, 4), in pixels.
     """
-    boxes = found.boxes()
-    owed = torch.zeros_like(found.score)
-    empty = 0 * (found.sides.sum() + found.coefficients.sum() + found.prototypes.sum())  # a gradient for all, always
-    sums, answering = dict.fromkeys(("box", "sides", "mask"), empty), 0
-    for place, its in enumerate(ground_truth):
-        if len(its) == 0:
+    boxes = predictions.boxes()
+    target_scores = torch.zeros_like(predictions.score)
+    empty = 0 * (
+        predictions.sides.sum() + predictions.coefficients.sum() + predictions.prototypes.sum()
+    )  # every output has a gradient
+    sums, assigned = dict.fromkeys(("box", "sides", "mask"), empty), 0
+    for image, box in enumerate(ground_truth):
+        if len(box) == 0:
             continue
-        chosen, scores = assigned(found.score[place].detach(), boxes[place].detach(), its[0], found.places)
-        owed[place, chosen] = scores
-        target = its.expand(len(chosen), 4)
-        off = complete_box_iou_loss(boxes[place, chosen], target, reduction="none")
-        sums["box"] = sums["box"] + (off * scores).sum()
-        sides = distribution_loss(found, place, chosen, target)
+        chosen, scores = assign_positions(
+            predictions.score[image].detach(), boxes[image].detach(), box[0], predictions.anchors
+        )
+        target_scores[image, chosen] = scores
+        target = box.expand(len(chosen), 4)
+        box_loss = complete_box_iou_loss(boxes[image, chosen], target, reduction="none")
+        sums["box"] = sums["box"] + (box_loss * scores).sum()
+        sides = distribution_loss(predictions, image, chosen, target)
         sums["sides"] = sums["sides"] + (sides * scores).sum()
-        logits = torch.einsum("kp,phw->khw", found.coefficients[place, chosen], found.prototypes[place]).float()
-        sums["mask"] = sums["mask"] + mask_loss(logits, hidden[place], its[0]).sum()
-        answering += len(chosen)
-    total = owed.sum().clamp(min=1)
-    entropy = F.binary_cross_entropy_with_logits(found.score, owed, reduction="sum")
+        logits = torch.einsum(
+            "kp,phw->khw", predictions.coefficients[image, chosen], predictions.prototypes[image]
+        ).float()
+        sums["mask"] = sums["mask"] + mask_loss(logits, occluded[image], box[0]).sum()
+        assigned += len(chosen)
+    total = target_scores.sum().clamp(min=1)
+    entropy = F.binary_cross_entropy_with_logits(predictions.score, target_scores, reduction="sum")
     parts = {"score": entropy / total, "box": sums["box"] / total, "sides": sums["sides"] / total}
-    parts["mask"] = sums["mask"] / max(1, answering)
+    parts["mask"] = sums["mask"] / max(1, assigned)
     return {name: WEIGHTS[name] * value for name, value in parts.items()}
 
 
-def assigned(score: Tensor, boxes: Tensor, ground_truth: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    """The positions that answer for one box, and the scores that they owe.
+def assign_positions(score: Tensor, boxes: Tensor, ground_truth: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
+    """The positions that one box is assigned to, and their target scores.
 
     Args:
         score: (A,) logits.
         boxes: (A, 4).
-        ground truth: (4,).
-        places: (A, 2).
+        ground_truth: (4,), the box.
+        anchors: (A, 2).
 
     Returns:
         indices (K,) with K <= 10, and scores (K,) in 0..1.
     """
-    within = ((places > ground_truth[:2]) & (places < ground_truth[2:])).all(dim=1).nonzero()[:, 0]
+    within = ((anchors > ground_truth[:2]) & (anchors < ground_truth[2:])).all(dim=1).nonzero()[:, 0]
     overlap = complete_box_iou(boxes[within], ground_truth[None])[:, 0].clamp(min=0)
     alignment = score[within].sigmoid() ** SCORE_POWER * overlap**IOU_POWER
-    best = alignment.topk(min(CHOSEN, len(within))).indices
+    best = alignment.topk(min(ASSIGNED, len(within))).indices
     alignment, overlap = alignment[best], overlap[best]
     return within[best], alignment * overlap.max() / (alignment.max() + 1e-9) if len(best) else alignment
 
 
-def distribution_loss(found: Found, place: int, chosen: Tensor, ground_truth: Tensor) -> Tensor:
-    """Cross-entropy of each distance with the two bins about it, (K,), averaged over sides; boxes (K, 4)."""
-    at, stride = found.places[chosen], found.strides[chosen]
+def distribution_loss(predictions: Predictions, image: int, chosen: Tensor, ground_truth: Tensor) -> Tensor:
+    """Cross-entropy (K,) of each distance with its two nearest bins, averaged over the four sides; boxes (K, 4)."""
+    at, stride = predictions.anchors[chosen], predictions.strides[chosen]
     distances = torch.cat([at - ground_truth[:, :2], ground_truth[:, 2:] - at], dim=1) / stride  # [K, 4]
-    logits = found.sides[place, chosen]  # [K, 4, BINS]
+    logits = predictions.sides[image, chosen]  # [K, 4, BINS]
     distances = distances.clamp(0, logits.shape[-1] - 1.01)
     low = distances.long()
     rest = distances - low
@@ -111,11 +118,11 @@ def distribution_loss(found: Found, place: int, chosen: Tensor, ground_truth: Te
     return (below * (1 - rest) + above * rest).mean(dim=1)
 
 
-def mask_loss(logits: Tensor, hidden: Tensor, box: Tensor) -> Tensor:
-    """Binary cross-entropy (K,) of logits (K, h, w) with a mask (1, H, W), inside the mask's box, a pixel of it."""
+def mask_loss(logits: Tensor, occluded: Tensor, box: Tensor) -> Tensor:
+    """Binary cross-entropy (K,) of logits (K, h, w) with a mask (1, H, W), averaged over the pixels of its box."""
     height, width = logits.shape[-2:]
-    small = (F.interpolate(hidden[None], size=(height, width), mode="area")[0] >= 0.5).float()  # [1, h, w]
-    edges = box * (width / hidden.shape[-1])
+    small = (F.interpolate(occluded[None], size=(height, width), mode="area")[0] >= 0.5).float()  # [1, h, w]
+    edges = box * (width / occluded.shape[-1])
     left, top, right, bottom = edges.ceil().long().tolist()
     part, ground_truth = logits[:, top:bottom, left:right], small[:, top:bottom, left:right]
     entropy = F.binary_cross_entropy_with_logits(part, ground_truth.expand_as(part), reduction="none")

@@ -1,12 +1,12 @@
-"""YOLOv8-seg as Ultralytics publishes it, by which :mod:`models.comparators.yolo` can be checked.
+"""YOLOv8-seg of the package ultralytics, a reference for :mod:`models.comparators.yolo`.
 
-**The package is under AGPL-3.0**, which asks more of those who pass on or serve what is built with it than this
-project's own licence. It is therefore no dependency: nothing of it is here, and it is imported only where somebody has
-installed it and chosen ``model=yolo_ultralytics``.
+**The package is under AGPL-3.0**, which obliges those who distribute or serve software built with it to more than this
+project's licence does. It is therefore not a dependency: none of its code is here, and it is imported only if it is
+installed and ``model=yolo_ultralytics`` is chosen.
 
-From the original: network, losses and their weights, all of the package. Choices, as of our own: one class, YOLOv8-s's
-channels as the published width, a detection counts from a score of 0.25 on, prediction is the union of what is found.
-Left out: mosaics, its own schedule and trainer, as all comparators share one; its weights, which come as pickles.
+From the original: network, losses and their weights, all by the package. Choices, as in our own: one class, YOLOv8-s's
+channels as the published width, a minimum score of 0.25, the union of all detections as the prediction. Left out:
+mosaics, its own schedule and trainer, since all comparators share one; its weights, which are published as pickles.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.comparators.instances import boxes_of
-from models.comparators.yolo import BINS, decided, places_of
-from models.comparators.yolo_loss import Found
+from models.comparators.yolo import BINS, anchor_points, union_of_detections
+from models.comparators.yolo_loss import Predictions
 
 
 class UltralyticsSegmenter(nn.Module):
-    """Detection of masks, one class, and their shape; prediction is the union of what is found.
+    """Detects and segments masks, one class; the prediction is the union of all detections.
 
     Args:
         width: channels of the first convolution (16 of YOLOv8-n, 32 of YOLOv8-s); sixteen times as many in the last.
@@ -34,12 +34,12 @@ class UltralyticsSegmenter(nn.Module):
     Shape: (N, 3, H, W) -> (N, 1, H, W) logits; H and W are multiples of 32.
 
     Raises:
-        ImportError: if the package is not installed, with what to do.
+        ImportError: with instructions, if the package is not installed.
     """
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
-        os.environ.setdefault("YOLO_OFFLINE", "true")  # it would look for updates of itself, and tell that it is used
+        os.environ.setdefault("YOLO_OFFLINE", "true")  # no update checks, no usage reports
         os.environ.setdefault("YOLO_AUTOINSTALL", "false")
         os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.gettempdir())  # not the home folder
         try:
@@ -50,50 +50,50 @@ class UltralyticsSegmenter(nn.Module):
                 raise ImportError("8.4 or later")
         except ImportError as error:
             raise ImportError(
-                f"model=yolo_ultralytics wants the package ultralytics ({error}).\nIt is under AGPL-3.0, a licence "
-                "that asks more of you than this project's own, and therefore none of its dependencies.\n"
-                "If that suits you: pip install 'ultralytics>=8.4'. If not: model=yolo, our own code in its manner."
+                f"model=yolo_ultralytics needs the package ultralytics ({error}).\nIt is under AGPL-3.0, which "
+                "obliges you to more than this project's licence; it is therefore not among the dependencies.\n"
+                "Install it with: pip install 'ultralytics>=8.4'; or use model=yolo, our own implementation."
             ) from error
         scale = {"scales": {"own": [0.33, width / 64, 1024]}, "scale": "own"}  # depth, width, most channels
-        described = yaml_model_load("yolov8s-seg.yaml") | scale | {"nc": 1}
-        self.network = SegmentationModel(described, ch=3, nc=1, verbose=False)
-        self.network.args = get_cfg()  # where its losses look up their weights
+        description = yaml_model_load("yolov8s-seg.yaml") | scale | {"nc": 1}
+        self.network = SegmentationModel(description, ch=3, nc=1, verbose=False)
+        self.network.args = get_cfg()  # its losses read their weights there
 
     def forward(self, image: Tensor) -> Tensor:
-        return decided(self._found(image), (image.shape[-2], image.shape[-1]))
+        return union_of_detections(self._predict(image), (image.shape[-2], image.shape[-1]))
 
-    def losses(self, image: Tensor, hidden: Tensor) -> dict[str, Tensor]:
-        """Those of boxes, masks, scores and sides, by the package's own code; hidden (N, 1, H, W), 0 or 1."""
+    def losses(self, image: Tensor, occluded: Tensor) -> dict[str, Tensor]:
+        """Losses of boxes, masks, scores and sides, by the package's own code; occluded (N, 1, H, W), 0 or 1."""
         from ultralytics.utils.loss import v8SegmentationLoss
 
-        boxes = boxes_of(hidden)
-        place = torch.cat([torch.full((len(its),), float(n), device=hidden.device) for n, its in enumerate(boxes)])
-        corners = torch.cat(boxes) / hidden.new_tensor([hidden.shape[-1], hidden.shape[-2]]).repeat(2)  # 0..1
+        boxes = boxes_of(occluded)
+        place = torch.cat([torch.full((len(box),), float(n), device=occluded.device) for n, box in enumerate(boxes)])
+        corners = torch.cat(boxes) / occluded.new_tensor([occluded.shape[-1], occluded.shape[-2]]).repeat(2)  # 0..1
         batch = {
             "batch_idx": place,
             "cls": torch.zeros_like(place)[:, None],
             "bboxes": torch.cat([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], dim=1),
-            "masks": (F.avg_pool2d(hidden, 4)[:, 0] >= 0.5).float(),  # [N, H/4, W/4], the number of the instance
+            "masks": (F.avg_pool2d(occluded, 4)[:, 0] >= 0.5).float(),  # [N, H/4, W/4], the number of the instance
         }
-        said = _floats(self._said(image))
+        outputs = _floats(self._outputs(image))
         with torch.autocast(image.device.type, enabled=False):
-            total, parts = v8SegmentationLoss(self.network).loss(said, batch)
+            total, parts = v8SegmentationLoss(self.network).loss(outputs, batch)
         return {name: loss / len(image) for name, loss in zip(parts, total, strict=True)}
 
-    def _said(self, image: Tensor) -> dict[str, Any]:
-        answer = self.network(image)
-        return answer if self.network.training else answer[1]
+    def _outputs(self, image: Tensor) -> dict[str, Any]:
+        outputs = self.network(image)
+        return outputs if self.network.training else outputs[1]
 
-    def _found(self, image: Tensor) -> Found:
-        said = self._said(image)
-        sides = said["boxes"].float().transpose(1, 2).unflatten(2, (4, BINS))  # [N, A, 4, BINS]
-        places, strides = places_of(said["feats"], image.shape[-1])
-        coefficients = said["mask_coefficient"].transpose(1, 2)  # [N, A, 32]
-        return Found(said["scores"][:, 0].float(), sides, coefficients, said["proto"], places, strides)
+    def _predict(self, image: Tensor) -> Predictions:
+        outputs = self._outputs(image)
+        sides = outputs["boxes"].float().transpose(1, 2).unflatten(2, (4, BINS))  # [N, A, 4, BINS]
+        anchors, strides = anchor_points(outputs["feats"], image.shape[-1])
+        coefficients = outputs["mask_coefficient"].transpose(1, 2)  # [N, A, 32]
+        return Predictions(outputs["scores"][:, 0].float(), sides, coefficients, outputs["proto"], anchors, strides)
 
 
-def _floats(said: dict[str, Any]) -> dict[str, Any]:
+def _floats(outputs: dict[str, Any]) -> dict[str, Any]:
     return {
         name: [level.float() for level in value] if isinstance(value, list) else value.float()
-        for name, value in said.items()
+        for name, value in outputs.items()
     }

@@ -19,15 +19,15 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from models.svm.binary import KERNELS, LinearSVM, NystroemMap, blocks, fit_binary_svm, scores
 from models.svm.growing import gravity_tree, separability_order, slant_tree
-from models.svm.machines import MACHINES, LinearMachine, NystroemMap, blocks, fit_machine, scores
 from models.svm.tree import ClassTree, Group
 
 FLOATS = (np.float64, np.float32)
 
 
 class _TreeSVC(ClassifierMixin, BaseEstimator):
-    """What both trees share: N - 1 binary machines in a tree over N classes, and the walk down it."""
+    """Shared by both trees: N - 1 binary SVMs at the inner nodes of a tree over N classes, and the walk down it."""
 
     estimator: Any
     C: float
@@ -37,23 +37,23 @@ class _TreeSVC(ClassifierMixin, BaseEstimator):
 
     @abstractmethod
     def _grow(self, X: np.ndarray, plain: np.ndarray, y: np.ndarray, weight: np.ndarray) -> ClassTree:  # noqa: N803
-        """Samples, mapped if there is a map, and plain ones, indices of their classes, their weights -> the tree."""
+        """Samples (in the Nystroem map's features, if any), original samples, class indices and weights -> the tree."""
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
-        """Grow the tree and fit its machines; a single class needs none.
+        """Grow the tree and fit its binary SVMs; a single class needs none.
 
         Args:
             X: samples (n, F), finite.
-            y: classes (n,); what does not occur here is never answered.
+            y: classes (n,); a class that does not occur here is never predicted.
             sample_weight: (n,), not negative; a sample of weight 0 is left out.
 
         Raises:
-            ValueError: if samples or parameters cannot be.
+            ValueError: if samples or parameters are invalid.
         """
         X, y = validate_data(self, X, y, dtype=FLOATS)  # noqa: N806
         check_classification_targets(y)
-        if isinstance(self.estimator, str) and self.estimator not in MACHINES:
-            raise ValueError(f"estimator={self.estimator!r}: expected a classifier or one of {', '.join(MACHINES)}")
+        if isinstance(self.estimator, str) and self.estimator not in KERNELS:
+            raise ValueError(f"estimator={self.estimator!r}: it must be a classifier or one of {', '.join(KERNELS)}")
         weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
         if not weight.all():
             X, y, weight = X[weight > 0], y[weight > 0], weight[weight > 0]  # noqa: N806
@@ -66,96 +66,96 @@ class _TreeSVC(ClassifierMixin, BaseEstimator):
             X = np.concatenate([self.feature_map_.transform(rows) for rows in blocks(X)])  # noqa: N806
         self.tree_ = self._grow(X, plain, index, weight)
         self._weighted = sample_weight is not None
-        self.estimators_ = [self._machine(X, index, weight, *sides) for sides in self.tree_.groups]
+        self.estimators_ = [self._fit_node(X, index, weight, *sides) for sides in self.tree_.groups]
         return self
 
-    def _machine(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray, left: Group, right: Group) -> Any:  # noqa: N803
-        """The machine that tells a node's right classes from its left ones."""
+    def _fit_node(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray, left: Group, right: Group) -> Any:  # noqa: N803
+        """The binary SVM of a node: positive for its right classes, negative for its left ones."""
         rows = np.flatnonzero(np.isin(y, left + right))
         kind = "linear" if self.estimator in ("linear", "nystroem") else self.estimator
         own = weight[rows] if self._weighted else None
-        return fit_machine(kind, X[rows], np.isin(y[rows], right), own, self.C, self.gamma_)
+        return fit_binary_svm(kind, X[rows], np.isin(y[rows], right), own, self.C, self.gamma_)
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Samples (n, F) -> classes (n,)."""
-        X = self._checked(X)  # noqa: N806
-        return self.classes_[self._walked(X)]
+        X = self._validated(X)  # noqa: N806
+        return self.classes_[self._leaves(X)]
 
     def count_tests(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Samples (n, F) -> the number of machines that each passes on its way down, (n,)."""
-        X = self._checked(X)  # noqa: N806
-        return self.tree_.depths[self._walked(X)]
+        """Samples (n, F) -> the number of binary SVMs that each passes on its way down, (n,)."""
+        X = self._validated(X)  # noqa: N806
+        return self.tree_.depths[self._leaves(X)]
 
     def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Samples (n, F) -> (n, N): the least score on the way to each class, greatest for the one predicted.
+        """Samples (n, F) -> (n, N): the minimum score on the path to each class; its argmax is the predicted class.
 
         For two classes (n,), positive for the second one.
         """
-        X = self._checked(X)  # noqa: N806
+        X = self._validated(X)  # noqa: N806
         if not self.estimators_:
             return np.zeros(len(X), X.dtype)
         margins = np.concatenate([self.tree_.margins(self._scores(rows)) for rows in blocks(X)], axis=1)
         return margins[1] if len(self.classes_) == 2 else margins.T
 
-    def _checked(self, X: Any) -> np.ndarray:  # noqa: N803
+    def _validated(self, X: Any) -> np.ndarray:  # noqa: N803
         check_is_fitted(self)
         return validate_data(self, X, reset=False, dtype=FLOATS)
 
-    def _walked(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
-        """Index of each sample's class. Hyperplanes cost less than finding out who needs which."""
-        if all(isinstance(machine, LinearMachine) for machine in self.estimators_):
+    def _leaves(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
+        """Index of each sample's class. With linear SVMs, scoring all of them is cheaper than routing samples."""
+        if all(isinstance(svm, LinearSVM) for svm in self.estimators_):
             return np.concatenate([self.tree_.walk(self._scores(rows)) for rows in blocks(X)])
         return self._routed(X)
 
     def _scores(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
-        """Samples (n, F) -> scores of all machines, (N - 1, n)."""
+        """Samples (n, F) -> scores of all binary SVMs, (N - 1, n)."""
         if self.feature_map_ is not None:
             X = self.feature_map_.transform(X)  # noqa: N806
         if not self.estimators_:
             return np.empty((0, len(X)), X.dtype)
-        if all(isinstance(machine, LinearMachine) for machine in self.estimators_):
-            coef = np.stack([machine.coef for machine in self.estimators_]).astype(X.dtype)
-            intercept = np.array([machine.intercept for machine in self.estimators_], X.dtype)
+        if all(isinstance(svm, LinearSVM) for svm in self.estimators_):
+            coef = np.stack([svm.coef for svm in self.estimators_]).astype(X.dtype)
+            intercept = np.array([svm.intercept for svm in self.estimators_], X.dtype)
             return coef @ X.T + intercept[:, None]
-        return np.stack([scores(machine, X) for machine in self.estimators_])
+        return np.stack([scores(svm, X) for svm in self.estimators_])
 
     def _routed(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
-        """Index of each sample's class; each machine sees only the samples that come to it."""
-        answer = np.zeros(len(X), np.int64)
+        """Index of each sample's class; each binary SVM scores only the samples that reach its node."""
+        leaves = np.zeros(len(X), np.int64)
         rows = {0: np.arange(len(X))}
-        for node, machine in enumerate(self.estimators_):
+        for node, svm in enumerate(self.estimators_):
             here = rows.pop(node)
-            positive = scores(machine, X[here]) > 0 if len(here) else np.zeros(0, bool)
+            positive = scores(svm, X[here]) > 0 if len(here) else np.zeros(0, bool)
             for child, chosen in ((self.tree_.left[node], ~positive), (self.tree_.right[node], positive)):
                 if child < 0:
-                    answer[here[chosen]] = -1 - child
+                    leaves[here[chosen]] = -1 - child
                 else:
                     rows[int(child)] = here[chosen]
-        return answer
+        return leaves
 
 
 class ReducedHyperplaneSVC(_TreeSVC):
-    """SVM with reduced hyper-planes (SVM-RH, Figure 6): a class is split off from all others, then the next one.
+    """SVM with reduced hyper-planes (SVM-RH, Figure 6): one class after another is split off from the rest.
 
-    N - 1 machines, and one to N - 1 tests a sample.
+    N - 1 binary SVMs; a sample passes one to N - 1 of them.
 
     Args:
-        estimator: the binary machine: ``linear`` (squared hinge loss), ``rbf`` (exact; up to some 20,000 samples),
-            ``nystroem`` (linear on features that approximate the RBF kernel, the same for all machines), or a
-            scikit-learn classifier. Its ``fit`` has to take ``sample_weight`` where samples have weights, which
+        estimator: the binary SVM: ``linear`` (squared hinge loss), ``rbf`` (exact; up to some 20,000 samples),
+            ``nystroem`` (linear on features that approximate the RBF kernel, the same for all SVMs), or a
+            scikit-learn classifier. Its ``fit`` must take ``sample_weight`` where samples have weights, which
             ``separability`` gives them.
         order: which class is split off first: ``separability`` (the one with the least balanced error against those
-            that remain, judged on ``order_samples`` of each class; the paper says no more than "to minimize
-            classification error"), ``frequency`` (the most frequent first, which makes for the fewest tests), or the
-            classes themselves in a sequence; of those that it leaves out the most frequent one comes first.
-        C: how much errors cost against a wide margin, above 0.
+            that remain, measured on ``order_samples`` of each class; the paper only says "to minimize
+            classification error"), ``frequency`` (the most frequent first, which needs the fewest tests), or a
+            sequence of classes; classes that it omits follow, the most frequent first.
+        C: cost of errors relative to a wide margin, above 0.
         gamma: of the RBF kernel, above 0, or ``scale``: 1 / (F x variance of X).
         landmarks: of ``nystroem``.
-        order_samples: samples of each class that ``separability`` is judged on.
+        order_samples: samples of each class on which ``separability`` is measured.
         random_state: of the landmarks and of those samples.
 
-    Fitted: ``classes_``, ``tree_``, ``order_`` (classes as they are split off, the one left over at the end),
-    ``estimators_`` (N - 1 machines in the tree's order), ``n_features_in_``.
+    Fitted: ``classes_``, ``tree_``, ``order_`` (classes as they are split off, the remaining one last),
+    ``estimators_`` (N - 1 binary SVMs in the tree's order), ``n_features_in_``.
     """
 
     def __init__(
@@ -178,13 +178,13 @@ class ReducedHyperplaneSVC(_TreeSVC):
 
     def _grow(self, X: np.ndarray, plain: np.ndarray, y: np.ndarray, weight: np.ndarray) -> ClassTree:  # noqa: ARG002, N803
         if isinstance(self.order, str) and self.order not in ("separability", "frequency"):
-            raise ValueError(f"order={self.order!r}: expected separability, frequency, or classes in a sequence")
+            raise ValueError(f"order={self.order!r}: it must be separability, frequency, or a sequence of classes")
         frequent = [int(index) for index in np.argsort(-np.bincount(y, weight), kind="stable")]
         if not isinstance(self.order, str):
             known = {label: index for index, label in enumerate(self.classes_.tolist())}
             given = [known[label] for label in np.asarray(self.order).tolist() if label in known]
             if len(set(given)) < len(given):
-                raise ValueError(f"order={list(self.order)}: expected each class once")
+                raise ValueError(f"order={list(self.order)}: it must name each class once")
             order = given + [index for index in frequent if index not in given]
         elif self.order == "frequency":
             order = frequent
@@ -194,21 +194,21 @@ class ReducedHyperplaneSVC(_TreeSVC):
         return slant_tree(order)
 
     def _by_separability(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> list[int]:  # noqa: N803
-        rows = _some_of_each(y, self.order_samples, check_random_state(self.random_state))
+        rows = _sample_each_class(y, self.order_samples, check_random_state(self.random_state))
         X, y, weight = X[rows], y[rows], weight[rows]  # noqa: N806
-        # Each class weighs the same, however rare, and the weights' mean is 1, so that C means what it does.
+        # Each class weighs the same, however rare; the weights' mean is 1, so that C keeps its meaning.
         weight = weight / np.bincount(y, weight)[y]
         weight *= len(weight) / weight.sum()
         self._weighted = True
 
         def error(one: int, others: Group) -> tuple[float, float]:
-            """Balanced error, and where it is equal the hinge loss, of the machine on what it was fitted to."""
+            """Balanced training error of the binary SVM; its hinge loss breaks ties."""
             here = np.isin(y, (one, *others))
             positive, own = y[here] == one, weight[here]
             own = np.where(positive, own / own[positive].sum(), own / own[~positive].sum()) * len(own) / 2
             kind = "linear" if self.estimator in ("linear", "nystroem") else self.estimator
-            machine = fit_machine(kind, X[here], positive, own, self.C, self.gamma_)
-            towards = scores(machine, X[here]) * np.where(positive, 1, -1)
+            svm = fit_binary_svm(kind, X[here], positive, own, self.C, self.gamma_)
+            towards = scores(svm, X[here]) * np.where(positive, 1, -1)
             wrong = np.average(towards <= 0, weights=own)
             return round(float(wrong), 9), float(np.average(np.maximum(0, 1 - towards), weights=own))
 
@@ -216,20 +216,20 @@ class ReducedHyperplaneSVC(_TreeSVC):
 
 
 class BinaryDecisionTreeSVC(_TreeSVC):
-    """SVM in a binary decision tree (SVM-BDT, Figure 7): groups of classes part by their centres in kernel space.
+    """SVM in a binary decision tree (SVM-BDT, Figure 7): classes are grouped by their centres in kernel space.
 
-    N - 1 machines, and about log2 N tests a sample; no class is on both sides of a node.
+    N - 1 binary SVMs; a sample passes about log2 N of them. No class is on both sides of a node.
 
     Args:
-        estimator: the binary machine, see :class:`ReducedHyperplaneSVC`.
-        kernel: of the space in which centres are compared: ``linear``, ``rbf``, or None, which is the machine's own.
+        estimator: the binary SVM, see :class:`ReducedHyperplaneSVC`.
+        kernel: of the space in which centres are compared: ``linear``, ``rbf``, or None for the estimator's own.
         C: see :class:`ReducedHyperplaneSVC`, as are the next two.
         gamma: of the RBF kernel.
         landmarks: of ``nystroem``.
         centre_samples: samples of each class whose RBF kernels are averaged; centres of linear kernels are exact.
         random_state: of the landmarks and of those samples.
 
-    Fitted: ``classes_``, ``tree_``, ``estimators_`` (N - 1 machines in the tree's order), ``n_features_in_``.
+    Fitted: ``classes_``, ``tree_``, ``estimators_`` (N - 1 binary SVMs in the tree's order), ``n_features_in_``.
     """
 
     def __init__(
@@ -252,30 +252,30 @@ class BinaryDecisionTreeSVC(_TreeSVC):
 
     def _grow(self, X: np.ndarray, plain: np.ndarray, y: np.ndarray, weight: np.ndarray) -> ClassTree:  # noqa: N803
         if self.kernel not in (None, "linear", "rbf"):
-            raise ValueError(f"kernel={self.kernel!r}: expected linear, rbf or None")
+            raise ValueError(f"kernel={self.kernel!r}: it must be linear, rbf or None")
         counts = np.bincount(y, weight)
         kernel = self.kernel or ("rbf" if self.estimator == "rbf" else "linear")
         if self.kernel == "linear":
             X = plain  # noqa: N806
-        if kernel == "linear" or self.feature_map_ is not None:  # which approximates the RBF kernel's space
+        if kernel == "linear" or self.feature_map_ is not None:  # the map approximates the RBF kernel's space
             sums = np.stack([weight[y == index] @ X[y == index] for index in range(len(counts))]).astype(np.float64)
             centres = sums / counts[:, None]
             return gravity_tree(centres @ centres.T, counts)
-        rows = _some_of_each(y, self.centre_samples, check_random_state(self.random_state))
+        rows = _sample_each_class(y, self.centre_samples, check_random_state(self.random_state))
         shares = np.zeros((len(counts), len(rows)))
         shares[y[rows], np.arange(len(rows))] = weight[rows]
         shares /= shares.sum(axis=1, keepdims=True)
         return gravity_tree(shares @ rbf_kernel(X[rows], gamma=self.gamma_) @ shares.T, counts)
 
 
-def _some_of_each(y: np.ndarray, most: int, rng: np.random.RandomState) -> np.ndarray:
-    """Rows of at most so many samples of each class, in order."""
+def _sample_each_class(y: np.ndarray, most: int, rng: np.random.RandomState) -> np.ndarray:
+    """Sorted rows of at most ``most`` samples of each class."""
     own = (np.flatnonzero(y == index) for index in range(y.max() + 1))
     return np.sort(np.concatenate([rows if len(rows) <= most else rng.choice(rows, most, False) for rows in own]))
 
 
 def resolved_gamma(gamma: Any, X: np.ndarray, weight: np.ndarray) -> float:  # noqa: N803
-    """The number that ``gamma`` is: itself, or of ``scale`` 1 / (F x variance of X)."""
+    """``gamma`` as a number; ``scale`` is 1 / (F x variance of X)."""
     if gamma != "scale":
         return float(gamma)
     mean = np.average(X, axis=0, weights=weight).mean()

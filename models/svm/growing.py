@@ -1,4 +1,4 @@
-"""Which classes part first: the two ways of growing the tree of a multi-class SVM."""
+"""How the tree of a multi-class SVM is grown: which classes are split first (SVM-RH, SVM-BDT)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from models.svm.tree import ClassTree, Group
 
 
 def slant_tree(order: Sequence[int]) -> ClassTree:
-    """The tree of SVM-RH (Figure 6): one class is split off at a time, the first one at the root, to the right.
+    """The tree of SVM-RH (Figure 6): one class is split off at a time, to the right; the first one at the root.
 
     Args:
-        order: indices of all classes, or of all but the last one to be left over.
+        order: indices of all classes, in the order in which they are split off.
     """
     place = {index: rank for rank, index in enumerate(order)}
 
@@ -25,14 +25,14 @@ def slant_tree(order: Sequence[int]) -> ClassTree:
 
 
 def separability_order(classes: int, error: Callable[[int, Group], tuple[float, ...]]) -> list[int]:
-    """The order of SVM-RH: each time the class that is best told from all that remain.
+    """The order of SVM-RH: each time the class that is best separated from all that remain.
 
     "The Nth class is isolated from the remaining N-1 classes to minimize classification error", then one of those
     N-1, and so on.
 
     Args:
         classes: N.
-        error: a class and the others that remain -> how badly it is told from them; smaller is better.
+        error: a class and the others that remain -> the error of separating it from them; smaller is better.
     """
     remaining = list(range(classes))
     order = []
@@ -47,14 +47,14 @@ def separability_order(classes: int, error: Callable[[int, Group], tuple[float, 
 def gravity_tree(gram: np.ndarray, weights: np.ndarray) -> ClassTree:
     """The tree of SVM-BDT (Figure 7), by the gravity centres of the classes in kernel space.
 
-    Of the classes at a node the two farthest ones found a group each. Then, again and again, the class that is
-    nearest to one of the groups joins it, and that group's centre moves. The groups go left and right (the one with
-    the first class left) and are split in the same way. After Madzarov, Gjorgjevikj and Chorbev, "A Multi-class SVM
-    Classifier Utilizing Binary Decision Tree", Informatica 33, 2009.
+    At a node, the two classes farthest from each other start a group each. Then the class nearest to one of the
+    groups joins it, which moves the group's centre, until every class has joined. The group with the first class goes
+    left, the other one right; each is split in the same way. After Madzarov, Gjorgjevikj and Chorbev, "A Multi-class
+    SVM Classifier Utilizing Binary Decision Tree", Informatica 33, 2009.
 
     Args:
         gram: (N, N), the mean kernel value between samples of two classes: inner products of their centres.
-        weights: (N,), how much each class weighs in the centre of its group, as by its number of samples.
+        weights: (N,), weight of each class in the centre of its group, such as its number of samples.
     """
 
     def centre(group: Group) -> np.ndarray:

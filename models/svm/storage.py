@@ -1,4 +1,4 @@
-"""Fitted trees as files without pickled code: arrays in a ``.npz``, and the rest as JSON among them."""
+"""Fitted trees as ``.npz`` files of arrays and one JSON text, without pickled code."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from models.svm.binary import KernelSVM, LinearSVM, NystroemMap
 from models.svm.classifiers import BinaryDecisionTreeSVC, ReducedHyperplaneSVC
-from models.svm.machines import KernelMachine, LinearMachine, NystroemMap
 from models.svm.tree import ClassTree
 
 KINDS = {kind.__name__: kind for kind in (ReducedHyperplaneSVC, BinaryDecisionTreeSVC)}
@@ -21,18 +21,17 @@ def save(classifier: TreeSVC, path: Path) -> None:
     """Write a fitted tree to a ``.npz``.
 
     Raises:
-        TypeError: if its machines are other than linear, RBF or Nystroem ones, or its classes neither numbers nor
-            texts.
+        TypeError: unless its binary SVMs are linear, RBF or Nystroem ones and its classes numbers or texts.
     """
     with path.open("wb") as file:
         np.savez(file, allow_pickle=False, **to_arrays(classifier))
 
 
 def load(path: Path) -> TreeSVC:
-    """A fitted tree from a file of :func:`save`; it answers as the one that was saved.
+    """A fitted tree from a file of :func:`save`, with the predictions of the one that was saved.
 
     Raises:
-        ValueError: if the file holds none.
+        ValueError: if the file does not hold a tree.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -47,15 +46,15 @@ def to_arrays(classifier: TreeSVC) -> dict[str, np.ndarray]:
     Raises:
         TypeError: see :func:`save`.
     """
-    machines = classifier.estimators_
-    if not all(isinstance(machine, LinearMachine | KernelMachine) for machine in machines):
-        raise TypeError(f"estimator={classifier.estimator!r} cannot be saved: expected linear, rbf or nystroem")
+    svms = classifier.estimators_
+    if not all(isinstance(svm, LinearSVM | KernelSVM) for svm in svms):
+        raise TypeError(f"estimator={classifier.estimator!r} cannot be saved: it must be linear, rbf or nystroem")
     if classifier.classes_.dtype.hasobject:
-        raise TypeError("classes that are objects cannot be saved: expected numbers or texts")
+        raise TypeError("classes that are objects cannot be saved: they must be numbers or texts")
     params = classifier.get_params(deep=False)
     params = {name: value.item() if isinstance(value, np.generic) else value for name, value in params.items()}
     if isinstance(params["random_state"], np.random.RandomState):
-        params["random_state"] = None  # has done its work
+        params["random_state"] = None  # it is used up
     if "order" in params and not isinstance(params["order"], str):
         params["order"] = np.asarray(params["order"]).tolist()
     description = {
@@ -71,17 +70,17 @@ def to_arrays(classifier: TreeSVC) -> dict[str, np.ndarray]:
         "classes": classifier.classes_,
         "left": classifier.tree_.left,
         "right": classifier.tree_.right,
-        "intercept": np.array([machine.intercept for machine in machines], np.float64),
+        "intercept": np.array([svm.intercept for svm in svms], np.float64),
     }
     if isinstance(classifier, ReducedHyperplaneSVC):
         arrays["order"] = classifier.order_
     if classifier.feature_map_ is not None:
         arrays["landmarks"] = classifier.feature_map_.vectors
         arrays["normalization"] = classifier.feature_map_.normalization
-    for number, machine in enumerate(machines):
-        arrays[f"coef_{number}"] = machine.coef
-        if isinstance(machine, KernelMachine):
-            arrays[f"vectors_{number}"] = machine.vectors
+    for number, svm in enumerate(svms):
+        arrays[f"coef_{number}"] = svm.coef
+        if isinstance(svm, KernelSVM):
+            arrays[f"vectors_{number}"] = svm.vectors
     return arrays
 
 
@@ -90,11 +89,11 @@ def from_arrays(arrays: dict[str, np.ndarray]) -> TreeSVC:
 
     Raises:
         KeyError: if an array is missing.
-        ValueError: if they are of another format.
+        ValueError: for another format.
     """
     description: dict[str, Any] = json.loads(str(arrays["description"]))
     if description["format"] != FORMAT:
-        raise ValueError(f"format {description['format']} of a saved tree is not known: expected {FORMAT}")
+        raise ValueError(f"format {description['format']} of a saved tree is unknown: it must be {FORMAT}")
     classifier = KINDS[description["kind"]](**description["params"])
     classifier.classes_ = arrays["classes"]
     classifier.n_features_in_ = description["features"]
@@ -108,9 +107,9 @@ def from_arrays(arrays: dict[str, np.ndarray]) -> TreeSVC:
     if isinstance(classifier, ReducedHyperplaneSVC):
         classifier.order_ = arrays["order"]
     classifier.estimators_ = [
-        KernelMachine(arrays[f"vectors_{number}"], arrays[f"coef_{number}"], float(intercept), classifier.gamma_)
+        KernelSVM(arrays[f"vectors_{number}"], arrays[f"coef_{number}"], float(intercept), classifier.gamma_)
         if f"vectors_{number}" in arrays
-        else LinearMachine(arrays[f"coef_{number}"], float(intercept))
+        else LinearSVM(arrays[f"coef_{number}"], float(intercept))
         for number, intercept in enumerate(arrays["intercept"])
     ]
     return classifier

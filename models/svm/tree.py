@@ -1,4 +1,4 @@
-"""The tree of binary machines: N classes at its leaves, N - 1 machines at its inner nodes (Figures 6 and 7)."""
+"""The tree of binary SVMs: N classes at its leaves, N - 1 SVMs at its inner nodes (Figures 6 and 7)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Group = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class ClassTree:
-    """A binary tree over N classes; a class is at one leaf alone.
+    """A binary tree over N classes; each class is at exactly one leaf.
 
     Args:
-        left: for each inner node where a sample goes whose score is not positive, (N - 1,): the number of another
-            inner node, always a greater one, or ``-1 - c`` for the leaf of class c. Node 0 is the root.
-        right: where it goes if the score is positive, likewise.
+        left: (N - 1,), the child of each inner node for scores <= 0: the number of an inner node, greater than its
+            parent's, or ``-1 - c`` for the leaf of class c. Node 0 is the root.
+        right: the child for scores > 0, likewise.
     """
 
     left: np.ndarray
@@ -27,7 +27,7 @@ class ClassTree:
 
     @classmethod
     def grow(cls, classes: int, split: Callable[[Group], tuple[Group, Group]]) -> ClassTree:
-        """Split all classes into two groups, and those again, until each class is alone.
+        """Split all classes into two groups, and each group again, until each class is alone.
 
         Args:
             classes: N, at least 1.
@@ -49,7 +49,7 @@ class ClassTree:
         return cls(np.array(left, np.int64), np.array(right, np.int64))
 
     def __len__(self) -> int:
-        """The number of inner nodes, and machines: N - 1."""
+        """The number of inner nodes, one binary SVM each: N - 1."""
         return len(self.left)
 
     @property
@@ -70,7 +70,7 @@ class ClassTree:
 
     @property
     def depths(self) -> np.ndarray:
-        """How many machines a sample passes before it is of each class, (N,)."""
+        """How many binary SVMs a sample passes on the way to each class, (N,)."""
         depths = np.zeros(self.classes, np.int64)
         for sides in self.groups:
             for side in sides:
@@ -80,37 +80,37 @@ class ClassTree:
     def walk(self, scores: np.ndarray) -> np.ndarray:
         """Scores (N - 1, n) of n samples at all nodes -> index of each sample's class, (n,).
 
-        From the leaves up: a node's answer is its right child's answer where its score is positive, else its left
-        one's. That is N - 1 selections over all samples at once, whatever the tree's shape.
+        Works from the leaves up: the class at a node is that of its right child where its score is positive, else
+        that of its left child. These are N - 1 selections over all samples at once, whatever the tree's shape.
         """
         small = np.min_scalar_type(self.classes)
-        answers: dict[int, np.ndarray] = {-1 - c: np.array(c, small) for c in range(self.classes)}
+        classes: dict[int, np.ndarray] = {-1 - c: np.array(c, small) for c in range(self.classes)}
         for node in reversed(range(len(self))):
-            right, left = answers.pop(int(self.right[node])), answers.pop(int(self.left[node]))
-            answers[node] = np.where(scores[node] > 0, right, left)
-        (answer,) = answers.values()
-        return np.broadcast_to(answer, scores.shape[1:])
+            right, left = classes.pop(int(self.right[node])), classes.pop(int(self.left[node]))
+            classes[node] = np.where(scores[node] > 0, right, left)
+        (root,) = classes.values()
+        return np.broadcast_to(root, scores.shape[1:])
 
-    def margins(self, scores: Any, least: Callable[[Any, Any], Any] = np.minimum) -> list[Any]:
-        """Scores at all nodes -> for each class the least score on the way to it, each counted towards that class.
+    def margins(self, scores: Any, minimum: Callable[[Any, Any], Any] = np.minimum) -> list[Any]:
+        """Scores at all nodes -> for each class the minimum score on the path to it, signed towards that class.
 
-        It is positive for the class that :meth:`walk` comes to and for no other one.
+        It is positive only for the class that :meth:`walk` returns.
 
         Args:
             scores: N - 1 arrays, or tensors, of one shape.
-            least: the smaller of two, element by element.
+            minimum: the smaller of two, element by element.
 
         Raises:
-            ValueError: if there is no node to score.
+            ValueError: if there is only one class.
         """
         if not len(self):
-            raise ValueError("one class alone has no margin")
+            raise ValueError("a tree of one class has no margins")
         margins: list[Any] = [None] * self.classes
         above: dict[int, Any] = {}
         for node, (left, right) in enumerate(zip(self.left.tolist(), self.right.tolist(), strict=True)):
             so_far = above.pop(node, None)
             for child, towards in ((left, -scores[node]), (right, scores[node])):
-                margin = towards if so_far is None else least(so_far, towards)
+                margin = towards if so_far is None else minimum(so_far, towards)
                 if child < 0:
                     margins[-1 - child] = margin
                 else:

@@ -9,33 +9,33 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import ConfigError
-from synthesis.dataset_build import LARGEST, require_flag, require_whole_number
+from synthesis.dataset_build import LARGEST, require_flag, require_integer
 from synthesis.masks import MaskChoices
 
 VERSION = 4
-"""Raised by hand whenever the same seed would give other bytes, in this package or in `masks`."""
+"""Raise it whenever the same seed gives other bytes, in this package or in `masks`."""
 
 
 @dataclass(frozen=True)
 class MaskedFacesConfig:
-    """What is to be built.
+    """Configuration of a set of masked faces.
 
     Args:
         source: CelebA's folder, or any folder of photographs; only read.
-        count: number of samples, at least 10. Where there are fewer photographs they are used again, with other masks.
+        count: number of samples, at least 10. If there are fewer photographs, they are reused with other masks.
         seed: 0 or more.
         choices: mask types, textures and wearing styles, and how often each is rendered.
         split: ``paper`` is 70/10/20, no photograph (and, where identities are known, no person) in two splits;
             ``partition`` keeps the source's own.
         size: longer side of a written image, in pixels; None leaves it as it is.
         crop: ``paper`` crops the largest face and squares it on white; ``none``.
-        fallbacks: see :class:`datamodules.landmarks.FaceFinder`; None suits the source.
+        fallbacks: see :class:`datamodules.landmarks.FaceFinder`; None chooses by the source.
         landmark_model: see :func:`datamodules.landmarks.landmark_model`.
         form: ``jpg`` (quality 95) or ``png``, of the images.
         photographs: keep the training images without masks too, so that other masks can be rendered during training.
 
     Raises:
-        ConfigError: for a value that cannot be.
+        ConfigError: for an invalid value.
     """
 
     source: Path
@@ -57,32 +57,32 @@ class MaskedFacesConfig:
             ("format", self.form, ("jpg", "png")),
         ):
             if value not in allowed:
-                raise ConfigError(f"{name}={value} cannot be.\nExpected: {' or '.join(allowed)}.")
+                raise ConfigError(f"{name}={value} is invalid.\nIt must be {' or '.join(allowed)}.")
         require_flag("photographs", self.photographs)
-        require_whole_number("count", self.count, 10)
-        require_whole_number("seed", self.seed, 0)
+        require_integer("count", self.count, 10)
+        require_integer("seed", self.seed, 0)
         if self.size is not None:
-            require_whole_number("size", self.size, 32, LARGEST)
+            require_integer("size", self.size, 32, LARGEST)
 
     def parameters(self) -> dict[str, Any]:
-        """All that decides what is built, as plain data."""
+        """Everything that determines the content, as plain data."""
         chosen = asdict(self.choices) | {"templates": self.choices.templates and str(self.choices.templates)}
         plain = {
             name: getattr(self, name)
             for name in ("count", "seed", "split", "size", "crop", "fallbacks", "landmark_model", "form")
         }
-        if self.photographs:  # was no choice once: sets from then are still known
+        if self.photographs:  # absent by default: older sets do not have the key
             plain["photographs"] = True
         about = {"origin": "augmented", "layout": "augmented_celeba", "version": VERSION}
-        whole = about | {"source": str(Path(self.source).resolve())} | plain | chosen
-        return json.loads(json.dumps(whole))  # as it comes back from the file
+        complete = about | {"source": str(Path(self.source).resolve())} | plain | chosen
+        return json.loads(json.dumps(complete))  # as read from the file
 
 
 def choices_of(parameters: Mapping[str, Any]) -> MaskChoices:
     """The choices in a built set's parameters, see :meth:`MaskedFacesConfig.parameters`.
 
     Raises:
-        ConfigError: if its templates are no longer where they were.
+        ConfigError: if its templates no longer exist.
     """
     chosen = {choice.name: parameters[choice.name] for choice in fields(MaskChoices)}
     chosen |= {name: tuple(chosen[name]) for name in ("types", "textures")}

@@ -1,8 +1,7 @@
 """Writes masked faces as a data set.
 
-Three passes, each by all cores and continued where it stopped: faces are searched, in photographs in random order,
-until there are enough; masks are rendered; the manifest is written. Sample k depends on the photographs, the
-configuration and (seed, k) alone.
+Three passes on all cores, each of them resumable: find faces in photographs in random order until there are enough;
+render masks; write the manifest. Sample k depends only on the photographs, the configuration and (seed, k).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 from datamodules.landmarks import landmark_model
 from datamodules.layouts.photographs import digest, photographs
 from foundation.files import require_outside
-from synthesis.dataset_build import Build, require_whole_number, write_file
+from synthesis.dataset_build import Build, require_integer, write_file
 from synthesis.masked_faces.config import MaskedFacesConfig
 from synthesis.masked_faces.face_search import find_faces
 from synthesis.masked_faces.samples import MaskedFaceSample, RenderJob, render_sample
@@ -27,27 +26,27 @@ MANIFEST = "manifest.jsonl"
 def write_masked_faces(out: Path, config: MaskedFacesConfig, workers: int) -> None:
     """Build the set: ``images/``, ``masks/`` (0 and 255), ``manifest.jsonl``, ``summary.json``, ``dataset.json``.
 
-    A manifest's line says of a sample its id, files, split, source, size, crop and, for each face, landmarks, how they
-    were found, and what it wears. Photographs that cannot be read and those without a face are listed in the summary.
+    A line of the manifest holds a sample's id, files, split, source, size, crop and, for each face, landmarks, how they
+    were found, and its face mask. The summary lists unreadable photographs and those without a face.
 
     Args:
         out: folder of the set; must not exist, or hold this very set.
-        config: what is to be built.
+        config: the configuration.
         workers: number of processes; it does not change the result.
 
     Raises:
         ConfigError: if there is no landmark model.
-        DataError: if the source holds no photographs, or no face, or not the splits that are asked for; or if `out`
-            holds something else.
+        DataError: if the source has no photographs, no face or not the requested splits; or if `out` holds something
+            else.
     """
-    require_whole_number("workers", workers, 1)
+    require_integer("workers", workers, 1)
     require_outside(out, config.source)
     build = Build(out, config.parameters(), what="masked faces")
-    with build.claimed() as lacking:
-        if lacking:
+    with build.claimed() as needed:
+        if needed:
             _write(build, config, workers)
         else:
-            build.report(f"{config.count} masked faces are there already")
+            build.report(f"{config.count} masked faces exist already")
 
 
 def _write(build: Build, config: MaskedFacesConfig, workers: int) -> None:
@@ -59,7 +58,7 @@ def _write(build: Build, config: MaskedFacesConfig, workers: int) -> None:
     seen = {split: find_faces(build, config, split, order, count, workers) for split, (order, count) in splits.items()}
     samples: list[MaskedFaceSample] = []
     for split, (_, count) in splits.items():
-        usable = seen[split][0]  # each is used again once all others of its split have been
+        usable = seen[split][0]  # reused in turn
         samples += [
             MaskedFaceSample(len(samples) + place, split, usable[place % len(usable)]) for place in range(count)
         ]

@@ -1,4 +1,4 @@
-"""The first pass: photographs are looked through in their order until enough faces are found."""
+"""The first pass: searches photographs in order until there are enough faces."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from foundation.errors import BrokenFileError, DataError
 from synthesis.dataset_build import Build, write_file
 from synthesis.masked_faces.config import MaskedFacesConfig
 
-CHUNK = 32  # photographs that are looked through as one job
+CHUNK = 32  # photographs per job
 
 
 def find_faces(
     build: Build, config: MaskedFacesConfig, split: str, order: list[Photograph], count: int, workers: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Photographs of a split with faces, as many as there are samples if there are so many; and all looked through."""
+    """At most `count` photographs of a split with faces; and all photographs that were searched."""
     aligned = is_aligned(config.source)
     fallbacks = config.fallbacks
-    if fallbacks is None:  # what suits the source
+    if fallbacks is None:  # by the source
         fallbacks = ("padded", "upsampled", "image" if aligned else "box")
     chunks = [order[start : start + CHUNK] for start in range(0, len(order), CHUNK)]
     rows: list[dict[str, Any]] = []
@@ -52,14 +52,14 @@ def find_faces(
             f"No face was found in the {len(rows)} photographs of {config.source} for the split {split}.\n"
             f"Expected: photographs of faces, 80 px wide or more. Do one of:\n"
             f"  - if each photo is one aligned face: fallbacks=[padded,upsampled,image]\n"
-            f"  - if they wear masks already, this detector fails on most of them"
+            f"  - if the faces are masked already, this detector fails on most of them"
         )
     return with_faces[:count], rows
 
 
 @dataclass(frozen=True)
 class _FindJob:
-    """Photographs to look for faces in; what is found is kept in a file."""
+    """Photographs to search for faces, and the file of the result."""
 
     file: Path
     photos: tuple[Photograph, ...]

@@ -1,4 +1,4 @@
-"""Face masks rendered while a network trains: each time a photograph is read, its faces get other masks."""
+"""Renders face masks during training: each time a photograph is read, its faces get other masks."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class RandomMaskRenderer:
 
     @staticmethod
     def as_built(parameters: Mapping[str, Any]) -> RandomMaskRenderer:
-        """With the choices that a data set was built with, see :meth:`MaskedFacesConfig.parameters`.
+        """A renderer with the choices of a built data set, see :meth:`MaskedFacesConfig.parameters`.
 
         Raises:
-            ConfigError: if its templates are no longer where they were.
+            ConfigError: if its templates no longer exist.
         """
         return RandomMaskRenderer(choices_of(parameters))
 
@@ -37,8 +37,8 @@ class RandomMaskRenderer:
         """Render a mask on each face.
 
         Args:
-            rng: chooses the masks; advanced by the same number of draws for each face.
-            image: (H, W, 3) uint8 RGB; stays as it is.
+            rng: random choice of the masks; advanced by the same amount for each face.
+            image: (H, W, 3) uint8 RGB; not modified.
             landmarks: of each face, (68, 2), in pixels.
 
         Returns:

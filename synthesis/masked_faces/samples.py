@@ -1,4 +1,4 @@
-"""The second pass: what a sample is, and its pixels."""
+"""The second pass: samples and their pixels."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from synthesis.masks import FaceMask, choose_mask, render_mask
 
 @dataclass(frozen=True)
 class MaskedFaceSample:
-    """One sample: a photograph, its faces, and the number that decides what they wear.
+    """One sample: a photograph, its faces, and the index that determines their masks.
 
     Args:
         index: k.
-        split: where it belongs.
-        row: what was found in the photograph.
+        split: its split.
+        row: result of the face search in the photograph.
     """
 
     index: int
@@ -40,7 +40,7 @@ class MaskedFaceSample:
         return root / "masks" / f"{self.id}.png"
 
     def face_masks(self, config: MaskedFacesConfig) -> list[FaceMask]:
-        """What each face wears; chosen before cropping and scaling, so that neither changes it."""
+        """The face mask of each face; chosen before cropping and scaling, so that neither changes it."""
         rng = np.random.default_rng([config.seed, self.index])
         return [choose_mask(rng, np.array(face["landmarks"]), config.choices) for face in self.row["faces"]]
 

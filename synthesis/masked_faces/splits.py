@@ -1,4 +1,4 @@
-"""Which photographs belong to which split, and how many samples each is to have."""
+"""The photographs and the number of samples of each split."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from foundation.errors import DataError
 from synthesis.masked_faces.config import MaskedFacesConfig
 
 PAPER_SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
-"""Of the paper's 20,000 faces 14,000 are trained on, 2,000 validated and 4,000 tested."""
+"""The paper has 20,000 faces: 14,000 for training, 2,000 for validation, 4,000 for the test."""
 
 
 def split_photographs(
     config: MaskedFacesConfig, photos: Sequence[Photograph]
 ) -> dict[str, tuple[list[Photograph], int]]:
-    """Split -> its photographs in random order, and the number of samples that it is to have.
+    """Split -> its photographs in random order, and its number of samples.
 
     Raises:
-        DataError: if no list says the source's own splits, or there is nothing to train on.
+        DataError: if no list gives the source's own splits, or there is no photograph to train on.
     """
     rng = np.random.default_rng([config.seed, 0x5917])
     if config.split == "partition":
@@ -58,7 +58,7 @@ def _published_splits(config: MaskedFacesConfig, photos: Sequence[Photograph]) -
 
 
 def _random_splits(rng: np.random.Generator, photos: Sequence[Photograph]) -> dict[str, list[Photograph]]:
-    """The paper's splits: all photographs of a person, where it is known, are in one."""
+    """The paper's splits: all photographs of a known person are in the same split."""
     splits: dict[str, list[Photograph]] = {split: [] for split in SPLITS}
     groups: dict[str, list[Photograph]] = {}
     for photo in photos:

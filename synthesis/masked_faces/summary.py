@@ -1,4 +1,4 @@
-"""What became of the photographs and what the samples are: as plain data, and on the screen."""
+"""Summary of the photographs and samples of a built set: as plain data, and for the screen."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def summary_of(
     rows: Sequence[Mapping[str, Any]],
     lines: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """What became of the photographs and what the samples are, as plain data."""
+    """Counts of photographs, samples and their groups, as plain data."""
     unreadable = [row["source"] for row in rows if "error" in row]
     faceless = [row["source"] for row in rows if not row["faces"] and "error" not in row]
     faces = [face for line in lines for face in line["faces"]]

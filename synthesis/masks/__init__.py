@@ -1,4 +1,4 @@
-"""Face masks drawn on photographs, with exact binary masks (section 4.1 of the occlusion paper)."""
+"""Renders face masks on photographs, with exact binary masks (section 4.1 of the occlusion paper)."""
 
 from synthesis.masks.choices import (
     DISTRACTORS,

@@ -1,4 +1,4 @@
-"""What a face wears: types, textures and ways of wearing as plain data, and how they are drawn at random."""
+"""Mask types, textures and wearing styles as plain data, and their random choice."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ TYPES_OF_STYLE = {
     "one_ear": ("surgical", "kn95", "cloth"),
     "half_pulled": ("surgical", "n95", "kn95", "cloth", "handkerchief", "scarf"),
 }
-"""Way of wearing -> the types that can be worn so."""
+"""Wearing style -> the mask types that it goes with."""
 
 PLAIN_SHARE = {"surgical": 0.75, "n95": 0.75, "kn95": 0.75, "respirator": 0.75, "cloth": 0.35, "niqab": 0.5}
-"""Type -> share of masks that take a plain cloth, if there is one among the textures; others take any."""
+"""Mask type -> share of masks with a plain texture, if there is one among the textures; the others have any."""
 
 MOSTLY_PROPER = {"proper": 0.6, "below_nose": 0.12, "chin": 0.1, "one_ear": 0.06, "half_pulled": 0.12}
 
 
 @dataclass(frozen=True)
 class MaskChoices:
-    """What may be drawn, and how often.
+    """The masks to render, and how often.
 
     Args:
-        types: some of :data:`MASK_TYPES`, each as likely among those that a way of wearing allows; with templates, the
-            names of their sections without ``_left`` and ``_right``, where nothing but ``proper`` is drawn.
-        textures: some of :data:`~synthesis.masks.textures.TEXTURES`. Some types take a plain one more
-            often than not, see :data:`PLAIN_SHARE`.
-        styles: way of wearing -> share of the masks, of any sum.
+        types: some of :data:`MASK_TYPES`, equally likely among those that go with the wearing style; with templates,
+            the names of their sections without ``_left`` and ``_right``, in the style ``proper`` only.
+        textures: some of :data:`~synthesis.masks.textures.TEXTURES`. Some types prefer plain ones, see
+            :data:`PLAIN_SHARE`.
+        styles: wearing style -> share of the masks, of any sum.
         bare: share of faces without a mask.
-        distractors: share of faces with something that is no mask. A hand or an object at the mouth takes the mask's
-            place, spectacles are worn with it or without.
-        occluders: whether a hand or an object at the mouth counts as hiding the face. Spectacles never do.
-        templates: a folder of MaskTheFace (``masks.cfg`` and PNGs) that is drawn from instead of our types.
+        distractors: share of faces with a distractor. A hand or an object at the mouth replaces the mask, spectacles
+            occur with and without one.
+        occluders: whether a hand or an object at the mouth counts as occlusion. Spectacles never do.
+        templates: a folder of MaskTheFace (``masks.cfg`` and PNGs), rendered instead of our mask types.
 
     Raises:
-        ConfigError: for a name that does not exist or a share that cannot be.
+        ConfigError: for an unknown name or an invalid share.
     """
 
     types: tuple[str, ...] = MASK_TYPES
@@ -78,31 +78,31 @@ class MaskChoices:
         require_flag("occluders", self.occluders)
         for name, share in (("bare", self.bare), ("distractors", self.distractors)):
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-                raise ConfigError(f"{name}={share} cannot be.\nExpected: a share of the faces, 0 to 1.")
+                raise ConfigError(f"{name}={share} is invalid.\nIt must be a share of the faces, 0 to 1.")
         for style, share in self.styles.items():
             if isinstance(share, bool) or not isinstance(share, int | float):
-                raise ConfigError(f"styles.{style}={share} cannot be.\nExpected: a number of at least 0.")
+                raise ConfigError(f"styles.{style}={share} is invalid.\nIt must be a number of at least 0.")
         if min(self.styles.values()) < 0 or sum(self.styles.values()) <= 0:
             raise ConfigError(
-                f"styles={dict(self.styles)} cannot be.\nExpected: shares of at least 0, of which one is above 0."
+                f"styles={dict(self.styles)} is invalid.\nShares must be at least 0, and one of them above 0."
             )
         for style, share in self.styles.items():
             if share > 0 and self.templates is None and not set(TYPES_OF_STYLE[style]) & set(self.types):
                 raise ConfigError(
-                    f"styles: {style} cannot be worn with types {', '.join(self.types)}.\n"
-                    f"Expected: another way of wearing, or one of the types {', '.join(TYPES_OF_STYLE[style])}."
+                    f"styles: {style} does not go with types {', '.join(self.types)}.\n"
+                    f"Expected: another style, or one of the types {', '.join(TYPES_OF_STYLE[style])}."
                 )
 
 
 @dataclass(frozen=True)
 class FaceMask:
-    """What one face wears.
+    """The face mask and distractor of one face.
 
     Args:
-        type: of the mask; None for a face without one.
-        texture: of its cloth; None for no mask, and for templates, which have their own.
-        style: way of wearing; None for no mask.
-        tilt: where the face is turned to, of :data:`TILTS`, see :func:`tilt_of`.
+        type: mask type; None for a face without a mask.
+        texture: its texture; None without a mask, and for templates, which have their own.
+        style: wearing style; None without a mask.
+        tilt: the side that the face is turned to, of :data:`TILTS`, see :func:`tilt_of`.
         distractor: of :data:`DISTRACTORS`, or None.
         seed: of everything else: size and folds of the mask, shades, which ear, which object.
     """
@@ -116,31 +116,31 @@ class FaceMask:
 
 
 def choose_mask(rng: np.random.Generator, landmarks: np.ndarray, choices: MaskChoices) -> FaceMask:
-    """Draw at random what a face wears.
+    """Choose a random face mask.
 
     Args:
-        rng: always advanced by as many draws, so that one choice does not change the next.
+        rng: random numbers; always advanced by the same amount, so that one choice does not change the next.
         landmarks: (68, 2), in pixels, in the order of iBUG and dlib.
-        choices: what may be drawn.
+        choices: the masks to choose from.
     """
-    bare, distracted, plain, style_lot, type_lot, texture_lot, distractor_lot = rng.random(7)
+    bare, distracted, plain, style_number, type_number, texture_number, distractor_number = rng.random(7)
     seed = int(rng.integers(2**31))
-    distractor = _pick(distractor_lot, DISTRACTORS) if distracted < choices.distractors else None
+    distractor = _pick(distractor_number, DISTRACTORS) if distracted < choices.distractors else None
     tilt = tilt_of(landmarks)
     if bare < choices.bare or distractor in ("hand", "object"):
         return FaceMask(None, None, None, tilt, distractor, seed)
     if choices.templates is not None:
-        return FaceMask(_pick(type_lot, choices.types), None, "proper", tilt, distractor, seed)
-    style = _weighted(style_lot, choices.styles)
-    kind = _pick(type_lot, tuple(name for name in choices.types if name in TYPES_OF_STYLE[style]))
+        return FaceMask(_pick(type_number, choices.types), None, "proper", tilt, distractor, seed)
+    style = _weighted(style_number, choices.styles)
+    kind = _pick(type_number, tuple(name for name in choices.types if name in TYPES_OF_STYLE[style]))
     textures = tuple(name for name in choices.textures if name in PLAIN)
     if plain >= PLAIN_SHARE.get(kind, 0.0) or not textures:
         textures = choices.textures
-    return FaceMask(kind, _pick(texture_lot, textures), style, tilt, distractor, seed)
+    return FaceMask(kind, _pick(texture_number, textures), style, tilt, distractor, seed)
 
 
 def tilt_of(landmarks: np.ndarray) -> str:
-    """Where in the image a face is turned to: MaskTheFace's angle between the nose's ridge and the way to the lips.
+    """The image's side that a face is turned to: MaskTheFace's angle between nose ridge and line to the lips.
 
     Args:
         landmarks: (68, 2), in pixels.
@@ -155,10 +155,10 @@ def tilt_of(landmarks: np.ndarray) -> str:
     return "right" if angle < -13 else "left" if angle > 13 else "front"
 
 
-def _pick(lot: float, names: tuple[str, ...]) -> str:
-    return names[int(lot * len(names))]
+def _pick(number: float, names: tuple[str, ...]) -> str:
+    return names[int(number * len(names))]
 
 
-def _weighted(lot: float, shares: Mapping[str, float]) -> str:
+def _weighted(number: float, shares: Mapping[str, float]) -> str:
     edges = np.cumsum([*shares.values()]) / sum(shares.values())
-    return tuple(shares)[min(int(np.searchsorted(edges, lot, side="right")), len(shares) - 1)]
+    return tuple(shares)[min(int(np.searchsorted(edges, number, side="right")), len(shares) - 1)]

@@ -1,4 +1,4 @@
-"""What is seen on faces and is no mask: spectacles, a hand or an object at the mouth."""
+"""Distractors, which are no face masks: spectacles, a hand or an object at the mouth."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class DistractorLayer:
         unit: width of the face, in pixels.
         line: width of the curves, in pixels; 0 fills.
         opacity: 0..1.
-        rounded: how far light falls off to its edges, in pixels; 0 for something flat.
-        as_seen: whether the colour was taken from the image, so that its light is in it already.
+        rounded: distance over which light falls off to its edges, in pixels; 0 for a flat layer.
+        as_seen: whether the colour comes from the image and includes its lighting.
     """
 
     outlines: list[np.ndarray]
@@ -38,9 +38,9 @@ def distractor_layers(kind: str, face: Face, image: np.ndarray, rng: np.random.G
 
     Args:
         kind: ``spectacles``, ``hand`` or ``object``.
-        face: who has it.
-        image: (H, W, 3) uint8, which a hand takes its colour from.
-        rng: shapes and colours.
+        face: the face.
+        image: (H, W, 3) uint8, for the colour of a hand.
+        rng: random shapes and colours.
     """
     return {"spectacles": _spectacles, "hand": _hand, "object": _object}[kind](face, image, rng)
 
@@ -76,7 +76,7 @@ def _hand(face: Face, image: np.ndarray, rng: np.random.Generator) -> Iterator[D
     reach = face.middle(float(rng.uniform(1.3, 2.0)))
     lean = rng.uniform(0.15, 0.9) * side
     along = -(np.cos(lean) * face.down + np.sin(lean) * face.across)  # from the wrist to the finger tips
-    next_to = np.array([-along[1], along[0]])
+    sideways = np.array([-along[1], along[0]])
     palm = reach - along * 0.4 * unit
     wrist = palm - along * 0.3 * unit
 
@@ -90,13 +90,13 @@ def _hand(face: Face, image: np.ndarray, rng: np.random.Generator) -> Iterator[D
     arm = limb(wrist - along * 1.2 * unit, palm, 0.2 * unit, 0.24 * unit)
     yield DistractorLayer([arm], 0.94 * skin, unit, rounded=0.09 * unit, as_seen=True)
     thumb = limb(
-        palm - next_to * 0.2 * unit, palm - next_to * 0.42 * unit + along * 0.22 * unit, 0.07 * unit, 0.055 * unit
+        palm - sideways * 0.2 * unit, palm - sideways * 0.42 * unit + along * 0.22 * unit, 0.07 * unit, 0.055 * unit
     )
     yield DistractorLayer([thumb], 0.96 * skin, unit, rounded=0.03 * unit, as_seen=True)
     lengths = np.array([0.36, 0.44, 0.42, 0.32]) * unit * rng.uniform(0.9, 1.15)
     for place, length in zip(np.linspace(-0.17, 0.17, 4), lengths, strict=True):
-        start = palm + next_to * place * unit
-        finger = limb(start, start + along * length + next_to * 0.15 * place * unit, 0.055 * unit, 0.045 * unit)
+        start = palm + sideways * place * unit
+        finger = limb(start, start + along * length + sideways * 0.15 * place * unit, 0.055 * unit, 0.045 * unit)
         yield DistractorLayer([finger], skin * rng.uniform(0.96, 1.03), unit, rounded=0.035 * unit, as_seen=True)
 
 

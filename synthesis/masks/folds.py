@@ -1,4 +1,4 @@
-"""How cloth catches light: pleats, seams, hems and folds of each type, as one field over (u, v) that is kept."""
+"""Shading of the fabric: pleats, seams, hems and folds of each mask type, as one cached field over (u, v)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ WRINKLED = {
     "scarf": 0.1,
     "niqab": 0.07,
 }
-"""Type -> how strong random folds are."""
+"""Mask type -> strength of random folds."""
 
 
 @functools.cache
 def relief(kind: str, variant: int) -> np.ndarray:
-    """Light on cloth, float32 (SIDE, SIDE) around 1: rows are v from 0 to 1, columns u from -1 to 1."""
+    """Light on the fabric, float32 (SIDE, SIDE) around 1: rows are v from 0 to 1, columns u from -1 to 1."""
     v, u = np.mgrid[:SIDE, :SIDE].astype(np.float32) / (SIDE - 1)
     u = 2 * u - 1
     light = 1.05 - 0.22 * np.abs(u) ** 2.6 - 0.16 * v**1.5  # round, and lit from above

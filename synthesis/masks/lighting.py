@@ -1,4 +1,4 @@
-"""What a photograph's own pixels tell of its light, so that what is drawn on it looks as if it had been there."""
+"""Estimates a photograph's lighting from its pixels, so that rendered masks match it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from synthesis.masks.shapes import Face
 
 @dataclass(frozen=True)
 class Lighting:
-    """What a photograph tells of its light and its camera.
+    """Light and camera noise of a photograph.
 
     Args:
         gain: float32 (3,): exposure and, in part, the colour of the light.
-        slope: by how much the light grows across a face's width, to the right and downwards.
-        middle: (2,), where the slope is 0, in pixels.
-        grain: standard deviation of its noise, of 255.
+        slope: relative increase of the light per face width, to the right and downwards.
+        middle: (2,), reference point of the slope, in pixels.
+        grain: standard deviation of the noise, on a scale of 255.
     """
 
     gain: np.ndarray
@@ -28,7 +28,7 @@ class Lighting:
 
     @staticmethod
     def of(image: np.ndarray, face: Face) -> Lighting:
-        """Measured on the image itself, (H, W, 3) uint8."""
+        """Lighting of an image (H, W, 3) uint8."""
         step = max(1, min(image.shape[:2]) // 32)
         small = image[::step, ::step].reshape(-1, 3).astype(np.float32)
         bright = small @ np.full(3, 1 / 3, np.float32)

@@ -1,4 +1,4 @@
-"""Lays a mask, or what is no mask, on a photograph: layers from back to front, each with its own opacity."""
+"""Renders a face mask or a distractor on a photograph: layers from back to front, each with its own opacity."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STRAPS = {"ears": 0.007, "head": 0.012, "none": 0.0}
 """Width of straps, in widths of the face."""
 
 IN_ONE_PIECE = 0.6
-"""Share of plain cloth masks that are cut in one piece with the loops around the ears."""
+"""Share of plain cloth masks that form one piece with their ear loops."""
 
 ELASTIC = np.array([(226, 228, 228), (40, 40, 44)], np.float32)
 RUBBER = np.array([(58, 62, 70), (96, 100, 106), (150, 156, 158)], np.float32)
@@ -42,16 +42,16 @@ RUBBER = np.array([(58, 62, 70), (96, 100, 106), (150, 156, 158)], np.float32)
 def render_mask(
     image: np.ndarray, landmarks: np.ndarray, mask: FaceMask, choices: MaskChoices
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw what a face wears on its photograph.
+    """Render a face mask and a distractor on a photograph.
 
-    The mask's colours are blended by its opacity; the ground truth is where the opacity of all that hides the face is
-    0.5 or more: cloth, valves and the straps as far as they are seen.
+    Colours are blended by their opacity. The ground truth is where the total opacity of the occluding layers is 0.5 or
+    more: fabric, valves and the visible straps.
 
     Args:
-        image: (H, W, 3) uint8 RGB; stays as it is.
+        image: (H, W, 3) uint8 RGB; not modified.
         landmarks: (68, 2), in pixels, in the order of iBUG and dlib; some may lie outside the image.
-        mask: what is worn, see :func:`~synthesis.masks.choices.choose_mask`.
-        choices: where templates are, and whether hands and objects hide the face.
+        mask: the face mask, see :func:`~synthesis.masks.choices.choose_mask`.
+        choices: folder of the templates, and whether hands and objects count as occlusion.
 
     Returns:
         The new image (H, W, 3) uint8, and the ground truth (H, W) uint8, 0 or 255. Equal arguments give equal bytes.
@@ -60,9 +60,9 @@ def render_mask(
         ValueError: for arrays of another shape or type.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"an image of shape {image.shape} and type {image.dtype}: has to be (H, W, 3) uint8")
+        raise ValueError(f"an image of shape {image.shape} and type {image.dtype}: must be (H, W, 3) uint8")
     if landmarks.shape != (68, 2) or not np.isfinite(landmarks).all():
-        raise ValueError(f"landmarks of shape {landmarks.shape}: have to be (68, 2), all of them finite")
+        raise ValueError(f"landmarks of shape {landmarks.shape}: must be (68, 2), all of them finite")
     photo = image.copy()
     ground_truth = np.zeros(image.shape[:2], np.uint8)
     if mask.type is None and mask.distractor is None:
@@ -72,11 +72,11 @@ def render_mask(
     if mask.type is not None and choices.templates is not None:
         _lay_template(photo, ground_truth, landmarks, mask, read_templates(choices.templates)[mask.type], lighting)
     elif mask.type is not None:
-        _lay_cloth(photo, ground_truth, face, mask, lighting, rng)
+        _lay_mask(photo, ground_truth, face, mask, lighting, rng)
     if mask.distractor is not None:
         for layer in distractor_layers(mask.distractor, face, image, rng):
             _lay_distractor(
-                photo, ground_truth, layer, lighting, hides=choices.occluders and mask.distractor != "spectacles"
+                photo, ground_truth, layer, lighting, occludes=choices.occluders and mask.distractor != "spectacles"
             )
     return photo, ground_truth
 
@@ -95,7 +95,7 @@ def _lay_template(
     ground_truth[alpha >= 0.5] = 255
 
 
-def _lay_cloth(
+def _lay_mask(
     image: np.ndarray,
     ground_truth: np.ndarray,
     face: Face,
@@ -119,10 +119,10 @@ def _lay_cloth(
     hue = RUBBER[rng.integers(3)] if mask.type == "respirator" and rng.random() < 0.75 else None
     lit = window.light(lighting, face.width)
     lit += np.float32(0.012 * lighting.grain) * recorded_noise(rng, *lit.shape)
-    shade, colours = _cloth(*window.over(grid), grid, mask, hue, rng)
+    shade, colours = _textured(*window.over(grid), grid, mask, hue, rng)
     if laid.loops:
-        cloth = np.array(cv2.mean(colours, (covered > 0.5).astype(np.uint8))[:3], np.float32)
-        window.lay(window.filled(laid.loops, blur), _tinted(lit, 0.85 * lighting.gain * cloth))
+        mean = np.array(cv2.mean(colours, (covered > 0.5).astype(np.uint8))[:3], np.float32)
+        window.lay(window.filled(laid.loops, blur), _tinted(lit, 0.85 * lighting.gain * mean))
     window.lay(covered, cv2.multiply(colours, _tinted(shade * lit, lighting.gain)))
     for part, colour in _fittings(mask.type, grid, hue, face, rng):
         bulge = window.filled([part], blur)
@@ -133,7 +133,7 @@ def _lay_cloth(
 
 @dataclass(frozen=True)
 class _Laid:
-    """Where a mask lies: points of its cloth (ROWS, COLUMNS, 2), straps (2, 2), and loops (N, 2) that are cloth too.
+    """A mask in the image: grid points of its fabric (ROWS, COLUMNS, 2), straps (2, 2), and fabric ear loops (N, 2).
 
     ``strap`` is the straps' width, in widths of the face.
     """
@@ -147,7 +147,7 @@ class _Laid:
 def _laid(face: Face, mask: FaceMask, rng: np.random.Generator) -> _Laid:
     assert mask.type is not None  # noqa: S101 (for the type checker)
     assert mask.style is not None  # noqa: S101
-    side = 1 if (face.yaw < 0) ^ (abs(face.yaw) < 0.15 and rng.random() < 0.5) else -1  # the one that is seen better
+    side = 1 if (face.yaw < 0) ^ (abs(face.yaw) < 0.15 and rng.random() < 0.5) else -1  # the nearer side
     cut = CUTS[mask.type]
     if mask.style == "one_ear":
         grid = hanging_grid(face, side, float(rng.uniform(-0.15, 0.25) * side))
@@ -162,17 +162,17 @@ def _laid(face: Face, mask: FaceMask, rng: np.random.Generator) -> _Laid:
 
 
 def _tinted(light: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """Light (h, w) in a colour (3,): float32 (h, w, 3)."""
+    """Light (h, w) times a colour (3,): float32 (h, w, 3)."""
     return cv2.merge([light * np.float32(part) for part in colour])
 
 
 def _ears(face: Face) -> list[int]:
-    """Sides (-1 left, 1 right) whose ear is not behind the head."""
+    """Sides (-1 left, 1 right) whose ear is visible."""
     return [side for side in (-1, 1) if side * face.yaw <= 0.42]
 
 
 def _strap_ends(grid: np.ndarray, face: Face, kind: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Corner of the mask and where its strap ends, for each strap that is seen."""
+    """Both ends of each visible strap: a corner of the mask, and a point at the ear or jaw."""
     for side in _ears(face) if kind != "none" else ():
         column = 0 if side < 0 else -1
         upper, lower = grid[1, column], grid[-2, column]
@@ -185,10 +185,10 @@ def _strap_ends(grid: np.ndarray, face: Face, kind: str) -> Iterator[tuple[np.nd
             yield lower, face.jaw(1.8, side) + outwards
 
 
-def _cloth(
+def _textured(
     u: np.ndarray, v: np.ndarray, grid: np.ndarray, mask: FaceMask, hue: np.ndarray | None, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Light (h, w) on the cloth and its colours (h, w, 3) at each pixel's u and v (h, w), both 0 to 1."""
+    """Shading (h, w) and colours (h, w, 3) of the fabric at each pixel's u and v (h, w), both 0 to 1."""
     assert mask.type is not None  # noqa: S101 (for the type checker)
     assert mask.texture is not None  # noqa: S101
     folds = relief(mask.type, int(rng.integers(FOLDS)))
@@ -199,7 +199,7 @@ def _cloth(
     wide = float(np.hypot(*(grid[ROWS // 2, -1] - grid[ROWS // 2, 0])))
     high = float(np.hypot(*(grid[-1, COLUMNS // 2] - grid[0, COLUMNS // 2])))
     times = 2.0, 2.0 * high / max(wide, 1.0)
-    pixels = wide / times[0]  # that one tile is seen on
+    pixels = wide / times[0]  # of one tile
     side = TILE
     while side > 32 and side >= 2 * pixels:
         side //= 2
@@ -237,7 +237,7 @@ def _fittings(
 
 
 def _lay_distractor(
-    image: np.ndarray, ground_truth: np.ndarray, layer: DistractorLayer, lighting: Lighting, hides: bool
+    image: np.ndarray, ground_truth: np.ndarray, layer: DistractorLayer, lighting: Lighting, occludes: bool
 ) -> None:
     window = Window.around(image, np.concatenate(layer.outlines), layer.unit)
     if window is None:
@@ -252,4 +252,4 @@ def _lay_distractor(
         window.shadow(lower, 0.03 * layer.unit, cover)
     gain = np.ones(3, np.float32) if layer.as_seen else lighting.gain
     window.lay(cover * np.float32(layer.opacity), _tinted(light, gain * layer.colour))
-    window.put(ground_truth if hides else None)
+    window.put(ground_truth if occludes else None)

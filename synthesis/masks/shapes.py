@@ -1,7 +1,7 @@
-"""Where each type of mask lies on a face: a grid of points over the cloth, laid through the 68 landmarks.
+"""The shape of each mask type on a face: a grid of points over the fabric, placed by the 68 landmarks.
 
-Columns of the grid run from one side of the cloth to the other (u, -1 to 1), rows from its top edge to its bottom edge
-(v, 0 to 1). What is hidden at the far side of a turned head shrinks; what stands off the face, as a cup, moves with it.
+Columns of the grid run from one side of the fabric to the other (u, -1 to 1), rows from its top edge to its bottom edge
+(v, 0 to 1). The far side of a turned head is foreshortened; parts off the face, as a cup, shift with the yaw.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ ROWS, COLUMNS = 9, 13
 _THIRDS = np.linspace(0, 1, 4)
 
 HEIGHTS = np.array([0.0, 1.0, 1.25, 1.6, 2.0, 2.4, 3.0])
-"""Places along the middle of the face: the ridge of the nose, its tip, its base, the upper lip, the mouth, the lower
-lip, the chin; beyond the chin it goes on as it came."""
+"""Heights along the middle line of the face: nose ridge, its tip, its base, upper lip, mouth, lower lip, chin;
+extrapolated beyond the chin."""
 
 TIP, MOUTH, CHIN = 1.0, 2.0, 3.0
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How a type of mask is cut and worn; lengths in widths of the face.
+    """The shape of a mask type; lengths in widths of the face.
 
     Args:
         top: height of the top edge in the middle, see :data:`HEIGHTS`.
@@ -32,9 +32,9 @@ class Cut:
         reach: angle from the middle of the face to the side edge, in degrees about the head's axis.
         sag: how far the top edge hangs between nose and corner.
         margin: how far the bottom edge lies outside the jaw.
-        stand_off: how far the cloth stands off the face in its middle.
-        aside: how far the lower corners lie outside the jaw, and further down.
-        spread: how late, on the way down, the cloth goes aside; 1 is at an even rate.
+        stand_off: distance of the fabric from the face in its middle.
+        aside: offset of the lower corners, outwards from the jaw and downwards.
+        spread: exponent of that offset on the way down; 1 is linear.
         straps: ``ears``, ``head`` or none.
     """
 
@@ -63,12 +63,12 @@ CUTS = {
 
 
 ONE_PIECE = Cut(0.5, 3.2, (2.2, 4.6), 54, sag=0.01, margin=0.045, stand_off=0.05)
-"""A cloth mask of which the loops around the ears are a part: narrower, since cloth goes on to the ear."""
+"""A cloth mask in one piece with its ear loops: narrower, since the loops continue to the ear."""
 
 
 @dataclass(frozen=True)
 class Face:
-    """A face in the image, as its landmarks tell it.
+    """Geometry of a face, from its landmarks.
 
     Args:
         points: float64 (68, 2), in pixels.
@@ -106,7 +106,7 @@ class Face:
         return np.array([np.interp(height, HEIGHTS, knots[:, axis]) for axis in (0, 1)])
 
     def jaw(self, index: float, side: int) -> np.ndarray:
-        """The point (2,) of the contour, counted from the ear of a side (-1 left, 1 right); below 0 it goes on up."""
+        """The point (2,) of the contour, counted from the ear of a side (-1 left, 1 right); extrapolated below 0."""
         index = index if side < 0 else 16 - index
         if index < 0 or index > 16:
             near, next_ = (0, 2) if index < 0 else (16, 14)
@@ -116,7 +116,7 @@ class Face:
         return self.points[low] + (index - low) * (self.points[low + 1] - self.points[low])
 
     def share(self, reach: float, side: int) -> float:
-        """How much of the way from the middle to the contour a place at an angle of ``reach`` degrees is seen to be."""
+        """Position of an angle of ``reach`` degrees in the image, as a share of the way from middle to contour."""
         turn = -side * self.yaw  # above 0 for the side that is turned to the viewer
 
         def seen(angle: float) -> float:
@@ -125,12 +125,12 @@ class Face:
         return float(np.clip(seen(np.radians(reach)) / max(seen(np.radians(80)), 1e-3), 0.2, 1.15))
 
     def ear(self, side: int, down: float = 0.0) -> np.ndarray:
-        """Where straps end: the root of the ear of a side, moved down by ``down`` widths of the face."""
+        """The end of straps: the root of the ear of a side, moved down by ``down`` widths of the face."""
         return self.jaw(0.6, side) + self.width * (0.012 * side * self.across + down * self.down)
 
 
 def tailored(cut: Cut, rng: np.random.Generator) -> Cut:
-    """The cut in another size, as masks are too wide, too short or too loose for a face."""
+    """The cut with random changes of size and fit."""
     top, bottom, upper, lower, reach, sag, margin, loose = rng.uniform(-1, 1, 8).tolist()
     return replace(
         cut,
@@ -145,7 +145,7 @@ def tailored(cut: Cut, rng: np.random.Generator) -> Cut:
 
 
 def style_cut(cut: Cut, style: str) -> Cut:
-    """The cut as it lies when it is worn in another way; a mask that hangs from an ear has no such cut."""
+    """The cut in a wearing style other than ``one_ear``, for which see :func:`hanging_grid`."""
     if style == "below_nose":
         return replace(cut, top=1.45, sides=(cut.sides[0] + 0.9, cut.sides[1] + 0.5), bottom=cut.bottom + 0.15)
     if style == "chin":
@@ -157,12 +157,12 @@ def style_cut(cut: Cut, style: str) -> Cut:
 
 
 def laid_grid(face: Face, cut: Cut, style: str, side: int) -> np.ndarray:
-    """The cloth on the face: points (ROWS, COLUMNS, 2) in the image, in pixels.
+    """The fabric on the face: points (ROWS, COLUMNS, 2) in the image, in pixels.
 
     Args:
-        face: who wears it.
+        face: the face.
         cut: see :data:`CUTS`.
-        style: way of wearing, but not ``one_ear``.
+        style: wearing style, but not ``one_ear``.
         side: of ``half_pulled``: the side (-1 left, 1 right) on which it has slipped.
     """
     cut = style_cut(cut, style)
@@ -182,7 +182,7 @@ def laid_grid(face: Face, cut: Cut, style: str, side: int) -> np.ndarray:
             * face.width
             * (cut.aside[0] * direction * face.across + cut.aside[1] * face.down)
         )
-        # In profile nose and lips stand out beyond the far side of the face: the cloth goes around them.
+        # In profile nose and lips reach beyond the far side of the face: the fabric goes around them.
         outermost = direction * (middle + raised) @ face.across
         if heights[0] < TIP:
             outermost[:2] = np.maximum(outermost[:2], direction * face.points[30] @ face.across)
@@ -194,7 +194,7 @@ def laid_grid(face: Face, cut: Cut, style: str, side: int) -> np.ndarray:
         under = face.jaw((lower + 8) / 2 + 0.3, direction)  # the bottom edge follows the jaw
         outwards = under - face.middle(MOUTH)
         under = under + cut.margin * face.width * outwards / max(float(np.hypot(*outwards)), 1e-6)
-        if cut.bottom > 3.6:  # cloth that falls goes straight down from there
+        if cut.bottom > 3.6:  # loose fabric hangs straight down
             under = (quarter[3] + under) / 2 if cut.aside == (0.0, 0.0) else quarter[3]
         quarter[1:] += np.array([0.15, 0.5, 1.0])[:, None] * (under - quarter[3])
         control[:, column], control[:, 1 if direction < 0 else 3] = edge, quarter
@@ -202,7 +202,7 @@ def laid_grid(face: Face, cut: Cut, style: str, side: int) -> np.ndarray:
 
 
 def ear_loop(grid: np.ndarray, face: Face, side: int) -> np.ndarray | None:
-    """Of a mask in one piece: the cloth from its side edge to the ear of a side, and around the ear's hole.
+    """Ear loop of a mask in one piece: the fabric from its side edge to the ear, around the ear's hole.
 
     Returns:
         Outline (N, 2) in pixels, outer edge and hole in one; None where the mask itself reaches the ear.
@@ -220,7 +220,7 @@ def ear_loop(grid: np.ndarray, face: Face, side: int) -> np.ndarray | None:
 
 
 def hanging_grid(face: Face, side: int, sway: float) -> np.ndarray:
-    """Cloth that hangs from one ear (-1 left, 1 right): points (ROWS, COLUMNS, 2)."""
+    """A mask that hangs from one ear (-1 left, 1 right): points (ROWS, COLUMNS, 2)."""
     width = face.width * (0.1 + 0.14 * face.share(45, side))
     top = face.ear(side, 0.24) - 0.02 * side * face.width * face.across
     fall = face.down * np.cos(sway) + face.across * np.sin(sway)

@@ -38,14 +38,14 @@ def read_templates(folder: Path) -> dict[str, dict[str, Template]]:
             writes ``masks/templates/cloth.png``.
 
     Raises:
-        ConfigError: if there is no ``masks.cfg``, or nothing in it can be drawn.
+        ConfigError: if there is no ``masks.cfg``, or none of its templates has a PNG.
         BrokenFileError: if a section lacks a point, or one is no pair of numbers.
     """
     file = Path(folder) / "masks.cfg"
     if not file.is_file():
         raise ConfigError(
             f"templates={folder}: {file} does not exist.\n"
-            f"Expected: the folder 'masks' of MaskTheFace; or leave templates out to draw our own types."
+            f"Expected: the folder 'masks' of MaskTheFace; or leave templates out to render our own mask types."
         )
     config = configparser.ConfigParser()
     try:
@@ -66,7 +66,7 @@ def read_templates(folder: Path) -> dict[str, dict[str, Template]]:
         found.setdefault(name, {})[tilt] = Template(image, _points(file, config[section]))
     found = {name: tilts for name, tilts in found.items() if "front" in tilts}
     if not found:
-        raise ConfigError(f"templates={folder}: no section of {file} has a PNG that is there.\nExpected: its PNGs too.")
+        raise ConfigError(f"templates={folder}: no section of {file} has an existing PNG.\nExpected: its PNGs too.")
     return found
 
 
@@ -86,15 +86,15 @@ def _points(file: Path, section: configparser.SectionProxy) -> np.ndarray:
 
 @functools.lru_cache(maxsize=128)
 def opaque_pixels(file: Path, factor: int) -> tuple[np.ndarray, np.ndarray]:
-    """A template, averaged to a whole part of its size; kept, since decoding one takes longer than drawing it.
+    """A template shrunk by box averages; cached, since decoding takes longer than rendering.
 
     Args:
         file: of RGBA pixels.
-        factor: by which height and width shrink.
+        factor: integer by which height and width shrink.
 
     Returns:
-        Colours weighed by alpha, or what is beneath it would bleed into the edges, and alpha, float32 (H, W, 4) in
-        0..255; and the sides' ratio to the file's, (2,), across and down.
+        Colours premultiplied by alpha, so that transparent pixels do not bleed into the edges, and alpha, float32
+        (H, W, 4) in 0..255; and the ratio of its sides to the file's, (2,), across and down.
 
     Raises:
         BrokenFileError: if the file cannot be read.
@@ -114,7 +114,7 @@ def opaque_pixels(file: Path, factor: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def six_points(landmarks: np.ndarray) -> np.ndarray:
-    """The points of a face that a template's six are laid on: MaskTheFace's geometry, in the order of :data:`POINTS`.
+    """The six points of a face that match a template's: MaskTheFace's geometry, in the order of :data:`POINTS`.
 
     b is the middle of the nose's ridge. a and c are where the jaw meets the line through the eyes, moved down by the
     ridge's length; d and f where it meets that line moved down to the lower lip; e is the chin.
@@ -140,7 +140,7 @@ def six_points(landmarks: np.ndarray) -> np.ndarray:
             for i in range(16)
             if (height[i] < 0) != (height[i + 1] < 0)
         ]
-        if len(crossings) < 2:  # a chin raised or a face in profile: the jaw's own ends
+        if len(crossings) < 2:  # chin raised or face in profile: the jaw's ends
             crossings = [jaw[0] + depth * 0.5 * down, jaw[16] + depth * 0.5 * down]
         ends.append((crossings[0], crossings[-1]))
     (a, c), (d, f) = ends
@@ -149,10 +149,10 @@ def six_points(landmarks: np.ndarray) -> np.ndarray:
 
 
 def laid_on(template: Template, landmarks: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """A template on a face: colours float32 (H, W, 3) in 0..255 and alpha float32 (H, W) in 0..1.
+    """A template warped onto a face: colours float32 (H, W, 3) in 0..255 and alpha float32 (H, W) in 0..1.
 
     Args:
-        template: what is laid.
+        template: the template.
         landmarks: (68, 2), in pixels of the image.
         size: (H, W) of the image.
     """

@@ -1,4 +1,4 @@
-"""Thirty cloths as tiles that repeat without a seam: plain ones, stripes, checks, flowers, camouflage, knit, prints."""
+"""Thirty textures as seamless tiles: plain ones, stripes, checks, flowers, camouflage, knit, prints."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ PLAIN: dict[str, Colour] = {
 
 @functools.cache
 def tile(name: str, side: int = SIDE) -> np.ndarray:
-    """A cloth, float32 (side, side, 3), RGB in 0..255; kept, so not to be written to.
+    """A texture, float32 (side, side, 3), RGB in 0..255; cached and read-only.
 
     Args:
         name: of :data:`TEXTURES`.
-        side: a power of two up to :data:`SIDE`: where little of a tile is seen, a smaller one that is averaged.
+        side: a power of two up to :data:`SIDE`; smaller tiles are averaged.
 
     Raises:
         KeyError: for an unknown name.
@@ -41,7 +41,7 @@ def tile(name: str, side: int = SIDE) -> np.ndarray:
     if side < SIDE:
         image = cv2.resize(tile(name), (side, side), interpolation=cv2.INTER_AREA)
     else:
-        rng = np.random.default_rng([len(name), *name.encode()])  # each cloth has its own, the same everywhere
+        rng = np.random.default_rng([len(name), *name.encode()])  # one random stream per texture
         image = TEXTURES_BY_NAME[name](rng).astype(np.float32)
     image.flags.writeable = False
     return image
@@ -52,7 +52,7 @@ def _plain(colour: Colour, _: object = None) -> np.ndarray:
 
 
 def _stripes(*bands: tuple[Colour, int]) -> np.ndarray:
-    """Upright bands of colours and widths, as often as they fit."""
+    """Vertical bands of colours and widths, repeated."""
     row = np.concatenate([np.full((width, 3), colour, np.float32) for colour, width in bands])
     return np.tile(np.resize(row, (SIDE, 3))[None], (SIDE, 1, 1))
 
@@ -74,7 +74,7 @@ def _tartan(base: Colour, second: Colour, line: Colour) -> np.ndarray:
 def _scattered(
     rng: np.random.Generator, base: Colour, count: int, paint: Callable[[np.ndarray, tuple[int, int]], None]
 ) -> np.ndarray:
-    """Something painted at `count` places, kept apart; what crosses an edge goes on at the other one."""
+    """A motif painted at `count` places with gaps; it continues across the tile's edges."""
     wide = np.full((3 * SIDE, 3 * SIDE, 3), base, np.uint8)
     places: list[np.ndarray] = []
     for _ in range(40 * count):
@@ -92,7 +92,7 @@ def _scattered(
 
 
 def _floral(base: Colour, petals: tuple[Colour, ...], leaf: Colour) -> Callable[[np.random.Generator], np.ndarray]:
-    def draw(rng: np.random.Generator) -> np.ndarray:
+    def texture(rng: np.random.Generator) -> np.ndarray:
         def flower(image: np.ndarray, place: tuple[int, int]) -> None:
             size, turn = int(rng.integers(11, 19)), rng.uniform(0, 72)
             colour = petals[rng.integers(len(petals))]
@@ -106,7 +106,7 @@ def _floral(base: Colour, petals: tuple[Colour, ...], leaf: Colour) -> Callable[
 
         return _scattered(rng, base, 14, flower)
 
-    return draw
+    return texture
 
 
 def _ellipse(image: np.ndarray, middle: np.ndarray, axes: tuple[int, int], angle: float, colour: Colour) -> None:
@@ -114,7 +114,7 @@ def _ellipse(image: np.ndarray, middle: np.ndarray, axes: tuple[int, int], angle
 
 
 def _blots(rng: np.random.Generator, colours: tuple[Colour, ...], blur: float) -> np.ndarray:
-    """Camouflage: each colour covers what smooth noise of its own leaves to it."""
+    """Camouflage: each colour covers the area where its own smooth noise is high."""
     image = _plain(colours[0])
     for colour in colours[1:]:
         field: np.ndarray = rng.standard_normal((3 * SIDE, 3 * SIDE)).astype(np.float32)
@@ -165,7 +165,7 @@ def _leopard(rng: np.random.Generator) -> np.ndarray:
     return _scattered(rng, (208, 164, 108), 40, spot)
 
 
-def _tie_recolour() -> np.ndarray:
+def _tie_dye() -> np.ndarray:
     y, x = (np.mgrid[:SIDE, :SIDE] - SIDE / 2) / SIDE
     far = np.hypot(x, y)
     wave = far * 5 + 0.16 * np.sin(5 * np.arctan2(y, x)) * np.minimum(far * 8, 1)
@@ -205,7 +205,7 @@ TEXTURES_BY_NAME: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
     "dots": lambda _: _dots(),
     "hearts": _hearts,
     "leopard": _leopard,
-    "tie_recolour": lambda _: _tie_recolour(),
+    "tie_dye": lambda _: _tie_dye(),
     "denim": _denim,
 }
 

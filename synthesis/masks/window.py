@@ -1,4 +1,4 @@
-"""The part of a photograph that something is laid on, in layers from back to front, each with its own opacity."""
+"""A window of a photograph, into which layers are blended from back to front, each with its own opacity."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from synthesis.raster import grid_triangles, rasterise
 
 
 class Window:
-    """The part of an image that something is laid on; nothing costs more than its own size.
+    """The part of an image that a mask covers; every operation costs only the window's size.
 
     Args:
-        image: the whole, (H, W, 3) uint8; changed by :meth:`put`.
+        image: the full image, (H, W, 3) uint8; changed by :meth:`put`.
         x: left edge.
         y: top edge.
         right: one beyond the right edge.
@@ -31,7 +31,7 @@ class Window:
 
     @staticmethod
     def around(image: np.ndarray, points: np.ndarray, unit: float) -> Window | None:
-        """The window around points (N, 2) of something ``unit`` pixels wide; None if that is outside the image."""
+        """The window around points (N, 2) of a face ``unit`` pixels wide; None if it is outside the image."""
         margin = 3 + 0.06 * unit
         x, y = np.maximum(np.floor(points.min(axis=0) - margin), 0).astype(int)
         right, low = np.minimum(np.ceil(points.max(axis=0) + margin), image.shape[1::-1]).astype(int)
@@ -45,7 +45,7 @@ class Window:
         return cv2.GaussianBlur(cover.astype(np.float32) * np.float32(1 / 255), (0, 0), blur)
 
     def lines(self, curves: list[np.ndarray], width: float, blur: float) -> np.ndarray:
-        """Coverage of curves (N, 2); one thinner than a pixel covers as much less."""
+        """Coverage of curves (N, 2), in proportion for those thinner than a pixel."""
         cover = np.zeros(self.shape, np.uint8)
         for curve in curves:
             cv2.polylines(cover, [self._fixed(curve)], False, 255, max(1, round(width)), cv2.LINE_AA, shift=4)
@@ -53,11 +53,11 @@ class Window:
         return cv2.GaussianBlur(cover.astype(np.float32) * share, (0, 0), 0.7 * blur)
 
     def _fixed(self, points: np.ndarray) -> np.ndarray:
-        # Far outside it makes no difference where, but fixed point has its limits.
+        # Fixed-point coordinates are limited; far outside the window positions make no difference.
         return np.rint(np.clip(points - self.corner, -4000, 8000) * 16).astype(np.int32)
 
     def shadow(self, outline: np.ndarray, blur: float, cover: np.ndarray) -> None:
-        """Darken what lies around something that covers: the shadow that it casts on the face."""
+        """Darken the surroundings of a layer with coverage ``cover``: its shadow on the face."""
         dark = self.filled([outline], max(blur, 0.5)) * np.float32(0.3)
         left = 1 - dark * (1 - cover)
         self.rgb = cv2.multiply(self.rgb, cv2.merge([left, left, left]))
@@ -79,15 +79,15 @@ class Window:
         return u[: self.shape[0], : self.shape[1]], v[: self.shape[0], : self.shape[1]]
 
     def lay(self, opacity: np.ndarray, colours: np.ndarray) -> None:
-        """Blend colours (h, w, 3) or (3,) in 0..255 over what is there, by opacity (h, w)."""
+        """Blend colours (h, w, 3) or (3,) in 0..255 over the window, by opacity (h, w)."""
         source = colours if colours.ndim == 3 else np.broadcast_to(colours, self.rgb.shape).astype(np.float32)
         self.rgb = cv2.blendLinear(self.rgb, source, 1 - opacity, opacity)
         self.clear *= 1 - opacity
 
     def put(self, ground_truth: np.ndarray | None) -> None:
-        """Write the window into the image, and into the ground truth where what was laid hides half or more.
+        """Write the window into the image, and 255 into the ground truth where the layers' opacity is 0.5 or more.
 
-        What does not hide the face (``ground truth`` None) leaves the ground truth as it is.
+        Layers that do not count as occlusion leave the ground truth as it is (``ground_truth`` None).
         """
         self.target[:] = cv2.convertScaleAbs(self.rgb)
         if ground_truth is not None:

@@ -1,4 +1,4 @@
-"""Networks and losses from outside this project: how they are built, and what is required of what they return."""
+"""Builds networks and losses from outside this project, and checks what they return."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from foundation.errors import ConfigError, causes, in_one_line
 
 
-def build_outside_network(value: Mapping[str, Any], key: str, **added: Any) -> Any:
+def build_external_network(value: Mapping[str, Any], key: str, **added: Any) -> Any:
     """The network that ``{_target_: ..., argument: value}`` describes.
 
     Args:
@@ -21,7 +21,7 @@ def build_outside_network(value: Mapping[str, Any], key: str, **added: Any) -> A
         added: further arguments.
 
     Raises:
-        ConfigError: if it cannot be built, or is no ``torch.nn.Module``.
+        ConfigError: if it cannot be built or is not a ``torch.nn.Module``.
     """
     network = _build(value, key, **added)
     if not isinstance(network, nn.Module):
@@ -31,7 +31,7 @@ def build_outside_network(value: Mapping[str, Any], key: str, **added: Any) -> A
     return network
 
 
-def build_outside_loss(value: Mapping[str, Any], key: str) -> Any:
+def build_external_loss(value: Mapping[str, Any], key: str) -> Any:
     """The loss that ``{_target_: ..., argument: value}`` describes, called with logits and label.
 
     Raises:
@@ -55,7 +55,7 @@ def _build(value: Mapping[str, Any], key: str, **added: Any) -> Any:
 
 
 def require_logits(logits: Any, shape: Sequence[int], key: str, target: str) -> None:
-    """See that a network from outside returned logits of this shape.
+    """Check that an external network returned logits of this shape.
 
     Raises:
         ConfigError: if not.
@@ -69,7 +69,7 @@ def require_logits(logits: Any, shape: Sequence[int], key: str, target: str) -> 
 
 
 def require_scalar(loss: Any, key: str, target: str) -> None:
-    """See that a loss from outside returned one number.
+    """Check that an external loss returned a scalar.
 
     Raises:
         ConfigError: if not.

@@ -13,20 +13,20 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.validation import has_fit_parameter
 
-MACHINES = ("linear", "rbf", "nystroem")
+KERNELS = ("linear", "rbf", "nystroem")
 ROWS = 16384
-"""Samples that are scored together: their scores fit a processor's cache."""
+"""Samples that are scored together, so that their scores fit a processor's cache."""
 
 
-class Machine(Protocol):
-    """A fitted binary machine."""
+class BinarySVM(Protocol):
+    """A fitted binary classifier."""
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
         """Samples (n, F) -> scores (n,), positive for the second class."""
 
 
 @dataclass(frozen=True, eq=False)
-class LinearMachine:
+class LinearSVM:
     """A hyperplane: ``coef`` (F,) and ``intercept``."""
 
     coef: np.ndarray
@@ -37,7 +37,7 @@ class LinearMachine:
 
 
 @dataclass(frozen=True, eq=False)
-class KernelMachine:
+class KernelSVM:
     """A sum of RBF kernels around ``vectors`` (S, F) with coefficients ``coef`` (S,), plus ``intercept``."""
 
     vectors: np.ndarray
@@ -74,20 +74,20 @@ class NystroemMap:
         return rbf_kernel(X, self.vectors.astype(X.dtype), self.gamma) @ self.normalization.T.astype(X.dtype)
 
 
-def fit_machine(
+def fit_binary_svm(
     estimator: Any,
     X: np.ndarray,  # noqa: N803
     positive: np.ndarray,
     weight: np.ndarray | None,
     C: float,  # noqa: N803
     gamma: float,
-) -> Machine:
-    """A binary machine, fitted.
+) -> BinarySVM:
+    """Fit a binary SVM.
 
     Args:
         estimator: ``linear``, ``rbf``, or a scikit-learn classifier, of which a copy is fitted.
         X: samples (n, F).
-        positive: which are of the second class, (n,) bool; both classes occur.
+        positive: whether each sample is of the second class, (n,) bool; both classes must occur.
         weight: of the samples, (n,), or None.
         C: of ``linear`` and ``rbf``.
         gamma: of ``rbf``.
@@ -99,27 +99,27 @@ def fit_machine(
     if estimator == "linear":
         # The primal problem: few features, many samples, and no random numbers.
         svm = LinearSVC(C=C, dual=False, tol=1e-6, max_iter=10000).fit(X, target, weight)
-        return LinearMachine(svm.coef_[0], float(svm.intercept_[0]))
+        return LinearSVM(svm.coef_[0], float(svm.intercept_[0]))
     if estimator == "rbf":
         svc = SVC(C=C, kernel="rbf", gamma=gamma).fit(X, target, weight)
-        return KernelMachine(svc.support_vectors_, svc.dual_coef_[0], float(svc.intercept_[0]), gamma)
-    machine = clone(estimator)
+        return KernelSVM(svc.support_vectors_, svc.dual_coef_[0], float(svc.intercept_[0]), gamma)
+    classifier = clone(estimator)
     if weight is None:
-        return machine.fit(X, target)
-    if not has_fit_parameter(machine, "sample_weight"):
-        raise TypeError(f"{type(machine).__name__} takes no sample_weight")
-    return machine.fit(X, target, sample_weight=weight)
+        return classifier.fit(X, target)
+    if not has_fit_parameter(classifier, "sample_weight"):
+        raise TypeError(f"{type(classifier).__name__} takes no sample_weight")
+    return classifier.fit(X, target, sample_weight=weight)
 
 
-def scores(machine: Any, X: np.ndarray) -> np.ndarray:  # noqa: N803
-    """Samples (n, F) -> scores (n,) of a machine or any fitted binary classifier, positive for its second class."""
-    if hasattr(machine, "decision_function"):
-        return machine.decision_function(X)
-    if hasattr(machine, "predict_proba"):
-        return machine.predict_proba(X)[:, 1] - 0.5
-    return machine.predict(X) - 0.5
+def scores(classifier: Any, X: np.ndarray) -> np.ndarray:  # noqa: N803
+    """Samples (n, F) -> scores (n,) of any fitted binary classifier, positive for its second class."""
+    if hasattr(classifier, "decision_function"):
+        return classifier.decision_function(X)
+    if hasattr(classifier, "predict_proba"):
+        return classifier.predict_proba(X)[:, 1] - 0.5
+    return classifier.predict(X) - 0.5
 
 
 def blocks(X: np.ndarray) -> Iterator[np.ndarray]:  # noqa: N803
-    """The rows, as many at once as fit a cache."""
+    """Blocks of at most :data:`ROWS` rows."""
     return (X[start : start + ROWS] for start in range(0, len(X), ROWS))
