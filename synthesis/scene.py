@@ -227,7 +227,7 @@ def _sample_look(rng: np.random.Generator, hair: Hair) -> Look:
     skin = np.clip(skin * rng.normal(1, 0.02, 3) * (1, 1, rng.uniform(0.9, 1.06)), 0, 250)
     rare = rng.random()
     colour = HAIR_COLOURS[rng.integers(3 if tone > 3.5 and rare > 0.15 else len(HAIR_COLOURS))]
-    if rare > 0.96:  # dyed
+    if rare > 0.96:  # in an artificial colour
         colour = rng.uniform(30, 210, 3)
     elif rare > 0.88:  # as bright as the skin, so that colour alone does not separate the two
         colour = skin * rng.uniform(0.75, 1.05)

@@ -481,7 +481,7 @@ LOOK = """<script>onload = () => {
   field.dispatchEvent(new Event("input"));
   document.body.innerHTML = JSON.stringify([...seen, runs(pages[0])]);
 }</script>"""
-"""Listed and hidden runs of each page, and of the first one after words were typed."""
+"""Listed and filtered-out runs of each page, and of the first one after words were typed."""
 
 
 @pytest.mark.process
@@ -512,7 +512,7 @@ def test_the_page_filters_its_runs_in_a_browser(output_dir: Path, tmp_path: Path
     (listed,) = re.findall(r"<body>(.*)</body>", response.stdout, re.DOTALL)
     pages = [dict(runs) for runs in json.loads(listed)]
     assert [set(runs) for runs in pages] == [every] * 6
-    assert [{run for run, hidden in runs.items() if not hidden} for runs in pages] == [*left.values(), left["failed"]]
+    assert [{run for run, filtered_out in runs.items() if not filtered_out} for runs in pages] == [*left.values(), left["failed"]]
 
 
 def test_the_status_of_runs(output_dir: Path) -> None:

@@ -64,8 +64,8 @@ def test_landmarks_lie_on_their_parts(rendered: list[tuple[faces.FaceScene, Synt
     for scene, face in rendered:
         for name, rows in parts.items():
             offset = centroid(face.label, name) - face.landmarks[rows].mean(axis=0)
-            hidden = scene.hair.style not in ("bald", "buzz", "afro")  # hair may cover part of an eye
-            assert np.hypot(*offset) < (8 if hidden else 3), name
+            covered = scene.hair.style not in ("bald", "buzz", "afro")  # hair may cover part of an eye
+            assert np.hypot(*offset) < (8 if covered else 3), name
         chin, nose_base, lip = face.landmarks[16], face.landmarks[60], face.landmarks[93]
         down = np.array([-np.sin(np.deg2rad(scene.pose.roll)), np.cos(np.deg2rad(scene.pose.roll))])
         assert nose_base @ down < lip @ down < chin @ down

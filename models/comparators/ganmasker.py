@@ -19,9 +19,9 @@ class ChannelGate(nn.Module):
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
-        hidden = max(4, channels // reduction)
+        reduced = max(4, channels // reduction)
         self.shared = nn.Sequential(
-            nn.Conv2d(channels, hidden, kernel_size=1), nn.ReLU(), nn.Conv2d(hidden, channels, kernel_size=1)
+            nn.Conv2d(channels, reduced, kernel_size=1), nn.ReLU(), nn.Conv2d(reduced, channels, kernel_size=1)
         )
 
     def forward(self, x: Tensor) -> Tensor:
