@@ -187,10 +187,11 @@ def settings_of(*overrides: str) -> dict:
     Hydra composes each choice of groups once, which takes it a tenth of a second; values are set as it sets them.
     """
     words = OverridesParser.create().parse_overrides(list(overrides))
-    values = [word for word in words if word.key_or_group not in GROUPS and word.type == OverrideType.CHANGE]
+    plain = (OverrideType.CHANGE, OverrideType.ADD)
+    values = [word for word in words if word.key_or_group not in GROUPS and word.type in plain]
     config = copy.deepcopy(_composed(*(str(word.input_line) for word in words if word not in values)))
     for word in values:
-        OmegaConf.update(config, word.key_or_group, word.value(), merge=True)
+        OmegaConf.update(config, word.key_or_group, word.value(), merge=True, force_add=True)
     return plain_config(config)
 
 

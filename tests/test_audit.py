@@ -451,7 +451,7 @@ def test_shares_are_those_of_the_painting_order(celebamask: Path) -> None:
 
 
 def test_a_data_set_is_never_written_into(lapa: Path) -> None:
-    with pytest.raises(ConfigError, match="only read"):
+    with pytest.raises(ConfigError, match="read-only"):
         write_audit(open_layout("lapa", lapa), lapa / "audit", "official")
 
 
@@ -491,7 +491,7 @@ def test_the_entry_point_rejects_invalid_settings(words: list[str], expected: li
 
 def test_help_describes_the_audit() -> None:
     process = within("prepare.py", "--help", cwd=ROOT)
-    for word in ("task=audit", "audit.json", "worst.png", "exit code 0"):
+    for word in ("task=audit", "audit.json", "worst.png", "exit code is 0"):
         assert word in process.stdout
 
 

@@ -132,7 +132,7 @@ def test_an_array_of_four_jobs_shares_one_pretraining(lapa: Path, tmp_path: Path
     code, screen = forked("train.py", *words, "subset=0,1", "finetune.seed=0,1", cwd=tmp_path, timeout=280)
     assert code == 0, screen
     assert "4 done" in screen
-    assert screen.count("keeps no accounting") == 1
+    assert screen.count("has no accounting") == 1
     assert "Bypassing" not in screen
     (pretraining,) = (tmp_path / "outputs" / "runs").glob("pretrain-*")
     assert status(pretraining)["attempts"] == 1

@@ -393,7 +393,7 @@ def places(celeba: Path, tmp_path: Path) -> dict[str, Path]:
         (("source={celeba}", "format=gif"), "format=gif is invalid"),
         (("source={celeba}", "size=1000000"), "at most 8192"),
         (("source={celeba}", "out={photos}/1.jpg/x"), "cannot be created"),
-        (("source={celeba}", "out={celeba}/out"), "which is only read"),
+        (("source={celeba}", "out={celeba}/out"), "which is read-only"),
         (("source={celeba}", "distractors=many"), "distractors=many is invalid"),
     ],
 )

@@ -5,12 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from foundation.errors import UserError
+from stages.command import train
 from tests.commands import ROOT, Finished, within
-from tests.conftest import TINY
+from tests.conftest import TINY, settings_of
 from tests.mistakes import write_modules
 
 PARSER = ("experiment=baseline_lapa_10pct", "model.architecture=null")
+THROUGH_ENTRY_POINT = ("--", "callbacks")
+"""Starts of words that Hydra or the entry point judges."""
 BOTH = ("experiment=mtl_lapa_10pct",)
 
 
@@ -29,13 +34,20 @@ def command(folder: Path, tmp_path: Path, lapa: Path, monkeypatch: pytest.Monkey
 
 
 class Command:
-    """Runs ``train.py`` on small data."""
+    """Runs a training command on small data; through ``train.py`` itself where its options are what is wrong."""
 
     def __init__(self, root: Path, output: Path) -> None:
         self.root, self.output = root, output
 
     def __call__(self, *words: str) -> Finished:
-        return within("train.py", *TINY, f"datamodule.root={self.root}", f"output_dir={self.output}", *words, cwd=ROOT)
+        small = (*TINY, f"datamodule.root={self.root}", f"output_dir={self.output}")
+        if any(word.startswith(THROUGH_ENTRY_POINT) for word in words):
+            return within("train.py", *small, *words, cwd=ROOT)
+        try:
+            train(OmegaConf.create(settings_of(*small, *words)))
+        except UserError as error:
+            return Finished(error.exit_code, "", str(error))
+        return Finished(0, "", "")
 
     def refuses(self, *words: str, message: tuple[str, ...]) -> None:
         finished = self(*words)
@@ -227,7 +239,7 @@ def test_settings_that_do_not_go_together(command: Command, words: tuple[str, ..
         (loss("mistakes.networks.FloatLoss"), ("finetune.loss", "returned a float", "scalar")),
         (loss("mistakes.networks.number"), ("finetune.loss", "gives a int", "_partial_")),
         (callback("mistakes.tasks.Fails"), ("callbacks.mine", "WANDB_TEAM")),
-        (callback("mistakes.tasks.gives_a_number"), ("callbacks.mine", "is no pytorch_lightning Callback")),
+        (callback("mistakes.tasks.gives_a_number"), ("callbacks.mine", "is not a Callback of pytorch_lightning")),
         (
             (*BOTH, "+callbacks.stop={_target_:pytorch_lightning.callbacks.EarlyStopping,monitor:val/miou}"),
             ("in stage pretrain", "`val/miou` which is not available"),
