@@ -312,7 +312,7 @@ def test_classes_without_a_mapping_are_refused(
         scored(f"checkpoint={runs[-1].folder.path}", f"output_dir={output}", "dataset=folder", f"root={copy}")
     assert sorted((output / "runs").iterdir()) == before
     start = (f"finetune.start_from={runs[-1].folder.path}", "finetune.transfer=all", "label_fraction=0.5")
-    with pytest.raises(ConfigError, match="They must be the same classes, so that its head fits"):
+    with pytest.raises(ConfigError, match="The classes must be equal, so that the"):
         run_training("baseline_folder", copy, output, "method=transfer", *start)
     # Both map to LaPa's classes, which are a third set.
     words = (
