@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
-from hydra.utils import instantiate
 
 from foundation.errors import ConfigError, UserError, causes, explained, in_one_line, nearest
 
@@ -93,6 +92,8 @@ def build(value: Mapping[str, Any], key: str, /, *arguments: Any, **added: Any) 
         ConfigError: if it cannot be imported, does not take these arguments, or refuses them.
     """
     require(value, key, *arguments, **added)
+    from hydra.utils import instantiate  # a tenth of a second, which --help does without
+
     try:
         partial = instantiate(dict(value), _partial_=True, _convert_="all")  # nested ones too
         return partial(*arguments, **added)
