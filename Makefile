@@ -25,8 +25,8 @@ demo: setup ## render synthetic faces, train MTL and its baseline, write outputs
 test: setup ## run every test in two processes of one thread each (five minutes on two cores)
 	$(PYTHON) -m pytest --numprocesses 2 --dist worksteal
 
-test-fast: setup ## run the tests without training and processes (a minute)
-	$(PYTHON) -m pytest --numprocesses 2 --dist worksteal -m "not training and not process"
+test-fast: setup ## run the tests without training, processes and a second's work (a minute)
+	$(PYTHON) -m pytest --numprocesses 2 --dist worksteal -m "not training and not process and not slow"
 
 coverage: setup ## run every test and measure line and branch coverage, child processes included
 	$(PYTHON) -m coverage run --rcfile=$(CURDIR)/pyproject.toml -m pytest --numprocesses 2 --dist worksteal

@@ -1,7 +1,7 @@
 """Shared fixtures: synthetic faces in published layouts, trained runs, real faces if available, and marks by cost.
 
-``training`` marks what trains a network, ``process`` what starts processes; the rest needs neither, and is what
-``make test-fast`` runs. A test without the mark that trains all the same fails, so the marks stay true.
+``training`` marks what trains a network, ``process`` what starts processes, ``slow`` what takes a second; the rest is
+what ``make test-fast`` runs. A test without the mark that trains all the same fails, so the marks stay true.
 
 Libraries are imported where they are used: the process that hands out the tests reads this file and needs none.
 """

@@ -140,6 +140,7 @@ def test_a_batch_without_occlusion_can_be_trained_on(network: str) -> None:
     assert torch.isfinite(loss)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", INSTALLED)
 def test_weights_come_back_from_a_file_without_code(network: str, tmp_path: Path) -> None:
     built, other = module(network).eval(), module(network, initialization="he").eval()
@@ -150,6 +151,7 @@ def test_weights_come_back_from_a_file_without_code(network: str, tmp_path: Path
         assert torch.equal(built(image), other(image))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [name for name in INSTALLED if name not in (*DETECTORS, "modified_unet")])
 def test_pixel_by_pixel_networks_can_be_exported(network: str) -> None:
     """The modified UNet is exported in full in test_export."""
@@ -159,6 +161,7 @@ def test_pixel_by_pixel_networks_can_be_exported(network: str) -> None:
         assert torch.allclose(program(image), built(image), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_published_weights_fit_their_encoders() -> None:
     for network in WITH_ENCODER:
         encoder = published_encoder(network, None)
@@ -180,6 +183,7 @@ def test_settings_that_do_not_go_with_a_network_are_refused() -> None:
         check(settings_of(*words, "segment.initialization=he"))
 
 
+@pytest.mark.slow
 def test_weights_of_vgg_at_another_width_are_refused(masked: Path, tmp_path: Path) -> None:
     words = ("model=facial_mask_detector", "segment.encoder_weights=imagenet", "segment.width=8")
     where = (f"datamodule.root={masked}", f"output_dir={tmp_path}")

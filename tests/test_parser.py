@@ -33,6 +33,7 @@ def test_shapes_and_the_single_convolutions(pretrained: FaceParser) -> None:
     assert parser.head.weight.shape == (11, 16, 3, 3)
 
 
+@pytest.mark.slow
 def test_is_unet_plus_plus_on_resnet50() -> None:
     ours = FaceParser(11)
     theirs = smp.UnetPlusPlus("resnet50", encoder_weights=None, classes=11)

@@ -59,6 +59,7 @@ def checks() -> Iterator[Any]:
                 yield pytest.param(estimator, check, id=f"{classifier}-{name}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("estimator", "check"), list(checks()))
 def test_scikit_learns_estimator_checks_pass(estimator: Any, check: Any) -> None:
     check(estimator)

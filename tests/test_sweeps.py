@@ -49,6 +49,7 @@ def jobs(sweep: str) -> list[list[str]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sweep", "pretrainings", "finetunings"),
     [
@@ -100,6 +101,7 @@ def test_every_ablation_trains(ablation: str, celebamask: Path, shared: Path) ->
     assert 0 < finetune.folder.status["metrics"]["test/miou"] < 1
 
 
+@pytest.mark.slow
 def test_a_sweep_needs_no_m(lapa: Path, tmp_path: Path) -> None:
     words = ("experiment=mtl_lapa", "sweep=quick", "dry_run=true", "scale=demo", f"datamodule.root={lapa}")
     own = ("hydra.sweeper.params.subset='2'", f"output_dir={tmp_path}")

@@ -122,6 +122,7 @@ def test_the_layout_is_that_of_celeba(tmp_path: Path) -> None:
         assert 20 < height <= 96 - y
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUT_WRITERS)
 def test_an_interrupted_build_resumes_to_the_same_bytes(
     layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -92,6 +92,7 @@ def test_68_landmarks_lie_on_their_parts(rendered: list[tuple[FaceScene, Synthet
         assert points[66] @ down < points[57] @ down < points[8] @ down
 
 
+@pytest.mark.slow
 def test_rarities_are_as_rare_as_in_celebamask_hq() -> None:
     scenes = [scene_of(seed) for seed in range(3000)]
     shares = {
