@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,6 +111,20 @@ def test_each_random_number_depends_on_seed_epoch_and_position(move: Augmentatio
         for seed, epoch, start in ((5, 0, 0), (6, 0, 0), (5, 1, 0), (5, 0, 6))
     ]
     assert all(not np.array_equal(outputs[0], other) for other in outputs[1:])
+
+
+def test_both_random_streams_depend_on_seed_epoch_and_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Geometry and colour draw from Python's generator, grain from NumPy's."""
+    image, drawn = np.zeros((40, 40, 3), np.uint8), []
+    for seed, *place in ((5, 0, 0), (6, 0, 0), (5, 1, 0), (5, 0, 1)):
+        transform = FaceTransform(48, MOVES, LAPA, seed)
+
+        def record(first: np.random.Generator, second: random.Random) -> None:
+            drawn.append((first.random(), second.random()))
+
+        monkeypatch.setattr(transform.compose, "set_random_state", record)
+        transform(image, None, *place)
+    assert [len(set(stream)) for stream in zip(*drawn, strict=True)] == [4, 4]
 
 
 def test_image_and_label_move_together() -> None:
