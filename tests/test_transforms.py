@@ -116,14 +116,14 @@ def test_each_random_number_depends_on_seed_epoch_and_position(move: Augmentatio
 def test_both_random_streams_depend_on_seed_epoch_and_position(monkeypatch: pytest.MonkeyPatch) -> None:
     """Geometry and colour draw from Python's generator, grain from NumPy's."""
     image, drawn = np.zeros((40, 40, 3), np.uint8), []
-    for seed, *place in ((5, 0, 0), (6, 0, 0), (5, 1, 0), (5, 0, 1)):
+    for seed, epoch, position in ((5, 0, 0), (6, 0, 0), (5, 1, 0), (5, 0, 1)):
         transform = FaceTransform(48, MOVES, LAPA, seed)
 
         def record(first: np.random.Generator, second: random.Random) -> None:
             drawn.append((first.random(), second.random()))
 
         monkeypatch.setattr(transform.compose, "set_random_state", record)
-        transform(image, None, *place)
+        transform(image, None, epoch, position)
     assert [len(set(stream)) for stream in zip(*drawn, strict=True)] == [4, 4]
 
 
