@@ -3,18 +3,22 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 SYNTHETIC := data/synthetic/LaPa
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast coverage lint format dashboard docs bench clean
+.PHONY: help setup lock demo test test-fast coverage lint format dashboard docs bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 11
 
-setup: .venv/installed ## create the virtual environment with the versions of requirements.lock
+setup: .venv/installed ## create the virtual environment with the versions and hashes of requirements.lock
 
-.venv/installed: requirements.lock
+.venv/installed: requirements.lock requirements-uv.lock
 	@test -x $(PYTHON) || python3 -m venv .venv
-	@test -x .venv/bin/uv || $(PYTHON) -m pip install --quiet --disable-pip-version-check uv
-	.venv/bin/uv pip install --quiet --compile-bytecode --python $(PYTHON) --requirement requirements.lock
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-uv.lock
+	.venv/bin/uv pip install --quiet --compile-bytecode --python $(PYTHON) --require-hashes --requirement requirements.lock
 	@touch $@
+
+lock: setup ## compile requirements.lock, with hashes, from pyproject.toml; versions stay unless UPGRADE=--upgrade
+	.venv/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate $(UPGRADE) \
+		--extra dev pyproject.toml --output-file requirements.lock
 
 demo: setup ## render synthetic faces, train MTL and its baseline, write outputs/report/index.html (minutes)
 	$(PYTHON) prepare.py task=synthetic_faces layout=lapa count=700 size=128 seed=0 out=$(SYNTHETIC)
