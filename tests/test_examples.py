@@ -89,6 +89,10 @@ def test_own_dataset(lapa: Path, tmp_path: Path) -> None:
     exported = within("export.py", *words, "rounds=0", "trust=examples", cwd=ROOT)
     assert exported.returncode == 0, exported.stderr
 
+    audited = within("prepare.py", "task=audit", layout, f"root={lapa}", f"out={tmp_path / 'audit'}", cwd=ROOT)
+    assert audited.returncode == 0, audited.stderr
+    assert json.loads((tmp_path / "audit" / "audit.json").read_text())["faces"] == 40
+
 
 @pytest.mark.training
 def test_own_network_is_scored_only_where_it_is_trusted(lapa: Path, tmp_path: Path) -> None:
