@@ -18,11 +18,7 @@ GROUPED_BY = ("type", "texture", "tilt", "style")
 
 
 class AugmentedCelebA(Layout):
-    """Reads a built set of masked faces, each with its groups from manifest and landmarks.
-
-    Args:
-        root: the folder that holds the manifest.
-    """
+    """Reads a built set of masked faces, each with its groups from manifest and landmarks."""
 
     name = "augmented_celeba"
     kind = "occlusion"
@@ -37,26 +33,12 @@ class AugmentedCelebA(Layout):
     )
 
     @property
-    def synthetic_alternative(self) -> str:
-        return (
-            "  - start with synthetic faces: make demo's, or\n"
-            "    python prepare.py task=synthetic_faces count=700 out=data/synthetic/LaPa, then\n"
-            "    python prepare.py task=masked_faces source=data/synthetic/LaPa count=2000 "
-            "out=data/synthetic/AugmentedCelebA\n"
-            "    and datamodule=augmented_celeba datamodule.root=data/synthetic/AugmentedCelebA"
-        )
-
-    @property
     def origin(self) -> str:
         """``augmented``: masks are rendered, faces may be real."""
         return "augmented"
 
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:  # noqa: ARG002 (masks are always there)
-        """The faces of a split, in the manifest's order.
-
-        Raises:
-            DataError: if there is no manifest, one of its lines is damaged, or the split has no face.
-        """
+        """The faces of a split, in the manifest's order, see :meth:`Layout.samples`."""
         rows = [row for row in self._rows() if split in (ALL, row["split"])]
         if not rows:
             raise DataError(

@@ -25,11 +25,7 @@ ORIENTATIONS = {1: "left", 2: "left_frontal", 3: "frontal", 4: "right_frontal", 
 
 
 class MAFA(AnnotatedLayout):
-    """Reads MAFA; faces that its authors call invalid are left out.
-
-    Args:
-        root: the folder that holds images and labels.
-    """
+    """Reads MAFA; faces that its authors call invalid are left out."""
 
     name = "mafa"
     title = "MAFA"
@@ -39,11 +35,7 @@ class MAFA(AnnotatedLayout):
     )
 
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:  # noqa: ARG002 (they come with the boxes)
-        """The faces of a split, in the table's order; several may share an image.
-
-        Raises:
-            DataError: if a table or an image is missing, or a table is not MAFA's.
-        """
+        """The faces of a split, in the table's order; several may share an image. See :meth:`Layout.samples`."""
         chosen = SPLITS if split == ALL else {split: SPLITS[split]} if split in SPLITS else {}
         tables = {name: self._table(name) for name in chosen}
         there = {name: table for name, table in tables.items() if table is not None}
