@@ -265,10 +265,7 @@ def _decode(sources: Files, entries: np.ndarray, put: Callable[[np.ndarray, np.n
 def in_threads(work: Callable[[int], Result], count: int, doing: str) -> Iterator[Result]:
     """Results of ``work(0)`` to ``work(count - 1)`` in order, computed by a few threads a few steps ahead.
 
-    Args:
-        work: called with an index; should spend most of its time without Python's lock.
-        count: number of indices.
-        doing: description for the progress bar.
+    ``work`` should spend most of its time without Python's lock; ``doing`` describes it in the progress bar.
     """
     threads = min(8, cpu_count())
     ahead: deque[Future[Result]] = deque()

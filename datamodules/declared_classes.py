@@ -61,9 +61,9 @@ def read_classes(path: Path) -> DeclaredClasses:
     return _Reader(path).read()
 
 
+@dataclass(frozen=True)
 class _Reader:
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    path: Path
 
     def read(self) -> DeclaredClasses:
         content = self._content()

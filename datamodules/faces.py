@@ -25,12 +25,7 @@ from models.masking import PatchSampling, sample_masking
 
 @dataclass(eq=False, repr=False)
 class Faces(Dataset[dict[str, Any]]):
-    """Faces on disk, indexed with a :data:`datamodules.sampling.SampleKey`.
-
-    Args:
-        samples: the faces.
-        transform: to the network's size.
-    """
+    """Faces on disk, at the network's size, indexed with a :data:`datamodules.sampling.SampleKey`."""
 
     samples: Sequence[Sample]
     transform: FaceTransform
@@ -106,7 +101,6 @@ def open_images(samples: Sequence[Sample], least: int, cache: Cache | None = Non
     """The samples' images by index, from their files or packed: the same pixels.
 
     Args:
-        samples: the faces.
         least: see :func:`datamodules.reading.read_image`.
         cache: None reads files each time.
 
@@ -213,11 +207,10 @@ class FaceDataModule(LightningDataModule):
             DataError: if files are absent or broken, or a label map is of another size than its image.
         """
         for split in ("val", "test"):
-            samples = [sample for sample in self.labelled(split) if sample.label is not None]
-            images = ImageFiles(tuple(sample.image for sample in samples))
-            labels = LabelFiles(tuple(sample.label for sample in samples if sample.label), self.layout.labels)
-            for index, sample in enumerate(samples):
-                require_size(sample, labels.frame(index).shape, images.frame(index).size)
+            for sample in self.labelled(split):
+                if sample.label is not None:
+                    label = LabelFiles((sample.label,), self.layout.labels).frame(0)
+                    require_size(sample, label.shape, ImageFiles((sample.image,)).frame(0).size)
 
     def train_dataloader(self) -> DataLoader:
         dataset = self._dataset(

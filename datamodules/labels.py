@@ -221,11 +221,7 @@ def recorded_classes(recorded: Mapping[str, Any]) -> LabelSet | None:
 
 
 def shared_classes(trained: LabelSet, data: LabelSet) -> LabelSet:
-    """The class set in which a network and data are compared: that of the data, of the network, or a third one.
-
-    Args:
-        trained: the classes of the network.
-        data: the classes of the ground truth.
+    """The class set in which a network and ground truth are compared: that of the data, of the network, or a third one.
 
     Raises:
         ConfigError: if they differ and no mapping is declared between them.

@@ -145,7 +145,11 @@ class FaceFinder:
         if how == "box":
             return [] if box is None else [box]
         if how == "image":
-            return [_face_of_a_crop(grey.shape[1], grey.shape[0])]
+            # The box that the detector finds in an aligned crop, measured on CelebA's of 178x218.
+            height, width = grey.shape
+            side = 0.62 * width
+            left, top = (width - side) / 2, 0.4 * height
+            return [(left, top, left + side, min(top + side, height - 1.0))]
         found = self.detect(grey, int(how == "upsampled"))
         return [(float(one.left()), float(one.top()), float(one.right()), float(one.bottom())) for one in found]
 
@@ -166,13 +170,6 @@ def _dlib(model: Path) -> tuple:
         return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(model))
     except RuntimeError as error:
         raise ConfigError(f"{model} is not a landmark model of dlib: {error}.\nExpected: {MODEL}.") from error
-
-
-def _face_of_a_crop(width: int, height: int) -> Box:
-    """The box that the detector finds in an aligned crop, measured on CelebA's of 178x218."""
-    side = 0.62 * width
-    left, top = (width - side) / 2, 0.4 * height
-    return left, top, left + side, min(top + side, height - 1.0)
 
 
 def crop_box(landmarks: np.ndarray, margin: float = 0.25) -> tuple[int, int, int]:

@@ -59,12 +59,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images by their index, read from their files each time.
-
-    Args:
-        paths: the images.
-        least: see :func:`read_image`.
-    """
+    """Images by their index, read from their files each time, see :func:`read_image`."""
 
     paths: tuple[Path, ...]
     least: int | None = None
@@ -84,12 +79,7 @@ class ImageFiles:
 
 @dataclass(frozen=True)
 class LabelFiles:
-    """Label maps by their index, read from their files each time.
-
-    Args:
-        paths: the label maps.
-        labels: the classes that may occur.
-    """
+    """Label maps by their index, read from their files each time, see :func:`read_label`."""
 
     paths: tuple[Path, ...]
     labels: LabelSet

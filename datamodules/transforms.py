@@ -219,7 +219,6 @@ class FaceTransform:
     def __init__(self, size: int, augmentation: Augmentation | None, labels: LabelSet, seed: int) -> None:
         self.size = size
         self.seed = seed
-        self.augmented = augmentation is not None
         move = augmentation or Augmentation()
         self.warp = WarpToSize(size, move, labels)
         steps: list[A.BasicTransform] = [self.warp]

@@ -25,17 +25,13 @@ class AugmentedCelebA(Layout):
     labels = OCCLUSION
     title = "AugmentedCelebA"
     knows_faces = True
+    origin = "augmented"  # masks are rendered, faces may be real
     published = (
         "manifest.jsonl, images/, masks/, as they are built by\n"
         "  python prepare.py task=masked_faces source=/path/to/CelebA out=data/AugmentedCelebA\n"
         "Do one of:\n"
         "  - build it, from CelebA, any folder of photographs, or synthetic faces (--help of prepare.py)"
     )
-
-    @property
-    def origin(self) -> str:
-        """``augmented``: masks are rendered, faces may be real."""
-        return "augmented"
 
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:  # noqa: ARG002 (masks are always there)
         """The faces of a split, in the manifest's order, see :meth:`Layout.samples`."""
@@ -49,13 +45,11 @@ class AugmentedCelebA(Layout):
 
     def _sample(self, row: Mapping[str, Any], kept: Container[str]) -> Sample:
         image = self.root / row["image"]
-        photograph = self.root / PHOTOGRAPHS / image.name if image.name in kept else None
-        mask = self.root / row["mask"]
         return Sample(
             row["id"],
             image,
-            mask,
-            photograph=photograph,
+            self.root / row["mask"],
+            photograph=self.root / PHOTOGRAPHS / image.name if image.name in kept else None,
             source=row["source"],
             face=face_box(row),
             groups=groups(row),

@@ -55,7 +55,13 @@ class CelebAMaskHQ(Layout):
         """
         images = self._images(raise_error)
         if split != ALL:
-            images = self._of_split(images, split)
+            splits, count = self._splits(images, raise_error), len(images)
+            images = {number: image for number, image in images.items() if splits[number] == split}
+            if not images:
+                raise DataError(
+                    f"No face of {self.root} is in the split {split}: {MAPPING} and {self._partition().name} put all "
+                    f"{count} into others.\nExpected: faces of all three splits; add some."
+                )
         if not labelled:
             return [Sample(str(number), image) for number, image in images.items()]
         parts = self._parts({number // FACES_PER_FOLDER for number in images}, raise_error)
@@ -104,17 +110,6 @@ class CelebAMaskHQ(Layout):
         if not images:
             on_error("missing_folder", [folder.name], self.missing(folder))
         return dict(sorted(images.items()))
-
-    def _of_split(self, images: dict[int, Path], split: str) -> dict[int, Path]:
-        """The images of a split by CelebA's partition."""
-        splits = self._splits(images, raise_error)
-        chosen = {number: image for number, image in images.items() if splits[number] == split}
-        if not chosen:
-            raise DataError(
-                f"No face of {self.root} is in the split {split}: {MAPPING} and {self._partition().name} put all "
-                f"{len(images)} into others.\nExpected: faces of all three splits; add some."
-            )
-        return chosen
 
     def _partition(self) -> Path:
         """CelebA's list of splits, as .txt or .csv."""
@@ -165,7 +160,8 @@ class CelebAMaskHQ(Layout):
                 if suffix != "png":
                     continue
                 face, _, part = stem.partition("_")
-                if part not in PARTS or not _is_mask_number(face, index):
+                number = int(face) if _is_number(face) else -1
+                if part not in PARTS or face != f"{number:05d}" or number // FACES_PER_FOLDER != index:
                     error = DataError(
                         f"{folder / name} is not a mask of CelebAMask-HQ.\n"
                         f"Expected: names as {index * FACES_PER_FOLDER:05d}_skin.png, {FACES_PER_FOLDER} faces a "
@@ -173,7 +169,7 @@ class CelebAMaskHQ(Layout):
                     )
                     on_error("foreign_file", [name], error)
                     continue
-                found.setdefault(int(face), set()).add(part)
+                found.setdefault(number, set()).add(part)
         if not found:
             on_error("missing_folder", [MASKS], self.missing(self.root / MASKS))
         return {
@@ -188,11 +184,6 @@ class CelebAMaskHQ(Layout):
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
-
-
-def _is_mask_number(text: str, folder: int) -> bool:
-    """Whether this is the number of a face in a mask folder, written with five digits or more."""
-    return _is_number(text) and text == f"{int(text):05d}" and int(text) // FACES_PER_FOLDER == folder
 
 
 def _is_header(line: int, first: str) -> bool:  # noqa: ARG001 (some lists have a header of several lines)

@@ -58,6 +58,10 @@ class Folder(Layout):
             raise self.missing(self.root)
         declared = read_classes(self.root / FILE)
         self.labels = declared.labels
+        self.data_name = self.labels.name
+        # As one line, without name and mappings, which change no trained weight.
+        plain = {key: value for key, value in self.labels.as_plain().items() if key not in ("name", "mappings")}
+        self.declared = json.dumps(plain, sort_keys=True)
         self.split_seed = declared.split_seed
 
     def missing(self, place: Path) -> DataError:
@@ -67,17 +71,6 @@ class Folder(Layout):
             f"No images of your own: {place} {state}.\nExpected under {self.root}:  {self.published}\n"
             f"  - name the folder that holds them: datamodule.root=/path/to/{self.title}"
         )
-
-    @property
-    def data_name(self) -> str:
-        """The name that ``classes.yaml`` gives, or that of the folder."""
-        return self.labels.name
-
-    @property
-    def declared(self) -> str:
-        """The declared classes as one line of JSON, without their name and mappings, which change no trained weight."""
-        plain = {key: value for key, value in self.labels.as_plain().items() if key not in ("name", "mappings")}
-        return json.dumps(plain, sort_keys=True)
 
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:
         """The images of a split, sorted by id; ``labelled`` leaves those without a label map out."""

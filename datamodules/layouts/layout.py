@@ -60,28 +60,18 @@ class Layout(abc.ABC):
     """The folder's expected content and where to get it: lines of an error message, without the root."""
     knows_faces: ClassVar[bool] = False
     """Whether its samples have the box of their face."""
+    data_name: str | None = None
+    """The owner's name for the data; None for a published data set."""
+    declared: str | None = None
+    """The folder's own declarations that change how labels are read; None for a published data set."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
 
     @property
-    def data_name(self) -> str | None:
-        """The owner's name for the data; None for a published data set."""
-        return None
-
-    @property
-    def declared(self) -> str | None:
-        """The folder's own declarations that change how labels are read; None for a published data set."""
-        return None
-
-    @property
     def origin(self) -> str:
         """``drawn`` for synthetic faces of this project's generator, else ``real``; recorded in the runs' status."""
-        try:
-            about = json.loads((self.root / "dataset.json").read_text())
-        except (OSError, ValueError):  # absent, or of another tool
-            return "real"
-        return "drawn" if isinstance(about, dict) and about.get("origin") == "drawn" else "real"
+        return "drawn" if recorded_origin(self.root) == "drawn" else "real"
 
     @abc.abstractmethod
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:
@@ -97,13 +87,9 @@ class Layout(abc.ABC):
 
     @abc.abstractmethod
     def survey(self, on_error: ErrorHandler) -> dict[str, list[Sample]]:
-        """All images by split; errors go to a handler.
+        """Split -> all its faces, with their labels if they have any; "" holds faces that no list assigns.
 
-        Args:
-            on_error: called with each error; with more than :meth:`samples` raises, such as labels without an image.
-
-        Returns:
-            Split -> faces, with their labels if they have any; the split "" holds faces that no list assigns.
+        ``on_error`` is called with each error; with more than :meth:`samples` raises, such as labels without an image.
         """
 
     def missing(self, place: Path) -> DataError:
@@ -115,6 +101,15 @@ class Layout(abc.ABC):
             f"Expected under {self.root}:  {self.published}\n"
             f"  - give its path: datamodule.root=/path/to/{self.title}\n{alternative}"
         )
+
+
+def recorded_origin(folder: Path) -> str | None:
+    """The origin that a built data set records; None for other folders."""
+    try:
+        about = json.loads((folder / "dataset.json").read_text())
+    except (OSError, ValueError):  # absent, or of another tool
+        return None
+    return about.get("origin") if isinstance(about, dict) else None
 
 
 def files_by_stem(

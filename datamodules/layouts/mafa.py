@@ -90,20 +90,16 @@ def _face(split: str, face_id: str, image: Path, table: Path, row: Sequence[int]
         )
     x, y, width, height = row[:4]
     kind = "masked" if split == "train" else TEST_KINDS.get(row[4])
-    occluder, rest = (row[8:12], row[12:]) if split == "train" else (row[5:9], row[9:])
+    (left, top, *size), rest = (row[8:12], row[12:]) if split == "train" else (row[5:9], row[9:])
     if kind is None or width <= 0 or height <= 0:
         return None
+    occluder = _corners(x + left, y + top, *size) if kind == "masked" and min(size) > 0 else None
     groups = [f"kind/{kind}"]
     if kind == "masked":
         groups += [f"occluder/{OCCLUDERS[rest[0]]}"] if rest[0] in OCCLUDERS else []
     groups += [f"orientation/{ORIENTATIONS[rest[4]]}"] if rest[4] in ORIENTATIONS else []
-    annotation = Annotation(table, _corners(x, y, width, height), _occluder(kind, x, y, occluder))
+    annotation = Annotation(table, _corners(x, y, width, height), occluder)
     return Sample(face_id, image, annotation=annotation, groups=tuple(groups))
-
-
-def _occluder(kind: str, x: int, y: int, row: Sequence[int]) -> Box | None:
-    left, top, width, height = row
-    return _corners(x + left, y + top, width, height) if kind == "masked" and width > 0 and height > 0 else None
 
 
 def _corners(x: int, y: int, width: int, height: int) -> Box:

@@ -12,7 +12,6 @@ gives all files with an image's extension, at any depth, except sets of masked f
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,16 @@ from datamodules.declared_classes import FILE
 from datamodules.layouts.celebamask_hq import CelebAMaskHQ
 from datamodules.layouts.folder import Folder
 from datamodules.layouts.lapa import LaPa
-from datamodules.layouts.layout import ALL, IMAGE_SUFFIXES, SPLITS, Layout, files_below, names_in, rows_of_list
+from datamodules.layouts.layout import (
+    ALL,
+    IMAGE_SUFFIXES,
+    SPLITS,
+    Layout,
+    files_below,
+    names_in,
+    recorded_origin,
+    rows_of_list,
+)
 from datamodules.layouts.sample import Box
 from foundation.errors import DataError
 
@@ -140,33 +148,24 @@ def _celeba(root: Path, folder: Path) -> Iterator[Photograph]:
 def _any(root: Path) -> Iterator[Photograph]:
     masked = (root / "images").is_dir() and (root / "masks").is_dir()  # of images with masks, the images
     folder = root / "images" if masked else root
-    for name in files_below(folder, SUFFIXES, left_out=_is_augmented):
+    # A set of masked faces that was built in this folder is left out.
+    for name in files_below(folder, SUFFIXES, left_out=lambda below: recorded_origin(below) == "augmented"):
         image = folder / name
         if image.is_file():
             yield Photograph(image.relative_to(root).as_posix(), image)
 
 
-def _is_augmented(folder: Path) -> bool:
-    """Whether a folder holds a built set of masked faces."""
-    try:
-        about = json.loads((folder / "dataset.json").read_text())
-    except (OSError, ValueError):
-        return False
-    return isinstance(about, dict) and about.get("origin") == "augmented"
-
-
 def digest(images: Sequence[Photograph]) -> str:
     """Digest of the images, their files' sizes and times, and their rows in the lists."""
-    lines = ((image.id, image.split, image.identity, image.box, *_size_and_time(image.image)) for image in images)
-    return hashlib.sha256("\n".join(map(repr, lines)).encode(errors="surrogateescape")).hexdigest()
-
-
-def _size_and_time(file: Path) -> tuple[int, int]:
-    try:
-        status = file.stat()
-    except OSError:  # a broken link: counted as unreadable
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
+    lines = []
+    for image in images:
+        try:
+            status = image.image.stat()
+            size_and_time = status.st_size, status.st_mtime_ns
+        except OSError:  # a broken link: counted as unreadable
+            size_and_time = 0, 0
+        lines.append(repr((image.id, image.split, image.identity, image.box, *size_and_time)))
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def _rows(root: Path, name: str, columns: int) -> Iterator[list[str]]:
