@@ -137,12 +137,12 @@ def files_by_stem(
 
 
 def files_below(folder: Path, suffixes: tuple[str, ...], left_out: Callable[[Path], bool] | None = None) -> list[str]:
-    """Paths below a folder, at any depth, of files with one of the extensions, sorted; hidden ones are left out.
+    """Paths of the files below a folder with one of the extensions, at any depth, sorted; hidden files are left out.
 
     Args:
         folder: the folder.
         suffixes: extensions in lower case, each with its dot.
-        left_out: whether a folder is left out with all below it; None takes all that are not hidden.
+        left_out: whether a folder is left out with all below it; None takes all others.
     """
     found: list[str] = []
     for place, folders, names in os.walk(folder):
