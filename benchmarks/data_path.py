@@ -100,7 +100,7 @@ def ours(
     transform = FaceTransform(size, Augmentation(rotation=15, scale=(0.8, 1.2)), labels, seed=0)
     images = clocks.around("read image", open_images(samples, transform.least_source, cache))
     maps = clocks.around("read label map", open_labels(samples, labels, cache))
-    faces = LabelledFaces(samples, images, maps, transform, full=False)
+    faces = LabelledFaces(samples, transform, images, maps, full=False)
     return lambda index: faces[(0, index, index)]
 
 
