@@ -6,7 +6,6 @@ and the origin lies between the eyes.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
@@ -190,13 +189,8 @@ Part = TypeVar("Part")
 
 def _uniform(kind: type[Part], rng: np.random.Generator, **given: Any) -> Part:
     """A part of the scene: `given` fields as they are, the others uniform within their ranges."""
-    ranges = _ranges(kind)  # type: ignore[arg-type]
-    return kind(**given, **{name: rng.uniform(*ends) for name, ends in ranges.items() if name not in given})
-
-
-@functools.cache
-def _ranges(kind: Any) -> dict[str, tuple[float, float]]:
-    return {f.name: f.metadata["range"] for f in fields(kind) if "range" in f.metadata}
+    ranges = {part.name: part.metadata["range"] for part in fields(kind) if part.metadata}  # type: ignore[arg-type]
+    return kind(**given, **{name: rng.uniform(*ends) for name, ends in ranges.items()})
 
 
 def _bell(rng: np.random.Generator, mean: float, deviation: float, limit: float) -> float:
