@@ -52,11 +52,11 @@ def _synthetic_faces(config: DictConfig) -> None:
 
     write_synthetic_faces(
         Path(str(config.out)) if config.out else None,
-        layout=config.layout,
         count=2000 if config.count is None else config.count,
         size=256 if config.size is None else config.size,
-        seed=config.seed,
         workers=_workers(config),
+        layout=config.layout,
+        seed=config.seed,
     )
 
 

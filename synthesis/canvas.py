@@ -89,11 +89,7 @@ class Canvas:
     """An image painted from back to front.
 
     Masks and labels are `side` = `SUPERSAMPLING` * `size` wide; `rgb` is float32 (size, size, 3) in 0..255, and
-    so are all fields of colour, opacity and gain.
-
-    Args:
-        side: width and height of the masks, even.
-        labels: part -> id in the label map, for labelled parts.
+    so are all fields of colour, opacity and gain. `labels` are the ids of the labelled parts in the label map.
     """
 
     def __init__(self, side: int, labels: Mapping[str, int]) -> None:
@@ -162,7 +158,7 @@ class Canvas:
         opacity = mask.covered() * np.float32(1 / 255)
         opacity *= alpha[box] if isinstance(alpha, np.ndarray) else np.float32(alpha)
         if np.ndim(colour) == 3 and not isinstance(gain, np.ndarray):
-            source = colour[box] if gain == 1.0 else colour[box] * np.float32(gain)
+            source = colour[box] * np.float32(gain)
         elif not isinstance(gain, np.ndarray):
             source = np.empty((*opacity.shape, 3), np.float32)
             source[:] = np.multiply(colour, gain)

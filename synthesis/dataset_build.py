@@ -148,11 +148,7 @@ class Build:
 
 
 def require_integer(name: str, value: Any, least: int, most: int | None = None) -> None:
-    """Require an integer setting from `least` to `most`.
-
-    Raises:
-        ConfigError: if it is invalid.
-    """
+    """Raise a ConfigError unless a setting is an integer from `least` to `most`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"{name}={value} is invalid.\nIt must be an integer of at least {least}.")
     if most is not None and value > most:
@@ -160,11 +156,7 @@ def require_integer(name: str, value: Any, least: int, most: int | None = None) 
 
 
 def require_flag(name: str, value: Any) -> None:
-    """Require a setting that is true or false; a text such as "no" would count as true.
-
-    Raises:
-        ConfigError: if it is invalid.
-    """
+    """Raise a ConfigError unless a setting is true or false; a text such as "no" would count as true."""
     if not isinstance(value, bool):
         raise ConfigError(f"{name}={value} is invalid.\nIt must be true or false.")
 

@@ -67,16 +67,10 @@ def render(scene: FaceScene, size: int = 256) -> SyntheticFace:
         cv2.GaussianBlur(portrait.canvas.rgb, (0, 0), depth, dst=portrait.canvas.rgb)
     behind = ("hair", "neck", "l_ear", "r_ear", "cloth", "neck_l")
     portrait.canvas.paint(portrait.face, portrait.skin, part="skin", occludes=behind)
-    paint_beard(portrait)
-    paint_eyes(portrait)
-    paint_brows(portrait)
-    paint_mouth(portrait)
-    paint_nose(portrait)
-    paint_hair_in_front(portrait)
-    paint_hat(portrait)
-    paint_glasses(portrait)
-    paint_ear_rings(portrait)
-    paint_hand(portrait)
+    for paint in (paint_beard, paint_eyes, paint_brows, paint_mouth, paint_nose, paint_hair_in_front):
+        paint(portrait)
+    for paint in (paint_hat, paint_glasses, paint_ear_rings, paint_hand):
+        paint(portrait)
     return _develop(portrait)
 
 

@@ -53,10 +53,8 @@ def _face_points(scene: FaceScene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _normals(points: np.ndarray) -> np.ndarray:
     """Unit normals float32 (ROWS, COLUMNS, 3) towards the viewer."""
-    down, across = np.gradient(points, axis=0), np.gradient(points, axis=1)
-    (a, b, c), (d, e, f) = np.moveaxis(across, -1, 0), np.moveaxis(down, -1, 0)
-    x, y, z = b * f - c * e, c * d - a * f, a * e - b * d
-    return cv2.merge([x, y, z]) / (np.sqrt(x * x + y * y + z * z) + np.float32(1e-9))[..., None]
+    normals = np.cross(np.gradient(points, axis=1), np.gradient(points, axis=0))
+    return normals / (np.linalg.norm(normals, axis=-1, keepdims=True) + np.float32(1e-9))
 
 
 def _reflected(normal: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

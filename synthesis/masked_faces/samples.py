@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,8 @@ from synthesis.masks.rendering import render_mask
 
 @dataclass(frozen=True)
 class MaskedFaceSample:
-    """One sample: a photograph, its faces, and the index that determines their masks.
-
-    Args:
-        config: the configuration of the set.
-        index: k.
-        split: its split.
-        row: result of the face search in the photograph.
-    """
+    """One sample: a photograph, its faces (`row`, as from the search for faces), and the index k that determines their
+    masks."""
 
     config: MaskedFacesConfig
     index: int
@@ -86,7 +80,12 @@ def render_sample(root: Path, sample: MaskedFaceSample) -> None:
     """Renders a sample and writes its files into the set at `root`."""
     config = sample.config
     crop, _, size = sample.frame()
-    image = framed(read_photograph(Path(sample.row["image"])), crop, size)
+    image = read_photograph(Path(sample.row["image"]))
+    if crop is not None:
+        image = square(image, *crop)  # white beyond the photograph's borders
+    if (image.shape[1], image.shape[0]) != tuple(size):
+        smaller = size[0] < image.shape[1]
+        image = cv2.resize(image, tuple(size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
     if config.photographs and sample.split == "train":
         write_file(root / "photographs" / f"{sample.id}.{config.form}", _encoded(image, config.form))
     occlusion = np.zeros(image.shape[:2], np.uint8)
@@ -99,13 +98,3 @@ def render_sample(root: Path, sample: MaskedFaceSample) -> None:
 
 def _encoded(image: np.ndarray, form: str) -> bytes:
     return encoded(image, "JPEG", quality=95) if form == "jpg" else encoded(image, "PNG")
-
-
-def framed(image: np.ndarray, crop: Sequence[int] | None, size: Sequence[int]) -> np.ndarray:
-    """A photograph (H, W, 3) as a sample shows it: cropped, white beyond its borders, and scaled to (width, height)."""
-    if crop is not None:
-        image = square(image, *crop)
-    if (image.shape[1], image.shape[0]) == tuple(size):
-        return image
-    smaller = size[0] < image.shape[1]
-    return cv2.resize(image, tuple(size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)

@@ -32,14 +32,7 @@ class DistractorLayer:
 
 
 def distractor_layers(kind: str, face: Face, image: np.ndarray, rng: np.random.Generator) -> Iterator[DistractorLayer]:
-    """The layers of a distractor, from back to front.
-
-    Args:
-        kind: ``spectacles``, ``hand`` or ``object``.
-        face: the face.
-        image: (H, W, 3) uint8, for the colour of a hand.
-        rng: random shapes and colours.
-    """
+    """The layers of spectacles, a hand or an object, from back to front; `image` (H, W, 3) uint8 has the hand's colour."""
     return {"spectacles": _spectacles, "hand": _hand, "object": _object}[kind](face, image, rng)
 
 

@@ -85,11 +85,7 @@ def _points(file: Path, section: configparser.SectionProxy) -> np.ndarray:
 
 @functools.lru_cache(maxsize=128)
 def opaque_pixels(file: Path, factor: int) -> tuple[np.ndarray, np.ndarray]:
-    """A template shrunk by box averages; cached, since decoding takes longer than rendering.
-
-    Args:
-        file: of RGBA pixels.
-        factor: integer by which height and width shrink.
+    """A template's PNG shrunk `factor` times by box averages; cached, since decoding takes longer than rendering.
 
     Returns:
         Colours premultiplied by alpha, so that transparent pixels do not bleed into the edges, and alpha, float32
@@ -143,13 +139,7 @@ def six_points(face: Face) -> np.ndarray:
 
 
 def laid_on(template: Template, face: Face, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """A template warped onto a face: colours float32 (H, W, 3) in 0..255 and alpha float32 (H, W) in 0..1.
-
-    Args:
-        template: the template.
-        face: the face.
-        size: (H, W) of the image.
-    """
+    """A template warped onto a face in an image (H, W): colours float32 (H, W, 3) in 0..255, alpha float32 in 0..1."""
     target = six_points(face)
     # Warping skips pixels where a template is twice as large as the face or larger.
     factor = max(1, int((np.ptp(template.points, axis=0) / np.maximum(np.ptp(target, axis=0), 1)).min()))

@@ -15,10 +15,7 @@ class Window:
 
     Args:
         image: the full image, (H, W, 3) uint8; changed by :meth:`put`.
-        x: left edge.
-        y: top edge.
-        right: one beyond the right edge.
-        low: one beyond the bottom edge.
+        x, y, right, low: the window's edges; right and bottom edge are one beyond it.
         unit: width of the face, in pixels.
     """
 
