@@ -32,7 +32,7 @@ class DistractorLayer:
 
 
 def distractor_layers(kind: str, face: Face, image: np.ndarray, rng: np.random.Generator) -> Iterator[DistractorLayer]:
-    """The layers of spectacles, a hand or an object, from back to front; `image` (H, W, 3) uint8 has the hand's colour."""
+    """The layers of a distractor, from back to front; a hand has the skin's colour in `image` (H, W, 3) uint8."""
     return {"spectacles": _spectacles, "hand": _hand, "object": _object}[kind](face, image, rng)
 
 
