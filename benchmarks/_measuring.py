@@ -1,4 +1,4 @@
-"""Measurements of speed, memory and safety; each module is a command."""
+"""What the benchmarks share: command line, tables, and timing in turns."""
 
 from __future__ import annotations
 
