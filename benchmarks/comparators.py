@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from benchmarks._measuring import parser, table
+from benchmarks import parser, table
 from lightning_modules.occlusion import build_network
 from models.cost import flops, megabytes, milliseconds
 from models.parser import FaceParser

@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from benchmarks._measuring import parser, seconds
+from benchmarks import parser, seconds
 from datamodules import transforms
 from datamodules.cache import Cache
 from datamodules.faces import LabelledFaces, open_images, open_labels

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from benchmarks._measuring import parser
+from benchmarks import parser
 from synthesis.synthetic_faces import write_synthetic_faces
 
 ROOT = Path(__file__).parent.parent

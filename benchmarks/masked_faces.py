@@ -25,7 +25,7 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks._measuring import in_turns, parser, seconds, table
+from benchmarks import in_turns, parser, seconds, table
 from datamodules.landmarks import FaceFinder
 from datamodules.layouts.photographs import photographs
 from datamodules.reading import read_photograph

@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from benchmarks._measuring import in_turns, parser, table
+from benchmarks import in_turns, parser, table
 from models.layers import BatchInstanceNorm2d, SelfAttention, folded
 from models.unet import BaseUNet, ModifiedUNet
 

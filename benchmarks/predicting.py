@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from torch.nn import functional as F
 
-from benchmarks._measuring import parser, seconds, table
+from benchmarks import parser, seconds, table
 from callbacks.checkpoints import load as load_checkpoint
 from datamodules.layouts.photographs import photographs
 from datamodules.reading import read_photograph

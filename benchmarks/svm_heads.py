@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from sklearn.metrics import balanced_accuracy_score
 
-from benchmarks._measuring import parser, seconds, table
+from benchmarks import parser, seconds, table
 from callbacks.throughput import peak_memory_mb
 from models.svm import BinaryDecisionTreeSVC, ReducedHyperplaneSVC
 

@@ -25,7 +25,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks._measuring import in_turns, parser, table
+from benchmarks import in_turns, parser, table
 from datamodules.labels import LAPA
 from datamodules.landmarks import landmark_model
 from synthesis.dataset_build import processes, tune_process

@@ -34,7 +34,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from benchmarks._measuring import parser
+from benchmarks import parser
 from engine.fitting import fit
 from engine.settings import CONF
 from engine.stage import Run
