@@ -13,7 +13,6 @@ loop includes its callbacks, ``metrics.csv``, progress, and the checkpoints at t
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import copy
 import gc
@@ -35,6 +34,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from benchmarks import parser
 from engine.fitting import fit
 from engine.settings import CONF
 from engine.stage import Run
@@ -125,7 +125,7 @@ def measured(run: Run, config: dict[str, Any]) -> list[float]:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = parser(__doc__)
     arguments.add_argument("--size", type=int, default=64, help="side of the network's input, in pixels")
     arguments.add_argument("--batch", type=int, default=8, help="faces in a batch")
     arguments.add_argument("--steps", type=int, default=50, help="steps of a training, which is one epoch")

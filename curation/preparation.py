@@ -54,42 +54,33 @@ def _synthetic_faces(config: DictConfig) -> None:
 
     write_synthetic_faces(
         Path(str(config.out)) if config.out else None,
-        layout=config.layout,
         count=2000 if config.count is None else config.count,
         size=256 if config.size is None else config.size,
-        seed=config.seed,
         workers=_workers(config),
+        layout=config.layout,
+        seed=config.seed,
     )
 
 
 def _masked_faces(config: DictConfig) -> None:
     """Render face masks on photographs, with their binary masks."""
     from synthesis.masked_faces import MaskedFacesConfig, write_masked_faces
-    from synthesis.masks import MASK_TYPES, MOSTLY_PROPER, TEXTURES, MaskChoices
+    from synthesis.masks.choices import MaskChoices
 
     if not config.source:
         raise ConfigError("source is missing.\nIt must be source=<CelebA's folder, or any folder of photographs>.")
-    choices = MaskChoices(
-        types=MASK_TYPES if config.types is None else _names(config, "types") or (),
-        textures=TEXTURES if config.textures is None else _names(config, "textures") or (),
-        styles=MOSTLY_PROPER if config.styles is None else _shares(config, "styles"),
-        bare=config.bare,
-        distractors=config.distractors,
-        occluders=config.occluders,
-        templates=Path(str(config.templates)) if config.templates else None,
-    )
+    chosen = {name: config[name] for name in ("bare", "distractors", "occluders")}
+    chosen |= {name: names for name in ("types", "textures") if (names := _names(config, name)) is not None}
+    if config.styles is not None:
+        chosen["styles"] = _shares(config, "styles")
     masked_faces = MaskedFacesConfig(
         source=Path(str(config.source)),
         count=20000 if config.count is None else config.count,
-        seed=config.seed,
-        choices=choices,
-        split=config.split,
-        size=config.size,
-        crop=config.crop,
+        choices=MaskChoices(**chosen, templates=Path(str(config.templates)) if config.templates else None),
         fallbacks=_names(config, "fallbacks"),
         landmark_model=None if config.landmark_model is None else str(config.landmark_model),
         form=config.format,
-        photographs=config.photographs,
+        **{name: config[name] for name in ("seed", "split", "size", "crop", "photographs")},
     )
     write_masked_faces(Path(str(config.out or "data/AugmentedCelebA")), masked_faces, _workers(config))
 
