@@ -154,7 +154,7 @@ def rasterize(patches: Tensor, size: int) -> Tensor:
     return (rows.mT @ columns > 0).float().unsqueeze(1)  # masked if any patch covers both row and column
 
 
-def fill_masked(image: Tensor, mask: Tensor, fill: str = "zero", seeds: Tensor | None = None) -> Tensor:
+def fill_masked(image: Tensor, mask: Tensor, fill: str, seeds: Tensor) -> Tensor:
     """Replace the masked pixels of normalised images (N, 3, S, S).
 
     Args:
@@ -162,18 +162,13 @@ def fill_masked(image: Tensor, mask: Tensor, fill: str = "zero", seeds: Tensor |
         mask: (N, 1, S, S), 1 where masked.
         fill: ``zero`` (the data set's mean colour after normalisation; the paper does not name its colour), ``mean``
             (each image's own mean colour) or ``noise`` (standard normal).
-        seeds: (N,) integers, one per sample, for ``fill="noise"``.
-
-    Raises:
-        ValueError: if ``fill`` is ``noise`` and seeds are missing.
+        seeds: (N,) integers, one per sample, so that noise is the same on every device.
     """
     if fill == "zero":
         return image * (1 - mask)
     if fill == "mean":
         colour = image.mean(dim=(2, 3), keepdim=True)  # [N, 3, 1, 1]
         return image * (1 - mask) + colour * mask
-    if seeds is None:
-        raise ValueError("fill='noise' needs one seed per sample, so that it is the same on every device")
     noise = torch.stack(
         [torch.randn(image.shape[1:], generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
     )  # [N, 3, S, S]

@@ -14,7 +14,7 @@ from models.parser import Trunk
 from models.svm.tree import ClassTree
 
 ABSENT = -1e4
-"""Logit of a class that a head does not know; finite, as logits are interpolated."""
+"""Logit of a class that a head does not know: below all others, and finite, also in half precision."""
 MOST_KERNELS = 2**26
 """Kernel values held in memory at once: a quarter of a gibibyte."""
 

@@ -34,13 +34,10 @@ class UNetId(nn.Module):
     def __init__(self, width: int = 64) -> None:
         super().__init__()
         widths = widths_of(width)
-        self.unets = nn.ModuleDict({name: nn.Sequential(Contracting(3, widths), Expanding(widths)) for name in TARGETS})
-        self.heads = nn.ModuleDict(
-            {
-                name: nn.Sequential(double_conv(len(TARGETS) * width, width), nn.Conv2d(width, 1, kernel_size=1))
-                for name in TARGETS
-            }
-        )
+        self.unets = nn.ModuleDict({name: nn.Sequential(Contracting(widths), Expanding(widths)) for name in TARGETS})
+        fed = len(TARGETS) * width
+        heads = {name: nn.Sequential(double_conv(fed, width), nn.Conv2d(width, 1, kernel_size=1)) for name in TARGETS}
+        self.heads = nn.ModuleDict(heads)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.heads["mask"](self._features(image))
@@ -51,9 +48,8 @@ class UNetId(nn.Module):
     def training_loss(self, image: Tensor, occluded: Tensor, mask_loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """The sum over the three outputs; occluded (N, 1, H, W), 0 or 1."""
         features = self._features(image)
-        return torch.stack(
-            [mask_loss(self.heads[name](features), target) for name, target in targets(occluded).items()]
-        ).sum()
+        terms = [mask_loss(self.heads[name](features), target) for name, target in targets(occluded).items()]
+        return torch.stack(terms).sum()
 
 
 def targets(occluded: Tensor) -> dict[str, Tensor]:

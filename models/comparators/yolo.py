@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import nms
+from torchvision.ops import Conv2dNormActivation, nms
 
 from models.comparators.instances import boxes_of, union
 from models.comparators.yolo_loss import Predictions, detection_losses
@@ -27,6 +28,10 @@ BINS = 16
 PROTOTYPES = 32
 SCORE, OVERLAP, DETECTIONS = 0.25, 0.7, 5
 """Minimum score of a detection, maximum IoU of two, maximum number per image."""
+
+
+_conv = partial(Conv2dNormActivation, activation_layer=nn.SiLU)
+"""Convolution (3x3 by default), batch normalisation, SiLU."""
 
 
 class Maps(NamedTuple):
@@ -131,9 +136,8 @@ class YOLOSegmenter(nn.Module):
             _conv(levels[0], PROTOTYPES, 1),
         )
         for level, stride in zip(self.score, (8, 16, 32), strict=True):
-            nn.init.constant_(
-                level.get_parameter("2.bias"), math.log(5 / (640 / stride) ** 2)
-            )  # few positions are foreground
+            # Few positions are foreground.
+            nn.init.constant_(level.get_parameter("2.bias"), math.log(5 / (640 / stride) ** 2))
 
     def forward(self, image: Tensor) -> Tensor:
         return union_of_detections(self._predict(image), (image.shape[-2], image.shape[-1]))
@@ -155,18 +159,9 @@ class YOLOSegmenter(nn.Module):
 
 def union_of_detections(predictions: Predictions, shape: tuple[int, int]) -> Tensor:
     """Logits (N, 1, H, W): the union of the detected masks of each image, each cropped to its box."""
-    return torch.stack(
-        [
-            _union_of_image(score, boxes, coefficients, prototypes, shape)
-            for score, boxes, coefficients, prototypes in zip(
-                predictions.score.sigmoid(),
-                predictions.boxes(),
-                predictions.coefficients,
-                predictions.prototypes,
-                strict=True,
-            )
-        ]
-    )
+    score, boxes = predictions.score.sigmoid(), predictions.boxes()
+    images = zip(score, boxes, predictions.coefficients, predictions.prototypes, strict=True)
+    return torch.stack([_union_of_image(*image, shape) for image in images])
 
 
 def _union_of_image(
@@ -210,12 +205,4 @@ def _heads(levels: tuple[int, ...], channels: int, out_channels: int) -> nn.Modu
     return nn.ModuleList(
         nn.Sequential(_conv(level, channels), _conv(channels, channels), nn.Conv2d(channels, out_channels, 1))
         for level in levels
-    )
-
-
-def _conv(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.SiLU(inplace=True),
     )
