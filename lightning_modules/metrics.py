@@ -77,5 +77,5 @@ class SegmentationScores(Metric):
         scores = self.compute()
         if split == "test" and self.counted is not None:
             counts = self.counted.sum(dim=1).float()
-            scores |= {f"count/{name}": count for name, count in zip(self.classes, counts, strict=True)}
+            scores = scores | {f"count/{name}": count for name, count in zip(self.classes, counts, strict=True)}
         return {f"{split}/{name}": value for name, value in scores.items()}
