@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -130,10 +131,9 @@ def _pairwise(
         chosen = range(known) if known > 2 else (1,)
         return [fit_binary_svm(fitting.kernel, X, y == index, weight, fitting.C, gamma) for index in chosen]
     svms = []
-    for a in range(known):
-        for b in range(a + 1, known):
-            rows = np.flatnonzero((y == a) | (y == b))
-            svms.append(fit_binary_svm(fitting.kernel, X[rows], y[rows] == b, weight[rows], fitting.C, gamma))
+    for a, b in itertools.combinations(range(known), 2):
+        rows = np.flatnonzero((y == a) | (y == b))
+        svms.append(fit_binary_svm(fitting.kernel, X[rows], y[rows] == b, weight[rows], fitting.C, gamma))
     return svms
 
 

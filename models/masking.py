@@ -1,14 +1,8 @@
 """Masked pre-training's masking (section "Proposed MTL Pre-training stage" of the parsing paper), from top to bottom.
 
-    PatchSampling      how many patches, how large, and where: the central box or the full image
-    sample_masking     the random numbers of one sample: its patches and a noise seed (NumPy, in the loader)
-    random_masking     patches -> mask and masked images (PyTorch, on the device)
-    loss_region        the pixels of Equation 1's sum
-    update_hardness    for adaptive masking: where reconstruction has been worst so far
-
-A sample holds its patches as corners and sizes; the mask is rasterised on the images' device. A mask depends only on
-the sample's random numbers, not on the device or the batch. In shapes N is the batch, P patches, S the image's side in
-pixels.
+The loader samples patches as corners and sizes (NumPy); the device rasterises them and masks the images (PyTorch). A
+mask depends only on the sample's random numbers, not on the device or the batch. In shapes N is the batch, P patches, S
+the image's side in pixels.
 """
 
 from __future__ import annotations

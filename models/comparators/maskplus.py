@@ -21,7 +21,13 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, paste_masks_in_image
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork, MultiScaleRoIAlign, roi_align
+from torchvision.ops import (
+    Conv2dNormActivation,
+    FeaturePyramidNetwork,
+    MultiScaleRoIAlign,
+    clip_boxes_to_image,
+    roi_align,
+)
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from models.comparators.instances import boxes_of, union
@@ -174,9 +180,7 @@ def backbone_of(width: int) -> str:
 def _enlarged(boxes: Tensor, shape: tuple[int, int]) -> Tensor:
     """Boxes (B, 4) enlarged about their centres by :data:`CONTEXT` and clipped to the image (height, width)."""
     centre, half = (boxes[:, 2:] + boxes[:, :2]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
-    end = torch.tensor([shape[1], shape[0]], dtype=boxes.dtype, device=boxes.device)
-    low, high = (centre - CONTEXT * half).clamp(min=0), torch.minimum(centre + CONTEXT * half, end)
-    return torch.cat([low, high], dim=1)
+    return clip_boxes_to_image(torch.cat([centre - CONTEXT * half, centre + CONTEXT * half], dim=1), shape)
 
 
 def _mask_loss(logits: Tensor, ground_truth: Tensor) -> Tensor:

@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.comparators.pyramid import Contracting, Expanding, double_conv, widths_of
+from models.noise_processing import dilation, erosion
 
 TARGETS = ("border", "mask", "interior")
 OUTSIDE, INSIDE, ERODED = 4, 3, 2
@@ -56,14 +56,5 @@ def targets(occluded: Tensor) -> dict[str, Tensor]:
     """Mask (N, 1, H, W) of 0 and 1 -> border, mask and interior, each of that shape."""
     side = occluded.shape[-1]
     outside, inside, eroded = (max(1, round(pixels * side / 512)) for pixels in (OUTSIDE, INSIDE, ERODED))
-    border = _dilated(occluded, outside) - _eroded(occluded, inside)
-    return {"border": border, "mask": occluded, "interior": _eroded(occluded, eroded)}
-
-
-def _dilated(mask: Tensor, pixels: int) -> Tensor:
-    return F.max_pool2d(mask, 2 * pixels + 1, stride=1, padding=pixels)
-
-
-def _eroded(mask: Tensor, pixels: int) -> Tensor:
-    """Erosion; pixels beyond the map do not erode it."""
-    return 1 - _dilated(1 - mask, pixels)
+    border = dilation(occluded, outside) - erosion(occluded, inside)
+    return {"border": border, "mask": occluded, "interior": erosion(occluded, eroded)}
