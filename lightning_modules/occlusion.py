@@ -103,22 +103,16 @@ class OcclusionSegmentation(ScoredModule):
 
     def training_loss(self, image: Tensor, label: Tensor) -> Tensor:
         """The loss of a training step: :meth:`loss` plus the network's additional terms."""
+        occluded, valid = (label == OCCLUDED).unsqueeze(1), (label != IGNORE).unsqueeze(1)
         own = getattr(self.model, "training_loss", None)
-        if own is None:
-            logits = self(image)
-            loss = self.loss(logits, label)
-            self._log_accuracy(logits.detach(), label)
-            return loss
-        occluded, valid = (label == OCCLUDED).unsqueeze(1).float(), (label != IGNORE).unsqueeze(1)
-        return own(
-            image, occluded, lambda logits, mask: occlusion_loss(logits, mask, self.hparams["lambda_dice"], valid)
-        )
-
-    def _log_accuracy(self, logits: Tensor, label: Tensor) -> None:
-        """Pixel accuracy of a training step, which Figure 7 shows next to that of validation."""
-        valid = label != IGNORE
-        accuracy = (((logits.squeeze(1) > 0) == (label == OCCLUDED)) & valid).sum() / valid.sum()
+        if own is not None:
+            weight = self.hparams["lambda_dice"]
+            return own(image, occluded.float(), lambda logits, mask: occlusion_loss(logits, mask, weight, valid))
+        logits = self(image)
+        loss = self.loss(logits, label)
+        accuracy = (((logits > 0) == occluded) & valid).sum() / valid.sum()  # Figure 7 shows it next to validation's
         self.log("train/accuracy", accuracy, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(label))
+        return loss
 
     def clean(self, occluded: Tensor) -> Tensor:
         """Noise processing (section 3.2) of masks (N, H, W), bool."""
@@ -145,13 +139,10 @@ class OcclusionSegmentation(ScoredModule):
         if "full_label" not in batch:
             self._count((logits > 0).squeeze(1), batch["label"] == OCCLUDED, groups)
             return
-        for place, label in enumerate(batch["full_label"]):
-            full = F.interpolate(
-                logits[place : place + 1].float(), size=tuple(label.shape), mode="bilinear", align_corners=False
-            )
-            self._count(
-                (full > 0).squeeze(1), (label == OCCLUDED).unsqueeze(0), None if groups is None else [groups[place]]
-            )
+        for place, (single, label) in enumerate(zip(logits.float().split(1), batch["full_label"], strict=True)):
+            full = F.interpolate(single, size=tuple(label.shape), mode="bilinear", align_corners=False)
+            own = None if groups is None else [groups[place]]
+            self._count((full > 0).squeeze(1), (label == OCCLUDED).unsqueeze(0), own)
 
     def _count(self, occluded: Tensor, ground_truth: Tensor, groups: Sequence[Sequence[str]] | None) -> None:
         self.scores.update(occluded, ground_truth, groups)
