@@ -38,7 +38,7 @@ from benchmarks import parser
 from engine.fitting import fit
 from engine.settings import CONF
 from engine.stage import Run
-from lightning_modules.optimization import configure_optimizer
+from lightning_modules.optimization import Optimization
 from lightning_modules.parsing import FaceParsing
 from models.parser import FaceParser
 from stages.command import check, plan
@@ -51,7 +51,7 @@ AIM = 5
 def bare(model: FaceParser, module: FaceParsing, loader: DataLoader[dict[str, Any]]) -> Iterator[Tensor]:
     """The bare loop over the model, with the loss and settings of the module; yields the loss of each step."""
     names = ("optimizer", "schedule", "steps")
-    chosen = configure_optimizer(model.parameters(), *(module.hparams[name] for name in names))
+    chosen = Optimization(*(module.hparams[name] for name in names))(model.parameters())
     optimizer, scheduler = chosen["optimizer"], chosen["lr_scheduler"]["scheduler"]
     model.train()
     for batch in loader:

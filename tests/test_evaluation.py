@@ -168,7 +168,7 @@ def test_a_perfect_parser_is_perfect_through_the_mapping(
         assert isinstance(evaluation.stage, Evaluation)
         assert evaluation.stage.scored_in is LAPA
         module = scored_module(load(trained[source][-1].folder.best), "literature", evaluation.stage.mapped)
-        module.model = MergedClasses(Perfect(labels, len(CELEBAMASK_HQ)), table.tolist())
+        module.model = MergedClasses(Perfect(labels, len(CELEBAMASK_HQ)), table.tolist(), True, len(LAPA))
         for batch in scored_faces(evaluation).test_dataloader():
             module.test_step(batch, 0)
         return {name: value.item() for name, value in module.scores.compute().items()}
@@ -202,18 +202,16 @@ def test_split_all_needs_no_lists_of_splits(
 def test_merging_classes_adds_their_probabilities(mapped: bool) -> None:
     logits = torch.randn(2, len(CELEBAMASK_HQ), 4, 4, generator=torch.Generator().manual_seed(0))
     merged = CELEBAMASK_HQ.table_to(LAPA)[: len(CELEBAMASK_HQ)].tolist() if mapped else list(range(len(CELEBAMASK_HQ)))
-    prediction = MergedClasses(nn.Identity(), merged)(logits).softmax(dim=1)
+    prediction = MergedClasses(nn.Identity(), merged, True, 1 + max(merged))(logits).softmax(dim=1)
     expected = torch.zeros_like(prediction)
     for part, whole in enumerate(merged):
         expected[:, whole] += logits.softmax(dim=1)[:, part]
     assert torch.allclose(prediction, expected, atol=1e-6)
-    with pytest.raises(ValueError, match="into class 1"):
-        MergedClasses(nn.Identity(), [0, 2])
 
 
 def test_an_unmapped_target_class_is_never_predicted() -> None:
     logits = torch.randn(2, 3, 4, 4)
-    joined = MergedClasses(nn.Identity(), [0, 2, 2], classes=4)(logits)
+    joined = MergedClasses(nn.Identity(), [0, 2, 2], True, classes=4)(logits)
     assert joined.shape == (2, 4, 4, 4)
     assert set(joined.argmax(dim=1).unique().tolist()) <= {0, 2}
     assert (joined.softmax(dim=1)[:, [1, 3]] == 0).all()
