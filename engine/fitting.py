@@ -147,6 +147,7 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
     throughput = Throughput()
     description = {
         "stage": run.stage.name,
+        "module": _name_of(module),
         "id": run.id,
         "dataset": run.layout.name,
         **_class_set(run),
@@ -183,7 +184,7 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
         raise
     network = module.get_submodule("model").eval()
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    result = {"metrics": metrics, "parameters": parameters, "epochs": run.own.epochs}
+    result = {"metrics": metrics, "parameters": parameters, "epochs": run.own.epochs, "module": _name_of(module)}
     return result | (run.stage.results(run, network) if is_leader() else {})
 
 
@@ -193,7 +194,7 @@ def _require_resumable(run: Run, module: pl.LightningModule) -> None:
     Raises:
         ConfigError: if not, with what to write.
     """
-    name = f"{type(module).__module__}.{type(module).__qualname__}"
+    name = _name_of(module)
     if not isinstance(getattr(module, "model", None), torch.nn.Module):
         raise ConfigError(f"{run.stage.name}: {name} has no network.\nIt must hold self.model, a torch.nn.Module.")
     if objects := [key for key, value in module.hparams.items() if not _is_plain(value)]:
@@ -201,6 +202,10 @@ def _require_resumable(run: Run, module: pl.LightningModule) -> None:
             f"{run.stage.name}: {name} keeps {', '.join(objects)} among its hyper-parameters, and a checkpoint holds "
             f"plain values.\nIt must be self.save_hyperparameters(ignore={objects})."
         )
+
+
+def _name_of(module: pl.LightningModule) -> str:
+    return f"{type(module).__module__}.{type(module).__qualname__}"
 
 
 def _is_plain(value: Any) -> bool:

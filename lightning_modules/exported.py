@@ -71,7 +71,7 @@ def load_exported(path: Path) -> dict[str, Any]:
         metadata = json.loads(text)
         size = int(metadata["settings"]["datamodule.image_size"])
         about = {key: metadata[key] for key in ("stage", "id", "dataset", "settings", "hyper_parameters")}
-        about |= {"class_set": metadata.get("class_set")}
+        about |= {key: metadata.get(key) for key in ("class_set", "module")}
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise DataError(f"{path} has no metadata of this project.\nIt must be a file written by export.py.") from error
     return {**about, "network": ExportedNetwork(graph, size, path.name), "precision": metadata.get("precision")}
@@ -125,7 +125,7 @@ def metadata_of(content: Mapping[str, Any], settings: Mapping[str, Any], classes
     """
     return {
         **{key: content[key] for key in ("stage", "id", "dataset", "settings", "hyper_parameters")},
-        "class_set": content.get("class_set"),
+        **{key: content.get(key) for key in ("class_set", "module")},
         **settings,
         "classes": list(classes),
         "input": "image: uint8 RGB (batch, height, width, 3), any height and width",

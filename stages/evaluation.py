@@ -323,7 +323,7 @@ def find(checkpoint: str, output_dir: Path) -> Trained:
     place = best.parent.parent
     folder = RunFolder.at(place.resolve()) if best.parent.name == "checkpoints" else None
     status = {} if folder is None else folder.status
-    _require_scorable(checkpoint, path, status.get("stage", "finetune"))
+    _require_scorable(checkpoint, path, {"stage": "finetune"} | status)
     if not best.is_file() or (path != best and status.get("state") != "done"):
         state = f"is {folder.state}" if folder is not None and status else "is not a trained run"
         if folder is not None and folder.done:
@@ -343,7 +343,7 @@ def find(checkpoint: str, output_dir: Path) -> Trained:
 
     content = load(best)
     stage = content.get("stage", "unknown")
-    _require_scorable(checkpoint, path, stage)
+    _require_scorable(checkpoint, path, content)
     name = f"{stage}-{content['id']}"
     settings = content.get("settings", {})
     return Trained(best, name, content["id"], stage, content["dataset"], settings, {}, _classes_of(stage, content))
@@ -354,8 +354,11 @@ def _classes_of(stage: str, recorded: Mapping[str, Any]) -> LabelSet | None:
     return None if stage == "segment" else recorded_classes(recorded)
 
 
-def _require_scorable(checkpoint: str, path: Path, stage: str) -> None:
-    if stage not in ("finetune", "classify", "segment"):
+def _require_scorable(checkpoint: str, path: Path, recorded: Mapping[str, Any]) -> None:
+    """See that a status or checkpoint is of a stage that parses or segments; one of the user's own records classes."""
+    stage = recorded.get("stage", "unknown")
+    own = recorded.get("class_set") is not None and stage != EVALUATE
+    if stage not in ("finetune", "classify", "segment") and not own:
         raise ConfigError(
             f"checkpoint={checkpoint}: {path} is of stage {stage}, which has no parser or segmenter.\n"
             f"It must be a run of fine-tuning, such as finetune-0123456789ab."

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from callbacks.checkpoints import load
 from callbacks.confusion import Confusion
@@ -23,10 +24,10 @@ from datamodules.labels import LabelSet
 from datamodules.merging import Merging
 from datamodules.transforms import Augmentation
 from engine.planning import digest_cache
-from engine.plugins import require_trusted
+from engine.plugins import locate, require_trusted
 from engine.stage import Run
 from engine.trainers import scoring_trainer
-from foundation.errors import DataError
+from foundation.errors import ConfigError, DataError
 from lightning_modules.classification import PixelClassification
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.occlusion import OcclusionSegmentation
@@ -34,6 +35,14 @@ from lightning_modules.occlusion_comparators import segmentation
 from lightning_modules.parsing import FaceParsing
 from models.merged_classes import MergedClasses
 from stages.evaluation import Evaluation
+
+KINDS: dict[Any, Any] = {
+    "segment": OcclusionSegmentation,
+    "classify": PixelClassification,
+    "finetune": FaceParsing,
+    "lightning_modules.parsing.FaceParsing": FaceParsing,
+}
+"""Modules of the stages here, and the one that a stage of the user's own may train."""
 
 
 def scored_module(
@@ -58,7 +67,10 @@ def scored_module(
         ConfigError: if it uses code of another package.
         DataError: if it is not a checkpoint of this project.
     """
-    require_trusted(content.get("hyper_parameters"), trust, path or "The checkpoint")
+    source = path or "The checkpoint"
+    require_trusted(content.get("hyper_parameters"), trust, source)
+    if content.get("stage") not in KINDS and content.get("module") not in KINDS:
+        require_trusted({"_target_": content.get("module")}, trust, source)
     try:
         return _build(content, background, mapped, groups)
     except (KeyError, RuntimeError, TypeError) as error:
@@ -74,14 +86,41 @@ def _build(
         segmenter = segmentation(**(content["hyper_parameters"] | {"groups": list(groups)}))
         _load_weights(segmenter, content)
         return segmenter
-    kind = PixelClassification if content["stage"] == "classify" else FaceParsing
-    module = kind(**(content["hyper_parameters"] | {"background": background}))
+    kind = KINDS.get(content["stage"]) or KINDS.get(content["module"])
+    if kind is None:
+        module = _own_module(content, background)
+    else:
+        module = kind(**(content["hyper_parameters"] | {"background": background}))
     _load_weights(module, content)
     if mapped is not None:
         own, target = mapped
         merged = own.table_to(target)[: len(own)].tolist()
-        module.model = MergedClasses(module.model, merged, kind is FaceParsing, len(target))  # type: ignore[assignment]
+        probabilities = kind is not PixelClassification
+        module.model = MergedClasses(module.model, merged, probabilities, len(target))  # type: ignore[assignment]
         module.scores = SegmentationScores(target.classes, background=background)
+    return module
+
+
+def _own_module(content: dict[str, Any], background: str) -> Any:
+    """The module of a stage of the user's own, made from the hyper-parameters that its checkpoint keeps.
+
+    Raises:
+        ConfigError: if it cannot be made from them, or has no scores.
+    """
+    stage, target = content["stage"], content["module"]
+    try:
+        module = locate(target, stage)(**content["hyper_parameters"])
+    except TypeError as error:
+        raise ConfigError(
+            f"{stage}: {target} cannot be made from its saved hyper-parameters: {error}.\n"
+            f"Every argument must be among those of save_hyperparameters, or have a default."
+        ) from error
+    if not isinstance(getattr(module, "scores", None), SegmentationScores) or not is_overridden("test_step", module):
+        raise ConfigError(
+            f"{stage}: {target} does not score itself.\n"
+            f"It must hold self.scores, a lightning_modules.metrics.SegmentationScores, and update it in test_step."
+        )
+    module.scores = SegmentationScores(module.scores.classes, background=background)
     return module
 
 

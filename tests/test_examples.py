@@ -162,6 +162,21 @@ def test_own_stage(lapa: Path, tmp_path: Path) -> None:
     report = within("report.py", f"output_dir={tmp_path}", cwd=tmp_path)
     assert report.returncode == 0, report.stderr
 
+    script, *printed = commands("own_stage")[1]
+    words = [word for word in printed if not word.startswith(("checkpoint=", "root=", "trust="))]
+    words += [f"checkpoint={folder.name}", f"root={lapa}", f"output_dir={tmp_path}", "workers=0"]
+    refused = within(script, *words, "trainer.accelerator=cpu", cwd=ROOT)
+    assert refused.returncode == 2
+    assert "add trust=examples" in refused.stderr
+    scored = within(script, *words, "trainer.accelerator=cpu", "trust=examples", cwd=ROOT)
+    assert scored.returncode == 0, scored.stderr
+    image = next((lapa / "test" / "images").iterdir())
+    words = [f"checkpoint={folder.name}", f"output_dir={tmp_path}", f"input={image}", f"out={tmp_path / 'masks'}"]
+    predicted = within("predict.py", *words, "trust=examples", cwd=ROOT)
+    assert predicted.returncode == 0, predicted.stderr
+    metrics = statuses(tmp_path)["evaluate"]["metrics"]
+    assert metrics == {name: pytest.approx(done["probe"]["metrics"][name]) for name in metrics}
+
 
 METRIC = """
 from pytorch_lightning import Callback

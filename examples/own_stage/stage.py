@@ -45,6 +45,7 @@ class LinearProbe(TrainingStage):
     def module(self, run: Run) -> LightningModule:
         from callbacks.checkpoints import load  # torch: imported only where something is trained
         from examples.own_stage.probe import Probe
+        from lightning_modules.optimization import Optimization
 
         assert run.upstream is not None  # noqa: S101 (for the type checker: see check)
         return Probe(
@@ -52,6 +53,5 @@ class LinearProbe(TrainingStage):
             run.settings.model.encoder,
             run.own.levels,
             load(run.upstream.best)["state_dict"],
-            **hyperparameters(run),
-            steps=total_steps(run),
+            Optimization(**hyperparameters(run), steps=total_steps(run)),
         )
