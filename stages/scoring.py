@@ -96,7 +96,7 @@ def _build(
         own, target = mapped
         merged = own.table_to(target)[: len(own)].tolist()
         probabilities = kind is not PixelClassification
-        module.model = MergedClasses(module.model, merged, probabilities, len(target))  # type: ignore[assignment]
+        module.model = MergedClasses(module.model, merged, probabilities, len(target))
         module.scores = SegmentationScores(target.classes, background=background)
     return module
 

@@ -231,12 +231,12 @@ class Unscored(LightningModule):
 
 
 def test_the_module_of_a_users_own_stage_is_scored_or_refused() -> None:
-    made = {"classes": CELEBAMASK_HQ.classes, "encoder": "tu-test_efficientnet", "levels": 2}
+    made: dict[str, Any] = {"classes": CELEBAMASK_HQ.classes, "encoder": "tu-test_efficientnet", "levels": 2}
     probe = Probe(**made)
     content: dict[str, Any] = {"stage": "probe", "module": "examples.own_stage.probe.Probe", "hyper_parameters": made}
     content["state_dict"] = probe.state_dict()
     module = scored_module(content, "out", (CELEBAMASK_HQ, LAPA), trust="examples")
-    assert torch.equal(module.get_submodule("model.parser.head").weight, probe.model.head.weight)
+    assert torch.equal(module.state_dict()["model.parser.head.weight"], probe.model.head.weight)
     assert (module.scores.classes, module.scores.background) == (LAPA.classes, "out")
     with pytest.raises(ConfigError, match="add trust=examples"):
         scored_module(content, "out")

@@ -149,8 +149,8 @@ def test_own_callback(lapa: Path, tmp_path: Path) -> None:
 
 @pytest.mark.training
 def test_own_stage(lapa: Path, tmp_path: Path) -> None:
-    words = ("probe.epochs=2", "probe.steps_per_epoch=2")
-    run("own_stage", lapa, tmp_path, *words)
+    small = ("probe.epochs=2", "probe.steps_per_epoch=2")
+    run("own_stage", lapa, tmp_path, *small)
     done = statuses(tmp_path)
     assert done["probe"]["upstream"] == [done["pretrain"]["id"]]
     assert {"test/miou", "test/iou/hair"} <= done["probe"]["metrics"].keys()
@@ -158,7 +158,7 @@ def test_own_stage(lapa: Path, tmp_path: Path) -> None:
     (folder,) = (tmp_path / "runs").glob("probe-*")
     assert (folder / "confusion.csv").is_file()
     assert list((folder / "panels" / "test").glob("*.prediction.png"))
-    assert run("own_stage", lapa, tmp_path, *words).stdout.count("Done already") == 2
+    assert run("own_stage", lapa, tmp_path, *small).stdout.count("Done already") == 2
     report = within("report.py", f"output_dir={tmp_path}", cwd=tmp_path)
     assert report.returncode == 0, report.stderr
 
