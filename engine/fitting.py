@@ -27,6 +27,7 @@ from engine.environment import environment_info
 from engine.planning import require_unchanged
 from engine.plugins import build
 from engine.processes import end_followers, is_leader, is_lost_peer, leave_group, unwatch
+from engine.settings import flatten, nest
 from engine.stage import Run
 from engine.trainers import training_trainer
 from engine.wandb_runs import described, log_classes, wandb_run
@@ -50,7 +51,8 @@ def fit(run: Run, config: dict[str, Any]) -> None:
             is raised as it is. The status is failed, with the error.
     """
     folder, stage = run.folder, run.stage
-    config = stage.kept_config(run, config)
+    if stage.name in config:  # a run that others are compared with has settings of its own
+        config = config | {stage.name: nest(flatten(config[stage.name]) | run.own.flat())}
     attempt = 0
     sigint_handler = signal.getsignal(signal.SIGINT)
     silence()
@@ -145,16 +147,9 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
         module.get_submodule("model").compile()  # in place: the names of the weights do not change
 
     throughput = Throughput()
-    description = {
-        "stage": run.stage.name,
-        "module": _name_of(module),
-        "id": run.id,
-        "dataset": run.layout.name,
-        **_class_set(run),
-        "settings": dict(run.identity["settings"]),
-    }
-    checkpoint = EpochCheckpoint(run.folder, run.stage.monitor, description, throughput)
-    callbacks = [Quiet(), *_callbacks(config), Confusion(), StepSeed(run.own.seed), throughput, checkpoint]
+    checkpoint = EpochCheckpoint(run.folder, run.stage.monitor, checkpoint_description(run, module), throughput)
+    own = _objects(config.get("callbacks") or {}, "callbacks", Callback)
+    callbacks = [Quiet(), *own, Confusion(), StepSeed(run.own.seed), throughput, checkpoint]
     trainer = training_trainer(run, loggers, callbacks)
     resume = run.folder.last if run.folder.last.is_file() else None
     if resume is None and is_leader():
@@ -186,6 +181,18 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
     parameters = sum(parameter.numel() for parameter in network.parameters())
     result = {"metrics": metrics, "parameters": parameters, "epochs": run.own.epochs, "module": _name_of(module)}
     return result | (run.stage.results(run, network) if is_leader() else {})
+
+
+def checkpoint_description(run: Run, module: pl.LightningModule) -> dict[str, Any]:
+    """What a checkpoint records next to the weights, as plain data."""
+    return {
+        "stage": run.stage.name,
+        "module": _name_of(module),
+        "id": run.id,
+        "dataset": run.layout.name,
+        **_class_set(run),
+        "settings": dict(run.identity["settings"]),
+    }
 
 
 def _require_resumable(run: Run, module: pl.LightningModule) -> None:
@@ -249,12 +256,8 @@ def _class_set(run: Run) -> dict[str, Any]:
 def _loggers(run: Run, config: dict[str, Any], attempt: int) -> Iterator[list[Logger]]:
     """``metrics.csv``, the user's loggers, and a W&B run for this attempt: an offline W&B run cannot be resumed after a
     kill."""
-    curves = Curves(run.folder.curves)
     entries = config.get("logger") or {}
-    own: list[Logger] = [curves]
-    for name, entry in entries.items():
-        if name != "wandb" and entry is not None:
-            own.append(_object(entry, f"logger.{name}", Logger))
+    own: list[Logger] = [Curves(run.folder.curves), *_objects(entries, "logger", Logger)]
     wandb = entries.get("wandb")
     if wandb is None or wandb["mode"] == "disabled":
         yield own
@@ -270,21 +273,18 @@ def _loggers(run: Run, config: dict[str, Any], attempt: int) -> Iterator[list[Lo
         yield [*own, WandbLogger(experiment=opened)]
 
 
-def _callbacks(config: dict[str, Any]) -> list[Callback]:
-    """The configured callbacks, without those set to null."""
-    entries = config.get("callbacks") or {}
-    return [_object(entry, f"callbacks.{name}", Callback) for name, entry in entries.items() if entry is not None]
-
-
-def _object(entry: dict[str, Any], key: str, kind: type) -> Any:
-    """Build the object of an entry of the groups ``logger`` and ``callbacks``.
+def _objects(entries: Mapping[str, Any], group: str, kind: type) -> list[Any]:
+    """The objects of the group ``logger`` or ``callbacks``, without those set to null.
 
     Raises:
-        ConfigError: if building fails, or the object is of another type.
+        ConfigError: if building one fails, or it is of another type.
     """
-    built = build(entry, key)
-    if not isinstance(built, kind):
-        raise ConfigError(
-            f"{key}: {entry['_target_']} is not a {kind.__name__} of {kind.__module__.partition('.')[0]}."
-        )
-    return built
+    given = {f"{group}.{name}": entry for name, entry in entries.items() if entry is not None}
+    given.pop("logger.wandb", None)
+    built = {key: build(entry, key) for key, entry in given.items()}
+    for key, thing in built.items():
+        if not isinstance(thing, kind):
+            raise ConfigError(
+                f"{key}: {given[key]['_target_']} is not a {kind.__name__} of {kind.__module__.partition('.')[0]}."
+            )
+    return [*built.values()]

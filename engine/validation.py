@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from engine.settings import FREE, Settings, fields, flatten, group_options, groups, nest, plain, subgroup
-from foundation.errors import ConfigError, nearest
+from foundation.errors import ConfigError, did_you_mean, nearest
 
 S = TypeVar("S", bound=Settings)
 
@@ -38,11 +39,11 @@ def validated(group: type[S], config: Mapping[str, Any]) -> S:
     try:
         return group.model_validate(nest(flat))
     except ValidationError as error:
-        names = (name_of(problem["loc"], known) for problem in error.errors())
-        name = next((name for name in names if name is not None), "")
-        if not name:
-            raise
-        raise ConfigError(invalid(name, flat[name], known[name])) from error
+        for problem in error.errors():
+            for name in accumulate(map(str, problem["loc"]), "{}.{}".format):  # it may continue with types and indices
+                if name in known:
+                    raise ConfigError(invalid(name, flat[name], known[name])) from error
+        raise
 
 
 def _is_extra(group: type[Settings], name: str) -> bool:
@@ -55,23 +56,10 @@ def _is_extra(group: type[Settings], name: str) -> bool:
     return kind is not None and kind.model_config.get("extra") == "allow"
 
 
-def name_of(loc: Iterable[int | str], known: Mapping[str, Any]) -> str | None:
-    """The dotted name of the setting in the location of a pydantic error, which may continue with types and indices."""
-    path: list[str] = []
-    for part in loc:
-        path.append(str(part))
-        if ".".join(path) in known:
-            return ".".join(path)
-    return None
-
-
 def invalid(name: str, value: Any, field: FieldInfo) -> str:
     """The message about a value of the wrong range or type."""
-    choices = [choice for choice in options(field) if isinstance(choice, str)]
-    near = nearest(str(value), choices)
-    return f"{name}={plain(value)} is invalid.\nIt must be {expected(field)}." + (
-        f" Did you mean {near}?" if near else ""
-    )
+    choices = filter(lambda choice: isinstance(choice, str), options(field))
+    return f"{name}={plain(value)} is invalid.\nIt must be {expected(field)}.{did_you_mean(str(value), choices)}"
 
 
 def unknown_key(name: str, keys: Iterable[str]) -> str:
@@ -107,10 +95,9 @@ def explain_overrides(overrides: Iterable[str], keys: Iterable[str], own: Iterab
             options = group_options(name, own)
             for choice in value.split(","):
                 if choice not in options:
-                    near = nearest(choice, options)
                     return (
                         f"{name}={choice} does not exist.\nIt must be one of {', '.join(options)}"
-                        f" (or a file of your own, see --config-dir)." + (f" Did you mean {near}?" if near else "")
+                        f" (or a file of your own, see --config-dir).{did_you_mean(choice, options)}"
                     )
         elif name not in keys and name.partition(".")[0] not in ("hydra", *FREE):
             return unknown_key(name, keys if "." in name else [*keys, *groups(own)])
@@ -119,13 +106,11 @@ def explain_overrides(overrides: Iterable[str], keys: Iterable[str], own: Iterab
 
 def options(field: FieldInfo) -> list[Any]:
     """The values of a setting that has a fixed list of them, without null; else []."""
-    found: list[Any] = []
-    for kind in _alternatives(field.annotation):
-        if get_origin(kind) is Literal:
-            found += get_args(kind)
-        elif kind is bool:
-            found += [True, False]
-    return found
+    kinds = _alternatives(field.annotation)
+    values = [
+        (True, False) if kind is bool else get_args(kind) if get_origin(kind) is Literal else () for kind in kinds
+    ]
+    return [*chain(*values)]
 
 
 def expected(field: FieldInfo) -> str:

@@ -96,6 +96,12 @@ def in_one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
 
 
+def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """`` Did you mean ...?`` with the known word most similar to a mistyped one; "" if no word is similar."""
+    near = nearest(word, known)
+    return "" if near is None else f" Did you mean {prefix}{near}?"
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word most similar to a mistyped one; None if no word is similar."""
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

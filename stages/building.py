@@ -46,7 +46,6 @@ class TrainingStage(Stage):
 
     def method_description(self, run: Run) -> dict[str, Any]:
         """Keys of the status that differ between runs of this stage: ``loss``, ``network`` and so on."""
-        del run
         return {}
 
 
@@ -123,22 +122,6 @@ def _cache(run: Run) -> Cache | None:
     return None if kind == "none" else Cache(kind, folder / "decoded", digest)
 
 
-def total_steps(run: Run, fold: tuple[int, int] | None = None) -> int:
-    """Number of optimiser steps of the complete run."""
-    from datamodules.sampling import batches_in_epoch
-    from datamodules.subsets import of_fold
-
-    samples = run.layout.samples("train", labelled=False)
-    if fold is not None:
-        samples = of_fold(samples, "train", *fold)
-    faces = len(samples if run.manifest is None else {sample.id for sample in samples} & set(run.manifest.ids))
-    steps, batch_size = run.own.steps_per_epoch, run.own.batch_size
-    samples_per_epoch = None if steps is None else steps * batch_size
-    batches = batches_in_epoch(faces, samples_per_epoch, batch_size, run.settings.trainer.devices)
-    accumulated = (run.settings.trainer.model_extra or {}).get("accumulate_grad_batches", 1)
-    return run.own.epochs * -(-batches // accumulated)
-
-
 def encoder_weights(run: Run, key: str, encoder: str) -> dict[str, Tensor] | None:
     """The initial weights of an encoder, from the setting ``key``; None for random weights.
 
@@ -169,6 +152,17 @@ def identity_of_weights(run: Run, key: str, encoder: str | None, digests: Digest
     return {key: digests.of_file(Path(weights))}
 
 
-def hyperparameters(run: Run) -> dict[str, Any]:
-    """Optimiser, schedule and number of steps, as the Lightning modules take them."""
-    return {"optimizer": run.own.optimizer.flat(), "schedule": run.own.schedule.flat()}
+def hyperparameters(run: Run, fold: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Optimiser, schedule and number of optimiser steps of the complete run, as the Lightning modules take them."""
+    from datamodules.sampling import batches_in_epoch
+    from datamodules.subsets import of_fold
+
+    samples = run.layout.samples("train", labelled=False)
+    if fold is not None:
+        samples = of_fold(samples, "train", *fold)
+    faces = len(samples if run.manifest is None else {sample.id for sample in samples} & set(run.manifest.ids))
+    own, trainer = run.own, run.settings.trainer
+    samples_per_epoch = None if own.steps_per_epoch is None else own.steps_per_epoch * own.batch_size
+    batches = batches_in_epoch(faces, samples_per_epoch, own.batch_size, trainer.devices)
+    steps = own.epochs * -(-batches // (trainer.model_extra or {}).get("accumulate_grad_batches", 1))
+    return {"optimizer": own.optimizer.flat(), "schedule": own.schedule.flat(), "steps": steps}

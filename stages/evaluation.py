@@ -30,24 +30,18 @@ from stages.command import ACTION, MERGED_DATA, plain_config
 from stages.groups import LOCATION_ONLY, ROUNDING_ONLY, SPEED_ONLY
 from stages.outside_code import outside_layout
 
+ROOTS = {"lapa": "data/LaPa", "celebamask_hq": "data/CelebAMask-HQ", "folder": "data/my_faces"}
+ROOTS |= {"augmented_celeba": "data/AugmentedCelebA", "image_mask_folder": "data/MFSD"}
+ROOTS |= {"mafa": "data/MAFA", "fmld": "data/FMLD", "folder_per_class": "data/RMFD"}
+"""Default folder of each data set."""
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule
     from pytorch_lightning.loggers import Logger
 
-Dataset = Literal[
-    "lapa",
-    "celebamask_hq",
-    "folder",
-    "augmented_celeba",
-    "image_mask_folder",
-    "mafa",
-    "fmld",
-    "folder_per_class",
-]
-ROOTS = {"lapa": "data/LaPa", "celebamask_hq": "data/CelebAMask-HQ"}
-ROOTS |= {"mafa": "data/MAFA", "fmld": "data/FMLD", "folder_per_class": "data/RMFD"}
-ROOTS |= {"augmented_celeba": "data/AugmentedCelebA", "image_mask_folder": "data/MFSD", "folder": "data/my_faces"}
-"""Default folder of each data set."""
+    Dataset = str
+else:
+    Dataset = Literal[tuple(ROOTS)]
+
 BY_CONTENT = "enters by its content"
 
 
@@ -168,7 +162,6 @@ class Evaluation(Stage):
         return scored_network(run)
 
     def fit(self, run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, Any]:
-        del config, loggers
         from stages.scoring import score
 
         return score(run)

@@ -17,14 +17,7 @@ from engine.stage import Run
 from foundation.digests import DigestCache
 from foundation.errors import ConfigError
 from foundation.run_folder import RunFolder
-from stages.building import (
-    TrainingStage,
-    encoder_weights,
-    hyperparameters,
-    identity_of_weights,
-    open_datamodule,
-    total_steps,
-)
+from stages.building import TrainingStage, encoder_weights, hyperparameters, identity_of_weights, open_datamodule
 from stages.groups import Augmentation, Optimizer, TrainingSettings
 
 if TYPE_CHECKING:
@@ -102,7 +95,6 @@ class Finetuning(TrainingStage):
     )
 
     def check(self, settings: Any, config: Mapping[str, Any]) -> None:
-        del config
         own = settings.finetune
         if settings.model.network is not None:
             require(settings.model.network, "model.network", classes=0)
@@ -145,7 +137,6 @@ class Finetuning(TrainingStage):
             run.layout.labels.classes,
             **{name: own[name] for name in names},
             **hyperparameters(run),
-            steps=total_steps(run),
             encoder=model.encoder,
             features=model.features,
             encoder_state=None

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from datamodules.labels import PAINTING_ORDERS
 from engine.settings import Plugin, ScaleRange, Seed, Settings, setting
-from foundation.errors import ConfigError, nearest
+from foundation.errors import ConfigError, did_you_mean
 
 SPEED_ONLY = "same samples and scores; changes speed only"
 ROUNDING_ONLY = "same arithmetic on another device; equal up to rounding"
@@ -95,10 +95,9 @@ class TrainerSettings(Settings):
             if name in SET_ELSEWHERE:
                 raise ConfigError(f"trainer.{name} is set by {SET_ELSEWHERE[name]}.\nLeave trainer.{name} out.")
             if name not in TRAINER_ARGUMENTS:
-                near = nearest(name, [*TRAINER_ARGUMENTS, *type(self).model_fields])
                 raise ConfigError(
                     f"There is no setting trainer.{name}.\nIt must be an argument of Lightning's Trainer."
-                    + (f" Did you mean trainer.{near}?" if near else "")
+                    + did_you_mean(name, [*TRAINER_ARGUMENTS, *type(self).model_fields], "trainer.")
                 )
         return self
 

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from datamodules.layouts import Layout, open_layout
+from datamodules.layouts import Layout
 from engine.plugins import build, is_plugin, require
 from engine.settings import fields, flatten, nest, note
 from engine.stage import Stage
-from foundation.errors import ConfigError, nearest
-from stages.groups import DataSettings
+from foundation.errors import ConfigError, did_you_mean
 
 FIRST = ("pretrain", "segment")
 """Stages that start from nothing of a run before them."""
@@ -48,10 +47,9 @@ def _stage(entry: Any, key: str, known: Mapping[str, Stage]) -> Stage:
     if not is_plugin(entry):
         if isinstance(entry, str) and entry in known:
             return known[entry]
-        near = nearest(str(entry), list(known))
         raise ConfigError(
             f"{key}={entry} is invalid.\nIt must be one of {', '.join(known)}, or a mapping with _target_."
-            + (f" Did you mean {near}?" if near else "")
+            + did_you_mean(str(entry), known)
         )
     require(entry, key, kind=Stage)
     stage = build(entry, key)
@@ -98,10 +96,9 @@ def check_objects(free: Mapping[str, Any]) -> None:
             require(entry, f"logger.{name}", kind=_base_class("logger"))
     mode = (free["logger"].get("wandb") or {}).get("mode", "offline")
     if mode not in (modes := ("offline", "online", "disabled")):
-        near = nearest(str(mode), list(modes))
         raise ConfigError(
             f"logger.wandb.mode={mode} is invalid.\nIt must be one of {', '.join(modes)}."
-            + (f" Did you mean {near}?" if near else "")
+            + did_you_mean(str(mode), modes)
         )
 
 
@@ -122,34 +119,8 @@ def outside_objects(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def require_layout(data: DataSettings) -> None:
-    """See that a layout from outside can be imported and takes its arguments.
-
-    Raises:
-        ConfigError: if not.
-    """
-    if data.layout is not None:
-        require(data.layout, "datamodule.layout", root=Path(data.root), kind=Layout)
-
-
-def layout_of(data: DataSettings) -> Layout:
-    """The reader of a command's data.
-
-    Raises:
-        ConfigError: if it is from outside and cannot be built, or is no layout.
-    """
-    if data.layout is None:
-        return open_layout(data.dataset, data.root)
-    return outside_layout(data.layout, "datamodule.layout", Path(data.root))
-
-
 def outside_layout(value: Mapping[str, Any], key: str, root: Path) -> Layout:
-    """The layout that ``{_target_: ..., argument: value}`` describes.
-
-    Args:
-        value: the plug-in.
-        key: the setting that holds it, for messages.
-        root: the data set's folder.
+    """The layout of the folder ``root`` that ``{_target_: ..., argument: value}``, the setting ``key``, describes.
 
     Raises:
         ConfigError: if it cannot be built, or is no layout.

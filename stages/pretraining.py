@@ -12,14 +12,7 @@ from engine.settings import Plugin, ScaleRange, SizeRange, setting
 from engine.stage import Run
 from foundation.digests import DigestCache
 from foundation.errors import ConfigError
-from stages.building import (
-    TrainingStage,
-    encoder_weights,
-    hyperparameters,
-    identity_of_weights,
-    open_datamodule,
-    total_steps,
-)
+from stages.building import TrainingStage, encoder_weights, hyperparameters, identity_of_weights, open_datamodule
 from stages.groups import Augmentation, TrainingSettings
 
 if TYPE_CHECKING:
@@ -74,7 +67,6 @@ class Pretraining(TrainingStage):
     monitor = None  # reconstruction scores do not predict which epoch parses best
 
     def check(self, settings: Any, config: Mapping[str, Any]) -> None:
-        del config
         own = settings.pretrain
         if own.task is not None:
             require(own.task, "pretrain.task", model=None, optimization=None)
@@ -117,13 +109,11 @@ class Pretraining(TrainingStage):
         state = encoder_weights(run, "model.encoder_weights", model.encoder)
         if own.task is not None:
             parser = FaceParser(3, model.encoder, model.features, state)
-            optimization = Optimization(**hyperparameters(run), steps=total_steps(run))
-            return _task(own.task, parser, optimization)
+            return _task(own.task, parser, Optimization(**hyperparameters(run)))
         names = ("loss", "reduction", "loss_over", "fill", "masking", "patches", "contrastive", "temperature")
         return MaskedPretraining(
             **{name: own[name] for name in names},
             **hyperparameters(run),
-            steps=total_steps(run),
             encoder=model.encoder,
             features=model.features,
             encoder_state=state,

@@ -87,7 +87,6 @@ class Probe(LightningModule):
         score_batch(self.scores, logits, batch)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        del batch_idx
         score_batch(self.scores, self(batch["image"]), batch)
 
     def on_validation_epoch_start(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from engine.settings import setting
 from engine.stage import Run
 from foundation.errors import ConfigError
-from stages.building import TrainingStage, hyperparameters, open_datamodule, total_steps
+from stages.building import TrainingStage, hyperparameters, open_datamodule
 from stages.groups import TrainingSettings
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ class LinearProbe(TrainingStage):
     )
 
     def check(self, settings: Any, config: Mapping[str, Any]) -> None:
-        del config
         if not settings.stages or settings.stages[0] != "pretrain":
             raise ConfigError("probe reads the features of a pre-training.\nstages must begin with pretrain.")
 
@@ -53,5 +52,5 @@ class LinearProbe(TrainingStage):
             run.settings.model.encoder,
             run.own.levels,
             load(run.upstream.best)["state_dict"],
-            Optimization(**hyperparameters(run), steps=total_steps(run)),
+            Optimization(**hyperparameters(run)),
         )
