@@ -12,9 +12,9 @@ from foundation.digests import DigestCache, digest_of_files
 from foundation.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pytorch_lightning import LightningDataModule
     from torch import Tensor
 
-    from datamodules.cache import Cache
     from datamodules.faces import FaceDataModule
     from datamodules.merging import Merging
     from datamodules.transforms import Augmentation
@@ -43,6 +43,9 @@ class TrainingStage(Stage):
             "subset": settings.subset if labelled else None,
             "seed": run.own.seed,
         } | self.method_description(run)
+
+    def data(self, run: Run) -> LightningDataModule:
+        return open_datamodule(run)
 
     def method_description(self, run: Run) -> dict[str, Any]:
         """Keys of the status that differ between runs of this stage: ``loss``, ``network`` and so on."""
@@ -73,6 +76,7 @@ def open_datamodule(run: Run, augmentation: Augmentation | None = None, **own: A
     Raises:
         BrokenFileError: if part masks are merged into label maps and one of them cannot be read.
     """
+    from datamodules.cache import Cache
     from datamodules.datasets import datamodule_type
     from datamodules.layouts import SPLITS
     from datamodules.transforms import Augmentation
@@ -81,7 +85,8 @@ def open_datamodule(run: Run, augmentation: Augmentation | None = None, **own: A
         values = run.own.augmentation.flat()
         augmentation = Augmentation(**(values | {"scale": tuple(values["scale"])}))
         own = {"batch_size": run.own.batch_size, "steps_per_epoch": run.own.steps_per_epoch} | own
-    settings = run.settings.datamodule
+    settings, output_dir = run.settings.datamodule, run.folder.output_dir
+    digest = functools.partial(digest_of_files, digest_cache(output_dir))
     data = datamodule_type(run.layout)(
         layout=run.layout,
         image_size=settings.image_size,
@@ -91,8 +96,8 @@ def open_datamodule(run: Run, augmentation: Augmentation | None = None, **own: A
         eval_batch_size=settings.eval_batch_size,
         full_labels=run.stage.labelled and run.own.score_at == "label",
         workers=settings.workers,
-        cache=_cache(run),
-        merging=_merging(run),
+        cache=None if settings.cache == "none" else Cache(settings.cache, output_dir / "cache" / "decoded", digest),
+        merging=merging_of(run, settings.merging if run.stage.labelled else None),
         **own,
     )
     if data.merging is not None:
@@ -103,23 +108,13 @@ def open_datamodule(run: Run, augmentation: Augmentation | None = None, **own: A
     return data
 
 
-def _merging(run: Run) -> Merging | None:
+def merging_of(run: Run, order: str | None) -> Merging | None:
+    """How part masks are merged into label maps, in the painting order ``order``; None without one."""
     from datamodules.merging import Merging
 
-    order = run.settings.datamodule.merging
-    if order is None or not run.stage.labelled:
-        return None
     output_dir = run.folder.output_dir
-    return Merging(order, run.layout.labels, output_dir / "cache" / "merged", digest_cache(output_dir))
-
-
-def _cache(run: Run) -> Cache | None:
-    from datamodules.cache import Cache
-
-    kind = run.settings.datamodule.cache
-    folder = run.folder.output_dir / "cache"
-    digest = functools.partial(digest_of_files, digest_cache(run.folder.output_dir))
-    return None if kind == "none" else Cache(kind, folder / "decoded", digest)
+    merged = output_dir / "cache" / "merged"
+    return None if order is None else Merging(order, run.layout.labels, merged, digest_cache(output_dir))
 
 
 def encoder_weights(run: Run, key: str, encoder: str) -> dict[str, Tensor] | None:

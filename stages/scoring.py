@@ -21,9 +21,7 @@ from callbacks.throughput import peak_memory_mb
 from datamodules.datasets import datamodule_type
 from datamodules.faces import FaceDataModule
 from datamodules.labels import LabelSet
-from datamodules.merging import Merging
 from datamodules.transforms import Augmentation
-from engine.planning import digest_cache
 from engine.plugins import locate, require_trusted
 from engine.stage import Run
 from engine.trainers import scoring_trainer
@@ -34,6 +32,7 @@ from lightning_modules.occlusion import OcclusionSegmentation
 from lightning_modules.occlusion_comparators import segmentation
 from lightning_modules.parsing import FaceParsing
 from models.merged_classes import MergedClasses
+from stages.building import merging_of
 from stages.evaluation import Evaluation
 
 KINDS: dict[Any, Any] = {
@@ -82,16 +81,17 @@ def scored_module(
 def _build(
     content: dict[str, Any], background: str, mapped: tuple[LabelSet, LabelSet] | None, groups: Sequence[str]
 ) -> FaceParsing | PixelClassification | OcclusionSegmentation:
-    if content["stage"] == "segment":
-        segmenter = segmentation(**(content["hyper_parameters"] | {"groups": list(groups)}))
-        _load_weights(segmenter, content)
-        return segmenter
     kind = KINDS.get(content["stage"]) or KINDS.get(content["module"])
-    if kind is None:
+    if kind is OcclusionSegmentation:
+        module: Any = segmentation(**(content["hyper_parameters"] | {"groups": list(groups)}))
+    elif kind is None:
         module = _own_module(content, background)
     else:
         module = kind(**(content["hyper_parameters"] | {"background": background}))
-    _load_weights(module, content)
+    if "network" in content:  # of an exported file
+        module.model = content["network"]
+    else:
+        module.load_state_dict(content["state_dict"])
     if mapped is not None:
         own, target = mapped
         merged = own.table_to(target)[: len(own)].tolist()
@@ -124,20 +124,10 @@ def _own_module(content: dict[str, Any], background: str) -> Any:
     return module
 
 
-def _load_weights(module: FaceParsing | PixelClassification | OcclusionSegmentation, content: dict[str, Any]) -> None:
-    """Load the trained weights, or the network of an exported file."""
-    if "network" in content:
-        module.model = content["network"]
-    else:
-        module.load_state_dict(content["state_dict"])
-
-
 def scored_faces(run: Run) -> FaceDataModule:
     """The data module of an evaluation."""
     settings, layout = run.settings, run.layout
     assert isinstance(run.stage, Evaluation)  # noqa: S101 (for the type checker)
-    output_dir = run.folder.output_dir
-    merged, order = output_dir / "cache" / "merged", settings.merging
     own: dict[str, Any] = {}
     if layout.kind == "parsing" and not layout.labels.is_same_as(run.stage.scored_in):
         own["tested_in"] = run.stage.scored_in
@@ -150,7 +140,7 @@ def scored_faces(run: Run) -> FaceDataModule:
         eval_batch_size=settings.batch_size,
         full_labels=settings.score_at == "label",
         workers=settings.workers,
-        merging=None if order is None else Merging(order, layout.labels, merged, digest_cache(output_dir)),
+        merging=merging_of(run, settings.merging),
         tested=settings.split,
         **own,
     )
