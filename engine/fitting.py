@@ -32,7 +32,7 @@ from engine.stage import Run
 from engine.trainers import training_trainer
 from engine.wandb_runs import described, log_classes, wandb_run
 from foundation.errors import ConfigError, RunError, UserError, causes, explained
-from foundation.files import write_text_atomically
+from foundation.files import remove_drafts, write_text_atomically
 
 UNLOGGED = "conditioned on metric"
 """In Lightning's message about a callback whose metric the stage does not log, as early stopping in pre-training."""
@@ -64,7 +64,7 @@ def fit(run: Run, config: dict[str, Any]) -> None:
                 stage.fit(run, config, [])
             return
         attempt = folder.attempts + 1
-        folder.tidy()
+        remove_drafts(folder.path, recursive=True)
         write_text_atomically(folder.config, OmegaConf.to_yaml(config))
         folder.write_status(**_status(run, attempt), state="running", error=None)
         with _loggers(run, config, attempt) as loggers:

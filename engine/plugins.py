@@ -99,14 +99,10 @@ def build(value: Mapping[str, Any], key: str, /, *arguments: Any, **added: Any) 
 
 
 def require(value: Mapping[str, Any], key: str, /, *arguments: Any, kind: type | None = None, **added: Any) -> None:
-    """See that the object that ``{_target_: ..., name: value}`` describes can be imported and takes its arguments.
+    """See that an object can be imported and takes its arguments, those of :func:`build`.
 
     Args:
-        value: the plugin.
-        key: the setting that holds it, for messages.
-        arguments: passed first when it is built.
         kind: what it must be a subclass of, if it is a class.
-        added: keyword arguments that will be passed.
 
     Raises:
         ConfigError: if it cannot, or is of another kind.

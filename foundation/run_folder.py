@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from foundation.errors import DataError
-from foundation.files import remove_drafts, to_json, write_text_atomically
+from foundation.files import to_json, write_text_atomically
 
 EVALUATE = "evaluate"
 """The stage that only scores."""
@@ -111,10 +111,6 @@ class RunFolder:
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 attempts.append(json.loads(path.read_text(encoding="utf-8")).get("attempts", 0))
         return max(attempts)
-
-    def tidy(self) -> None:
-        """Remove the drafts of a killed process; the lock must be held."""
-        remove_drafts(self.path, recursive=True)
 
     def set_aside(self) -> None:
         """Move the run to ``replaced/`` (``force=true``), in any state; nothing is deleted."""

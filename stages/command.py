@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -199,18 +199,11 @@ def plan(settings: Any, config: Mapping[str, Any] | None = None) -> list[Run]:
     else:
         layout = outside_layout(data.layout, "datamodule.layout", Path(data.root))
     start = start_of(settings, layout) if stages and stages[0].name == "finetune" else None
-    next_to = outside_objects(config or {})
-    return plan_runs(_steps(stages, settings), start, layout, Path(settings.output_dir), next_to)
-
-
-def _steps(stages: Iterable[Stage], settings: Any) -> Iterator[tuple[Stage, Any]]:
-    """The stages of a command, each with its settings; runs that a stage is compared with go before it."""
-    for stage in stages:
-        if stage.name == "finetune" and settings.method == "hybrid" and settings.classify.after != "finetune":
-            continue
-        for compared in stage.before(settings):
-            yield stage, compared
-        yield stage, settings
+    if settings.method == "hybrid" and settings.classify.after != "finetune":
+        stages = [stage for stage in stages if stage.name != "finetune"]
+    # Runs that a stage is compared with go before it.
+    steps = [(stage, each) for stage in stages for each in (*stage.before(settings), settings)]
+    return plan_runs(steps, start, layout, Path(settings.output_dir), outside_objects(config or {}))
 
 
 def train(config: DictConfig) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from engine.stage import Run, Stage
 from engine.training import execute
 from engine.validation import validated
 from foundation.digests import DigestCache
-from foundation.errors import ConfigError, DataError, nearest
+from foundation.errors import ConfigError, DataError, did_you_mean
 from foundation.files import require_folder
 from foundation.run_folder import EVALUATE, RunFolder
 from stages.command import ACTION, MERGED_DATA, plain_config
@@ -135,8 +135,16 @@ class Evaluation(Stage):
         return {
             "weights": digests.of_file(self.trained.best),
             "trained": self.trained.id,
-            **_identity_of_mapping(self.trained.labels, run.layout.labels, self.scored_in),
+            **self._mapping(run.layout.labels),
         }
+
+    def _mapping(self, data: LabelSet) -> dict[str, Any]:
+        """The mapping of declared classes; mappings between the published class sets belong to the code."""
+        own = self.trained.labels
+        if own is None or (own.name in CLASS_SETS and data.name in CLASS_SETS):
+            return {}
+        tables = [labels.table_to(self.scored_in)[: len(labels)].tolist() for labels in (own, data)]
+        return {"mapping": {"classes": list(self.scored_in.classes), "tables": tables}}
 
     @property
     def mapped(self) -> tuple[LabelSet, LabelSet] | None:
@@ -277,14 +285,6 @@ def _scored_in(trained: Trained, layout: Layout) -> LabelSet:
         raise ConfigError(f"{trained.name} does not go with {layout.root}. {error}") from error
 
 
-def _identity_of_mapping(own: LabelSet | None, data: LabelSet, scored_in: LabelSet) -> dict[str, Any]:
-    """The mapping of declared classes, for the id; mappings between the published class sets belong to the code."""
-    if own is None or (own.name in CLASS_SETS and data.name in CLASS_SETS):
-        return {}
-    tables = [labels.table_to(scored_in)[: len(labels)].tolist() for labels in (own, data)]
-    return {"mapping": {"classes": list(scored_in.classes), "tables": tables}}
-
-
 def _with_mappings(trained: Trained, path: Path) -> Trained:
     """A parser with the mappings of a ``classes.yaml`` instead of those of its checkpoint.
 
@@ -322,29 +322,22 @@ def find(checkpoint: str, output_dir: Path) -> Trained:
         if folder is not None and folder.done:
             state = "is done, but its checkpoints/best.ckpt is missing"
         runs = [] if path.exists() else [run.name for run in (output_dir / "runs").glob("*")]
-        near = nearest(path.name, runs)
         raise ConfigError(
             f"checkpoint={checkpoint}: {path} {state if path.exists() else 'does not exist'}.\n"
             f"It must be a finished run, by its name (finetune-0123456789ab or segment-0123456789ab) or folder, or the "
-            f"path of a best.ckpt." + (f"\nDid you mean {near}?" if near else "")
+            f"path of a best.ckpt.{did_you_mean(path.name, runs)}"
         )
-    if status:
-        settings = status.get("identity", {}).get("settings", {})
-        run_id, stage, dataset = (str(status.get(key)) for key in ("id", "stage", "dataset"))
-        return Trained(best, place.name, run_id, stage, dataset, settings, status, _classes_of(stage, status))
-    from callbacks.checkpoints import load  # imports torch: only for a file outside a run folder
+    recorded, settings = status, status.get("identity", {}).get("settings", {})
+    if not status:
+        from callbacks.checkpoints import load  # imports torch: only for a file outside a run folder
 
-    content = load(best)
-    stage = content.get("stage", "unknown")
-    _require_scorable(checkpoint, path, content)
-    name = f"{stage}-{content['id']}"
-    settings = content.get("settings", {})
-    return Trained(best, name, content["id"], stage, content["dataset"], settings, {}, _classes_of(stage, content))
-
-
-def _classes_of(stage: str, recorded: Mapping[str, Any]) -> LabelSet | None:
-    """The classes of a parser, from its status or checkpoint; None for a segmenter."""
-    return None if stage == "segment" else recorded_classes(recorded)
+        recorded = load(best)
+        settings = recorded.get("settings", {})
+        _require_scorable(checkpoint, path, recorded)
+    run_id, stage, dataset = (str(recorded.get(key)) for key in ("id", "stage", "dataset"))
+    name = place.name if status else f"{stage}-{run_id}"
+    labels = None if stage == "segment" else recorded_classes(recorded)
+    return Trained(best, name, run_id, stage, dataset, settings, status, labels)
 
 
 def _require_scorable(checkpoint: str, path: Path, recorded: Mapping[str, Any]) -> None:
