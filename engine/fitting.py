@@ -69,7 +69,7 @@ def fit(run: Run, config: dict[str, Any]) -> None:
         folder.write_status(**_status(run, attempt), state="running", error=None)
         with _loggers(run, config, attempt) as loggers:
             result = stage.fit(run, config, loggers)
-            _require_unchanged(run)
+            require_unchanged(run)
             folder.write_status(**result, state="done")
         folder.last.unlink(missing_ok=True)
     except BaseException as error:
@@ -85,15 +85,6 @@ def fit(run: Run, config: dict[str, Any]) -> None:
         if threading.current_thread() is threading.main_thread():  # Lightning ignores Ctrl-C after the first one
             signal.signal(signal.SIGINT, sigint_handler)
         gc.collect()  # a Trainer is part of a reference cycle that also holds a cache of images
-
-
-def _require_unchanged(run: Run) -> None:
-    try:
-        require_unchanged(run)
-    except RunError:  # a rerun on the restored data must not find it finished
-        run.folder.last.unlink(missing_ok=True)
-        run.folder.best.unlink(missing_ok=True)
-        raise
 
 
 def _record_end(run: Run, error: BaseException, attempt: int) -> BaseException:

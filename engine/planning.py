@@ -83,12 +83,14 @@ def require_unchanged(run: Run) -> None:
     """Check after training that the data still matches the run's identity.
 
     Raises:
-        RunError: if it does not.
+        RunError: if it does not; the checkpoints are removed.
     """
     with DigestCache(digest_cache(run.folder.output_dir)) as digests:
         changed = _data(run, digests) != run.identity["data"]
         its = run.stage.identity(run, digests)
         if changed or any(value != run.identity["settings"].get(name, LEFT_OUT) for name, value in its.items()):
+            run.folder.last.unlink(missing_ok=True)  # a rerun on the restored data must not find it finished
+            run.folder.best.unlink(missing_ok=True)
             raise RunError(
                 f"Files in {run.layout.root}, or weights, changed while {run.folder.name} ran: its result is invalid.\n"
                 f"The same command trains on the data as they are now, under another id."
@@ -103,8 +105,11 @@ def digest_cache(output_dir: Path) -> Path:
 def _data(run: Run, digests: DigestCache) -> str:
     """Digest of all data that a run reads."""
     digest = data_digest(run.layout, run.stage.splits, run.stage.labelled, digests)
-    extra = run.stage.extra_data(run, digests)
-    return digest if extra is None else hashlib.sha256(f"{digest} {extra}".encode()).hexdigest()[:16]
+    return _joined(digest, run.stage.extra_data(run, digests))
+
+
+def _joined(digest: str, added: str | None) -> str:
+    return digest if added is None else hashlib.sha256(f"{digest} {added}".encode()).hexdigest()[:16]
 
 
 def data_digest(layout: Layout, splits: Sequence[str], labelled: bool, digests: DigestCache) -> str:
@@ -116,5 +121,4 @@ def data_digest(layout: Layout, splits: Sequence[str], labelled: bool, digests: 
             files += [(f"{split}/{sample.id}/{name}", path) for name, path in sample.label_files]
             if sample.photograph is not None:
                 files.append((f"{split}/{sample.id}/photograph", sample.photograph))
-    digest, declared = digests.of_files(files), layout.declared if labelled else None
-    return digest if declared is None else hashlib.sha256(f"{digest} {declared}".encode()).hexdigest()[:16]
+    return _joined(digests.of_files(files), layout.declared if labelled else None)

@@ -100,13 +100,10 @@ class Run:
     """One stage with one configuration.
 
     Args:
-        stage: the kind of training.
-        settings: the settings of the command.
-        layout: reader of the data.
+        settings: all settings of the command.
         manifest: the labelled images, for a stage that reads labels; else None.
         upstreams: runs that it starts from.
         identity: everything that enters the id.
-        folder: the run folder.
     """
 
     stage: Stage

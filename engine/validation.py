@@ -9,7 +9,6 @@ from itertools import accumulate, chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, MultipleOf
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
@@ -131,7 +130,8 @@ def expected(field: FieldInfo) -> str:
 
 def _kind(kind: Any, metadata: Iterable[Any]) -> str:
     if get_origin(kind) is Annotated:
-        return _kind(get_args(kind)[0], [*_limits(get_args(kind)[1:]), *metadata])
+        inner = FieldInfo.from_annotation(kind)
+        return _kind(inner.annotation, [*inner.metadata, *metadata])
     if get_origin(kind) is list:
         item = get_args(kind)[0]
         return f"[smallest, largest], each {_kind(item, ())}" if get_origin(item) is Annotated else "a list"
@@ -140,21 +140,14 @@ def _kind(kind: Any, metadata: Iterable[Any]) -> str:
     if kind is str:
         return "a text"
     low, above, high, multiple = (
-        next((getattr(limit, name) for limit in _limits(metadata) if isinstance(limit, kind_of)), None)
-        for kind_of, name in ((Ge, "ge"), (Gt, "gt"), (Le, "le"), (MultipleOf, "multiple_of"))
+        next((getattr(limit, name) for limit in metadata if hasattr(limit, name)), None)
+        for name in ("ge", "gt", "le", "multiple_of")
     )
     text = "an integer" if kind is int else "a number"
     bounds = [f"above {above:g}"] if above is not None else [] if low is None else [f"of at least {low:.10g}"]
     bounds += [] if high is None else [f"at most {high:.10g}"]
     text += f" {' and '.join(bounds)}" if bounds else ""
     return text + ("" if multiple is None else f", a multiple of {multiple}")
-
-
-def _limits(metadata: Iterable[Any]) -> list[Any]:
-    found: list[Any] = []
-    for part in metadata:
-        found += part.metadata if isinstance(part, FieldInfo) else [part]
-    return found
 
 
 def _alternatives(kind: Any) -> list[Any]:

@@ -36,7 +36,7 @@ def wandb_run(folder: Path, config: Mapping[str, Any], **description: Any) -> It
 
     Args:
         folder: for the offline files.
-        config: the composed configuration, saved with the run; ``config["logger"]["wandb"]`` has project and mode.
+        config: saved with the run; ``config["logger"]["wandb"]`` has project and mode.
         description: ``id``, and the result of :func:`described`.
 
     Raises:

@@ -91,9 +91,6 @@ class Trained:
     Args:
         best: its checkpoint.
         name: its name in messages.
-        id: the id of its run.
-        stage: the stage that trained it.
-        dataset: the data set that it was trained on.
         settings: settings that entered the run's id; {} for a checkpoint outside a run folder that lacks them.
         status: the run's status; {} for a checkpoint outside a run folder.
         labels: its classes; None for a segmenter.
@@ -251,17 +248,15 @@ def plan_evaluation(settings: EvaluationSettings) -> Run:
     if settings.classes is not None:
         trained = _with_mappings(trained, Path(settings.classes))
     filled = _filled(settings, trained)
+    layout = None
     try:
         layout = _layout(settings, trained)
-    except DataError as error:
-        raise DataError(str(error).replace("datamodule.root=", "root=")) from error
-    stage = Evaluation(trained, settings.split, _scored_in(trained, layout))
-    require_folder(output_dir, "output_dir")
-    try:
+        stage = Evaluation(trained, settings.split, _scored_in(trained, layout))
+        require_folder(output_dir, "output_dir")
         (run,) = plan_runs([(stage, filled)], None, layout, output_dir)
     except DataError as error:
         message = str(error).replace("datamodule.root=", "root=")  # the name of the setting here
-        if settings.split != ALL and layout.root.is_dir():
+        if settings.split != ALL and layout is not None and layout.root.is_dir():
             message += f"\n  - or score all faces, without lists of splits: split={ALL}"
         raise DataError(message) from error
     return run
