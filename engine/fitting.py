@@ -271,11 +271,4 @@ def _objects(entries: Mapping[str, Any], group: str, kind: type) -> list[Any]:
         ConfigError: if building one fails, or it is of another type.
     """
     given = {f"{group}.{name}": entry for name, entry in entries.items() if entry is not None}
-    given.pop("logger.wandb", None)
-    built = {key: build(entry, key) for key, entry in given.items()}
-    for key, thing in built.items():
-        if not isinstance(thing, kind):
-            raise ConfigError(
-                f"{key}: {given[key]['_target_']} is not a {kind.__name__} of {kind.__module__.partition('.')[0]}."
-            )
-    return [*built.values()]
+    return [build(entry, key, kind=kind) for key, entry in given.items() if key != "logger.wandb"]

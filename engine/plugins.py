@@ -71,24 +71,25 @@ def locate(target: Any, key: str) -> Any:
     return getattr(module, name)
 
 
-def build(value: Mapping[str, Any], key: str, /, *arguments: Any, **added: Any) -> Any:
+def build(value: Mapping[str, Any], key: str, /, *arguments: Any, kind: type | None = None, **added: Any) -> Any:
     """The object that ``{_target_: ..., name: value}`` describes.
 
     Args:
         value: the plugin.
         key: the setting that holds it, for messages.
         arguments: passed first.
+        kind: what it must be an instance of.
         added: keyword arguments next to its own.
 
     Raises:
-        ConfigError: if it cannot be imported, does not take these arguments, or refuses them.
+        ConfigError: if it cannot be imported, does not take these arguments, refuses them, or is of another kind.
     """
-    require(value, key, *arguments, **added)
+    require(value, key, *arguments, kind=kind, **added)
     from hydra.utils import instantiate  # a tenth of a second, which --help does without
 
     try:
         partial = instantiate(dict(value), _partial_=True, _convert_="all")  # nested ones too
-        return partial(*arguments, **added)
+        built = partial(*arguments, **added)
     except HydraException as error:
         reason = next((cause for cause in causes(error) if not isinstance(cause, HydraException)), error)
         raise ConfigError(f"{key}: {value[TARGET]} failed: {in_one_line(reason)}") from error
@@ -96,6 +97,9 @@ def build(value: Mapping[str, Any], key: str, /, *arguments: Any, **added: Any) 
         if isinstance(explained(error), UserError):  # memory ran out, and the like
             raise
         raise ConfigError(f"{key}: {value[TARGET]} failed: {in_one_line(error)}") from error
+    if kind is not None and not isinstance(built, kind):
+        raise ConfigError(f"{key}: {value[TARGET]} gives no {public_name(kind)}.\nIt must name a subclass.")
+    return built
 
 
 def require(value: Mapping[str, Any], key: str, /, *arguments: Any, kind: type | None = None, **added: Any) -> None:

@@ -51,10 +51,7 @@ def _stage(entry: Any, key: str, known: Mapping[str, Stage]) -> Stage:
             f"{key}={entry} is invalid.\nIt must be one of {', '.join(known)}, or a mapping with _target_."
             + did_you_mean(str(entry), known)
         )
-    require(entry, key, kind=Stage)
-    stage = build(entry, key)
-    if not isinstance(stage, Stage):
-        raise ConfigError(f"{key}: {entry['_target_']} gives no engine.stage.Stage.")
+    stage = build(entry, key, kind=Stage)
     if absent := [name for name in ("name", "version", "settings", "reads") if not hasattr(stage, name)]:
         raise ConfigError(f"{key}: {entry['_target_']} has no {', '.join(absent)}.\nSee engine.stage.Stage.")
     stage.arguments = {name: value for name, value in entry.items() if name != "_target_"}
@@ -89,24 +86,18 @@ def check_objects(free: Mapping[str, Any]) -> None:
                 )
             if entry is not None and not (is_plugin(entry) or (group, name) == ("logger", "wandb")):
                 raise ConfigError(f"{group}.{name} has no _target_.\nIt must name a class, as my_package.MyThing.")
-    for name, entry in outside_objects(free).items():
-        require(entry, name, kind=_base_class(name.partition(".")[0]))
-    for name, entry in free["logger"].items():
-        if is_plugin(entry):
-            require(entry, f"logger.{name}", kind=_base_class("logger"))
+    loggers = {f"logger.{name}": entry for name, entry in free["logger"].items() if is_plugin(entry)}
+    for name, entry in (outside_objects(free) | loggers).items():
+        from pytorch_lightning.callbacks import Callback  # seconds: only for what comes from outside
+        from pytorch_lightning.loggers import Logger
+
+        require(entry, name, kind=Logger if name in loggers else Callback)
     mode = (free["logger"].get("wandb") or {}).get("mode", "offline")
     if mode not in (modes := ("offline", "online", "disabled")):
         raise ConfigError(
             f"logger.wandb.mode={mode} is invalid.\nIt must be one of {', '.join(modes)}."
             + did_you_mean(str(mode), modes)
         )
-
-
-def _base_class(group: str) -> type:
-    from pytorch_lightning.callbacks import Callback  # seconds: only for what comes from outside
-    from pytorch_lightning.loggers import Logger
-
-    return Callback if group == "callbacks" else Logger
 
 
 def outside_objects(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,11 +116,7 @@ def outside_layout(value: Mapping[str, Any], key: str, root: Path) -> Layout:
     Raises:
         ConfigError: if it cannot be built, or is no layout.
     """
-    target = value["_target_"]
-    require(value, key, root=root, kind=Layout)
-    layout = build(value, key, root=root)
-    if not isinstance(layout, Layout):
-        raise ConfigError(f"{key}: {target} gives no datamodules.layouts.Layout.\nIt must name a subclass.")
+    layout = build(value, key, root=root, kind=Layout)
     if absent := [name for name in ("root", "name", "labels", "title", "published") if not hasattr(layout, name)]:
-        raise ConfigError(f"{key}: {target} has no {', '.join(absent)}.\nSee datamodules.layouts.Layout.")
+        raise ConfigError(f"{key}: {value['_target_']} has no {', '.join(absent)}.\nSee datamodules.layouts.Layout.")
     return layout

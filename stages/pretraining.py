@@ -18,9 +18,6 @@ from stages.groups import Augmentation, TrainingSettings
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule
 
-    from lightning_modules.optimization import Optimization
-    from models.parser import FaceParser
-
 
 class PretrainAugmentation(Augmentation):
     """Augmentation of unlabelled images (Data augmentation)."""
@@ -98,6 +95,8 @@ class Pretraining(TrainingStage):
         return open_datamodule(run, masking=PatchSampling.of(own.masking, size, own.patches, own.patch_size))
 
     def module(self, run: Run) -> LightningModule:
+        import pytorch_lightning as pl
+
         from datamodules.transforms import STD
         from lightning_modules.optimization import Optimization
         from lightning_modules.pretraining import MaskedPretraining
@@ -109,7 +108,14 @@ class Pretraining(TrainingStage):
         state = encoder_weights(run, "model.encoder_weights", model.encoder)
         if own.task is not None:
             parser = FaceParser(3, model.encoder, model.features, state)
-            return _task(own.task, parser, Optimization(**hyperparameters(run)))
+            optimization = Optimization(**hyperparameters(run))
+            task = build(own.task, "pretrain.task", model=parser, optimization=optimization, kind=pl.LightningModule)
+            if getattr(task, "model", None) is not parser:
+                raise ConfigError(
+                    f"pretrain.task: {own.task['_target_']} does not keep the model that it is given, from which "
+                    f"fine-tuning starts.\nIt must hold self.model = model."
+                )
+            return task
         names = ("loss", "reduction", "loss_over", "fill", "masking", "patches", "contrastive", "temperature")
         return MaskedPretraining(
             **{name: own[name] for name in names},
@@ -123,23 +129,3 @@ class Pretraining(TrainingStage):
 
     def method_description(self, run: Run) -> dict[str, Any]:
         return {"loss": run.own.loss if run.own.task is None else None}
-
-
-def _task(value: dict[str, Any], parser: FaceParser, optimization: Optimization) -> LightningModule:
-    """The pretext task that a command names.
-
-    Raises:
-        ConfigError: if it is no module of Lightning, or does not train this parser.
-    """
-    from pytorch_lightning import LightningModule
-
-    target = value["_target_"]
-    task = build(value, "pretrain.task", model=parser, optimization=optimization)
-    if not isinstance(task, LightningModule):
-        raise ConfigError(f"pretrain.task: {target} is no pytorch_lightning.LightningModule.\nIt must be one.")
-    if getattr(task, "model", None) is not parser:
-        raise ConfigError(
-            f"pretrain.task: {target} does not keep the model that it is given, from which fine-tuning starts.\n"
-            f"It must hold self.model = model."
-        )
-    return task
