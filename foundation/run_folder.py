@@ -25,6 +25,14 @@ def with_current_keys(recorded: Mapping[str, Any]) -> dict[str, Any]:
     return {RENAMED.get(key, key): value for key, value in recorded.items()}
 
 
+def read_status(folder: Path) -> dict[str, Any]:
+    """The content of a run folder's ``status.json``; raises OSError or ValueError if it cannot be read."""
+    status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    if not isinstance(status, dict):
+        raise ValueError("it holds no JSON object")
+    return with_current_keys(status)
+
+
 class RunFolder:
     """``<output_dir>/runs/<stage>-<id>/``.
 
@@ -66,16 +74,14 @@ class RunFolder:
         Raises:
             DataError: if it cannot be read, so that a result of unknown state is not overwritten.
         """
-        path = self.path / "status.json"
         try:
-            status = json.loads(path.read_text(encoding="utf-8"))
+            return read_status(self.path)
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            status = error
-        if not isinstance(status, dict):
-            raise DataError(f"{path} cannot be read.\nRestore the file, or move the folder {self.path} away.")
-        return with_current_keys(status)
+            raise DataError(
+                f"{self.path / 'status.json'} cannot be read.\nRestore the file, or move the folder {self.path} away."
+            ) from error
 
     def write_status(self, **changes: Any) -> None:
         """Update keys of ``status.json``, atomically."""
@@ -105,11 +111,10 @@ class RunFolder:
     @property
     def attempts(self) -> int:
         """How often this run was started, including the starts that ``force=true`` moved to ``replaced/``."""
-        aside = (path / "status.json" for path in (self.output_dir / "replaced").glob(f"{self.name}-*"))
         attempts = [self.status.get("attempts", 0)]
-        for path in aside:
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                attempts.append(json.loads(path.read_text(encoding="utf-8")).get("attempts", 0))
+        for aside in (self.output_dir / "replaced").glob(f"{self.name}-*"):
+            with contextlib.suppress(OSError, ValueError):
+                attempts.append(read_status(aside).get("attempts", 0))
         return max(attempts)
 
     def set_aside(self) -> None:

@@ -27,15 +27,12 @@ class TrainingStage(Stage):
         settings = run.settings
         labelled = run.manifest is not None
         return {
-            "experiment": settings.experiment,
+            **{name: settings[name] for name in ("experiment", "ablation", "recipe", "scale")},
             "method": settings.method if settings.stages is None else "own",
-            "ablation": settings.ablation,
             "sweep": settings.sweep_name,
             "masking": _masking(run),
             "loss": None,
             "network": None,
-            "recipe": settings.recipe,
-            "scale": settings.scale,
             "merging": settings.datamodule.merging if labelled else None,
             "label_fraction": settings.label_fraction if labelled else None,
             "labelled": 0 if run.manifest is None else len(run.manifest.ids),

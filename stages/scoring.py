@@ -68,30 +68,24 @@ def scored_module(
     """
     source = path or "The checkpoint"
     require_trusted(content.get("hyper_parameters"), trust, source)
-    if content.get("stage") not in KINDS and content.get("module") not in KINDS:
-        require_trusted({"_target_": content.get("module")}, trust, source)
+    kind = KINDS.get(content.get("stage")) or KINDS.get(content.get("module"))
+    if kind is None and content.get("module") is not None:
+        require_trusted({"_target_": content["module"]}, trust, source)
     try:
-        return _build(content, background, mapped, groups)
+        if kind is OcclusionSegmentation:
+            module: Any = segmentation(**(content["hyper_parameters"] | {"groups": list(groups)}))
+        elif kind is None:
+            module = _own_module(content, background)
+        else:
+            module = kind(**(content["hyper_parameters"] | {"background": background}))
+        if "network" in content:  # of an exported file
+            module.model = content["network"]
+        else:
+            module.load_state_dict(content["state_dict"])
     except (KeyError, RuntimeError, TypeError) as error:
         raise DataError(
             f"The checkpoint {path or ''} does not contain a parser or segmenter of this project."
         ) from error
-
-
-def _build(
-    content: dict[str, Any], background: str, mapped: tuple[LabelSet, LabelSet] | None, groups: Sequence[str]
-) -> FaceParsing | PixelClassification | OcclusionSegmentation:
-    kind = KINDS.get(content["stage"]) or KINDS.get(content["module"])
-    if kind is OcclusionSegmentation:
-        module: Any = segmentation(**(content["hyper_parameters"] | {"groups": list(groups)}))
-    elif kind is None:
-        module = _own_module(content, background)
-    else:
-        module = kind(**(content["hyper_parameters"] | {"background": background}))
-    if "network" in content:  # of an exported file
-        module.model = content["network"]
-    else:
-        module.load_state_dict(content["state_dict"])
     if mapped is not None:
         own, target = mapped
         merged = own.table_to(target)[: len(own)].tolist()
