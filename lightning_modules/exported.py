@@ -74,7 +74,7 @@ def load_exported(path: Path) -> dict[str, Any]:
         about = {key: metadata[key] for key in FROM_CHECKPOINT}
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise DataError(f"{path} has no metadata of this project.\nIt must be a file written by export.py.") from error
-    about |= {key: metadata.get(key) for key in ("class_set", "precision")}
+    about |= {key: metadata.get(key) for key in ("class_set", "module", "precision")}
     return {**about, "network": ExportedNetwork(graph, size, path.name)}
 
 
@@ -125,7 +125,7 @@ def metadata_of(content: Mapping[str, Any], settings: Mapping[str, Any], classes
     """
     return {
         **{key: content[key] for key in FROM_CHECKPOINT},
-        "class_set": content.get("class_set"),
+        **{key: content.get(key) for key in ("class_set", "module")},
         **settings,
         "classes": list(classes),
         "input": "image: uint8 RGB (batch, height, width, 3), any height and width",

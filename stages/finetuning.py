@@ -17,18 +17,11 @@ from engine.stage import Run
 from foundation.digests import DigestCache
 from foundation.errors import ConfigError
 from foundation.run_folder import RunFolder
-from stages.building import (
-    TrainingStage,
-    encoder_weights,
-    hyperparameters,
-    identity_of_weights,
-    open_datamodule,
-    total_steps,
-)
+from stages.building import TrainingStage, encoder_weights, hyperparameters, identity_of_weights
 from stages.groups import Augmentation, Optimizer, TrainingSettings
 
 if TYPE_CHECKING:
-    from pytorch_lightning import LightningDataModule, LightningModule
+    from pytorch_lightning import LightningModule
 
     from datamodules.layouts import Layout
 
@@ -102,7 +95,6 @@ class Finetuning(TrainingStage):
     )
 
     def check(self, settings: Any, config: Mapping[str, Any]) -> None:
-        del config
         own = settings.finetune
         if settings.model.network is not None:
             require(settings.model.network, "model.network", classes=0)
@@ -126,9 +118,6 @@ class Finetuning(TrainingStage):
         entering = identity_of_weights(run, "model.encoder_weights", run.settings.model.encoder, digests)
         return entering if run.upstreams else entering | {"finetune.transfer": LEFT_OUT}  # no weights are transferred
 
-    def data(self, run: Run) -> LightningDataModule:
-        return open_datamodule(run)
-
     def module(self, run: Run) -> LightningModule:
         from callbacks.checkpoints import load
         from lightning_modules.parsing import FaceParsing
@@ -136,7 +125,7 @@ class Finetuning(TrainingStage):
 
         model, own = run.settings.model, run.own
         require_parser(model)
-        is_plugin = model.network is not None
+        made = run.upstreams or model.network is not None
         names = (
             *("loss", "lambda_ce", "lambda_dice", "alpha", "gamma"),
             *("background", "trained", "trunk_lr", "frozen_epochs", "statistics"),
@@ -145,12 +134,9 @@ class Finetuning(TrainingStage):
             run.layout.labels.classes,
             **{name: own[name] for name in names},
             **hyperparameters(run),
-            steps=total_steps(run),
             encoder=model.encoder,
             features=model.features,
-            encoder_state=None
-            if run.upstreams or is_plugin
-            else encoder_weights(run, "model.encoder_weights", model.encoder),
+            encoder_state=None if made else encoder_weights(run, "model.encoder_weights", model.encoder),
             architecture=model.architecture,
             network=model.network,
         )

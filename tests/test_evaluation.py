@@ -15,6 +15,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
+from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from callbacks.checkpoints import load
@@ -24,6 +25,7 @@ from datamodules.layouts.celebamask_hq import MAPPING, PARTITIONS
 from datamodules.merging import merge
 from engine.settings import CONF
 from engine.stage import Run
+from examples.own_stage.probe import Probe
 from foundation.errors import ConfigError, DataError
 from foundation.run_folder import RunFolder
 from lightning_modules.parsing import FaceParsing
@@ -216,6 +218,32 @@ def test_an_unmapped_target_class_is_never_predicted() -> None:
     assert set(joined.argmax(dim=1).unique().tolist()) <= {0, 2}
     assert (joined.softmax(dim=1)[:, [1, 3]] == 0).all()
     assert joined.half().isfinite().all()
+
+
+class Unscored(LightningModule):
+    """A module of a user's own stage, without scores."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.model = nn.Conv2d(3, classes, 1)
+
+
+def test_the_module_of_a_users_own_stage_is_scored_or_refused() -> None:
+    made: dict[str, Any] = {"classes": CELEBAMASK_HQ.classes, "encoder": "tu-test_efficientnet", "levels": 2}
+    probe = Probe(**made)
+    content: dict[str, Any] = {"stage": "probe", "module": "examples.own_stage.probe.Probe", "hyper_parameters": made}
+    content["state_dict"] = probe.state_dict()
+    module = scored_module(content, "out", (CELEBAMASK_HQ, LAPA), trust="examples")
+    assert torch.equal(module.state_dict()["model.parser.head.weight"], probe.model.head.weight)
+    assert (module.scores.classes, module.scores.background) == (LAPA.classes, "out")
+    with pytest.raises(ConfigError, match="add trust=examples"):
+        scored_module(content, "out")
+    content["hyper_parameters"] = {"levels": 2}
+    with pytest.raises(ConfigError, match=r"cannot be made from its saved hyper-parameters.*'classes'"):
+        scored_module(content, "out", trust="examples")
+    content |= {"module": "tests.test_evaluation.Unscored", "hyper_parameters": {}}
+    with pytest.raises(ConfigError, match=r"does not score itself.\nIt must hold self.scores"):
+        scored_module(content, "out", trust="tests")
 
 
 @pytest.mark.parametrize(
