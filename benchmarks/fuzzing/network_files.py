@@ -239,7 +239,9 @@ def tree_file(rng: random.Random, originals: Sequence[bytes]) -> bytes:
     else:
         name = rng.choice(list(arrays))
         array = arrays[name]
-        arrays[name] = rng.choice((array[:0] if array.ndim else array, array.astype("S9"), np.zeros((2, 9)), array * 1))
+        arrays[name] = rng.choice(
+            (array[:0] if array.ndim else array, array.astype("S9"), np.zeros((2, 9)), array.astype(object).astype(str))
+        )
         if rng.random() < 0.3:
             del arrays[name]
     content = io.BytesIO()
