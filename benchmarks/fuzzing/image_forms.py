@@ -68,7 +68,7 @@ def _png(*modes: str) -> list[bytes]:
     return images.originals("PNG", modes)
 
 
-def _beside_image(folder: Path) -> None:
+def _with_image(folder: Path) -> None:
     (folder / "image.png").write_bytes(images.originals("PNG", ["RGB"])[0])
 
 
@@ -77,7 +77,7 @@ def _parts(folder: Path) -> Sample:
 
 
 def _with_hair(folder: Path) -> None:
-    _beside_image(folder)
+    _with_image(folder)
     (folder / "00000_hair.png").write_bytes(images.originals("PNG", ["RGB"])[0])
 
 
@@ -112,7 +112,7 @@ FORMS = (
             ),
         },
         _of_any,
-        _beside_image,
+        _with_image,
     ),
     Form(
         "part_mask",

@@ -168,7 +168,7 @@ def onnx_file(rng: random.Random, originals: Sequence[bytes]) -> bytes:
         for key, value in (("location", rng.choice(places)), ("offset", rng.choice(("0", "-1", "9" * 30)))):
             weight.external_data.add(key=key, value=value)
     elif kind == 4:
-        shapes = ([2**40], [-1], [], [0, 3, 1, 1], [1, 3, 2**31, 2**31], [1, 3, 3, 3])
+        shapes: tuple[list[int], ...] = ([2**40], [-1], [], [0, 3, 1, 1], [1, 3, 2**31, 2**31], [1, 3, 3, 3])
         graph.initializer[0].dims[:] = rng.choice(shapes)
     elif kind == 5:
         rng.choice(graph.node).op_type = rng.choice(

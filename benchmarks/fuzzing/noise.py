@@ -10,7 +10,18 @@ from collections.abc import Callable, Sequence
 MOST = 1 << 20
 """Largest mutated file that repeats a block, in bytes."""
 INTEGERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 63, (1 << 64) - 1)
-DIGITS = (b"0", b"-1", b"255", b"256", b"65536", b"2147483648", b"99999999999999999999", b"1e999", b"nan", b"-inf")
+DIGITS: tuple[bytes, ...] = (
+    b"0",
+    b"-1",
+    b"255",
+    b"256",
+    b"65536",
+    b"2147483648",
+    b"99999999999999999999",
+    b"1e999",
+    b"nan",
+    b"-inf",
+)
 DIGITS += (b"1e30", b"0.5", b"1_000", b"0x10", "²".encode(), "٣".encode(), b"9" * 5000)
 OTHER_CONTENT = (
     b"\x00" * 300,
@@ -55,23 +66,23 @@ def _span(rng: random.Random, data: Sequence[int], most: int = 1 << 12) -> tuple
     return start, min(len(data), start + length)
 
 
-def _flip_bits(rng: random.Random, data: bytearray, _: Sequence[bytes]) -> None:
+def _flip_bits(rng: random.Random, data: bytearray, __: Sequence[bytes]) -> None:
     for _ in range(rng.choice((1, 1, 2, 4, 16))):
         if data:
             start, _end = _span(rng, data)
             data[min(start, len(data) - 1)] ^= 1 << rng.randrange(8)
 
 
-def _random_bytes(rng: random.Random, data: bytearray, _: Sequence[bytes]) -> None:
+def _random_bytes(rng: random.Random, data: bytearray, __: Sequence[bytes]) -> None:
     start, end = _span(rng, data, 256)
     data[start:end] = rng.randbytes(end - start)
 
 
-def _truncate(rng: random.Random, data: bytearray, _: Sequence[bytes]) -> None:
+def _truncate(rng: random.Random, data: bytearray, __: Sequence[bytes]) -> None:
     del data[rng.choice((rng.randrange(len(data) + 1), max(0, len(data) - rng.randrange(1, 40)))) :]
 
 
-def _delete(rng: random.Random, data: bytearray, _: Sequence[bytes]) -> None:
+def _delete(rng: random.Random, data: bytearray, __: Sequence[bytes]) -> None:
     start, end = _span(rng, data)
     del data[start:end]
 
@@ -83,14 +94,14 @@ def _splice(rng: random.Random, data: bytearray, others: Sequence[bytes]) -> Non
     data[place : place + rng.choice((0, end - start))] = other[start:end]
 
 
-def _repeat(rng: random.Random, data: bytearray, _: Sequence[bytes]) -> None:
+def _repeat(rng: random.Random, data: bytearray, __: Sequence[bytes]) -> None:
     start, end = _span(rng, data)
     times = rng.choice((1, 2, 10, 1000))
     if (end - start) * times <= MOST:
         data[end:end] = data[start:end] * times
 
 
-def _integer(rng: random.Random, data: bytearray, _: Sequence[bytes]) -> None:
+def _integer(rng: random.Random, data: bytearray, __: Sequence[bytes]) -> None:
     """An extreme integer in place of the bytes somewhere, in either byte order."""
     form = rng.choice("<>") + rng.choice("BHIQ")
     value = rng.choice(INTEGERS) & ((1 << 8 * struct.calcsize(form)) - 1)
@@ -98,7 +109,7 @@ def _integer(rng: random.Random, data: bytearray, _: Sequence[bytes]) -> None:
     data[start : start + struct.calcsize(form)] = struct.pack(form, value)
 
 
-def _digits(rng: random.Random, data: bytearray, _: Sequence[bytes]) -> None:
+def _digits(rng: random.Random, data: bytearray, __: Sequence[bytes]) -> None:
     """Another number in place of one that is written in digits."""
     found = list(re.finditer(rb"\d+(\.\d+)?", data[: 1 << 14]))
     if found:
@@ -106,7 +117,7 @@ def _digits(rng: random.Random, data: bytearray, _: Sequence[bytes]) -> None:
         data[match.start() : match.end()] = rng.choice(DIGITS)
 
 
-def _encoding(rng: random.Random, data: bytearray, _: Sequence[bytes]) -> None:
+def _encoding(rng: random.Random, data: bytearray, __: Sequence[bytes]) -> None:
     text = data[: 1 << 16].decode("utf-8", "replace")
     form = rng.choice(("utf-16", "utf-32", "latin-1", "utf-8-sig", "cp037"))
     data[:] = text.encode(form, "replace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import resource
@@ -68,6 +69,7 @@ def _ended(form: Form, seed: int, kind: str, message: str) -> Outcome:
 
 
 def _work(form: Form, seeds: Sequence[int], originals: Sequence[bytes], work: Path, sender: Connection) -> None:
+    faulthandler.disable()
     silent = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):  # decoders print what they think of a file
         os.dup2(silent, stream)

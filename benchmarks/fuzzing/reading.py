@@ -98,6 +98,7 @@ class Place:
         failures: list[Failure] = []
         refused, slowest = False, 0.0
         before = _reset_peak()
+        expected: tuple[type[Exception], ...] = (UserError, *self.form.allowed)
         for name, reader in self.form.readers.items():
             started = time.perf_counter()
             problem: BaseException | None = None
@@ -105,7 +106,7 @@ class Place:
                 warnings.simplefilter("ignore")
                 try:
                     reader(self.folder)
-                except (UserError, *self.form.allowed):
+                except expected:
                     refused = True
                 except (Exception, TooSlowError) as error:
                     problem = error
