@@ -127,13 +127,10 @@ def _with_status(root: Path) -> None:
     (root / RUN / "status.json").write_text(json.dumps(STATUS))
 
 
-def _cut(root: Path) -> None:
-    Curves(root / RUN / "metrics.csv").cut(3)
-
-
-def _continued(root: Path) -> None:
+def _resumed(root: Path) -> None:
     curves = Curves(root / RUN / "metrics.csv")
-    curves.log_metrics({"epoch": 1, "new": 2.0}, step=9)
+    curves.cut(3)
+    curves.log_metrics({"epoch": 1, "new": 2.0}, step=3)
     curves.flush()
 
 
@@ -193,7 +190,7 @@ FORMS = (
         "metrics.csv",
         f"{RUN}/metrics.csv",
         lambda: CURVES,
-        {"curves": _curves, "resume": _cut, "continue": _continued},
+        {"curves": _curves, "resume": _resumed},
         texts.table(","),
         _with_status,
     ),
