@@ -12,7 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIBRARIES = tuple(
-    {os.path.realpath(place) for place in (sys.prefix, sys.base_prefix, str(ROOT), *filter(None, sys.path))}
+    {os.path.realpath(place) for place in (sys.prefix, sys.base_prefix, str(ROOT))}
     | {sys.prefix, sys.base_prefix, str(ROOT), "/proc", "/dev/null", "/dev/urandom"}
 )
 """Places that reading may open: code and its data."""
