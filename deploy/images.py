@@ -16,6 +16,10 @@ from foundation.errors import BrokenFileError
 
 MOST_PIXELS = 200_000_000
 """Largest image that is read, in pixels."""
+DECODER_BYTES = 820_000_000
+"""Memory that a decoder may take: that of 200 megapixels in most formats."""
+CANVASES = ("WEBP", "AVIF", "JPEG2000")
+"""Formats whose decoders hold several copies of the image, of 4 bytes a pixel or channel."""
 FULL_PIXELS = 50_000_000
 FULL_SIDE = 10_000
 """Pixels and side of the largest image whose masks are predicted at full resolution."""
@@ -75,13 +79,12 @@ def read(path: Path) -> Photo:
     """An image of any mode, upright; transparent pixels become white.
 
     Raises:
-        BrokenFileError: if it cannot be read or has more than :data:`MOST_PIXELS`; the first line is a full message.
+        BrokenFileError: if it cannot be read or is larger than memory allows; the first line is a full message.
     """
     try:
         with _opened(path) as file:
-            width, height = file.size
-            if width * height > AT_ONCE:
-                _require_readable(path, width, height)
+            if file.width * file.height > AT_ONCE:
+                _require_readable(path, file)
                 return _read_large(file)
         pixels = read_photograph(path)
     except BrokenFileError:
@@ -103,12 +106,24 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def _require_readable(path: Path, width: int, height: int) -> None:
-    if width * height > MOST_PIXELS:
+def _require_readable(path: Path, file: Image.Image) -> None:
+    width, height = file.size
+    most = min(MOST_PIXELS, DECODER_BYTES // _bytes_per_pixel(file))
+    if width * height > most:
         raise BrokenFileError(
-            f"Cannot read the image {path}: it has {width}x{height} pixels, "
-            f"{width * height / 1e6:.0f} megapixels, and at most {MOST_PIXELS / 1e6:.0f} are allowed."
+            f"Cannot read the image {path}: it has {width}x{height} pixels, {width * height / 1e6:.0f} megapixels, "
+            f"and at most {most / 1e6:.0f} are allowed for this kind of {file.format}."
         )
+
+
+def _bytes_per_pixel(file: Image.Image) -> int:
+    """Memory that the decoder of an opened image takes, at most."""
+    if file.format in CANVASES:
+        return 20
+    if file.info.get("progressive"):  # all coefficients, 2 bytes each, and a byte of the smaller image
+        areas = [across * down for _, across, down, _ in getattr(file, "layer", [])]
+        return 1 + -(-2 * sum(areas) // max(areas, default=1))
+    return 4
 
 
 def _read_large(file: Image.Image) -> Photo:

@@ -173,9 +173,33 @@ def test_an_image_that_is_too_large_does_not_end_a_folder(
     assert "c.png: RuntimeError: a decoder's own error" in screen
     assert [path.name for path in (out / "labels").iterdir()] == ["b.png.png"]
     monkeypatch.undo()
-    with pytest.raises(BrokenFileError, match="at most 200 are allowed"):
+    with pytest.raises(BrokenFileError, match="at most 200 are allowed for this kind of PNG"):
         read(folder / "a.png")
     assert Image.MAX_IMAGE_PIXELS is not None, "Pillow's own limit stays"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "fits"),
+    [
+        ("a.jpg", {}, 200),
+        ("a.jpg", {"progressive": True, "subsampling": "4:2:0"}, 200),
+        ("a.jpg", {"progressive": True, "subsampling": "4:4:4"}, 117),
+        ("a.webp", {}, 41),
+    ],
+)
+def test_what_a_decoder_needs_decides(
+    name: str, options: dict[str, Any], fits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (100, 100)).save(tmp_path / name, **options)
+    monkeypatch.setattr(images, "AT_ONCE", 1000)
+    for scale, is_read in ((fits - 1, True), (fits + 1, False)):
+        monkeypatch.setattr(images, "DECODER_BYTES", 820 * 10_000 // scale)  # the image stands for `scale` megapixels
+        monkeypatch.setattr(images, "MOST_PIXELS", 200 * 10_000 // scale)
+        if is_read:
+            assert read(tmp_path / name).size == (100, 100)
+        else:
+            with pytest.raises(BrokenFileError, match="are allowed for this kind of"):
+                read(tmp_path / name)
 
 
 def test_a_very_large_image_has_masks_of_its_size(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from deploy.inputs import inputs_of
 from deploy.prediction import LOCK
 from deploy.video import open_clip
 from engine.stage import Run
-from foundation.errors import ConfigError, DataError, RunError
+from foundation.errors import ConfigError, DataError, RunError, explained
 from tests.test_prediction import lines, run_predict
 
 
@@ -47,7 +48,7 @@ def test_files_of_a_folder_that_are_left_out_are_counted(
     folder, out = tmp_path / "photos", tmp_path / "masks"
     (folder / "deeper").mkdir(parents=True)
     Image.new("RGB", (40, 30)).save(folder / "a.jpg")
-    for name in ("b.jfif", "c.jp2", "no_suffix", "deeper/d.ppm", "notes.txt", "x.raw", ".hidden"):
+    for name in ("b.jfif", "c.jp2", "no_suffix", "deeper/d.ppm", "notes.txt", "x.raw", ".dotfile"):
         (folder / name).touch()
     inputs = inputs_of(str(folder), out)
     assert list(inputs.images) == ["a.jpg"]
@@ -133,3 +134,9 @@ def test_a_video_that_cannot_be_written_completely_is_no_result(segmenter_run: R
     run_predict(*words)
     assert len(list(open_clip(out / "overlays" / "clip.avi.mp4").frames)) == 12
     assert lines(out)["clip.avi"]["frame"] == 11
+
+
+def test_the_largest_file_is_one_message() -> None:
+    message = explained(OSError(errno.EFBIG, "File too large"))
+    assert isinstance(message, RunError)
+    assert "ulimit -f" in str(message)
