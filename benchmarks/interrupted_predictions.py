@@ -75,7 +75,7 @@ def launch(words: list[str], log: Path) -> subprocess.Popen[bytes]:
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    """Every file below a folder, dotfiles too; of an export's report all but what is measured anew each time."""
+    """Every file below a folder, dotfiles too; of an export's report all but what is measured each time."""
     found = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
     for name in found:
         if name.endswith(".onnx.json"):
