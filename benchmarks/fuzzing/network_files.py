@@ -21,7 +21,7 @@ from benchmarks.fuzzing.form import CANARY, OUTSIDE
 from benchmarks.fuzzing.values import changed, other_value
 from datamodules.labels import LAPA
 from datamodules.transforms import MEAN, STD
-from deploy.export import write_torchscript
+from deploy.torchscript_files import trace, write_torchscript
 from lightning_modules.exported import METADATA, metadata_of
 from lightning_modules.occlusion_comparators import segmentation
 from lightning_modules.parsing import FaceParsing
@@ -189,7 +189,7 @@ def torchscript_files() -> list[bytes]:
     graph = Deployed(nn.Conv2d(3, 1, 1), SIZE, MEAN, STD, half=False).eval()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.torchscript"
-        write_torchscript(graph, path, json.loads(_metadata()))
+        write_torchscript(trace(graph), path, json.loads(_metadata()))
         return [path.read_bytes()]
 
 
