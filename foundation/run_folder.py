@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from foundation.errors import DataError
 from foundation.files import remove_drafts, to_json, write_text_atomically
+from foundation.reading import MissingFileError, UnreadableError, read_json
 
 EVALUATE = "evaluate"
 """The stage that only scores."""
@@ -55,9 +55,12 @@ class RunFolder:
 
     def lock(self) -> FileLock:
         """The lock that one process holds while it trains this run; the system frees it when the process ends."""
-        folder = self.output_dir / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{self.name}.lock")
+        self._lock_file.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(self._lock_file)
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.output_dir / "locks" / f"{self.name}.lock"
 
     @property
     def status(self) -> dict[str, Any]:
@@ -68,13 +71,15 @@ class RunFolder:
         """
         path = self.path / "status.json"
         try:
-            status = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            status = read_json(self.path, path.name)
+        except MissingFileError:
             return {}
-        except (OSError, ValueError) as error:
-            status = error
+        except UnreadableError as error:
+            status, reason = None, str(error)
+        else:
+            reason = "it holds no JSON object"
         if not isinstance(status, dict):
-            raise DataError(f"{path} cannot be read.\nRestore the file, or move the folder {self.path} away.")
+            raise DataError(f"{path} cannot be read: {reason}.\nRestore the file, or move the folder {self.path} away.")
         return with_current_keys(status)
 
     def write_status(self, **changes: Any) -> None:
@@ -85,12 +90,16 @@ class RunFolder:
     def state(self) -> str:
         """new, running, done, failed or interrupted. A run recorded as running whose lock is free is interrupted."""
         state = self.status.get("state", "new")
-        if state != "running":
-            return state
+        return self.running_state() if state == "running" else state
+
+    def running_state(self) -> str:
+        """running or interrupted: the state of a run recorded as running, by its lock. Nothing is written for this."""
         try:
+            if not self._lock_file.exists():
+                return "interrupted"
             with self.lock().acquire(timeout=0):
                 return "interrupted"
-        except Timeout:
+        except (Timeout, OSError):  # held; or not ours to take, as in another user's folder
             return "running"
 
     @property
@@ -105,12 +114,11 @@ class RunFolder:
     @property
     def attempts(self) -> int:
         """How often this run was started, including the starts that ``force=true`` moved to ``replaced/``."""
-        aside = (path / "status.json" for path in (self.output_dir / "replaced").glob(f"{self.name}-*"))
         attempts = [self.status.get("attempts", 0)]
-        for path in aside:
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                attempts.append(json.loads(path.read_text(encoding="utf-8")).get("attempts", 0))
-        return max(attempts)
+        for aside in (self.output_dir / "replaced").glob(f"{self.name}-*"):
+            with contextlib.suppress(UnreadableError, AttributeError):
+                attempts.append(read_json(aside, "status.json").get("attempts", 0))
+        return max(number for number in attempts if isinstance(number, int))
 
     def tidy(self) -> None:
         """Remove the drafts of a killed process; the lock must be held."""
