@@ -49,10 +49,9 @@ def read_bytes(folder: Path, name: str, most: int) -> bytes:
         _require_regular(os.stat(last, dir_fd=parent, follow_symlinks=False), most)
         file = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
         with open(file, "rb") as opened:  # noqa: PTH123 (a descriptor)
-            _require_regular(os.fstat(file), most)
-            content = opened.read(most + 1)
-        _require_size(len(content), most)
-        return content
+            found = os.fstat(file)
+            _require_regular(found, most)
+            return opened.read(found.st_size)  # what a writer adds meanwhile is left out
 
 
 def list_folder(folder: Path, name: str = "") -> tuple[list[str], list[str]]:
@@ -164,11 +163,7 @@ def _require_regular(found: os.stat_result, most: int) -> None:
         raise UnreadableError("it is a link")
     if not stat.S_ISREG(found.st_mode):
         raise UnreadableError("it is no regular file")
-    _require_size(found.st_size, most)
-
-
-def _require_size(size: int, most: int) -> None:
-    if size > most:
+    if found.st_size > most:
         limit = f"{most / MEBIBYTE:g} MiB" if most >= MEBIBYTE else f"{most} bytes"
         raise UnreadableError(f"it is larger than {limit}")
 

@@ -7,7 +7,7 @@ import functools
 import math
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -319,7 +319,16 @@ def _curves(folder: Path, modified: tuple[int, int]) -> dict[str, np.ndarray]:
         return {}
     complete = [row for row in rows if len(row) == len(header)]  # the last line may be partly written
     columns = zip(*complete, strict=True) if complete else [()] * len(header)
-    return {name: np.array([as_number(cell) for cell in column]) for name, column in zip(header, columns, strict=True)}
+    return {name: _numbers(column) for name, column in zip(header, columns, strict=True)}
+
+
+def _numbers(cells: Sequence[str]) -> np.ndarray:
+    """The cells of a column as numbers, float (rows,), see :func:`as_number`."""
+    try:
+        values = np.array([float(cell) if cell else math.nan for cell in cells])
+    except ValueError:
+        values = np.array([as_number(cell) for cell in cells])
+    return np.where(np.abs(values) <= LARGEST, values, math.nan)
 
 
 def _config(folder: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
 import re
 import sys
@@ -31,8 +32,9 @@ def print_any_text() -> None:
     """Let standard output and error take any text: what their encoding lacks is written plainly, or as an escape."""
     codecs.register_error("plain", _plainly)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a test or a notebook may have replaced it
-            stream.reconfigure(errors="plain")
+        if hasattr(stream, "reconfigure"):  # a notebook may have replaced it
+            with contextlib.suppress(OSError):  # what was a file when it was opened and is a pipe now
+                stream.reconfigure(errors="plain")
 
 
 def _plainly(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -35,7 +35,7 @@ CROWDED = 6
 """With more lines than this, the legend is placed next to the axes."""
 LEGEND_WIDTH = 44
 """Characters per line of a legend."""
-MOST_LINES = 24
+MOST_LINES = 12
 """Lines of a figure of scores against label fraction."""
 MOST_STUDIES = 12
 """Figures of scores against label fraction: those of the newest studies."""

@@ -14,7 +14,7 @@ ILLUSTRATED = 40
 """Runs of each stage whose curves and images the page shows."""
 ILLUSTRATED_PAGES = 500
 """Runs whose own page has images."""
-IMAGES_SIZE = 10_000_000
+IMAGES_SIZE = 6_000_000
 """Characters of all images of the page."""
 MOST_ROWS = 1000
 """Rows of a table on the page."""
