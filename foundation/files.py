@@ -140,7 +140,10 @@ def to_csv(rows: Iterable[Iterable[Any]]) -> str:
 
 
 def _no_formula(cell: Any) -> Any:
-    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+    if not isinstance(cell, str):
+        return cell
+    cell = cell.replace("\r\n", "\n").replace("\r", "\n")  # the writer does not quote a cell for its \\r
+    if not cell.startswith(("=", "+", "-", "@", "\t", "\n")):
         return cell
     return cell if NUMBER.fullmatch(cell) else f"'{cell}"
 

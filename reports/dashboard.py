@@ -107,6 +107,9 @@ class _Server(ThreadingHTTPServer):
         host_names: names that a Host header may have, without a port.
     """
 
+    request_queue_size = 128
+    """Connections that wait to be accepted: a further one would be tried again by the system a second later."""
+
     def __init__(self, port: int, report: Path, every: float, host_names: set[str]) -> None:
         super().__init__((HOST, port), _Page)
         self.report = report

@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from foundation.errors import ConfigError, DataError
 from foundation.files import atomic_write
 from foundation.recorded_runs import RecordedRun, read_runs
+from foundation.shown_text import printable
 from reports import comparisons, figures, limits, panels, papers, tables
 from reports.run_pages import page_name, write_run_pages
 from reports.tables import Table
@@ -164,6 +165,7 @@ def _templates() -> Environment:
         "svg": _svg,
         "folder": _folder,
         "page_of": _page_of,
+        "anchor": _anchor,
         "quantity": _quantity,
         "signed": comparisons.signed,
     }
@@ -190,6 +192,11 @@ def _svg(image: str) -> str:
 def _folder(run: RecordedRun) -> str:
     """The run's folder name, quoted for links."""
     return quote(os.fsencode(run.path.name))
+
+
+def _anchor(run: RecordedRun) -> str:
+    """The id of the run's row; links to it quote it."""
+    return printable(run.path.name)
 
 
 def _page_of(run: RecordedRun) -> str:

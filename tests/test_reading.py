@@ -129,7 +129,8 @@ def test_control_characters_are_shown_as_escapes() -> None:
 @pytest.mark.process
 @pytest.mark.parametrize("variables", [{"LC_ALL": "C", "PYTHONUTF8": "0"}, {"PYTHONIOENCODING": "latin-1"}])
 def test_any_text_is_printed_in_any_encoding(variables: dict[str, str]) -> None:
-    code = "from foundation.shown_text import print_any_text; print_any_text(); print('−1.5 — \U0001f600 \\ud800')"
+    code = r"print('\u22121.5 \u2014 \U0001f600 \ud800')"
+    code = f"from foundation.shown_text import print_any_text; print_any_text(); {code}"
     environment = {"PATH": os.environ["PATH"], **variables}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
