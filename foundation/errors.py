@@ -68,6 +68,12 @@ def explained(error: BaseException) -> BaseException:
             f"The disk is full{where}. Files that were complete are still complete.\n"
             f"Free some space; the same command then resumes from the last checkpoint."
         )
+    if "Expected more than 1 value per channel" in text or "Expected more than 1 spatial element" in text:
+        return RunError(
+            f"A normalisation layer sees a single value: {text.strip().splitlines()[-1]}\n"
+            f"Do one of: a larger datamodule.image_size; another network; torch's batch normalisation, which uses its "
+            f"running statistics then."
+        )
     worker = next((line for line in text.splitlines() if "DataLoader worker" in line), "")
     if "killed" in worker or "exited unexpectedly" in worker:
         return RunError(

@@ -26,6 +26,7 @@ from foundation.digests import DigestCache
 from foundation.errors import ConfigError, DataError, nearest
 from foundation.files import require_folder
 from foundation.run_folder import EVALUATE, RunFolder
+from lightning_modules.records import recorded_settings, require_record
 from stages.command import ACTION, MERGED_DATA, plain_config
 from stages.groups import LOCATION_ONLY, ROUNDING_ONLY, SPEED_ONLY
 from stages.outside_code import outside_layout
@@ -336,16 +337,15 @@ def find(checkpoint: str, output_dir: Path) -> Trained:
             f"path of a best.ckpt." + (f"\nDid you mean {near}?" if near else "")
         )
     if status:
-        settings = status.get("identity", {}).get("settings", {})
-        run_id, stage, dataset = (str(status.get(key)) for key in ("id", "stage", "dataset"))
-        return Trained(best, place.name, run_id, stage, dataset, settings, status, _classes_of(stage, status))
+        settings = recorded_settings(status, place)
+        require_record({**status, "settings": settings}, place / "status.json")
+        stage, dataset = status["stage"], status["dataset"]
+        return Trained(best, place.name, status["id"], stage, dataset, settings, status, _classes_of(stage, status))
     from callbacks.checkpoints import load  # imports torch: only for a file outside a run folder
 
-    content = load(best)
-    stage = content.get("stage", "unknown")
+    stage = (content := load(best))["stage"]
     _require_scorable(checkpoint, path, stage)
-    name = f"{stage}-{content['id']}"
-    settings = content.get("settings", {})
+    name, settings = f"{stage}-{content['id']}", content.get("settings", {})
     return Trained(best, name, content["id"], stage, content["dataset"], settings, {}, _classes_of(stage, content))
 
 

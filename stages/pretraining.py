@@ -113,7 +113,7 @@ class Pretraining(TrainingStage):
         from stages.finetuning import require_parser
 
         model, own = run.settings.model, run.own
-        require_parser(model)
+        require_parser(model, run.settings.datamodule.image_size)
         state = encoder_weights(run, "model.encoder_weights", model.encoder)
         if own.task is not None:
             parser = FaceParser(3, model.encoder, model.features, state)
