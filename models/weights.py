@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MOST_VALUES = 1_000_000
+MOST_VALUES = 300_000
 """Values that a file may hold, a tensor being one; a value that contains itself has infinitely many."""
 DEEPEST = 50
 """Levels of nested values; a checkpoint of Lightning has fewer than ten."""

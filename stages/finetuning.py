@@ -127,6 +127,9 @@ class Finetuning(TrainingStage):
         entering = identity_of_weights(run, "model.encoder_weights", run.settings.model.encoder, digests)
         return entering if run.upstreams else entering | {"finetune.transfer": LEFT_OUT}  # no weights are transferred
 
+    def require_network(self, run: Run) -> None:
+        require_parser(run.settings.model, run.settings.datamodule.image_size)
+
     def data(self, run: Run) -> LightningDataModule:
         return open_datamodule(run)
 
@@ -136,7 +139,7 @@ class Finetuning(TrainingStage):
         from models.parser import transfer
 
         model, own = run.settings.model, run.own
-        require_parser(model, run.settings.datamodule.image_size)
+        self.require_network(run)
         is_plugin = model.network is not None
         names = (
             *("loss", "lambda_ce", "lambda_dice", "alpha", "gamma"),

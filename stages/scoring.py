@@ -26,7 +26,7 @@ from engine.planning import digest_cache
 from engine.plugins import require_trusted
 from engine.stage import Run
 from engine.trainers import scoring_trainer
-from foundation.errors import ConfigError, DataError, RunError, UserError, explained
+from foundation.errors import ConfigError, DataError, UserError, explained
 from lightning_modules.classification import PixelClassification
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.occlusion import OcclusionSegmentation
@@ -74,7 +74,7 @@ def scored_module(
     except UserError:
         raise
     except Exception as error:  # values of any type, given to any layer
-        if isinstance(reason := explained(error), RunError):  # memory ran out, and the like
+        if isinstance(reason := explained(error), UserError):  # memory ran out, a package is absent, and the like
             raise reason from error
         raise DataError(
             f"{source} does not contain a parser or segmenter of this project: {' '.join(str(error).split())[:500]}\n"
