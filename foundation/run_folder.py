@@ -71,7 +71,7 @@ class RunFolder:
             status = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             status = error
         if not isinstance(status, dict):
             raise DataError(f"{path} cannot be read.\nRestore the file, or move the folder {self.path} away.")

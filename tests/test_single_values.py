@@ -25,7 +25,7 @@ QUIET = ("callbacks.panels=null", "callbacks.activations=null")
 
 
 @pytest.mark.parametrize("kind", [nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d])
-def test_a_single_value_takes_the_running_statistics(kind: type[nn.Module]) -> None:
+def test_a_single_value_takes_the_running_statistics(kind: Any) -> None:
     shape = {nn.BatchNorm1d: (1, 4), nn.BatchNorm2d: (1, 4, 1, 1), nn.BatchNorm3d: (1, 4, 1, 1, 1)}[kind]
     layer: Any = kind(4)
     layer.running_mean.copy_(torch.arange(4.0))
