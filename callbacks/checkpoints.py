@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
+from torch import Tensor, nn
 
 from callbacks.curves import Curves
 from callbacks.throughput import Throughput
@@ -16,6 +18,11 @@ from foundation.errors import DataError, RunError
 from foundation.files import atomic_write
 from foundation.run_folder import RunFolder
 from lightning_modules.exported import SUFFIX, load_exported, refuse_torchscript
+from lightning_modules.records import require_hyperparameters, require_record
+from models.weights import WeightsError, misfit, read_weights, unfit_weights
+
+RESUMED = ("state_dict", "epoch", "global_step", "loops", "callbacks", "optimizer_states", "lr_schedulers")
+"""What Lightning resumes from."""
 
 
 def save(content: dict[str, Any], path: Path) -> None:
@@ -29,33 +36,71 @@ def load(path: Path) -> dict[str, Any]:
 
     Raises:
         ConfigError: if it is a TorchScript file.
-        DataError: if it cannot be read.
+        DataError: if it cannot be read, or does not describe its network.
     """
     if path.suffix == SUFFIX:
         return load_exported(path)
     refuse_torchscript(path)
+    content = _read(path)
+    labels = require_record(content, path)
+    require_hyperparameters(content, labels, path)
+    if problem := unfit_weights(content.get("state_dict")):
+        raise damaged(path, problem)
+    return content
+
+
+def load_resumed(path: Path) -> dict[str, Any]:
+    """The content of ``last.ckpt``, as Lightning saves it.
+
+    Raises:
+        DataError: if it cannot be read, or lacks a part.
+    """
+    content = _read(path)
+    absent = [key for key in RESUMED if not isinstance(content, dict) or key not in content]
+    problem = f"it has no {', '.join(absent)}" if absent else unfit_weights(content["state_dict"])
+    if problem:
+        raise damaged(path, problem)
+    return content
+
+
+def _read(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        run = RunFolder.at(path.parent.parent)
-        raise DataError(
-            f"The checkpoint {path} cannot be read ({type(error).__name__}).\n"
-            + (
-                "It must be a run's checkpoints/best.ckpt or a file written by export.py."
-                if run is None
-                else f"Train its run again with force=true, or move the folder {run.path} away."
-            )
-        ) from error
+        return read_weights(path)
+    except WeightsError as error:
+        raise damaged(path, str(error)) from error
+
+
+def require_fit(state: Mapping[str, Tensor], module: nn.Module, path: Path) -> None:
+    """Check the weights of a checkpoint against a network, which is left unchanged.
+
+    Raises:
+        DataError: if they do not fit.
+    """
+    if problem := misfit(state, module.state_dict()):
+        raise damaged(path, problem)
+
+
+def damaged(path: Path, reason: str) -> DataError:
+    """The error of a checkpoint that cannot be used, with what to do."""
+    run = RunFolder.at(path.parent.parent)
+    return DataError(
+        f"The checkpoint {path} cannot be read ({reason}).\n"
+        + (
+            "It must be a run's checkpoints/best.ckpt or a file written by export.py."
+            if run is None
+            else f"Train its run again with force=true, or move the folder {run.path} away."
+        )
+    )
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes and reads Lightning's checkpoints with :func:`save` and :func:`load`."""
+    """Writes and reads Lightning's checkpoints with :func:`save` and :func:`load_resumed`."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         save(checkpoint, Path(path))
 
     def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
-        return load(Path(path))
+        return load_resumed(Path(path))
 
 
 class EpochCheckpoint(Checkpoint):

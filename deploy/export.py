@@ -35,7 +35,7 @@ from lightning_modules.exported import load_exported, metadata_of
 from lightning_modules.metrics import SegmentationScores
 from models.deployed import Deployed
 from stages.command import plain_config
-from stages.evaluation import Evaluation, EvaluationSettings, EvaluationTrainer, Trained, find, plan_evaluation
+from stages.evaluation import ROOTS, Evaluation, EvaluationSettings, EvaluationTrainer, Trained, find, plan_evaluation
 from stages.scoring import scored_faces, scored_module
 from stages.segmentation import DETECTORS
 
@@ -78,7 +78,7 @@ def export(config: DictConfig) -> Path:
     evaluation = _evaluation(settings, trained)
     if trained.best.suffix != ".ckpt":
         raise ConfigError(f"checkpoint={trained.best} is an exported file.\nIt must be a run or a best.ckpt.")
-    content = load(trained.best)
+    content = {"settings": {}, **load(trained.best)}
     if content["settings"].get("segment.network") in DETECTORS:
         raise ConfigError(
             f"{trained.name} is a {content['settings']['segment.network']}: its graph depends on the number of "
@@ -149,6 +149,11 @@ def _evaluation(settings: ExportSettings, trained: Trained) -> Run:
         if settings.root is None:
             raise ConfigError(f"{trained.name} was trained on {trained.dataset}.\nroot must be its folder.")
     dataset = None if layout is not None else settings.dataset or trained.dataset
+    if dataset is not None and dataset not in ROOTS:
+        raise ConfigError(
+            f"{trained.best} was trained on {dataset}, which is no data set of this project.\n"
+            f"dataset must be one of {', '.join(ROOTS)}, with root=<its folder>."
+        )
     if layout is None and trained.stage != "segment" and trained.dataset in LAYOUTS and dataset != trained.dataset:
         raise ConfigError(
             f"dataset={dataset}: {trained.name} was trained on the classes of {trained.dataset}.\n"

@@ -27,7 +27,7 @@ from lightning_modules.occlusion import OcclusionSegmentation
 from lightning_modules.parsing import FaceParsing
 from models.layers import folded
 from stages.evaluation import Trained, find
-from stages.scoring import scored_module
+from stages.scoring import require_size, scored_module
 
 FACES = ("auto", "box", "whole")
 MARGIN = 0.45
@@ -268,5 +268,6 @@ def load(
         raise ConfigError(
             f"{trained.best} does not record its training image size.\nSet image_size=480 or the actual size."
         )
+    require_size(module, int(size), trained.best)
     finder = None if faces == "whole" else FaceFinder(landmark_model)
     return Predictor(module, classes_of(trained), int(size), finder, faces, batch_size, device)

@@ -7,6 +7,7 @@ import gc
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from callbacks.checkpoints import EpochCheckpoint, load
+from callbacks.checkpoints import EpochCheckpoint, damaged, load, load_resumed, require_fit
 from callbacks.confusion import Confusion
 from callbacks.curves import Curves
 from callbacks.quiet import Quiet, silence
@@ -31,8 +32,9 @@ from engine.settings import flatten, nest
 from engine.stage import Run
 from engine.trainers import training_trainer
 from engine.wandb_runs import described, log_classes, wandb_run
-from foundation.errors import ConfigError, RunError, UserError, causes, explained
+from foundation.errors import ConfigError, RunError, UserError, causes, explained, in_one_line
 from foundation.files import remove_drafts, write_text_atomically
+from models.single_values import allow_single_values
 
 UNLOGGED = "conditioned on metric"
 """In Lightning's message about a callback whose metric the stage does not log, as early stopping in pre-training."""
@@ -131,6 +133,7 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
     pl.seed_everything(run.own.seed, workers=True, verbose=False)
     module = run.stage.module(run)
     _require_resumable(run, module)
+    allow_single_values(module)
     datamodule = run.stage.data(run)
     if run.settings.trainer.channels_last:
         module = module.to(memory_format=torch.channels_last)
@@ -143,7 +146,9 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
     callbacks = [Quiet(), *own, Confusion(), StepSeed(run.own.seed), throughput, checkpoint]
     trainer = training_trainer(run, loggers, callbacks)
     resume = run.folder.last if run.folder.last.is_file() else None
-    if resume is None and is_leader():
+    if resume is not None:
+        require_fit(load_resumed(resume)["state_dict"], module, resume)
+    elif is_leader():
         run.folder.curves.unlink(missing_ok=True)
     try:
         trainer.fit(module, datamodule, ckpt_path=resume, weights_only=True)
@@ -164,6 +169,8 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
                     log_classes(logger.experiment, metrics)
     except BaseException as error:
         unwatch()  # at once: W&B may take long to finish
+        if resume is not None and isinstance(error, Exception) and _is_of_restoring(error):
+            raise damaged(resume, in_one_line(error)) from error
         if isinstance(error, MisconfigurationException) or UNLOGGED in str(error):
             reason = " ".join(str(error).split())
             raise ConfigError(f"Lightning refuses a callback or setting in stage {run.stage.name}: {reason}") from error
@@ -184,6 +191,12 @@ def checkpoint_description(run: Run, module: pl.LightningModule) -> dict[str, An
         **_class_set(run),
         "settings": dict(run.identity["settings"]),
     }
+
+
+def _is_of_restoring(error: Exception) -> bool:
+    """Whether Lightning raised an error while it took over a checkpoint; what the machine lacks is another matter."""
+    restoring = any("checkpoint_connector" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
+    return restoring and explained(error) is error and not isinstance(error, UserError | MisconfigurationException)
 
 
 def _require_resumable(run: Run, module: pl.LightningModule) -> None:

@@ -56,6 +56,14 @@ class Stage(ABC):
             ConfigError: if they are not.
         """
 
+    def require_network(self, run: Run) -> None:
+        """Check that the network of a run can be built and takes its images, before any run of its command trains.
+
+        Raises:
+            ConfigError: if not.
+        """
+        del run
+
     def before(self, settings: Any) -> list[Any]:
         """Settings of further runs of this stage, planned before this one, that it is compared with."""
         return []

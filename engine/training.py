@@ -54,6 +54,8 @@ def _lead(runs: list[Run], config: dict[str, Any], force: bool) -> list[Run]:
             if _is_needed(run, runs, [after for after, _ in pending]) and (lock := _claim(run, force)) is not None:
                 pending.insert(0, (run, lock))
         for run, _ in pending:
+            run.stage.require_network(run)
+        for run, _ in pending:
             if _is_forced(run, force):
                 _forced.add(run.folder.path)
                 run.folder.set_aside()

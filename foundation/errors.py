@@ -73,6 +73,12 @@ def explained(error: BaseException) -> BaseException:
             "A file has reached the largest size that is allowed. Files that were complete are still complete.\n"
             "Raise the limit (ulimit -f, or that of the file system)."
         )
+    if "Expected more than 1 value per channel" in text or "Expected more than 1 spatial element" in text:
+        return RunError(
+            f"A normalisation layer sees a single value: {text.strip().splitlines()[-1]}\n"
+            f"Do one of: a larger datamodule.image_size; another network; torch's batch normalisation, which uses its "
+            f"running statistics then."
+        )
     worker = next((line for line in text.splitlines() if "DataLoader worker" in line), "")
     if "killed" in worker or "exited unexpectedly" in worker:
         return RunError(

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.transforms import MEAN, STD
-from foundation.errors import ConfigError, DataError
+from foundation.errors import ConfigError, DataError, RunError, explained
+from lightning_modules.records import require_hyperparameters, require_record
 
 SUFFIX = ".onnx"
 TORCHSCRIPT = ".torchscript"
@@ -26,6 +27,7 @@ METADATA = "halfmask"
 """Key of the metadata in an ONNX file, and name of the file in a TorchScript archive: JSON."""
 Graph = Callable[[np.ndarray], np.ndarray]
 """Images (N, S, S, 3) uint8 -> logits (N, C, S, S) float32."""
+MUST = "It must be a file written by export.py."
 FROM_CHECKPOINT = ("stage", "id", "dataset", "settings", "hyper_parameters")
 
 
@@ -36,16 +38,18 @@ class ExportedNetwork(nn.Module):
         graph: runs the exported graph.
         size: S.
         name: of the file, for messages.
+        channels: C; None if it is unknown.
 
     Shape: normalised images (N, 3, S, S) float -> logits (N, C, S, S) float32.
 
     Raises:
         ConfigError: for images of another size, which the graph would resize.
+        DataError: if the graph fails or gives anything but finite logits of this shape.
     """
 
-    def __init__(self, graph: Graph, size: int, name: str) -> None:
+    def __init__(self, graph: Graph, size: int, name: str, channels: int | None = None) -> None:
         super().__init__()
-        self.graph, self.size, self.name = graph, size, name
+        self.graph, self.size, self.name, self.channels = graph, size, name, channels
         self.register_buffer("mean", 255 * torch.tensor(MEAN)[:, None, None], persistent=False)
         self.register_buffer("deviation", 255 * torch.tensor(STD)[:, None, None], persistent=False)
 
@@ -57,8 +61,24 @@ class ExportedNetwork(nn.Module):
             )
         # The graph normalises its input. Undoing our normalisation restores the integers exactly.
         images = (image.float() * self.deviation + self.mean).round().clamp(0, 255).to(torch.uint8)  # type: ignore[operator]
-        logits = self.graph(np.ascontiguousarray(images.permute(0, 2, 3, 1).cpu().numpy()))
+        logits = self._logits(np.ascontiguousarray(images.permute(0, 2, 3, 1).cpu().numpy()))
         return torch.from_numpy(logits).to(image.device)
+
+    def _logits(self, images: np.ndarray) -> np.ndarray:
+        try:
+            logits = self.graph(images)
+        except Exception as error:  # of any operator of a foreign graph
+            if isinstance(explained(error), RunError):  # memory ran out, and the like
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(f"{self.name} fails on an image: {reason}\n{MUST}") from error
+        shape = (len(images), self.channels or (logits.shape[1] if logits.ndim == 4 else -1), self.size, self.size)
+        if logits.dtype != np.float32 or logits.shape != shape:
+            found = f"{logits.dtype} of shape {logits.shape}"
+            raise DataError(f"{self.name} gives {found}, not logits float32 of shape {shape}.\n{MUST}")
+        if not np.isfinite(logits).all():
+            raise DataError(f"{self.name} gives logits that are NaN or infinite.\n{MUST}")
+        return logits
 
 
 def load_exported(path: Path) -> dict[str, Any]:
@@ -76,12 +96,17 @@ def load_exported(path: Path) -> dict[str, Any]:
         ) from error
     try:
         metadata = json.loads(text)
-        size = int(metadata["settings"]["datamodule.image_size"])
+        size = metadata["settings"]["datamodule.image_size"]
         about = {key: metadata[key] for key in FROM_CHECKPOINT}
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(f"{path} has no metadata of this project.\nIt must be a file written by export.py.") from error
     about |= {key: metadata.get(key) for key in ("class_set", "module", "precision")}
-    return {**about, "network": ExportedNetwork(graph, size, path.name)}
+    labels = require_record(about, path)
+    require_hyperparameters(about, labels, path)
+    if size is None:
+        raise DataError(f"{path} does not record its image size.\nIt must be a file written by export.py.")
+    channels = 1 if about["stage"] == "segment" else None if labels is None else len(labels)
+    return {**about, "network": ExportedNetwork(graph, size, path.name, channels)}
 
 
 def onnx_session(path: Path, threads: int | None = None) -> Any:
@@ -107,7 +132,23 @@ def _read_onnx(path: Path) -> tuple[Graph, str]:
         parts = (images[start : start + step] for start in range(0, len(images), step))
         return np.concatenate([session.run(["logits"], {"image": part})[0] for part in parts])
 
-    return graph, session.get_modelmeta().custom_metadata_map.get(METADATA, "")
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA, "")
+    if text:  # else it is from elsewhere, which the caller reports
+        _require_images(session)
+    return graph, text
+
+
+def _require_images(session: Any) -> None:
+    """See that a graph takes images and gives logits; its axes may have names in place of numbers.
+
+    Raises:
+        ValueError: with what it takes or gives.
+    """
+    expected = ([("image", "tensor(uint8)", 4)], [("logits", "tensor(float)", 4)])
+    for ends, (end,) in zip((session.get_inputs(), session.get_outputs()), expected, strict=True):
+        found = [(one.name, one.type, len(one.shape)) for one in ends]
+        if found != [end]:
+            raise ValueError(f"it has {found} in place of {end}, each a name, type and number of axes")
 
 
 def refuse_torchscript(path: Path) -> None:

@@ -107,12 +107,15 @@ def transfer(target: FaceParser, trained: Mapping[str, Tensor], part: TransferPa
     source = {key: value for key, value in trained.items() if key.startswith(prefix)}
     own = {key: value for key, value in target.state_dict().items() if key.startswith(prefix)}
     shared = source.keys() & own.keys()
-    matched = {key for key in shared if source[key].shape == own[key].shape}
+    kinds = {key for key in shared if source[key].is_floating_point() == own[key].is_floating_point()}
+    matched = {key for key in kinds if source[key].shape == own[key].shape}
     unfit = {
         "missing": sorted(own.keys() - shared),
         "unexpected": sorted(source.keys() - shared),
-        "of another shape": sorted(shared - matched),
+        "of another shape": sorted(kinds - matched),
     }
+    if shared != kinds:
+        unfit["of another kind of number"] = sorted(shared - kinds)
     report = f"{len(matched)} tensors matched"
     for kind, keys in unfit.items():
         examples = f" ({', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''})" if keys else ""

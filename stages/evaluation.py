@@ -26,6 +26,7 @@ from foundation.digests import DigestCache
 from foundation.errors import ConfigError, DataError, did_you_mean
 from foundation.files import require_folder
 from foundation.run_folder import EVALUATE, RunFolder
+from lightning_modules.records import recorded_settings, require_record
 from stages.command import ACTION, MERGED_DATA, plain_config
 from stages.groups import LOCATION_ONLY, ROUNDING_ONLY, SPEED_ONLY
 from stages.outside_code import outside_layout
@@ -322,17 +323,19 @@ def find(checkpoint: str, output_dir: Path) -> Trained:
             f"It must be a finished run, by its name (finetune-0123456789ab or segment-0123456789ab) or folder, or the "
             f"path of a best.ckpt.{did_you_mean(path.name, runs)}"
         )
-    recorded, settings = status, status.get("identity", {}).get("settings", {})
-    if not status:
+    if status:
+        settings = recorded_settings(status, place)
+        require_record({**status, "settings": settings}, place / "status.json")
+        recorded, name = status, place.name
+    else:
         from callbacks.checkpoints import load  # imports torch: only for a file outside a run folder
 
         recorded = load(best)
-        settings = recorded.get("settings", {})
         _require_scorable(checkpoint, path, recorded)
-    run_id, stage, dataset = (str(recorded.get(key)) for key in ("id", "stage", "dataset"))
-    name = place.name if status else f"{stage}-{run_id}"
+        name, settings = f"{recorded['stage']}-{recorded['id']}", recorded.get("settings", {})
+    stage = recorded["stage"]
     labels = None if stage == "segment" else recorded_classes(recorded)
-    return Trained(best, name, run_id, stage, dataset, settings, status, labels)
+    return Trained(best, name, recorded["id"], stage, recorded["dataset"], settings, status, labels)
 
 
 def _require_scorable(checkpoint: str, path: Path, recorded: Mapping[str, Any]) -> None:

@@ -15,8 +15,9 @@ from engine.processes import is_leader
 from engine.settings import Plugin, ScaleRange, setting
 from engine.stage import Run
 from foundation.digests import DigestCache
-from foundation.errors import ConfigError
+from foundation.errors import ConfigError, DataError
 from foundation.run_folder import RunFolder
+from lightning_modules.records import recorded_settings
 from stages.building import TrainingStage, encoder_weights, hyperparameters, identity_of_weights
 from stages.groups import Augmentation, Optimizer, TrainingSettings
 
@@ -118,13 +119,16 @@ class Finetuning(TrainingStage):
         entering = identity_of_weights(run, "model.encoder_weights", run.settings.model.encoder, digests)
         return entering if run.upstreams else entering | {"finetune.transfer": LEFT_OUT}  # no weights are transferred
 
+    def require_network(self, run: Run) -> None:
+        require_parser(run.settings.model, run.settings.datamodule.image_size)
+
     def module(self, run: Run) -> LightningModule:
         from callbacks.checkpoints import load
         from lightning_modules.parsing import FaceParsing
         from models.parser import transfer
 
         model, own = run.settings.model, run.own
-        require_parser(model)
+        self.require_network(run)
         made = run.upstreams or model.network is not None
         names = (
             *("loss", "lambda_ce", "lambda_dice", "alpha", "gamma"),
@@ -143,7 +147,12 @@ class Finetuning(TrainingStage):
         if run.upstream is not None:
             trained = load(run.upstream.best)["state_dict"]
             weights = {key.removeprefix("model."): value for key, value in trained.items() if key.startswith("model.")}
-            report = transfer(module.model, weights, own.transfer)
+            try:
+                report = transfer(module.model, weights, own.transfer)
+            except ValueError as error:
+                raise DataError(
+                    f"{run.upstream.best}: {error}.\nTrain its run again with force=true, or start from another run."
+                ) from error
             if is_leader():
                 print(f"From {run.upstream.name}: {report}")
         return module
@@ -157,18 +166,18 @@ class Finetuning(TrainingStage):
         }
 
 
-def require_parser(model: Any) -> None:
-    """Check that architecture and encoder exist and are compatible.
+def require_parser(model: Any, image_size: int) -> None:
+    """Check that architecture and encoder exist, are compatible, and take images of this size.
 
     Raises:
         ConfigError: if not, with the nearest valid name.
     """
-    from models.encoders import EncoderError, require_encoder
+    from models.encoders import EncoderError, require_usable
 
     if model.network is not None:
         return
     try:
-        require_encoder(model.encoder, model.architecture)
+        require_usable(model.encoder, model.architecture, image_size)
     except EncoderError as error:
         raise ConfigError(str(error)) from error
 
@@ -194,7 +203,7 @@ def start_of(settings: Any, layout: Layout) -> RunFolder | None:
         raise ConfigError(
             f"finetune.start_from={name} is of stage {folder.stage}.\nIt must be a pretrain or finetune run."
         )
-    its = {"model.architecture": UNETPP} | folder.status.get("identity", {}).get("settings", {})
+    its = {"model.architecture": UNETPP, **recorded_settings(folder.status, folder.path)}
     shared = ("model.encoder", *(("model.features",) if settings.model.architecture == UNETPP else ()))
     needed = {key: settings[key] for key in ("model.architecture", *shared)}
     if settings.finetune.transfer == "all":

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
 
-from callbacks.checkpoints import load, save
+from callbacks.checkpoints import load, require_fit, save
 from callbacks.class_tree import class_tree_figure
 from callbacks.confusion import Confusion
 from callbacks.quiet import Quiet
@@ -65,6 +65,7 @@ def fit_and_score(run: Run, config: dict[str, Any], loggers: list[Logger]) -> di
     module = build_module(run, head)
     parts = _part(trained, "model.trunk.", "features.trunk.")
     parts |= _part(trained, "model.head.", "head.") if head is None else _part(head.module.state_dict(), "", "head.")
+    require_fit(parts, module.model, run.upstream.best)
     module.model.load_state_dict(parts)
 
     entries = {name: config["callbacks"].get(name) for name in ("panels", "progress_bar")}
@@ -114,7 +115,10 @@ def build_module(run: Run, head: FittedHead | None) -> PixelClassification:
 def _pixels(run: Run, data: FaceDataModule, trained: dict[str, torch.Tensor], device: str) -> Pixels:
     """Features, classes and weights of the pixels that a head is fitted to; pixels are sampled per face."""
     trunk = Trunk(run.settings.model.encoder, run.settings.model.features)
-    trunk.load_state_dict(_part(trained, "model.trunk.", ""))
+    part = _part(trained, "model.trunk.", "")
+    assert run.upstream is not None  # noqa: S101 (for the type checker)
+    require_fit(part, trunk, run.upstream.best)
+    trunk.load_state_dict(part)
     extractor = PixelFeatures(trunk, run.own.features).to(device).eval()
     faces = len(data.labelled("train"))
     most = max(1, min(run.own.pixels, run.own.max_pixels // (faces * len(run.layout.labels))))

@@ -87,6 +87,11 @@ class Pretraining(TrainingStage):
     def identity(self, run: Run, digests: DigestCache) -> dict[str, Any]:
         return identity_of_weights(run, "model.encoder_weights", run.settings.model.encoder, digests)
 
+    def require_network(self, run: Run) -> None:
+        from stages.finetuning import require_parser
+
+        require_parser(run.settings.model, run.settings.datamodule.image_size)
+
     def data(self, run: Run) -> LightningDataModule:
         from models.masking import PatchSampling
 
@@ -101,10 +106,9 @@ class Pretraining(TrainingStage):
         from lightning_modules.optimization import Optimization
         from lightning_modules.pretraining import MaskedPretraining
         from models.parser import FaceParser
-        from stages.finetuning import require_parser
 
         model, own = run.settings.model, run.own
-        require_parser(model)
+        self.require_network(run)
         state = encoder_weights(run, "model.encoder_weights", model.encoder)
         if own.task is not None:
             parser = FaceParser(3, model.encoder, model.features, state)

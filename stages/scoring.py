@@ -25,15 +25,21 @@ from datamodules.transforms import Augmentation
 from engine.plugins import locate, require_trusted
 from engine.stage import Run
 from engine.trainers import scoring_trainer
-from foundation.errors import ConfigError, DataError
+from foundation.errors import ConfigError, DataError, UserError, explained
 from lightning_modules.classification import PixelClassification
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.occlusion import OcclusionSegmentation
 from lightning_modules.occlusion_comparators import segmentation
 from lightning_modules.parsing import FaceParsing
+from models.encoders import EncoderError, require_encoder, require_usable
 from models.merged_classes import MergedClasses
+from models.weights import misfit
 from stages.building import merging_of
 from stages.evaluation import Evaluation
+from stages.segmentation import NETWORKS
+
+MOST_VALUES = 2**30
+"""Largest network that an exported file may describe, in weights: 4 GiB."""
 
 KINDS: dict[Any, Any] = {
     "segment": OcclusionSegmentation,
@@ -68,31 +74,106 @@ def scored_module(
     """
     source = path or "The checkpoint"
     require_trusted(content.get("hyper_parameters"), trust, source)
-    kind = KINDS.get(content.get("stage")) or KINDS.get(content.get("module"))
-    if kind is None and content.get("module") is not None:
+    if _kind(content) is None and content.get("module") is not None:
         require_trusted({"_target_": content["module"]}, trust, source)
     try:
-        if kind is OcclusionSegmentation:
-            module: Any = segmentation(**(content["hyper_parameters"] | {"groups": list(groups)}))
-        elif kind is None:
-            module = _own_module(content, background)
-        else:
-            module = kind(**(content["hyper_parameters"] | {"background": background}))
-        if "network" in content:  # of an exported file
-            module.model = content["network"]
-        else:
-            module.load_state_dict(content["state_dict"])
-    except (KeyError, RuntimeError, TypeError) as error:
+        _require_known_names(content)
+        if trust is None:  # a network of the user's own may not be built without memory
+            _require_fitting(content, background, groups)
+        return _build(content, background, mapped, groups)
+    except UserError:
+        raise
+    except Exception as error:  # values of any type, given to any layer
+        if isinstance(reason := explained(error), UserError):  # memory ran out, a package is absent, and the like
+            raise reason from error
         raise DataError(
-            f"The checkpoint {path or ''} does not contain a parser or segmenter of this project."
+            f"{source} does not contain a parser or segmenter of this project: {' '.join(str(error).split())[:500]}\n"
+            f"It must be written by train.py or export.py."
         ) from error
+
+
+def _require_known_names(content: dict[str, Any]) -> None:
+    """See that a file names networks as settings do: nothing is looked up on a network, in a folder or on a hub.
+
+    Raises:
+        EncoderError, ValueError: if not.
+    """
+    values = content["hyper_parameters"]
+    network = values.get("network")
+    if isinstance(network, dict):  # see require_trusted
+        return
+    if content["stage"] == "segment":
+        if network not in NETWORKS:
+            raise ValueError(f"network={network} is none of {', '.join(NETWORKS)}")
+    elif "encoder" in values:
+        require_encoder(values["encoder"], values.get("architecture", "unetplusplus"))
+
+
+def _require_fitting(content: dict[str, Any], background: str, groups: Sequence[str]) -> None:
+    """See that the weights of a file fit its network, before the network takes memory.
+
+    Raises:
+        ValueError: if not.
+    """
+    try:
+        with torch.device("meta"):
+            planned = _module(content, background, groups)
+    except RuntimeError as error:
+        if "meta" not in str(error):
+            raise
+        return  # MiT reads values while it is built; it has fixed sizes
+    if "network" not in content:
+        if problem := misfit(content["state_dict"], planned.state_dict()):
+            raise ValueError(problem)
+    elif (values := sum(value.numel() for value in planned.state_dict().values())) > MOST_VALUES:
+        raise ValueError(f"a network of {values:,} weights")
+
+
+def require_size(module: Any, image_size: int, source: object) -> None:
+    """See that a network takes images of this size; some of timm's take only one.
+
+    Raises:
+        ConfigError: if it does not.
+    """
+    values = module.hparams
+    encoder = str(values.get("encoder"))
+    if not encoder.startswith("tu-") or values.get("network") is not None:
+        return
+    try:
+        require_usable(encoder, values.get("architecture", "unetplusplus"), image_size)
+    except EncoderError as error:
+        raise ConfigError(f"image_size={image_size} does not go with {source}: {error}") from error
+
+
+def _build(
+    content: dict[str, Any], background: str, mapped: tuple[LabelSet, LabelSet] | None, groups: Sequence[str]
+) -> FaceParsing | PixelClassification | OcclusionSegmentation:
+    module: Any = _module(content, background, groups)
+    _load_weights(module, content)
     if mapped is not None:
         own, target = mapped
         merged = own.table_to(target)[: len(own)].tolist()
-        probabilities = kind is not PixelClassification
+        probabilities = not isinstance(module, PixelClassification)
         module.model = MergedClasses(module.model, merged, probabilities, len(target))
         module.scores = SegmentationScores(target.classes, background=background)
     return module
+
+
+def _kind(content: dict[str, Any]) -> Any:
+    """The Lightning module of a stage here; None for one of the user's own."""
+    return KINDS.get(content.get("stage")) or KINDS.get(content.get("module"))
+
+
+def _module(
+    content: dict[str, Any], background: str, groups: Sequence[str]
+) -> FaceParsing | PixelClassification | OcclusionSegmentation:
+    """The module of a file, without its weights."""
+    kind = _kind(content)
+    if kind is None:
+        return _own_module(content, background)
+    if kind is OcclusionSegmentation:
+        return segmentation(**(content["hyper_parameters"] | {"groups": list(groups)}))
+    return kind(**(content["hyper_parameters"] | {"background": background}))
 
 
 def _own_module(content: dict[str, Any], background: str) -> Any:
@@ -116,6 +197,14 @@ def _own_module(content: dict[str, Any], background: str) -> Any:
         )
     module.scores = SegmentationScores(module.scores.classes, background=background)
     return module
+
+
+def _load_weights(module: FaceParsing | PixelClassification | OcclusionSegmentation, content: dict[str, Any]) -> None:
+    """Load the trained weights, or the network of an exported file."""
+    if "network" in content:
+        module.model = content["network"]
+    else:
+        module.load_state_dict(content["state_dict"])
 
 
 def scored_faces(run: Run) -> FaceDataModule:
@@ -148,9 +237,34 @@ def scored_network(run: Run) -> FaceParsing | PixelClassification | OcclusionSeg
     groups = sorted({group for sample in faces for group in sample.groups})
     background, mapped, best = run.settings.background, run.stage.mapped, trained.best
     module = scored_module(load(best), background, mapped, groups, best, run.settings.trust)
+    require_size(module, run.settings.image_size, best)
+    _require_loss(module, best)
     if trained.settings.get("trainer.channels_last"):  # the same rounding as in its own test
         module = module.to(memory_format=torch.channels_last)
     return module
+
+
+def _require_loss(module: FaceParsing | PixelClassification | OcclusionSegmentation, source: Path) -> None:
+    """See that the recorded loss and noise processing can be computed, before faces are scored.
+
+    Raises:
+        DataError: if not.
+    """
+    values, side = module.hparams, 32
+    if not isinstance(module, FaceParsing | OcclusionSegmentation) or not all(
+        isinstance(values[name], str) for name in ("loss", "network") if values.get(name) is not None
+    ):  # no loss, or the user's own network or loss, which explain themselves
+        return
+    channels = 1 if isinstance(module, OcclusionSegmentation) else len(values["classes"])
+    try:
+        module.loss(torch.zeros(1, channels, side, side), torch.zeros(1, side, side, dtype=torch.long))
+        if isinstance(module, OcclusionSegmentation):
+            module.clean(torch.zeros(1, side, side, dtype=torch.bool))
+    except Exception as error:
+        raise DataError(
+            f"{source} records a loss that cannot be computed: {' '.join(str(error).split())}\n"
+            f"It must be written by train.py or export.py."
+        ) from error
 
 
 def score(run: Run) -> dict[str, Any]:
