@@ -304,11 +304,10 @@ class FaceDataModule(LightningDataModule):
     def _loader(self, dataset: Dataset, **order: Any) -> DataLoader:
         return DataLoader(
             dataset,
-            **order,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
-            collate_fn=collate,
+            **({"collate_fn": collate} | order),
         )
 
 

@@ -152,7 +152,7 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
         **_class_set(run),
         "settings": dict(run.identity["settings"]),
     }
-    checkpoint = EpochCheckpoint(run.folder, run.stage.monitor, description, throughput)
+    checkpoint = EpochCheckpoint(run.folder, run.stage.monitored(run), description, throughput)
     callbacks = [Quiet(), *_callbacks(config), Confusion(), StepSeed(run.own.seed), throughput, checkpoint]
     trainer = training_trainer(run, loggers, callbacks)
     resume = run.folder.last if run.folder.last.is_file() else None

@@ -63,12 +63,15 @@ def _masking(run: Run) -> str | None:
     return own.masking if run.stage.name == "classify" else None
 
 
-def open_datamodule(run: Run, augmentation: Augmentation | None = None, **own: Any) -> FaceDataModule:
+def open_datamodule(
+    run: Run, augmentation: Augmentation | None = None, kind: type[FaceDataModule] | None = None, **own: Any
+) -> FaceDataModule:
     """The data module of a stage: all training images without labels, or those of the manifest with labels.
 
     Args:
         run: the run.
         augmentation: of training images; None: as its settings describe.
+        kind: of data module; None: by the data set.
         own: arguments that only some stages pass.
 
     Raises:
@@ -83,7 +86,7 @@ def open_datamodule(run: Run, augmentation: Augmentation | None = None, **own: A
         augmentation = Augmentation(**(values | {"scale": tuple(values["scale"])}))
         own = {"batch_size": run.own.batch_size, "steps_per_epoch": run.own.steps_per_epoch} | own
     settings = run.settings.datamodule
-    data = datamodule_type(run.layout)(
+    data = (kind or datamodule_type(run.layout))(
         layout=run.layout,
         image_size=settings.image_size,
         seed=run.own.seed,

@@ -17,11 +17,13 @@ from stages.finetuning import FinetuneSettings
 from stages.groups import TrainerSettings
 from stages.pretraining import PretrainSettings
 from stages.segmentation import SegmentSettings
+from stages.self_training import SelfTrainingSettings
 
 DOCUMENT = CONF.parent / "docs" / "settings.md"
 DEFAULTS: dict[str, type[Settings]] = {
     "pretrain/masked_patches": PretrainSettings,
     "finetune/parsing": FinetuneSettings,
+    "semi/self_training": SelfTrainingSettings,
     "segment/occlusion": SegmentSettings,
     "classify/pixels": ClassifySettings,
     "trainer/auto": TrainerSettings,
@@ -97,6 +99,8 @@ def table(group: type[Settings], stages: Mapping[str, Iterable[str]]) -> str:
             if any(name == prefix or name.startswith(f"{prefix}.") for prefix in read)
         ]
         identity = f"none: {note(field, 'harmless')}" if note(field, "harmless") else ", ".join(readers) or "none"
+        if note(field, "later"):
+            identity += "; unless default"
         only = f"; only with {note(field, 'only')}" if note(field, "only") else ""
         default = "" if field.is_required() else note(field, "written") or yaml_value(field.get_default())
         cells = (

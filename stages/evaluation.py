@@ -27,6 +27,7 @@ from foundation.errors import ConfigError, DataError, nearest
 from foundation.files import require_folder
 from foundation.run_folder import EVALUATE, RunFolder
 from stages.command import ACTION, MERGED_DATA, plain_config
+from stages.finetuning import PARSERS
 from stages.groups import LOCATION_ONLY, ROUNDING_ONLY, SPEED_ONLY
 from stages.outside_code import outside_layout
 
@@ -355,7 +356,7 @@ def _classes_of(stage: str, recorded: Mapping[str, Any]) -> LabelSet | None:
 
 
 def _require_scorable(checkpoint: str, path: Path, stage: str) -> None:
-    if stage not in ("finetune", "classify", "segment"):
+    if stage not in (*PARSERS, "classify", "segment"):
         raise ConfigError(
             f"checkpoint={checkpoint}: {path} is of stage {stage}, which has no parser or segmenter.\n"
             f"It must be a run of fine-tuning, such as finetune-0123456789ab."
@@ -381,7 +382,7 @@ def _filled(settings: EvaluationSettings, trained: Trained) -> EvaluationSetting
     """
     names = {
         "score_at": (f"{trained.stage}.score_at", "label"),
-        "background": ("finetune.background", "literature"),
+        "background": (f"{trained.stage if trained.stage in PARSERS else 'finetune'}.background", "literature"),
         "image_size": ("datamodule.image_size", None),
         "trainer.precision": ("trainer.precision", "32-true"),
     }

@@ -27,6 +27,7 @@ from lightning_modules.classification import PixelClassification
 from models.head_fitting import FittedHead, Fitting, fit_head
 from models.parser import Trunk
 from models.pixel_heads import PixelFeatures
+from stages.finetuning import PARSERS
 
 TIMED_PASSES = 5
 """Number of timed forward passes of the head; their median is its speed."""
@@ -86,7 +87,7 @@ def fit_and_score(run: Run, config: dict[str, Any], loggers: list[Logger]) -> di
 
 def is_fine_tuned_conv(run: Run) -> bool:
     """Whether the head is the conv head of a fine-tuned parser, which needs no fitting."""
-    return run.own.head == "conv" and run.upstream is not None and run.upstream.stage == "finetune"
+    return run.own.head == "conv" and run.upstream is not None and run.upstream.stage in PARSERS
 
 
 def build_module(run: Run, head: FittedHead | None) -> PixelClassification:

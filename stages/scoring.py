@@ -32,6 +32,7 @@ from lightning_modules.metrics import SegmentationScores
 from lightning_modules.occlusion import OcclusionSegmentation
 from lightning_modules.occlusion_comparators import segmentation
 from lightning_modules.parsing import FaceParsing
+from lightning_modules.self_training import SelfTraining
 from models.merged_classes import MergedClasses
 from stages.evaluation import Evaluation
 
@@ -74,13 +75,13 @@ def _build(
         segmenter = segmentation(**(content["hyper_parameters"] | {"groups": list(groups)}))
         _load_weights(segmenter, content)
         return segmenter
-    kind = PixelClassification if content["stage"] == "classify" else FaceParsing
+    kind = {"classify": PixelClassification, "semi": SelfTraining}.get(content["stage"], FaceParsing)
     module = kind(**(content["hyper_parameters"] | {"background": background}))
     _load_weights(module, content)
     if mapped is not None:
         own, target = mapped
         merged = own.table_to(target)[: len(own)].tolist()
-        module.model = MergedClasses(module.model, merged, kind is FaceParsing, len(target))  # type: ignore[assignment]
+        module.model = MergedClasses(module.model, merged, kind is not PixelClassification, len(target))  # type: ignore[assignment]
         module.scores = SegmentationScores(target.classes, background=background)
     return module
 
