@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, Sampler
 
-from datamodules.cache import Cache
 from datamodules.faces import Faces, LabelledFaces, ParsingDataModule, collate, open_images, open_labels
 from datamodules.labels import IGNORE
 from datamodules.layouts import Layout, Sample
@@ -84,8 +83,8 @@ class Joined(ConcatDataset[dict[str, Any]]):
 class MixedSampler(Sampler[SampleKey]):
     """Samples batches of labelled, synthetic and unlabelled faces, a pure function of (seed, epoch).
 
-    Each set is gone through in random order, again and again; an epoch starts anew. Indices count the sets in the order
-    labelled, synthetic, unlabelled, and so do the faces of a batch.
+    Each set is gone through in random order, again and again; each epoch has its own order. Indices count the sets in
+    the order labelled, synthetic, unlabelled, and so do the faces of a batch.
 
     Args:
         faces: number of labelled, synthetic and unlabelled faces.
@@ -178,6 +177,7 @@ class SelfTrainingDataModule(ParsingDataModule):
         self.unlabelled_batch_size = unlabelled_batch_size
         self.epochs = epochs
         self.synthetic = synthetic
+        self._training: tuple[Any, Any, Any] | None = None
 
     def train_dataloader(self) -> DataLoader:
         parts = self._parts()
@@ -196,26 +196,23 @@ class SelfTrainingDataModule(ParsingDataModule):
         if self.trainer:  # on a resume workers prefetch before the Trainer sets the sampler's epoch
             sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         size = (self.batch_size + self.unlabelled_batch_size) // world
-        dataset = Joined([part for part in parts if len(part)])
+        dataset = Joined(parts)
         return self._loader(dataset, sampler=sampler, batch_size=size, collate_fn=collate_halves)
 
     def _synthetic_at(self, progress: float) -> int:
         return 0 if self.synthetic is None else self.synthetic.count(self.batch_size, progress)
 
-    def _parts(self) -> tuple[Sequence[Any], Sequence[Any], Faces]:
+    def _parts(self) -> tuple[Any, Any, Any]:
         """Labelled, synthetic and unlabelled faces; either of the first two may be empty."""
-        if not self._training:
+        if self._training is None:  # once: a second loader reuses a pack in memory
             transform = FaceTransform(self.image_size, self.augmentation, self.layout.labels, self.seed)
-            real: Sequence[Any] = self._open("train", transform, self.cache) if self.labelled("train") else ()  # type: ignore[assignment]
+            real = self._open("train", transform, self.cache) if self.labelled("train") else ()
             samples = self.layout.samples("train", labelled=False)
             images = open_images(samples, transform.least_source, self.cache)
             self._training = (real, self._open_synthetic(), UnlabelledFaces(samples, images, transform))
         return self._training
 
-    _training: tuple[Sequence[Any], Sequence[Any], Faces] | tuple[()] = ()
-    """Opened once: a second loader reuses a pack in memory."""
-
-    def _open_synthetic(self) -> Sequence[Any]:
+    def _open_synthetic(self) -> Any:
         if self.synthetic is None:
             return ()
         layout = self.synthetic.layout
@@ -224,11 +221,10 @@ class SelfTrainingDataModule(ParsingDataModule):
             samples = self.synthetic.merging(samples)
         augmentation = replace(self.augmentation, photometric=self.synthetic.photometric)
         transform = FaceTransform(self.image_size, augmentation, self.layout.labels, self.seed)
-        cache: Cache | None = self.cache
-        images = open_images(samples, transform.least_source, cache)
-        labels = open_labels(samples, layout.labels, cache)
+        images = open_images(samples, transform.least_source, self.cache)
+        labels = open_labels(samples, layout.labels, self.cache)
         table = layout.labels.table_to(self.layout.labels)
-        return LabelledFaces(samples, images, labels, transform, False, table)  # type: ignore[return-value]
+        return LabelledFaces(samples, images, labels, transform, False, table)
 
 
 def batches_of(unlabelled: int, batch_size: int, steps_per_epoch: int | None) -> int:

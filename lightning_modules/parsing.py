@@ -105,6 +105,8 @@ class FaceParsing(LightningModule):
     def setup(self, stage: str) -> None:
         if stage == "fit" and self.hparams["ema_decay"] is not None:
             self.average = WeightAverage(self.model, self.hparams["ema_decay"])
+            if self.model._compiled_call_impl is not None:
+                self.average.network.compile()
 
     def on_fit_end(self) -> None:
         self.average = None  # what is kept of it is in best.ckpt

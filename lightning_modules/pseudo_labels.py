@@ -49,20 +49,19 @@ class PseudoLabelWatch:
         Args:
             trusted: whether pseudo-labels had their full weight; before, small classes may be absent.
         """
-        for name, count in zip(self.classes, self.labelled.tolist(), strict=True):
-            if count == 0:
-                self._warn(name, f"No labelled face of this epoch has a pixel of {name}: it is not learnt.")
+        absent = [name for name, count in zip(self.classes, self.labelled.tolist(), strict=True) if count == 0]
+        self._warn(absent, "No labelled face of this epoch has a pixel of {}: not learnt from it.")
         if not self.pseudo.any():
             return {}
         counts = {"labelled": self.labelled.double(), "pseudo": self.pseudo.double()}
         shares = {kind: (value / value.sum()).tolist() for kind, value in counts.items()}
-        for name, labelled, pseudo in zip(self.classes, shares["labelled"], shares["pseudo"], strict=True):
-            if trusted and labelled > 0 and pseudo == 0:
-                self._warn(
-                    name,
-                    f"{name} has vanished from the pseudo-labels; it takes {labelled:.3%} of the labelled pixels.\n"
-                    f"Do one of: semi.threshold=0; a loss with a Dice term; semi.start_from=<a parser>.",
-                )
+        pairs = zip(self.classes, shares["labelled"], shares["pseudo"], strict=True)
+        vanished = [name for name, labelled, pseudo in pairs if trusted and labelled > 0 and pseudo == 0]
+        self._warn(
+            vanished,
+            "No pseudo-label of this epoch is {}, though labelled faces have pixels of it.\n"
+            "Do one of: semi.threshold=0; a loss with a Dice term; semi.start_from=<a parser>.",
+        )
         return {
             f"{kind}/{name}": share
             for kind, values in shares.items()
@@ -73,16 +72,18 @@ class PseudoLabelWatch:
         """Warns once if validation's mean IoU has fallen by more than :data:`COLLAPSE` since its maximum."""
         if miou < self.best - COLLAPSE:
             self._warn(
-                "",
-                f"val/miou has fallen from {self.best:.3f} to {miou:.3f}: the pseudo-labels may confirm their errors.\n"
+                ["val/miou"],
+                f"{{}} has fallen from {self.best:.3f} to {miou:.3f}: the pseudo-labels may confirm their errors.\n"
                 f"Do one of: fewer epochs; a smaller semi.optimizer.lr or semi.weight; semi.threshold=0.8.",
             )
         self.best = max(self.best, miou)
 
-    def _warn(self, kind: str, message: str) -> None:
-        if kind not in self.warned:
-            self.warned.add(kind)
-            warnings.warn(message, stacklevel=2)
+    def _warn(self, names: Sequence[str], message: str) -> None:
+        """One warning of the names of which none was given before."""
+        new = [name for name in names if name not in self.warned]
+        if new:
+            self.warned.update(new)
+            warnings.warn(message.format(", ".join(new)), stacklevel=2)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "warned": sorted(self.warned)}

@@ -65,7 +65,9 @@ def charts(runs: Iterable[RecordedRun]) -> list[Chart]:
     done = FinishedRuns(every)
     plotted = [run for run in every if run.state in ("done", "running", "interrupted")]
     pretrainings = grouped((run for run in plotted if run.stage == "pretrain" and run.curves), _study)
-    finetunings = grouped((run for run in plotted if run.stage in ("finetune", "semi") and run.curves), _fraction_of_study)
+    finetunings = grouped(
+        (run for run in plotted if run.stage in ("finetune", "semi") and run.curves), _fraction_of_study
+    )
     segmentations = grouped(
         (run for run in plotted if run.stage == "segment" and run.curves and not run.in_a_fold), _study
     )

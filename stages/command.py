@@ -28,8 +28,7 @@ from stages.segmentation import Segmentation, SegmentSettings
 from stages.self_training import SelfTrainingSettings, SelfTrainingStage
 
 STAGES: dict[str, Stage] = {
-    stage.name: stage
-    for stage in (Pretraining(), Finetuning(), SelfTrainingStage(), Segmentation(), Classification())
+    stage.name: stage for stage in (Pretraining(), Finetuning(), SelfTrainingStage(), Segmentation(), Classification())
 }
 METHODS = {
     "mtl": ("pretrain", "finetune"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,7 +12,7 @@ from datamodules.labels import recorded_classes
 from engine.planning import LEFT_OUT
 from engine.plugins import require
 from engine.processes import is_leader
-from engine.settings import Plugin, ScaleRange, setting
+from engine.settings import Plugin, ScaleRange, Settings, setting
 from engine.stage import Run
 from foundation.digests import DigestCache
 from foundation.errors import ConfigError
@@ -102,7 +102,8 @@ class FinetuneSettings(TrainingSettings):
         later=True,
     )
     select: Literal["best", "last"] = setting(
-        "best", "kept weights: of the epoch with the best validation score, or of the last, without validation labels",
+        "best",
+        "kept weights: of the epoch with the best validation score, or of the last, without validation labels",
         later=True,
     )
 
@@ -112,7 +113,7 @@ class Finetuning(TrainingStage):
 
     name = "finetune"
     version = 4
-    settings = FinetuneSettings
+    settings: ClassVar[type[Settings]] = FinetuneSettings
     reads = (
         *("datamodule.dataset", "datamodule.image_size", "datamodule.layout", "datamodule.merging"),
         *("model", "finetune", "trainer"),
@@ -141,7 +142,9 @@ class Finetuning(TrainingStage):
 
     def identity(self, run: Run, digests: DigestCache) -> dict[str, Any]:
         entering = identity_of_weights(run, "model.encoder_weights", run.settings.model.encoder, digests)
-        return entering if run.upstreams else entering | {f"{self.name}.transfer": LEFT_OUT}  # no weights are transferred
+        return (
+            entering if run.upstreams else entering | {f"{self.name}.transfer": LEFT_OUT}
+        )  # no weights are transferred
 
     def monitored(self, run: Run) -> str | None:
         return self.monitor if run.own.select == "best" else None
@@ -235,9 +238,7 @@ def start_of(settings: Any, layout: Layout, stage: str = "finetune") -> RunFolde
             f"It must be the name of a finished run, such as finetune-0123456789ab, or the path of its folder."
         )
     if folder.stage not in ("pretrain", *PARSERS):
-        raise ConfigError(
-            f"{key}={name} is of stage {folder.stage}.\nIt must be a pretrain, finetune or semi run."
-        )
+        raise ConfigError(f"{key}={name} is of stage {folder.stage}.\nIt must be a pretrain, finetune or semi run.")
     its = {"model.architecture": UNETPP} | folder.status.get("identity", {}).get("settings", {})
     shared = ("model.encoder", *(("model.features",) if settings.model.architecture == UNETPP else ()))
     needed = {key: settings[key] for key in ("model.architecture", *shared)}

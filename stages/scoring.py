@@ -81,7 +81,7 @@ def _build(
     if mapped is not None:
         own, target = mapped
         merged = own.table_to(target)[: len(own)].tolist()
-        module.model = MergedClasses(module.model, merged, kind is not PixelClassification, len(target))  # type: ignore[assignment]
+        module.model = MergedClasses(module.model, merged, kind is not PixelClassification, len(target))
         module.scores = SegmentationScores(target.classes, background=background)
     return module
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from omegaconf import OmegaConf
 from pydantic import Field
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from datamodules.self_training import SyntheticLabels
 
-OmegaConf.register_new_resolver("if_start", lambda run, then, otherwise: otherwise if run is None else then, replace=True)
+OmegaConf.register_new_resolver(
+    "if_start", lambda run, then, otherwise: otherwise if run is None else then, replace=True
+)
 """One of two values for ``conf/``: whether a run to start from is given."""
 WITH_SYNTHETIC = "root!=null"
 
@@ -72,7 +74,7 @@ class SelfTrainingStage(Finetuning):
 
     name = "semi"
     version = 1
-    settings = SelfTrainingSettings
+    settings: ClassVar[type[Settings]] = SelfTrainingSettings
     reads = (
         *("datamodule.dataset", "datamodule.image_size", "datamodule.layout", "datamodule.merging"),
         *("model", "semi", "trainer"),

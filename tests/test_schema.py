@@ -53,7 +53,8 @@ def test_every_experiment_composes(experiment: str) -> None:
     assert settings["datamodule.dataset"] == {"celebamask": "celebamask_hq"}.get(dataset, dataset)
     assert settings["datamodule.merging"] == {"celebamask": "official"}.get(dataset)
     assert (
-        settings["label_fraction"] == {"": 1.0, "_full": 1.0, "_0": 0, "_05pct": 0.005, "_1pct": 0.01, "_10pct": 0.1}[fraction]
+        settings["label_fraction"]
+        == {"": 1.0, "_full": 1.0, "_0": 0, "_05pct": 0.005, "_1pct": 0.01, "_10pct": 0.1}[fraction]
     )
 
 

@@ -393,7 +393,8 @@ def test_every_setting_that_enters_is_in_some_identity(settings: Any) -> None:
     entering = {
         name
         for name, field in KEYS.items()
-        if not (note(field, "harmless") or note(field, "later")) and any(name == prefix or name.startswith(f"{prefix}.") for prefix in read)
+        if not (note(field, "harmless") or note(field, "later"))
+        and any(name == prefix or name.startswith(f"{prefix}.") for prefix in read)
     }
     assert held == entering - idle
 

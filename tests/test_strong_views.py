@@ -25,7 +25,9 @@ def test_cutmix_pastes_the_partner_of_the_reversed_batch() -> None:
 def test_image_pseudo_label_and_confidence_are_pasted_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strong_views, "photometric", lambda image: image)
     value = torch.arange(6.0).view(6, 1, 1, 1)
-    view = strong_view(value.expand(6, 3, 16, 16), value[:, 0].long().expand(6, 16, 16), value[:, 0].expand(6, 16, 16), 1.0)
+    view = strong_view(
+        value.expand(6, 3, 16, 16), value[:, 0].long().expand(6, 16, 16), value[:, 0].expand(6, 16, 16), 1.0
+    )
     assert torch.equal(view.image[:, 0], view.label.float())
     assert torch.equal(view.confidence, view.label.float())
     for index, label in enumerate(view.label):
@@ -63,7 +65,7 @@ def test_colours_move_and_geometry_stays() -> None:
     images = photometric((pixels - mean) / deviation)
     assert torch.allclose(images, images[..., :1, :1].expand_as(images), atol=1e-4), "a plain image stays plain"
     back = images * deviation + mean
-    assert -1e-4 < float(back.min())
+    assert float(back.min()) > -1e-4
     assert float(back.max()) < 1 + 1e-4
     assert (back - pixels).abs().amax(dim=(1, 2, 3)).gt(0.05).sum() > 8
 
