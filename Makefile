@@ -54,7 +54,7 @@ docs: setup ## generate docs/settings.md and the YAML files of defaults from the
 	$(PYTHON) -m stages.document
 
 bench: setup ## run the benchmarks
-	@for file in benchmarks/*.py; do name=$$(basename $$file .py); echo "== $$name"; $(PYTHON) -m benchmarks.$$name || exit 1; done
+	@for file in benchmarks/[a-z]*.py; do name=$$(basename $$file .py); echo "== $$name"; $(PYTHON) -m benchmarks.$$name || exit 1; done
 
 clean: ## remove the virtual environment and caches; runs and data stay
 	rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache

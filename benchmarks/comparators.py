@@ -12,11 +12,10 @@ import argparse
 from importlib.util import find_spec
 
 import torch
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from torch import nn
 
+from benchmarks import parser, table
 from lightning_modules.occlusion import build_network
 from models.cost import flops, megabytes, milliseconds
 from models.parser import FaceParser
@@ -29,26 +28,25 @@ ENCODERS = {"unetplusplus": "resnet50", "deeplabv3plus": "resnet50", "segformer"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=128, help="side of the image, a multiple of 32")
-    parser.add_argument("--width", type=int, help="channels of the first level; as published if not given")
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--threads", type=int, default=1)
-    chosen = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--size", type=int, default=128, help="side of the image, a multiple of 32")
+    arguments.add_argument("--width", type=int, help="channels of the first level; as published if not given")
+    arguments.add_argument("--rounds", type=int, default=10)
+    arguments.add_argument("--threads", type=int, default=1)
+    chosen = arguments.parse_args()
     torch.set_num_threads(chosen.threads)
     torch.manual_seed(0)
-    table = Table(box=SIMPLE_HEAD, caption=f"One {chosen.size}x{chosen.size} image, threads: {chosen.threads}.")
-    for title in ("network", "parameters, million", "GFLOPs", "ms", "MB"):
-        table.add_column(title, justify="left" if title == "network" else "right")
+    caption = f"One {chosen.size}x{chosen.size} image, threads: {chosen.threads}."
+    costs = table("network", "parameters, million", "GFLOPs", "ms", "MB", caption=caption)
     for name in NETWORKS:
         if name == "yolo_ultralytics" and find_spec("ultralytics") is None:
             continue
-        table.add_row(name, *_costs(build_network(name, chosen.width, 1, 3, 3, "all"), chosen))
-    table.add_section()
+        costs.add_row(name, *_costs(build_network(name, chosen.width, 1, 3, 3, "all"), chosen))
+    costs.add_section()
     for architecture in ARCHITECTURES:
         network = FaceParser(CLASSES, ENCODERS[architecture], architecture=architecture)
-        table.add_row(f"{architecture}, {ENCODERS[architecture]}", *_costs(network, chosen))
-    Console(highlight=False).print(table)
+        costs.add_row(f"{architecture}, {ENCODERS[architecture]}", *_costs(network, chosen))
+    Console(highlight=False).print(costs)
 
 
 def _costs(network: nn.Module, chosen: argparse.Namespace) -> tuple[str, ...]:

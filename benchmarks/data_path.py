@@ -9,7 +9,6 @@ ratios, absolute values depend on the machine.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import random
@@ -27,6 +26,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from benchmarks import parser, seconds
 from datamodules import transforms
 from datamodules.cache import Cache
 from datamodules.faces import LabelledFaces, open_images, open_labels
@@ -100,12 +100,12 @@ def ours(
     transform = FaceTransform(size, Augmentation(rotation=15, scale=(0.8, 1.2)), labels, seed=0)
     images = clocks.around("read image", open_images(samples, transform.least_source, cache))
     maps = clocks.around("read label map", open_labels(samples, labels, cache))
-    faces = LabelledFaces(samples, images, maps, transform, full=False)
+    faces = LabelledFaces(samples, transform, images, maps, full=False)
     return lambda index: faces[(0, index, index)]
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = parser(__doc__)
     face_data = Path(os.environ.get("FACE_DATA") or "../shared/data")
     arguments.add_argument("--root", type=Path, default=face_data / "real" / "LaPa", help="a folder in LaPa's layout")
     arguments.add_argument("--size", type=int, default=480, help="side of the network's input, in pixels")
@@ -142,10 +142,7 @@ def main() -> None:
 def one_round(load: Callable[[int], object], count: int, clocks: Clocks) -> dict[str, float]:
     """Milliseconds per sample of each timed stage, of the rest, and in total."""
     clocks.spent.clear()
-    start = time.perf_counter()
-    for index in range(count):
-        load(index)
-    total = 1000 * (time.perf_counter() - start) / count
+    total = 1000 * seconds(lambda: [load(index) for index in range(count)]) / count
     row = {stage: 1000 * spent / count for stage, spent in clocks.spent.items()}
     return row | {"rest (label to long, ...)": total - sum(row.values()), TOTAL: total}
 

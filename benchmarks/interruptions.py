@@ -10,7 +10,6 @@ settings of the command, such as trainer.devices=2.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import os
@@ -27,6 +26,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
+from benchmarks import parser
 from synthesis.synthetic_faces import write_synthetic_faces
 
 ROOT = Path(__file__).parent.parent
@@ -96,12 +96,12 @@ def errors(output: Path, uninterrupted: Path) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--signal", choices=("KILL", "TERM", "INT"), default="KILL")
-    parser.add_argument("--times", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0, help="seed of the random times")
-    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="further settings of the command")
-    choice = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--signal", choices=("KILL", "TERM", "INT"), default="KILL")
+    arguments.add_argument("--times", type=int, default=20)
+    arguments.add_argument("--seed", type=int, default=0, help="seed of the random times")
+    arguments.add_argument("words", nargs="*", metavar="KEY=VALUE", help="further settings of the command")
+    choice = arguments.parse_args()
     rng = random.Random(choice.seed)
     number = getattr(signal, f"SIG{choice.signal}")
     failed = 0

@@ -10,41 +10,41 @@ photographs with all cores. --sheets writes contact sheets by mask type, wearing
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
-from rich.box import SIMPLE_HEAD
+from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import in_turns, parser, seconds, table
 from datamodules.landmarks import FaceFinder
 from datamodules.layouts.photographs import photographs
 from datamodules.reading import read_photograph
 from synthesis.dataset_build import processes, tune_process
 from synthesis.masked_faces import MaskedFacesConfig, write_masked_faces
 from synthesis.masked_faces.face_search import CHUNK
-from synthesis.masks import (
+from synthesis.masks.choices import (
     DISTRACTORS,
     MASK_TYPES,
     STYLES,
-    TEXTURES,
+    TILTS,
+    TYPES_OF_STYLE,
     FaceMask,
     MaskChoices,
     choose_mask,
-    render_mask,
     tilt_of,
 )
-from synthesis.masks.choices import TILTS, TYPES_OF_STYLE
+from synthesis.masks.rendering import render_mask
+from synthesis.masks.textures import TEXTURES
 from synthesis.synthetic_faces import write_synthetic_faces
 
 PHOTOGRAPHS, ROUNDS, COLUMNS = 120, 7, 16
@@ -66,27 +66,13 @@ def aligned(source: Path, root: Path) -> Path:
     folder = root / "img_align_celeba"
     folder.mkdir(parents=True)
     for index, photo in enumerate(photographs(source)[:PHOTOGRAPHS]):
-        image = Image.fromarray(read_photograph(photo.image))
-        if image.size != (WIDTH, HEIGHT):
-            side = min(image.width / WIDTH, image.height / HEIGHT)
-            left, top = (image.width - WIDTH * side) / 2, (image.height - HEIGHT * side) / 2
-            box = (left, top, left + WIDTH * side, top + HEIGHT * side)
-            image = image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS, box)
+        image = ImageOps.fit(Image.fromarray(read_photograph(photo.image)), (WIDTH, HEIGHT), Image.Resampling.LANCZOS)
         image.save(folder / f"{index:06d}.jpg", quality=92)
     return root
 
 
-@dataclass(frozen=True)
-class Times:
-    """Seconds per image of each stage in each round, and the number of photographs and of those with a face."""
-
-    rounds: list[dict[str, float]]
-    photographs: int
-    faces: int
-
-
-def measured(files: list[Path], seed: int) -> Times:
-    """Times of each stage, and of a build: detection, then rendering."""
+def measured(files: list[Path], seed: int) -> tuple[dict[str, list[float]], int]:
+    """Seconds per image of each stage, and of a build (detection, then rendering), in each round; faces found."""
     finder, choices = FaceFinder(fallbacks=("padded",), aligned=True), MaskChoices()
     images = [read_photograph(file) for file in files]
     found = [finder(image)[:1] for image in images]
@@ -126,68 +112,50 @@ def measured(files: list[Path], seed: int) -> Times:
         "all in": both_passes,
     }
     counts = dict.fromkeys(ways, len(faces)) | {"read": len(files), "all in": len(files)}
-    rounds = [{name: seconds(way) / counts[name] for name, way in ways.items()} for _ in range(1 + ROUNDS)][1:]
-    return Times(rounds, len(files), len(faces))
+    times = in_turns(ways, ROUNDS)
+    return {name: [took / counts[name] for took in rounds] for name, rounds in times.items()}, len(faces)
 
 
-def seconds(way: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    way()
-    return time.perf_counter() - start
-
-
-def stages(times: Times) -> Table:
+def stages(times: dict[str, list[float]], caption: str) -> Table:
     """Milliseconds per image and images per second."""
-    table = Table(title=f"On one core, {WIDTH}x{HEIGHT} px", box=SIMPLE_HEAD, title_justify="left")
-    for column in ("stage", "ms", "images/s", "in the best round"):
-        table.add_column(column, justify="left" if column == "stage" else "right")
-    for name in times.rounds[0]:
-        took = [row[name] for row in times.rounds]
+    title = f"On one core, {WIDTH}x{HEIGHT} px"
+    result = table("stage", "ms", "images/s", "in the best round", title=title, caption=caption)
+    for name, took in times.items():
         middle = statistics.median(took)
-        table.add_row(name, f"{1000 * middle:.2f}", f"{1 / middle:.0f}", f"{1 / min(took):.0f}")
-    table.caption = f"faces found in {times.faces} of {times.photographs}"
-    return table
+        result.add_row(name, f"{1000 * middle:.2f}", f"{1 / middle:.0f}", f"{1 / min(took):.0f}")
+    return result
 
 
 def linear(source: Path, most: int, folder: Path, seed: int) -> Table:
     """Seconds of complete builds, each twice as large as the one before."""
-    table = Table(title="Complete builds, all cores", box=SIMPLE_HEAD, title_justify="left")
-    for column in ("samples", "seconds", "ms per sample"):
-        table.add_column(column, justify="right")
+    result = table("samples", "seconds", "ms per sample", title="Complete builds, all cores")
     for part in (8, 4, 2, 1):
         count = most // part
-        wanted = MaskedFacesConfig(source, count, seed, MaskChoices(), fallbacks=("padded", "image"))
-        out = folder / f"set_{count}"
-        took = seconds(lambda out=out, wanted=wanted: write_masked_faces(out, wanted, os.cpu_count() or 1))  # type: ignore[misc]
-        table.add_row(str(count), f"{took:.1f}", f"{1000 * took / count:.2f}")
-    return table
+        config = MaskedFacesConfig(source, count, seed, MaskChoices(), fallbacks=("padded", "image"))
+        took = seconds(partial(write_masked_faces, folder / f"set_{count}", config, os.cpu_count() or 1))
+        result.add_row(str(count), f"{took:.1f}", f"{1000 * took / count:.2f}")
+    return result
 
 
 def sheets(source: Path, folder: Path, seed: int) -> None:
     """Contact sheets of everything that can be rendered."""
     folder.mkdir(parents=True, exist_ok=True)
     finder, rng = FaceFinder(), np.random.default_rng(seed)
-    faces: list[Face] = []
-    for photo in photographs(source):
-        image = read_photograph(photo.image)
-        faces += [(image, one.landmarks) for one in finder(image)[:1]]
-        if len(faces) == 160:
-            break
-    rows: dict[str, dict[str, Choice]] = {
+    images = (read_photograph(photo.image) for photo in photographs(source))
+    faces = list(islice(((image, one.landmarks) for image in images for one in finder(image)[:1]), 160))
+    tilts = {tilt: [face for face in faces if tilt_of(face[1]) == tilt] for tilt in TILTS}
+    sheet: dict[str, dict[str, Choice]] = {
         "types": {kind: ((kind,), "proper", None) for kind in MASK_TYPES},
         "styles": {style: (TYPES_OF_STYLE[style], style, None) for style in STYLES},
         "distractors": {thing: ((), "proper", thing) for thing in DISTRACTORS},
+        "tilts": dict.fromkeys(TILTS, (MASK_TYPES, "proper", None)),
     }
-    for name, choices in rows.items():
-        sheet = {}
-        for place, (row, choice) in enumerate(choices.items()):
-            first = len(faces) * place // len(choices)
-            sheet[row] = [(face, sampled_mask(rng, face, choice)) for face in faces[first : first + COLUMNS]]
-        write_sheets(folder, name, sheet)
-    tilts = {tilt: [face for face in faces if tilt_of(face[1]) == tilt][:COLUMNS] for tilt in TILTS}
-    anything: Choice = (MASK_TYPES, "proper", None)
-    sheet = {tilt: [(face, sampled_mask(rng, face, anything)) for face in some] for tilt, some in tilts.items()}
-    write_sheets(folder, "tilts", sheet)
+    for name, rows in sheet.items():
+        pairs = {}
+        for place, (row, choice) in enumerate(rows.items()):
+            some = tilts[row] if name == "tilts" else faces[len(faces) * place // len(rows) :]
+            pairs[row] = [(face, sampled_mask(rng, face, choice)) for face in some[:COLUMNS]]
+        write_sheets(folder, name, pairs)
 
 
 Choice = tuple[tuple[str, ...], str, str | None]
@@ -221,23 +189,18 @@ def tile(image: np.ndarray, ground_truth: np.ndarray, size: int, shown: bool) ->
     """An image in a square of a sheet, with the ground truth in red over it if it is to be shown."""
     if shown:
         image = np.where(ground_truth[..., None] > 0, image // 2 + np.array([127, 0, 0], np.uint8), image)
-    small = Image.fromarray(image)
-    scale = size / max(small.size)
-    small = small.resize((max(1, round(small.width * scale)), max(1, round(small.height * scale))))
-    square = Image.new("RGB", (size, size))
-    square.paste(small, (0, 0))
-    return np.asarray(square)
+    return np.asarray(ImageOps.pad(Image.fromarray(image), (size, size), centering=(0, 0)))
 
 
-def main(words: Iterable[str] | None = None) -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> None:
+    arguments = parser(__doc__)
     arguments.add_argument(
         "--source", type=Path, help="CelebA's folder, or any of photographs (default: synthetic faces)"
     )
     arguments.add_argument("--linear", type=int, help="samples of the largest build")
     arguments.add_argument("--sheets", type=Path, help="folder for contact sheets")
     arguments.add_argument("--seed", type=int, default=0)
-    choice = arguments.parse_args(None if words is None else list(words))
+    choice = arguments.parse_args()
     tune_process()
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory() as folder:
@@ -249,7 +212,8 @@ def main(words: Iterable[str] | None = None) -> None:
         root = aligned(source, Path(folder) / "aligned")
         files = sorted((root / "img_align_celeba").iterdir())
         with processes(1) as pool:
-            console.print(stages(pool.submit(measured, files, choice.seed).result()))
+            times, found = pool.submit(measured, files, choice.seed).result()
+        console.print(stages(times, f"faces found in {found} of {len(files)}"))
         if choice.linear:
             console.print(linear(root, choice.linear, Path(folder), choice.seed))
 

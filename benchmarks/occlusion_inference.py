@@ -9,17 +9,15 @@ variants take turns, so that other load affects all; times are medians.
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
+from benchmarks import in_turns, parser, table
 from models.layers import BatchInstanceNorm2d, SelfAttention, folded
 from models.unet import BaseUNet, ModifiedUNet
 
@@ -37,67 +35,57 @@ def without(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
     return plain
 
 
-def variants(compiled: bool) -> dict[str, tuple[Callable[[Tensor], Tensor], torch.memory_format]]:
-    """Name -> network and the memory format of its image."""
+def variants(compiled: bool) -> dict[str, Callable[[], Tensor]]:
+    """Name -> a forward pass of an image in the network's memory format."""
     torch.manual_seed(0)
     model = ModifiedUNet().eval()
     for layer in model.modules():
         if isinstance(layer, BatchInstanceNorm2d):
             nn.init.uniform_(layer.rho)  # as after training
-    plain, last = torch.contiguous_format, torch.channels_last
     turned = folded(model)
-    turned.to(memory_format=last)  # type: ignore[call-overload] # in place; the type hints cover tensors only
-    found: dict[str, tuple[Callable[[Tensor], Tensor], torch.memory_format]] = {
-        "as trained": (model, plain),
-        "folded": (folded(model), plain),
-        "folded, channels-last": (turned, last),
-        "folded, without attention": (without(model, SelfAttention), plain),
-        "folded, without batch-instance norm": (without(model, BatchInstanceNorm2d), plain),
-        "base UNet": (BaseUNet().eval(), plain),
+    turned.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # in place; the type hints cover tensors only
+    networks: dict[str, Callable[[Tensor], Tensor]] = {
+        "as trained": model,
+        "folded": folded(model),
+        "folded, channels-last": turned,
+        "folded, without attention": without(model, SelfAttention),
+        "folded, without batch-instance norm": without(model, BatchInstanceNorm2d),
+        "base UNet": BaseUNet().eval(),
     }
     if compiled:
-        found["folded, channels-last, compiled"] = (torch.compile(turned), last)
-    return found
-
-
-def milliseconds(networks: dict[str, tuple[Callable[[Tensor], Tensor], torch.memory_format]], rounds: int) -> dict:
-    """Name -> median of a forward pass."""
-    times: dict[str, list[float]] = {name: [] for name in networks}
-    photo = torch.randn(1, 3, SIZE, SIZE)
-    with torch.inference_mode():
-        for turn in range(WARM_UP + rounds):
-            for name, (network, form) in networks.items():
-                image = photo.contiguous(memory_format=form)
-                started = time.perf_counter()
-                network(image)
-                if turn >= WARM_UP:
-                    times[name].append(1000 * (time.perf_counter() - started))
-    return {name: statistics.median(values) for name, values in times.items()}
+        networks["folded, channels-last, compiled"] = torch.compile(turned)
+    plain = torch.randn(1, 3, SIZE, SIZE)
+    last = plain.contiguous(memory_format=torch.channels_last)
+    return {name: partial(network, last if "channels-last" in name else plain) for name, network in networks.items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--compile", action="store_true", help="with torch.compile too, which needs a C++ compiler")
-    chosen = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--threads", type=int, nargs="*", default=[1, 2])
+    arguments.add_argument("--rounds", type=int, default=30)
+    arguments.add_argument("--compile", action="store_true", help="with torch.compile too, which needs a C++ compiler")
+    chosen = arguments.parse_args()
     found = {}
     for threads in chosen.threads:
         torch.set_num_threads(threads)
-        found[threads] = milliseconds(variants(chosen.compile), chosen.rounds)
-    table = Table(box=SIMPLE_HEAD, caption=f"Milliseconds, one {SIZE}x{SIZE} image; the paper: {PAPER_MS:g} on an i5.")
-    table.add_column("network")
-    for threads in chosen.threads:
-        table.add_column(f"{threads} thread{'s' if threads > 1 else ''}", justify="right")
-        table.add_column("of as trained", justify="right")
+        with torch.inference_mode():
+            times = in_turns(variants(chosen.compile), chosen.rounds, WARM_UP)
+        found[threads] = {name: 1000 * statistics.median(took) for name, took in times.items()}
+    columns = [
+        column
+        for threads in chosen.threads
+        for column in (f"{threads} thread{'s' if threads > 1 else ''}", "of as trained")
+    ]
+    caption = f"Milliseconds, one {SIZE}x{SIZE} image; the paper: {PAPER_MS:g} on an i5."
+    result = table("network", *columns, caption=caption)
     for name in found[chosen.threads[0]]:
         cells = [
             cell
-            for times in found.values()
-            for cell in (f"{times[name]:.1f}", f"{times[name] / times['as trained']:.2f}")
+            for medians in found.values()
+            for cell in (f"{medians[name]:.1f}", f"{medians[name] / medians['as trained']:.2f}")
         ]
-        table.add_row(name, *cells)
-    Console(highlight=False).print(table)
+        result.add_row(name, *cells)
+    Console(highlight=False).print(result)
 
 
 if __name__ == "__main__":

@@ -10,20 +10,18 @@ all of them.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from torch.nn import functional as F
 
+from benchmarks import parser, seconds, table
 from callbacks.checkpoints import load as load_checkpoint
 from datamodules.layouts.photographs import photographs
 from datamodules.reading import read_photograph
@@ -57,13 +55,13 @@ class PlainLoop:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--exported", nargs="+", required=True)
-    parser.add_argument("--source", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--threads", type=int, default=1)
-    chosen = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--checkpoint", required=True)
+    arguments.add_argument("--exported", nargs="+", required=True)
+    arguments.add_argument("--source", type=Path, required=True)
+    arguments.add_argument("--count", type=int, default=1000)
+    arguments.add_argument("--threads", type=int, default=1)
+    chosen = arguments.parse_args()
     torch.set_num_threads(chosen.threads)
     settings = PredictionSettings(checkpoint="-", input="-", overlays=False, parts=False)
     quiet = Console(quiet=True)
@@ -79,26 +77,20 @@ def main() -> None:
             "plain loop, PyTorch as trained": lambda some: plain(some, Path(place))
         }
         for exported in (chosen.checkpoint, *chosen.exported):
-            predictor = load(exported, faces="whole")
-            name = f"predict.py, {Path(exported).name}"
-            out = Path(place) / Path(exported).stem
-            ways[name] = lambda some, predictor=predictor, out=out: list(  # type: ignore[misc]
+            predictor, out = load(exported, faces="whole"), Path(place) / Path(exported).stem
+            ways[f"predict.py, {Path(exported).name}"] = lambda some, predictor=predictor, out=out: list(  # type: ignore[misc]
                 predict_images(predictor, some, out, settings, quiet, [])
             )
-        seconds = dict.fromkeys(ways, 0.0)
-        names = list(files)
-        for start in range(0, len(names), SLICE):
-            some = {name: files[name] for name in names[start : start + SLICE]}
+        took = dict.fromkeys(ways, 0.0)
+        for start in range(0, len(files), SLICE):
+            some = dict(list(files.items())[start : start + SLICE])
             for way, run in ways.items():
-                started = time.perf_counter()
-                run(some)
-                seconds[way] += time.perf_counter() - started
-    table = Table(box=SIMPLE_HEAD, caption=f"{len(names)} photographs of 178x218 px, {chosen.threads} thread(s)")
-    for column in ("", "images/s", "of the plain loop"):
-        table.add_column(column, justify="right" if column else "left")
-    for way, took in seconds.items():
-        table.add_row(way, f"{len(names) / took:.1f}", f"{seconds['plain loop, PyTorch as trained'] / took:.2f}")
-    Console(highlight=False).print(table)
+                took[way] += seconds(partial(run, some))
+    caption = f"{len(files)} photographs of 178x218 px, {chosen.threads} thread(s)"
+    speeds = table("", "images/s", "of the plain loop", caption=caption)
+    for way, total in took.items():
+        speeds.add_row(way, f"{len(files) / total:.1f}", f"{took['plain loop, PyTorch as trained'] / total:.2f}")
+    Console(highlight=False).print(speeds)
 
 
 if __name__ == "__main__":

@@ -8,25 +8,20 @@ Each row has its own process, which measures its peak memory.
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
-import time
 from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
-from rich.table import Table
 from sklearn.metrics import balanced_accuracy_score
 
+from benchmarks import parser, seconds, table
 from callbacks.throughput import peak_memory_mb
 from models.svm import BinaryDecisionTreeSVC, ReducedHyperplaneSVC
 
-HEADS = {
-    "svm_rh": ReducedHyperplaneSVC,
-    "svm_bdt": BinaryDecisionTreeSVC,
-}
+HEADS = {"svm_rh": ReducedHyperplaneSVC, "svm_bdt": BinaryDecisionTreeSVC}
 REPEATS = 5
 
 
@@ -44,16 +39,10 @@ def measure(name: str, estimator: str, count: int, features: int, classes: int) 
     X, y = pixels(count, features, classes, seed=1)  # noqa: N806
     before = peak_memory_mb(torch.device("cpu"))
     head = HEADS[name](estimator, random_state=0)
-    started = time.perf_counter()
-    head.fit(X, y)
-    fitted = time.perf_counter() - started
+    fitted = seconds(lambda: head.fit(X, y))
     peak = peak_memory_mb(torch.device("cpu"))
     test, ground_truth = pixels(count, features, classes, seed=2)
-    times = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        predicted = head.predict(test)
-        times.append(time.perf_counter() - started)
+    times = [seconds(lambda: head.predict(test)) for _ in range(REPEATS)]
     return {
         "head": name,
         "binary SVMs": len(head.estimators_),
@@ -62,29 +51,27 @@ def measure(name: str, estimator: str, count: int, features: int, classes: int) 
         "of it fitting": round(peak - before),
         "predict, Mpx/s": round(count / 1e6 / float(np.median(times)), 1),
         "tests a pixel": round(float(head.count_tests(test[:100000]).mean()), 2),
-        "balanced accuracy": round(float(balanced_accuracy_score(ground_truth, predicted)), 4),
+        "balanced accuracy": round(float(balanced_accuracy_score(ground_truth, head.predict(test))), 4),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pixels", type=int, default=1_000_000)
-    parser.add_argument("--features", type=int, default=16)
-    parser.add_argument("--classes", type=int, default=11)
-    parser.add_argument("--estimator", default="linear", choices=("linear", "rbf", "nystroem"))
-    asked = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--pixels", type=int, default=1_000_000)
+    arguments.add_argument("--features", type=int, default=16)
+    arguments.add_argument("--classes", type=int, default=11)
+    arguments.add_argument("--estimator", default="linear", choices=("linear", "rbf", "nystroem"))
+    asked = arguments.parse_args()
     rows = []
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for name in HEADS:
             sizes = (asked.pixels, asked.features, asked.classes)
             rows.append(pool.apply(measure, (name, asked.estimator, *sizes)))
             print(json.dumps(rows[-1]), flush=True)
-    table = Table(title=f"{asked.estimator}, {asked.pixels:,} pixels x {asked.features} x {asked.classes}")
-    for column in rows[0]:
-        table.add_column(column)
+    costs = table(*rows[0], title=f"{asked.estimator}, {asked.pixels:,} pixels x {asked.features} x {asked.classes}")
     for row in rows:
-        table.add_row(*map(str, row.values()))
-    Console().print(table)
+        costs.add_row(*map(str, row.values()))
+    Console().print(costs)
 
 
 if __name__ == "__main__":

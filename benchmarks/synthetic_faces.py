@@ -11,31 +11,28 @@ Speeds are medians of interleaved rounds; compare the ratios, absolute values de
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import statistics
-import time
-from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import cv2
 import dlib
 import numpy as np
 from PIL import Image
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import in_turns, parser, table
 from datamodules.labels import LAPA
 from datamodules.landmarks import landmark_model
 from synthesis.dataset_build import processes, tune_process
 from synthesis.faces import FaceScene, SyntheticFace, render, render_random_face, sample_scene
 
 ROUNDS = 9
-PER_ROUND = 24  # faces on one core
-PER_PROCESS = 24  # faces per process in a round
+PER_ROUND = 24  # faces of each process
 SIZES = (128, 256, 512)
 SIZE = 256
 MEMORY_SIZE = 128  # many faces matter more than large ones
@@ -53,60 +50,32 @@ GROUPS = {
 }
 
 
-def table(title: str, *columns: str) -> Table:
-    """An empty table; all columns but the first are numbers."""
-    result = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
-    for index, column in enumerate(columns):
-        result.add_column(column, justify="right" if index else "left")
-    return result
-
-
 def draw_one(seed: tuple[int, int]) -> None:
     render_random_face(np.random.default_rng(seed), SIZE)
 
 
-def rates(ways: dict[str, tuple[int, Callable[[], None]]]) -> dict[str, list[float]]:
-    """Name -> (number of faces, function) to name -> faces per second of each round, after an untimed one."""
-    rounds = []
-    for _ in range(1 + ROUNDS):
-        row = {}
-        for name, (count, draw) in ways.items():
-            start = time.perf_counter()
-            draw()
-            row[name] = count / (time.perf_counter() - start)
-        rounds.append(row)
-    return {name: [row[name] for row in rounds[1:]] for name in ways}
+def draw_on_one_core(seed: int, size: int) -> None:
+    for index in range(PER_ROUND):
+        render_random_face(np.random.default_rng((seed, index)), size)
+
+
+def draw_in_processes(pool: ProcessPoolExecutor, seed: int, count: int) -> None:
+    for _ in pool.map(draw_one, [(seed, index) for index in range(count)]):
+        pass
 
 
 def speed(workers: int, seed: int) -> list[Table]:
     """Faces per second by size on one core, and with one and with all processes."""
-
-    def on_one_core(size: int) -> Callable[[], None]:
-        def draw() -> None:
-            for index in range(PER_ROUND):
-                render_random_face(np.random.default_rng((seed, index)), size)
-
-        return draw
-
-    by_size = table("Drawing on one core", "size", "faces/s", "in the best round", "ms per face")
-    for name, found in rates({f"{size} px": (PER_ROUND, on_one_core(size)) for size in SIZES}).items():
-        rate = statistics.median(found)
-        by_size.add_row(name, f"{rate:.1f}", f"{max(found):.1f}", f"{1000 / rate:.1f}")
-
-    def in_processes(pool: ProcessPoolExecutor, count: int) -> Callable[[], None]:
-        def draw() -> None:
-            for _ in pool.map(draw_one, [(seed, index) for index in range(count)]):
-                pass
-
-        return draw
-
+    by_size = table("size", "faces/s", "in the best round", "ms per face", title="Drawing on one core")
+    for name, took in in_turns({f"{size} px": partial(draw_on_one_core, seed, size) for size in SIZES}, ROUNDS).items():
+        middle = statistics.median(took) / PER_ROUND
+        by_size.add_row(name, f"{1 / middle:.1f}", f"{PER_ROUND / min(took):.1f}", f"{1000 * middle:.1f}")
     with processes(1) as one, processes(workers) as many:
-        ways = {
-            "1": (PER_PROCESS, in_processes(one, PER_PROCESS)),
-            f"{workers} (all)": (workers * PER_PROCESS, in_processes(many, workers * PER_PROCESS)),
-        }
-        medians = {name: statistics.median(found) for name, found in rates(ways).items()}
-    by_processes = table(f"Drawing at {SIZE} px in processes", "processes", "faces/s", "ratio")
+        counts = {"1": PER_ROUND, f"{workers} (all)": workers * PER_ROUND}
+        draws = [partial(draw_in_processes, pool, seed) for pool in (one, many)]
+        ways = {name: partial(draw, count) for draw, (name, count) in zip(draws, counts.items(), strict=True)}
+        medians = {name: counts[name] / statistics.median(took) for name, took in in_turns(ways, ROUNDS).items()}
+    by_processes = table("processes", "faces/s", "ratio", title=f"Drawing at {SIZE} px in processes")
     for name, rate in medians.items():
         by_processes.add_row(name, f"{rate:.1f}", f"{rate / medians['1']:.2f} x")
     return [by_size, by_processes]
@@ -131,16 +100,16 @@ def draw_many(faces: int, seed: int) -> tuple[dict[str, float], dict[str, float]
     return before, resident()
 
 
-def memory(faces: int, seed: int) -> list[Table]:
+def memory(faces: int, seed: int) -> Table:
     """Memory growth of a separate process over many faces."""
     title = f"Memory in MiB over {faces} faces at {MEMORY_SIZE} px"
-    result = table(title, "resident", f"after {WARM_UP}", f"after {faces} more", "growth")
+    result = table("resident", f"after {WARM_UP}", f"after {faces} more", "growth", title=title)
     with processes(1) as one:
         before, after = one.submit(draw_many, faces, seed).result()
     for name in before:
         growth = f"{after[name] - before[name]:+.1f}"
         result.add_row(name, f"{before[name]:.1f}", f"{after[name]:.1f}", growth)
-    return [result]
+    return result
 
 
 def frontal(rng: np.random.Generator, count: int) -> list[FaceScene]:
@@ -182,7 +151,7 @@ def realism(count: int, seed: int) -> list[Table | str]:
     if not found:
         return [seen]
     title = "From our landmarks to dlib's, % of the distance of the eyes"
-    away = table(title, "landmarks", "mean distance", "outwards", "downwards")
+    away = table("landmarks", "mean distance", "outwards", "downwards", title=title)
     for name, rows in GROUPS.items():
         part = 100 * np.stack(found)[:, rows]
         away.add_row(name, f"{abs(part).mean():.1f}", f"{part.real.mean():+.1f}", f"{part.imag.mean():+.1f}")
@@ -219,7 +188,7 @@ def write_sheets(folder: Path, seed: int) -> None:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = parser(__doc__)
     sections = ("speed", "memory", "dlib")
     arguments.add_argument(
         "--only", nargs="*", choices=sections, default=sections, help="what to measure; all if absent"
@@ -231,14 +200,13 @@ def main() -> None:
     arguments.add_argument("--seed", type=int, default=0)
     choice = arguments.parse_args()
     tune_process()
-    measures: dict[str, Callable[[], Sequence[Table | str]]] = {
-        "speed": lambda: speed(choice.workers, choice.seed),
-        "memory": lambda: memory(choice.faces, choice.seed),
-        "dlib": lambda: realism(choice.frontal, choice.seed),
-    }
-    for name in sections:
-        if name in choice.only:
-            Console().print(*measures[name]())
+    console = Console()
+    if "speed" in choice.only:
+        console.print(*speed(choice.workers, choice.seed))
+    if "memory" in choice.only:
+        console.print(memory(choice.faces, choice.seed))
+    if "dlib" in choice.only:
+        console.print(*realism(choice.frontal, choice.seed))
     if choice.sheets:
         write_sheets(choice.sheets, choice.seed)
         print(f"contact sheets in {choice.sheets}")

@@ -13,7 +13,6 @@ loop includes its callbacks, ``metrics.csv``, progress, and the checkpoints at t
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import copy
 import gc
@@ -35,10 +34,11 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from benchmarks import parser
 from engine.fitting import fit
 from engine.settings import CONF
 from engine.stage import Run
-from lightning_modules.optimization import configure_optimizer
+from lightning_modules.optimization import Optimization
 from lightning_modules.parsing import FaceParsing
 from models.parser import FaceParser
 from stages.command import check, plan
@@ -51,7 +51,7 @@ AIM = 5
 def bare(model: FaceParser, module: FaceParsing, loader: DataLoader[dict[str, Any]]) -> Iterator[Tensor]:
     """The bare loop over the model, with the loss and settings of the module; yields the loss of each step."""
     names = ("optimizer", "schedule", "steps")
-    chosen = configure_optimizer(model.parameters(), *(module.hparams[name] for name in names))
+    chosen = Optimization(*(module.hparams[name] for name in names))(model.parameters())
     optimizer, scheduler = chosen["optimizer"], chosen["lr_scheduler"]["scheduler"]
     model.train()
     for batch in loader:
@@ -125,7 +125,7 @@ def measured(run: Run, config: dict[str, Any]) -> list[float]:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = parser(__doc__)
     arguments.add_argument("--size", type=int, default=64, help="side of the network's input, in pixels")
     arguments.add_argument("--batch", type=int, default=8, help="faces in a batch")
     arguments.add_argument("--steps", type=int, default=50, help="steps of a training, which is one epoch")

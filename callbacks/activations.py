@@ -13,11 +13,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from callbacks.panels import flat
+from callbacks.panels import flat, photos, save_image
 from datamodules.labels import SMALL_AND_LARGE
-from datamodules.transforms import denormalize
 from foundation.errors import ConfigError, nearest
-from foundation.files import atomic_write
 from lightning_modules.parsing import FaceParsing
 from lightning_modules.pretraining import MaskedPretraining
 
@@ -60,13 +58,7 @@ class Activations(Callback):
 
     @torch.no_grad()
     def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any, **__: Any
     ) -> None:
         at_end = trainer.current_epoch + 1 == trainer.max_epochs
         if batch_idx == 0 and at_end and trainer.is_global_zero and isinstance(pl_module, MaskedPretraining):
@@ -74,13 +66,7 @@ class Activations(Callback):
 
     @torch.no_grad()
     def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any, **__: Any
     ) -> None:
         if batch_idx or not trainer.is_global_zero or not isinstance(pl_module, FaceParsing):
             return
@@ -92,15 +78,15 @@ class Activations(Callback):
         for index, face in enumerate(batch["id"][: self.count]):
             image = batch["image"][index : index + 1]
             channels = module.model.trunk(image)  # [1, n, H, W]
-            photo = denormalize(image[0].float().cpu().numpy())
-            _write(channel_maps(photo, channels[0].float().cpu().numpy()), folder / f"{flat(face)}.png")
+            (photo,) = photos(image)
+            save_image(channel_maps(photo, channels[0].float().cpu().numpy()), folder / f"{flat(face)}.png")
             if isinstance(module, FaceParsing):
                 probability = module.model.head(channels)[0].float().softmax(dim=0).cpu().numpy()  # [C, H, W]
                 names = module.scores.classes
                 default = SMALL_AND_LARGE.get(trainer.datamodule.layout.name, names[1:10])  # type: ignore[attr-defined]
                 chosen = self.classes or default
                 maps = {name: probability[names.index(name)] for name in chosen}
-                _write(class_maps(photo, maps), folder / f"{flat(face)}.classes.png")
+                save_image(class_maps(photo, maps), folder / f"{flat(face)}.classes.png")
 
 
 def channel_maps(image: np.ndarray, channels: np.ndarray) -> Image.Image:
@@ -118,11 +104,8 @@ def class_maps(image: np.ndarray, probabilities: dict[str, np.ndarray]) -> Image
 
     The number in a caption is the map's maximum, which shows classes that the parser did not find.
     """
-    tiles = [
-        (f"{name.replace('_', ' ')}: {probability.max():.2f}", _coloured(probability))
-        for name, probability in probabilities.items()
-    ]
-    return _sheet(image, tiles)
+    found = {f"{name.replace('_', ' ')}: {map_.max():.2f}": _coloured(map_) for name, map_ in probabilities.items()}
+    return _sheet(image, list(found.items()))
 
 
 def _coloured(share: np.ndarray) -> np.ndarray:
@@ -148,8 +131,3 @@ def _sheet(image: np.ndarray, tiles: Sequence[tuple[str, np.ndarray]]) -> Image.
         tile = Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST)
         sheet.paste(tile, (left, top + CAPTION))
     return sheet
-
-
-def _write(sheet: Image.Image, path: Path) -> None:
-    with atomic_write(path) as file:
-        sheet.save(file, format="PNG")

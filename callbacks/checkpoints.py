@@ -97,11 +97,11 @@ class EpochCheckpoint(Checkpoint):
                     f"Do one of: set a smaller {self.folder.stage}.optimizer.lr; set trainer.precision=32-true."
                 )
         if self._is_best(trainer) and trainer.is_global_zero:
-            values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            scores = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
             content = {
                 "state_dict": {name: value.cpu() for name, value in _tested_weights(pl_module).items()},
                 "hyper_parameters": dict(pl_module.hparams),
-                "metrics": {name: value for name, value in values.items() if name.startswith("val/")},
+                "metrics": {name: float(value) for name, value in scores.items()},
                 "epoch": epoch,
                 "global_step": trainer.global_step,
                 **self.description,

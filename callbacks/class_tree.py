@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -27,22 +28,20 @@ def class_tree_figure(
     size = (max(4.0, 1.05 * tree.classes), 1.6 + 0.8 * max(1, deepest))
     figure = Figure(figsize=size, dpi=100, layout="constrained")
     axes = figure.subplots()
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "zorder": 2}
     for node in range(len(tree)):
         for child in (int(tree.left[node]), int(tree.right[node])):
             axes.plot([place[node], place[child]], [-depth[node], -depth[child]], color="0.6", lw=1.2, zorder=1)
         box = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": "0.4"}
         text = f"{node + 1}\n{100 * accuracies[node]:.1f} %"
-        axes.text(place[node], -depth[node], text, ha="center", va="center", fontsize=8, bbox=box, zorder=2)
+        axes.text(place[node], -depth[node], text, bbox=box, **style)
     for index, name in enumerate(names):
         leaf = -1 - index
         red, green, blue = (part / 255 for part in colours[index])
         dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
         box = {"boxstyle": "square,pad=0.35", "facecolor": to_hex((red, green, blue)), "edgecolor": "0.4"}
         text = name.replace("_", "\n")
-        colour = "white" if dark else "black"
-        axes.text(
-            place[leaf], -depth[leaf], text, ha="center", va="center", fontsize=8, color=colour, bbox=box, zorder=2
-        )
+        axes.text(place[leaf], -depth[leaf], text, color="white" if dark else "black", bbox=box, **style)
     axes.set_xlim(-0.7, tree.classes - 0.3)
     axes.set_ylim(-deepest - 0.6, 0.5)
     axes.set_axis_off()

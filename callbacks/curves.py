@@ -27,8 +27,7 @@ class Curves(Logger):
         super().__init__()
         self.path = path
         self._columns: list[str] = ["epoch", "step"]
-        self._row: dict[str, Any] = {}
-        self._pending: list[dict[str, Any]] = []
+        self._rows: list[dict[str, Any]] = []  # not yet written; more values can join the last one
 
     @property
     def name(self) -> str:
@@ -57,7 +56,7 @@ class Curves(Logger):
                         break  # after the checkpoint, or truncated by a crash
                     last = int(place)
                     rows.append({key: value for key, value in row.items() if value != ""})
-        self._row, self._pending = {}, []
+        self._rows = []
         self._rewrite(rows)
 
     @rank_zero_only
@@ -68,13 +67,13 @@ class Curves(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         if any(name.startswith("test/") for name in metrics):
             return  # test scores are in status.json
-        if self._row and self._row["step"] != step:
-            self._pending.append(self._row)
-            self._row = {}
+        if not self._rows or self._rows[-1]["step"] != step:
+            self._rows.append({})
         values = {name: f"{value:g}" if name == "epoch" else repr(float(value)) for name, value in metrics.items()}
-        self._row = self._row | values | {"step": step}
-        if len(self._pending) >= 100:
-            self._write()
+        self._rows[-1] |= values | {"step": step}
+        if len(self._rows) > 100:
+            rows, self._rows = self._rows[:-1], self._rows[-1:]
+            self._write(rows)
 
     @rank_zero_only
     def save(self) -> None:
@@ -83,17 +82,14 @@ class Curves(Logger):
     @rank_zero_only
     def flush(self) -> None:
         """Write all pending rows to the file."""
-        if self._row:
-            self._pending.append(self._row)
-            self._row = {}
-        self._write()
+        rows, self._rows = self._rows, []
+        self._write(rows)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         self.flush()
 
-    def _write(self) -> None:
-        rows, self._pending = self._pending, []
+    def _write(self, rows: list[dict[str, Any]]) -> None:
         new = [name for row in rows for name in row if name not in self._columns]
         if new or not self.path.exists():
             earlier: list[dict[str, Any]] = []

@@ -11,8 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from callbacks.panels import Tiles, grid, occlusion_tiles
-from foundation.files import atomic_write
+from callbacks.panels import Tiles, grid, occlusion_tiles, save_image
 from lightning_modules.occlusion import OcclusionSegmentation
 
 NAME_WIDTH = 110
@@ -35,13 +34,7 @@ class GroupPanels(Callback):
 
     @torch.no_grad()
     def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any, **__: Any
     ) -> None:
         if not trainer.is_global_zero or not isinstance(pl_module, OcclusionSegmentation):
             return
@@ -60,11 +53,11 @@ class GroupPanels(Callback):
             kind, _, name = group.partition("/")
             kinds[kind][name] = self._tiles[group]
         for kind, groups in kinds.items():
-            _save(_sheet(groups), folder / f"{kind}.png")
+            save_image(_sheet(groups), folder / f"{kind}.png")
             for name, faces in groups.items():
                 for number, tiles in enumerate(faces, start=1):
                     for column, (image,) in tiles.items():
-                        _save(image, folder / kind / f"{name}_{number}.{column}.png")
+                        save_image(image, folder / kind / f"{name}_{number}.{column}.png")
         self._tiles.clear()
 
 
@@ -84,8 +77,3 @@ def _name_cell(name: str, height: int) -> np.ndarray:
     text = name.replace("_", " ")
     ImageDraw.Draw(image).text((4, height // 2), text, fill="black", anchor="lm", font_size=14)
     return np.array(image)
-
-
-def _save(image: np.ndarray, path: Path) -> None:
-    with atomic_write(path) as file:
-        Image.fromarray(image).save(file, format="PNG")

@@ -10,15 +10,19 @@ import torch
 from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import WandbLogger
+from torch import Tensor
 
 from datamodules.labels import LabelSet
 from datamodules.transforms import denormalize
+from foundation.files import atomic_write
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.occlusion import OCCLUDED, OcclusionSegmentation
 from lightning_modules.pretraining import MaskedPretraining
 
 Tiles = dict[str, list[np.ndarray]]
 """Column name -> one RGB image per face."""
+GAP = 2
+"""White pixels between tiles."""
 
 
 class Panels(Callback):
@@ -45,13 +49,7 @@ class Panels(Callback):
 
     @torch.no_grad()
     def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any, **__: Any
     ) -> None:
         tenth = 10 * (trainer.current_epoch + 1) // (trainer.max_epochs or 1)
         if batch_idx or tenth <= self._tenth or not trainer.is_global_zero:
@@ -60,26 +58,21 @@ class Panels(Callback):
         tiles = self._tiles(trainer, pl_module, batch)
         if not tiles:
             return
-        image = grid(tiles)
-        _save(image, _folder(trainer) / f"epoch_{trainer.current_epoch + 1:04d}.png")
+        image, folder = grid(tiles), Path(trainer.default_root_dir) / "panels"
+        save_image(image, folder / f"epoch_{trainer.current_epoch + 1:04d}.png")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image("panels", [image], step=None, caption=[" | ".join(tiles)])
         if isinstance(pl_module, MaskedPretraining):
-            _save_tiles(tiles, batch["id"], _folder(trainer) / "val")
+            _save_tiles(tiles, batch["id"], folder / "val")
 
     @torch.no_grad()
     def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any, **__: Any
     ) -> None:
         if batch_idx == 0 and trainer.is_global_zero:
-            _save_tiles(self._tiles(trainer, pl_module, batch), batch["id"], _folder(trainer) / "test")
+            folder = Path(trainer.default_root_dir) / "panels" / "test"
+            _save_tiles(self._tiles(trainer, pl_module, batch), batch["id"], folder)
 
     def _tiles(self, trainer: Trainer, module: LightningModule, batch: dict[str, Any]) -> Tiles:
         if isinstance(module, MaskedPretraining):
@@ -103,18 +96,20 @@ def reconstruction_tiles(module: MaskedPretraining, batch: dict[str, Any], count
     few = {name: value[:count] for name, value in batch.items()}
     masked = module.mask(few)[1]
     columns = {"image": few["image"], "masked": masked, "reconstruction": module(masked)}
-    return {name: [denormalize(image) for image in value.float().cpu().numpy()] for name, value in columns.items()}
+    return {name: photos(value) for name, value in columns.items()}
+
+
+def photos(images: Tensor) -> list[np.ndarray]:
+    """Normalised images (N, 3, H, W) -> RGB images (H, W, 3) uint8."""
+    return [denormalize(image) for image in images.float().cpu().numpy()]
 
 
 def parsing_tiles(module: LightningModule, batch: dict[str, Any], count: int, labels: LabelSet) -> Tiles:
     """Image, true and predicted label map of the first faces of a batch, in the data set's colours."""
     image = batch["image"][:count]
-    predicted = module(image).argmax(dim=1)
-    return {
-        "image": [denormalize(photo) for photo in image.float().cpu().numpy()],
-        "ground_truth": [labels.colorize(label.cpu().numpy()) for label in batch["label"][:count]],
-        "prediction": [labels.colorize(label.cpu().numpy()) for label in predicted],
-    }
+    maps = {"ground_truth": batch["label"][:count], "prediction": module(image).argmax(dim=1)}
+    coloured = {name: [labels.colorize(label.cpu().numpy()) for label in value] for name, value in maps.items()}
+    return {"image": photos(image), **coloured}
 
 
 def occlusion_tiles(module: OcclusionSegmentation, batch: dict[str, Any], count: int) -> Tiles:
@@ -123,32 +118,15 @@ def occlusion_tiles(module: OcclusionSegmentation, batch: dict[str, Any], count:
     occluded = (module(image) > 0).squeeze(1)
     masks = {"ground_truth": batch["label"][:count] == OCCLUDED} if "label" in batch else {}
     masks |= {"prediction": occluded, "cleaned": module.clean(occluded)}
-    return {
-        "image": [denormalize(photo) for photo in image.float().cpu().numpy()],
-        **{
-            name: [np.repeat(255 * mask.cpu().numpy().astype(np.uint8)[..., None], 3, axis=2) for mask in value]
-            for name, value in masks.items()
-        },
-    }
+    rgb = {name: 255 * mask.byte().unsqueeze(3).expand(-1, -1, -1, 3) for name, mask in masks.items()}
+    return {"image": photos(image), **{name: list(value.cpu().numpy()) for name, value in rgb.items()}}
 
 
-def grid(tiles: Tiles, gap: int = 2) -> np.ndarray:
+def grid(tiles: Tiles) -> np.ndarray:
     """One row per face, one column per kind of tile, on white: (H, W, 3) uint8."""
-    columns = list(tiles.values())
-    rows = [_join(list(row), gap, axis=1) for row in zip(*columns, strict=True)]
-    return _join(rows, gap, axis=0)
-
-
-def _join(images: list[np.ndarray], gap: int, axis: int) -> np.ndarray:
-    shape = list(images[0].shape)
-    shape[axis] = gap
-    white = np.full(shape, 255, dtype=np.uint8)
-    parts = [part for image in images for part in (image, white)][:-1]
-    return np.concatenate(parts, axis=axis)
-
-
-def _folder(trainer: Trainer) -> Path:
-    return Path(trainer.default_root_dir) / "panels"
+    margin = ((0, GAP), (0, GAP), (0, 0))
+    padded = [[np.pad(tile, margin, constant_values=255) for tile in row] for row in zip(*tiles.values(), strict=True)]
+    return np.concatenate([np.concatenate(row, axis=1) for row in padded])[:-GAP, :-GAP]
 
 
 def flat(face: str) -> str:
@@ -159,9 +137,10 @@ def flat(face: str) -> str:
 def _save_tiles(tiles: Tiles, ids: list[str], folder: Path) -> None:
     for column, images in tiles.items():
         for face, image in zip(ids, images, strict=False):
-            _save(image, folder / f"{flat(face)}.{column}.png")
+            save_image(image, folder / f"{flat(face)}.{column}.png")
 
 
-def _save(image: np.ndarray, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path)
+def save_image(image: np.ndarray | Image.Image, path: Path) -> None:
+    """Write an image, RGB uint8, as PNG; see :func:`foundation.files.atomic_write`."""
+    with atomic_write(path) as file:
+        Image.fromarray(np.asarray(image)).save(file, format="PNG")

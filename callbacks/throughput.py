@@ -22,11 +22,8 @@ class Throughput(Callback):
 
     def __init__(self) -> None:
         self.images = 0
-        self.training_seconds = 0.0
-        self.seconds = 0.0
-        self.peak_memory_mb = 0.0
-        self._epoch_start = self._validation_start = 0.0
-        self._validation_seconds = 0.0
+        self.training_seconds = self.seconds = self.peak_memory_mb = 0.0
+        self._epoch_start = self._validation_start = self._validation_seconds = 0.0
 
     @property
     def summary(self) -> dict[str, float]:
@@ -45,9 +42,7 @@ class Throughput(Callback):
         self._epoch_start = time.perf_counter()
         self._validation_seconds = 0.0
 
-    def on_train_batch_end(
-        self, trainer: Trainer, _: LightningModule, __: Any, batch: dict[str, Any], ___: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, _: Any, __: Any, batch: dict[str, Any], ___: int) -> None:
         self.images += len(batch["id"]) * trainer.world_size
 
     def on_validation_start(self, *_: Any) -> None:

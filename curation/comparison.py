@@ -128,8 +128,7 @@ def write_comparison(
     unreadable: list[str] = []
     require_folder(out, "out")
     first, second = (
-        _stack(key, root, split, images, seed, unreadable)
-        for key, root, split in zip(("a", "b"), roots, splits, strict=True)
+        _stack(key, root, split, images, seed, unreadable) for key, root, split in zip("ab", roots, splits, strict=True)
     )
     result = Comparison(**compare(first, second, values, permutations, seed), unreadable=tuple(unreadable))
     names = [f"{root} ({split})" for root, split in zip(roots, splits, strict=True)]

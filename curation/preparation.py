@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from joblib import cpu_count
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules.labels import PAINTING_ORDERS
-from datamodules.layouts import PARSED
+from datamodules.layouts import PARSED, Layout
+from engine.plugins import is_plugin
 from engine.settings import CONF
 from engine.validation import unknown_key
 from foundation.errors import ConfigError
+from stages.outside_code import outside_layout
 
 
 def prepare(config: DictConfig) -> None:
@@ -25,7 +27,7 @@ def prepare(config: DictConfig) -> None:
     """
     if OmegaConf.is_missing(config, "task") or config.task not in TASKS:
         unknown = "" if OmegaConf.is_missing(config, "task") else f"task={config.task} does not exist.\n"
-        raise ConfigError(f"{unknown}Expected: task=<one of {', '.join(TASKS)}>. See python prepare.py --help.")
+        raise ConfigError(f"{unknown}It must be task=<one of {', '.join(TASKS)}>. See python prepare.py --help.")
     _require_own_settings(config)
     TASKS[config.task].run(config)
 
@@ -42,7 +44,7 @@ def _require_own_settings(config: DictConfig) -> None:
         others = " and ".join(f"task={other}" for other, task in TASKS.items() if name in task.settings)
         raise ConfigError(
             f"{name}={config[name]} has no effect: it is a setting of {others}.\n"
-            f"Expected: settings of task={config.task}: out, {', '.join(TASKS[config.task].settings)}."
+            f"It must be one of the settings of task={config.task}: out, {', '.join(TASKS[config.task].settings)}."
         )
 
 
@@ -52,67 +54,72 @@ def _synthetic_faces(config: DictConfig) -> None:
 
     write_synthetic_faces(
         Path(str(config.out)) if config.out else None,
-        layout=config.layout,
         count=2000 if config.count is None else config.count,
         size=256 if config.size is None else config.size,
-        seed=config.seed,
         workers=_workers(config),
+        layout=config.layout,
+        seed=config.seed,
     )
 
 
 def _masked_faces(config: DictConfig) -> None:
     """Render face masks on photographs, with their binary masks."""
     from synthesis.masked_faces import MaskedFacesConfig, write_masked_faces
-    from synthesis.masks import MASK_TYPES, MOSTLY_PROPER, TEXTURES, MaskChoices
+    from synthesis.masks.choices import MaskChoices
 
     if not config.source:
-        raise ConfigError("source is missing.\nExpected: source=<CelebA's folder, or any folder of photographs>.")
-    choices = MaskChoices(
-        types=MASK_TYPES if config.types is None else _names(config, "types") or (),
-        textures=TEXTURES if config.textures is None else _names(config, "textures") or (),
-        styles=MOSTLY_PROPER if config.styles is None else _shares(config, "styles"),
-        bare=config.bare,
-        distractors=config.distractors,
-        occluders=config.occluders,
-        templates=Path(str(config.templates)) if config.templates else None,
-    )
+        raise ConfigError("source is missing.\nIt must be source=<CelebA's folder, or any folder of photographs>.")
+    chosen = {name: config[name] for name in ("bare", "distractors", "occluders")}
+    chosen |= {name: names for name in ("types", "textures") if (names := _names(config, name)) is not None}
+    if config.styles is not None:
+        chosen["styles"] = _shares(config, "styles")
     masked_faces = MaskedFacesConfig(
         source=Path(str(config.source)),
         count=20000 if config.count is None else config.count,
-        seed=config.seed,
-        choices=choices,
-        split=config.split,
-        size=config.size,
-        crop=config.crop,
+        choices=MaskChoices(**chosen, templates=Path(str(config.templates)) if config.templates else None),
         fallbacks=_names(config, "fallbacks"),
         landmark_model=None if config.landmark_model is None else str(config.landmark_model),
         form=config.format,
-        photographs=config.photographs,
+        **{name: config[name] for name in ("seed", "split", "size", "crop", "photographs")},
     )
     write_masked_faces(Path(str(config.out or "data/AugmentedCelebA")), masked_faces, _workers(config))
 
 
 def _audit(config: DictConfig) -> None:
     """Report the errors of a data set; findings are no failure."""
-    for name, known in (("dataset", PARSED), ("merging", PAINTING_ORDERS)):
-        if config[name] not in known:
-            unknown = f"{name}={config[name]} is not known.\n" if config[name] else ""
-            raise ConfigError(f"{unknown}Expected: {name}=<one of {', '.join(sorted(known))}>.")
-    layout = PARSED[config.dataset]
+    if config.merging not in PAINTING_ORDERS:
+        raise ConfigError(
+            f"merging={config.merging} is invalid.\nIt must be one of {', '.join(sorted(PAINTING_ORDERS))}."
+        )
+    layout = _audited(config)
     from curation.audit.auditing import write_audit  # which needs image libraries
 
-    write_audit(
-        layout(Path(str(config.root or f"data/{layout.title}"))),
-        out=Path(str(config.out or f"outputs/audit/{config.dataset}")),
-        order=config.merging,
-    )
+    write_audit(layout, out=Path(str(config.out or f"outputs/audit/{layout.name}")), order=config.merging)
+
+
+def _audited(config: DictConfig) -> Layout:
+    """The data set to audit: of a known layout, or of the user's own by ``_target_``."""
+    own = None if isinstance(config.layout, str) else OmegaConf.to_container(config.layout)
+    if own is None and config.dataset in PARSED:
+        kind = PARSED[config.dataset]
+        return kind(Path(str(config.root or f"data/{kind.title}")))
+    if not is_plugin(own) or config.dataset is not None or config.root is None:
+        raise ConfigError(
+            f"dataset={config.dataset} root={config.root} layout={own} is no data set to audit.\n"
+            f"It must be dataset=<one of {', '.join(sorted(PARSED))}>; or root=<its folder> and "
+            f"layout={{_target_: my_package.MyLayout}}, without dataset."
+        )
+    layout = outside_layout(cast(dict[str, Any], own), "layout", Path(str(config.root)))
+    if layout.kind != "parsing":
+        raise ConfigError(f"layout: {layout.name} has no label maps to audit.\nIts kind is {layout.kind}.")
+    return layout
 
 
 def _compare_datasets(config: DictConfig) -> None:
     """The paper's Kolmogorov-Smirnov test between two folders, and a permutation test over images."""
     for name in ("a", "b"):
         if not config[name]:
-            raise ConfigError(f"{name} is missing.\nExpected: a=<folder> b=<folder> of photographs or masked faces.")
+            raise ConfigError(f"{name} is missing.\nIt must be a=<folder> b=<folder> of photographs or masked faces.")
     from curation.comparison import write_comparison
 
     write_comparison(
@@ -140,7 +147,7 @@ PHOTOGRAPHS = ("source", "split", "crop", "format", "photographs", "fallbacks", 
 TASKS = {
     "synthetic_faces": Task(_synthetic_faces, ("layout", *RENDERING)),
     "masked_faces": Task(_masked_faces, (*PHOTOGRAPHS, *MASKS, *RENDERING)),
-    "audit": Task(_audit, ("dataset", "root", "merging")),
+    "audit": Task(_audit, ("dataset", "root", "layout", "merging")),
     "compare_datasets": Task(
         _compare_datasets, ("a", "b", "a_split", "b_split", "images", "pixels", "permutations", "seed")
     ),

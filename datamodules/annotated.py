@@ -10,7 +10,6 @@ import torch
 from datamodules.cache import Cache
 from datamodules.faces import FaceDataModule, Faces
 from datamodules.landmarks import square
-from datamodules.layouts.sample import Box
 from datamodules.reading import read_image, read_photograph, shrunk
 from datamodules.sampling import SampleKey
 from datamodules.transforms import FaceTransform
@@ -36,7 +35,9 @@ class AnnotatedFaces(Faces):
             photo = shrunk(read_photograph(sample.image), self.transform.least_source)
             image, _ = self.transform(photo.pixels, None, epoch, position, photo.extent)
         else:
-            left, top, side = _square_about(annotation.face)
+            left, top, right, low = annotation.face
+            side = max(1, round(MARGIN * max(right - left, low - top)))
+            left, top = round((left + right - side) / 2), round((top + low - side) / 2)
             stored = read_image(sample.image, upright=False).pixels
             cut = shrunk(square(stored, left, top, side), self.transform.least_source)
             image, _ = self.transform(cut.pixels, None, epoch, position, cut.extent)
@@ -49,13 +50,6 @@ class AnnotatedFaces(Faces):
             "groups": sample.groups,
             "id": sample.id,
         }
-
-
-def _square_about(face: Box) -> tuple[int, int, int]:
-    """Left, top and side of the square crop around a face, in pixels."""
-    left, top, right, low = face
-    side = max(1, round(MARGIN * max(right - left, low - top)))
-    return round((left + right - side) / 2), round((top + low - side) / 2), side
 
 
 class AnnotatedDataModule(FaceDataModule):

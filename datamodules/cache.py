@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import PIL
@@ -22,7 +23,7 @@ from filelock import FileLock
 from joblib import cpu_count
 
 from datamodules.labels import LabelSet
-from datamodules.reading import DecodedImage, Frame, ImageFiles, LabelFiles
+from datamodules.reading import DecodedImage, ImageFiles, LabelFiles
 from foundation.errors import BrokenFileError, RunError
 from foundation.files import atomic_write, remove_drafts
 from foundation.locks import held
@@ -39,20 +40,11 @@ FORMAT = f"halfmask pack {VERSION}".encode()
 MANY = 1000
 """Packing shows a progress bar from this many files on."""
 
+Files = ImageFiles | LabelFiles
 Result = TypeVar("Result")
 
 
-class Files(Protocol):
-    """Files that can be packed: :class:`ImageFiles` and :class:`LabelFiles`."""
-
-    @property
-    def paths(self) -> tuple[Path, ...]: ...
-
-    def frame(self, index: int) -> Frame: ...
-
-    def pixels(self, index: int) -> np.ndarray: ...
-
-
+@dataclass(eq=False, repr=False)
 class Pack:
     """Decoded pixels of many files in one flat array.
 
@@ -64,13 +56,11 @@ class Pack:
             receiving process; one in memory is shared by forked processes and copied to spawned ones.
     """
 
+    entries: np.ndarray
+    store: np.ndarray
+    places: np.ndarray
+    path: Path | None = None
     channels: ClassVar[int]
-
-    def __init__(self, entries: np.ndarray, store: np.ndarray, places: np.ndarray, path: Path | None = None) -> None:
-        self.entries = entries
-        self.store = store
-        self.places = places
-        self.path = path
 
     @classmethod
     def open(cls: type[AnyPack], path: Path, places: np.ndarray) -> AnyPack | None:
@@ -104,13 +94,9 @@ class Pack:
             state = vars(pack)
         vars(self).update(state)
 
-    def entry(self, index: int) -> np.ndarray:
-        """The entry of a face."""
-        return self.entries[self.places[index]]
-
     def pixels(self, index: int) -> np.ndarray:
         """Read-only view of a face's pixels: (H, W, channels), or (H, W) where there is one channel."""
-        entry = self.entry(index)
+        entry = self.entries[self.places[index]]
         height, width = entry["shape"]
         start = entry["start"]
         shape = (height, width, self.channels) if self.channels > 1 else (height, width)
@@ -123,7 +109,7 @@ class PackedImages(Pack):
     channels = 3
 
     def __call__(self, index: int) -> DecodedImage:
-        entry = self.entry(index)
+        entry = self.entries[self.places[index]]
         return DecodedImage(self.pixels(index), tuple(entry["size"].tolist()), tuple(entry["extent"].tolist()))
 
 
@@ -279,10 +265,7 @@ def _decode(sources: Files, entries: np.ndarray, put: Callable[[np.ndarray, np.n
 def in_threads(work: Callable[[int], Result], count: int, doing: str) -> Iterator[Result]:
     """Results of ``work(0)`` to ``work(count - 1)`` in order, computed by a few threads a few steps ahead.
 
-    Args:
-        work: called with an index; should spend most of its time without Python's lock.
-        count: number of indices.
-        doing: description for the progress bar.
+    ``work`` should spend most of its time without Python's lock; ``doing`` describes it in the progress bar.
     """
     threads = min(8, cpu_count())
     ahead: deque[Future[Result]] = deque()
@@ -305,13 +288,10 @@ def _progress(count: int, doing: str) -> Iterable[int]:
 def _available_memory() -> int | None:
     """Bytes that a process can take without swapping; None where the system does not report it."""
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name == "MemAvailable":
-                return int(value.split()[0]) * 1024
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
+        found = re.search(r"^MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    except OSError:
         return None
+    return int(found[1]) * 1024 if found else None
 
 
 def _megabytes(count: int) -> str:

@@ -42,7 +42,7 @@ def ids_of_colours(path: Path, pixels: np.ndarray, labels: LabelSet) -> np.ndarr
         found, counts = np.unique(codes[undeclared], return_counts=True)
         order = np.argsort(-counts, kind="stable")
         named = [
-            f"{_colour(found[index])} ({counts[index]} pixels, {_place(codes == found[index])})"
+            f"{list(int(found[index]).to_bytes(3, 'big'))} ({counts[index]} pixels, {_place(codes == found[index])})"
             for index in order[:SHOWN].tolist()
         ]
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
@@ -100,10 +100,6 @@ def _table(palette: tuple[Colour, ...], ignored: Colour | None) -> np.ndarray:
     if ignored is not None:
         table[_codes(np.array(ignored))] = IGNORE
     return table
-
-
-def _colour(code: int) -> list[int]:
-    return [int(code) >> 16, int(code) >> 8 & 255, int(code) & 255]
 
 
 def _place(mask: np.ndarray) -> str:

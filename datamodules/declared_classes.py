@@ -61,21 +61,21 @@ def read_classes(path: Path) -> DeclaredClasses:
     return _Reader(path).read()
 
 
+@dataclass(frozen=True)
 class _Reader:
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    path: Path
 
     def read(self) -> DeclaredClasses:
         content = self._content()
         for key in content:
-            if key not in KEYS:
-                self._refuse(f"has the unknown key {reprlib.repr(key)}", _known(key, KEYS))
+            self._require_known("the unknown key", key, KEYS)
         entries = content.get("classes")
         if not isinstance(entries, list) or not entries:
             self._refuse("has no list of classes", EXAMPLE)
         self._require_class_entries(entries)
-        kept = sorted((entry for entry in entries if entry["id"] != IGNORE), key=lambda entry: entry["id"])
-        names = tuple(entry["name"] for entry in kept)
+        name_of_id = {entry["id"]: entry["name"] for entry in sorted(entries, key=lambda entry: entry["id"])}
+        ignored = name_of_id.pop(IGNORE, None)
+        names = tuple(name_of_id.values())
         colours = self._colours(entries)
         left = content.get("left", "image")
         if left not in ("image", "subject"):
@@ -83,24 +83,25 @@ class _Reader:
                 f"has left: {reprlib.repr(left)}",
                 "Expected: image (left classes lie on the image's left) or subject (they are the subject's left).",
             )
-        ignored = [entry["name"] for entry in entries if entry["id"] == IGNORE]
         labels = LabelSet(
             name=self._name(content.get("name")),
             classes=names,
-            palette=tuple(colours[name] for name in names)
-            if colours
-            else tuple(map(default_colour, range(len(names)))),
+            palette=tuple(colours.get(name) or default_colour(class_id) for class_id, name in enumerate(names)),
             mirrored=self._pairs(content.get("pairs"), names),
             own_sides=left == "subject",
             mappings=self._mappings(content.get("maps_to"), names),
             coloured=bool(colours),
-            ignored=bool(ignored),
-            ignored_colour=colours[ignored[0]] if colours and ignored else None,
+            ignored=ignored is not None,
+            ignored_colour=None if ignored is None else colours.get(ignored),
         )
         return DeclaredClasses(labels, self._seed(content.get("split_seed", 0)))
 
     def _refuse(self, what: str, expected: str) -> NoReturn:
         raise DataError(f"{self.path} {what}.\n{expected}")
+
+    def _require_known(self, what: str, given: Any, known: Sequence[str]) -> None:
+        if given not in known:
+            self._refuse(f"has {what} {reprlib.repr(given)}", _one_of(given, known))
 
     def _content(self) -> Mapping[str, Any]:
         try:
@@ -140,9 +141,10 @@ class _Reader:
             where = f"class {number}"
             if not isinstance(entry, dict):
                 self._refuse(f"has {reprlib.repr(entry)} as {where}", EXAMPLE)
-            for key in entry:
-                if key not in CLASS_KEYS:
-                    self._refuse(f"has the unknown key {reprlib.repr(key)} in {where}", _known(key, CLASS_KEYS))
+            if unknown := [key for key in entry if key not in CLASS_KEYS]:
+                self._refuse(
+                    f"has the unknown key {reprlib.repr(unknown[0])} in {where}", _one_of(unknown[0], CLASS_KEYS)
+                )
             name, class_id = entry.get("name"), entry.get("id")
             if not isinstance(name, str) or not NAME.fullmatch(name):
                 self._refuse(
@@ -205,50 +207,38 @@ class _Reader:
 
     def _pairs(self, pairs: Any, names: Sequence[str]) -> tuple[tuple[int, int], ...]:
         expected = "Expected: pairs of two classes, as in pairs: [[left_eye, right_eye]]; each class at most once."
-        if pairs is None:
-            return ()
-        if not isinstance(pairs, list):
+        if not isinstance(pairs, list | None):
             self._refuse(f"has pairs: {reprlib.repr(pairs)}", expected)
-        found: list[tuple[int, int]] = []
-        seen: set[str] = set()
-        for pair in pairs:
+        seen: list[str] = []
+        for pair in pairs or ():
             if not isinstance(pair, list) or len(pair) != 2:
                 self._refuse(f"has the pair {reprlib.repr(pair)}", expected)
             for name in pair:
-                if name not in names:
-                    self._refuse(f"has a pair with the unknown class {reprlib.repr(name)}", _known(name, names))
+                self._require_known("a pair with the unknown class", name, names)
                 if name in seen:
                     self._refuse(f"has the class {name} twice in pairs", expected)
-                seen.add(name)
-            found.append((names.index(pair[0]), names.index(pair[1])))
-        return tuple(found)
+                seen.append(name)
+        ids = [names.index(name) for name in seen]
+        return tuple(zip(ids[::2], ids[1::2], strict=True))
 
     def _mappings(self, mappings: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
-        if mappings is None:
-            return {}
-        if not isinstance(mappings, dict):
+        if not isinstance(mappings, dict | None):
             self._refuse(
                 f"has maps_to: {reprlib.repr(mappings)}",
                 f"Expected: maps_to: {{<one of {', '.join(CLASS_SETS)}>: {{...}}}}.",
             )
         found: dict[str, dict[str, str]] = {}
-        for given, classes in mappings.items():
+        for given, classes in (mappings or {}).items():
             target = CLASS_SETS.get(set_name(given))
             if target is None:
-                self._refuse(
-                    f"has maps_to of the unknown class set {reprlib.repr(given)}", _known(set_name(given), CLASS_SETS)
-                )
+                expected = _one_of(set_name(given), tuple(CLASS_SETS))
+                self._refuse(f"has maps_to of the unknown class set {reprlib.repr(given)}", expected)
             where = f"maps_to: {given}"
             if not isinstance(classes, dict):
                 self._refuse(f"has {where}: {reprlib.repr(classes)}", "Expected: <class>: <class>, a line each.")
             for own, other in classes.items():
-                if own not in names:
-                    self._refuse(f"has {where} of the unknown class {reprlib.repr(own)}", _known(own, names))
-                if other not in target.classes:
-                    self._refuse(
-                        f"has {where} of {own} to the unknown class {reprlib.repr(other)}",
-                        _known(other, target.classes),
-                    )
+                self._require_known(f"{where} of the unknown class", own, names)
+                self._require_known(f"{where} of {own} to the unknown class", other, target.classes)
             if missing := [name for name in names if name not in classes]:
                 self._refuse(
                     f"has {where} without {reprlib.repr(missing)}",
@@ -285,6 +275,6 @@ def _colour(given: Any) -> Colour | None:
     return None
 
 
-def _known(given: Any, known: Sequence[str] | Mapping[str, Any]) -> str:
+def _one_of(given: Any, known: Sequence[str]) -> str:
     near = nearest(str(given)[:100], known)
     return f"Expected: one of {', '.join(known)}." + (f" Did you mean {near}?" if near else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,44 +23,30 @@ from foundation.errors import ConfigError
 from models.masking import PatchSampling, sample_masking
 
 
+@dataclass(eq=False, repr=False)
 class Faces(Dataset[dict[str, Any]]):
-    """Faces on disk, indexed with a :data:`datamodules.sampling.SampleKey`.
+    """Faces on disk, at the network's size, indexed with a :data:`datamodules.sampling.SampleKey`."""
 
-    Args:
-        samples: the faces.
-        transform: to the network's size.
-    """
-
-    def __init__(self, samples: Sequence[Sample], transform: FaceTransform) -> None:
-        self.samples = samples
-        self.transform = transform
+    samples: Sequence[Sample]
+    transform: FaceTransform
 
     def __len__(self) -> int:
         return len(self.samples)
 
 
+@dataclass(eq=False, repr=False)
 class PretrainingFaces(Faces):
     """Unlabelled faces with the patches that are masked.
 
     An item is ``image`` (3, S, S) float, ``patches`` (P, 3) long: top, left, side, ``noise_seed`` int and ``id``.
 
     Args:
-        samples: the faces.
         images: a sample's image by its index, see :func:`open_images`.
-        transform: to training size.
         masking: how patches are sampled.
     """
 
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        images: Callable[[int], DecodedImage],
-        transform: FaceTransform,
-        masking: PatchSampling,
-    ) -> None:
-        super().__init__(samples, transform)
-        self.images = images
-        self.masking = masking
+    images: Callable[[int], DecodedImage]
+    masking: PatchSampling
 
     def __getitem__(self, key: SampleKey) -> dict[str, Any]:
         epoch, position, index = key
@@ -77,6 +63,7 @@ class PretrainingFaces(Faces):
         }
 
 
+@dataclass(eq=False, repr=False)
 class LabelledFaces(Faces):
     """Faces with label maps.
 
@@ -84,28 +71,16 @@ class LabelledFaces(Faces):
     at the label map's own size, and ``groups``, if the data set has any.
 
     Args:
-        samples: the faces.
         images: a sample's image by its index, see :func:`open_images`.
         labels: a sample's label map by its index, see :func:`open_labels`.
-        transform: to training size.
         full: whether items hold ``full_label``.
         table: (256,) uint8, look-up table from stored to returned ids; None leaves label maps as they are.
     """
 
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        images: Callable[[int], DecodedImage],
-        labels: Callable[[int], np.ndarray],
-        transform: FaceTransform,
-        full: bool,
-        table: np.ndarray | None = None,
-    ) -> None:
-        super().__init__(samples, transform)
-        self.images = images
-        self.labels = labels
-        self.full = full
-        self.table = table
+    images: Callable[[int], DecodedImage]
+    labels: Callable[[int], np.ndarray]
+    full: bool
+    table: np.ndarray | None = None
 
     def __getitem__(self, key: SampleKey) -> dict[str, Any]:
         epoch, position, index = key
@@ -126,7 +101,6 @@ def open_images(samples: Sequence[Sample], least: int, cache: Cache | None = Non
     """The samples' images by index, from their files or packed: the same pixels.
 
     Args:
-        samples: the faces.
         least: see :func:`datamodules.reading.read_image`.
         cache: None reads files each time.
 
@@ -159,6 +133,7 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     return batch
 
 
+@dataclass(eq=False, repr=False)
 class FaceDataModule(LightningDataModule):
     """Training, validation and test batches of one data set at one size; base of all data modules.
 
@@ -173,7 +148,8 @@ class FaceDataModule(LightningDataModule):
         steps_per_epoch: batches in an epoch; None is every face once.
         eval_batch_size: faces in a validation or test batch.
         full_labels: carry label maps at their own size in validation and test.
-        workers: loader processes; 0 loads in the training process. The samples are the same.
+        workers: loader processes; 0 loads in the training process, None takes a process for each core, at most 8. The
+            samples are the same.
         cache: keeps training and validation faces decoded; None decodes them each time. Test faces are read once and
             never cached. The samples are the same.
         merging: merges each face's part masks into one label map, for data sets of part masks.
@@ -182,40 +158,28 @@ class FaceDataModule(LightningDataModule):
     Batches: see :class:`LabelledFaces`.
     """
 
-    def __init__(
-        self,
-        layout: Layout,
-        image_size: int,
-        batch_size: int,
-        seed: int,
-        augmentation: Augmentation,
-        *,
-        train_ids: Sequence[str] | None = None,
-        fold: tuple[int, int] | None = None,
-        steps_per_epoch: int | None = None,
-        eval_batch_size: int = 16,
-        full_labels: bool = True,
-        workers: int | None = None,
-        cache: Cache | None = None,
-        merging: Callable[[Sequence[Sample]], list[Sample]] | None = None,
-        tested: str = "test",
-    ) -> None:
+    layout: Layout
+    image_size: int
+    batch_size: int
+    seed: int
+    augmentation: Augmentation
+    _: KW_ONLY
+    train_ids: Sequence[str] | None = None
+    fold: tuple[int, int] | None = None
+    steps_per_epoch: int | None = None
+    eval_batch_size: int = 16
+    full_labels: bool = True
+    workers: int | None = None
+    cache: Cache | None = None
+    merging: Callable[[Sequence[Sample]], list[Sample]] | None = None
+    tested: str = "test"
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self.layout = layout
-        self.image_size = image_size
-        self.batch_size = batch_size
-        self.seed = seed
-        self.augmentation = augmentation if layout.knows_faces else replace(augmentation, crop=0.0)
-        self.train_ids = train_ids
-        self.fold = fold
-        self.steps_per_epoch = steps_per_epoch
-        self.eval_batch_size = eval_batch_size
-        self.full_labels = full_labels
-        self.workers = min(8, cpu_count()) if workers is None else workers
-        self.cache = cache
-        self.merging = merging
-        self.tested = tested
-        self.tested_labels = layout.labels
+        if not self.layout.knows_faces:
+            self.augmentation = replace(self.augmentation, crop=0.0)
+        self.tested_labels = self.layout.labels
+        self._table: np.ndarray | None = None
         self._datasets: dict[str, Faces] = {}
         self._labelled: dict[str, list[Sample]] = {}
 
@@ -229,7 +193,7 @@ class FaceDataModule(LightningDataModule):
             if self.fold and split != "test":
                 samples = of_fold(self.layout.samples("train"), split, *self.fold)
             else:
-                samples = self._of_split(split)
+                samples = self.layout.samples(self.tested if split == "test" else split)
             if split == "train" and self.train_ids is not None:
                 chosen = set(self.train_ids)
                 samples = [sample for sample in samples if sample.id in chosen]
@@ -243,14 +207,10 @@ class FaceDataModule(LightningDataModule):
             DataError: if files are absent or broken, or a label map is of another size than its image.
         """
         for split in ("val", "test"):
-            samples = [sample for sample in self.labelled(split) if sample.label is not None]
-            images = ImageFiles(tuple(sample.image for sample in samples))
-            labels = LabelFiles(tuple(sample.label for sample in samples if sample.label), self.layout.labels)
-            for index, sample in enumerate(samples):
-                require_size(sample, labels.frame(index).shape, images.frame(index).size)
-
-    def _of_split(self, split: str) -> list[Sample]:
-        return self.layout.samples(self.tested if split == "test" else split)
+            for sample in self.labelled(split):
+                if sample.label is not None:
+                    label = LabelFiles((sample.label,), self.layout.labels).frame(0)
+                    require_size(sample, label.shape, ImageFiles((sample.image,)).frame(0).size)
 
     def train_dataloader(self) -> DataLoader:
         dataset = self._dataset(
@@ -295,29 +255,27 @@ class FaceDataModule(LightningDataModule):
         images = open_images(samples, transform.least_source, cache)
         labels = open_labels(samples, self.layout.labels, cache)
         full = self.full_labels and split != "train"
-        return LabelledFaces(samples, images, labels, transform, full, self._table_of(split))
-
-    def _table_of(self, split: str) -> np.ndarray | None:  # noqa: ARG002 (for subclasses)
-        """Look-up table (256,) from a split's stored ids to returned ones; None leaves them as they are."""
-        return None
+        table = self._table if split == "test" else None
+        return LabelledFaces(samples, transform, images, labels, full, table)
 
     def _loader(self, dataset: Dataset, **order: Any) -> DataLoader:
+        workers = min(8, cpu_count()) if self.workers is None else self.workers
         return DataLoader(
             dataset,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             **({"collate_fn": collate} | order),
         )
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ParsingDataModule(FaceDataModule):
     """Batches of face parts: labelled for parsing, unlabelled with patches for pre-training.
 
     Args:
         masking: patches for unlabelled faces; None serves labelled ones.
         tested_in: the class set that test label maps are mapped to; None leaves them as they are.
-        arguments: those of :class:`FaceDataModule`.
 
     Batches: see :class:`PretrainingFaces` and :class:`LabelledFaces`. Labelled batches of CelebAMask-HQ need
     ``merging``, see :class:`datamodules.merging.Merging`.
@@ -326,20 +284,18 @@ class ParsingDataModule(FaceDataModule):
         ConfigError: if no mapping is declared from the data set's classes to ``tested_in``.
     """
 
-    def __init__(
-        self, *args: Any, masking: PatchSampling | None = None, tested_in: LabelSet | None = None, **arguments: Any
-    ) -> None:
-        super().__init__(*args, **arguments)
-        self.masking = masking
-        self._table = None if tested_in is None else self.layout.labels.table_to(tested_in)
-        self.tested_labels = tested_in or self.layout.labels
+    masking: PatchSampling | None = None
+    tested_in: LabelSet | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tested_in is not None:
+            self._table = self.layout.labels.table_to(self.tested_in)
+            self.tested_labels = self.tested_in
 
     def _open(self, split: str, transform: FaceTransform, cache: Cache | None) -> Faces:
         if self.masking is None:
             return super()._open(split, transform, cache)
         samples = self.layout.samples(split, labelled=False)
         images = open_images(samples, transform.least_source, cache)
-        return PretrainingFaces(samples, images, transform, self.masking)
-
-    def _table_of(self, split: str) -> np.ndarray | None:
-        return self._table if split == "test" else None
+        return PretrainingFaces(samples, transform, images, self.masking)

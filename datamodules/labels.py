@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -95,13 +96,7 @@ class LabelSet:
 
     def as_plain(self) -> dict[str, Any]:
         """The set as plain lists, texts and numbers, for a checkpoint, a status or an exported file."""
-        plain = asdict(self)
-        plain["classes"], plain["palette"], plain["mirrored"] = (
-            [list(one) if isinstance(one, tuple) else one for one in plain[key]]
-            for key in ("classes", "palette", "mirrored")
-        )
-        plain["ignored_colour"] = None if self.ignored_colour is None else list(self.ignored_colour)
-        return plain
+        return json.loads(json.dumps(asdict(self)))
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> LabelSet:
@@ -120,108 +115,54 @@ OCCLUSION = LabelSet(
     binary=True,
 )
 
-LAPA = LabelSet(
-    # LaPa names sides as the viewer sees them: its "left" eye lies on the left of an upright image.
-    name="lapa",
-    classes=(
-        "background",
-        "skin",  # ears are labelled as skin; neck and hats as background
-        "left_eyebrow",
-        "right_eyebrow",
-        "left_eye",
-        "right_eye",
-        "nose",
-        "upper_lip",
-        "inner_mouth",
-        "lower_lip",
-        "hair",
-    ),
-    palette=(
-        (0, 0, 0),
-        (0, 153, 255),
-        (102, 255, 153),
-        (0, 204, 153),
-        (255, 255, 102),
-        (255, 255, 204),
-        (255, 153, 0),
-        (255, 102, 255),
-        (102, 0, 51),
-        (255, 204, 255),
-        (255, 0, 102),
-    ),
-    mirrored=((2, 3), (4, 5)),
-)
-
-LAPA_OF_CELEBAMASK_HQ: dict[str, str] = {
-    "background": "background",
-    "skin": "skin",
-    "nose": "nose",
-    "eye_g": "skin",  # LaPa labels what is seen through glasses; a part mask does not show it
-    "l_eye": "right_eye",
-    "r_eye": "left_eye",
-    "l_brow": "right_eyebrow",
-    "r_brow": "left_eyebrow",
-    "l_ear": "skin",
-    "r_ear": "skin",
-    "mouth": "inner_mouth",
-    "u_lip": "upper_lip",
-    "l_lip": "lower_lip",
-    "hair": "hair",
-    "hat": "background",
-    "ear_r": "background",
-    "neck_l": "background",
-    "neck": "background",
-    "cloth": "background",
+LAPA_COLOURS: dict[str, Colour] = {
+    "background": (0, 0, 0),
+    "skin": (0, 153, 255),  # ears are labelled as skin; neck and hats as background
+    "left_eyebrow": (102, 255, 153),
+    "right_eyebrow": (0, 204, 153),
+    "left_eye": (255, 255, 102),
+    "right_eye": (255, 255, 204),
+    "nose": (255, 153, 0),
+    "upper_lip": (255, 102, 255),
+    "inner_mouth": (102, 0, 51),
+    "lower_lip": (255, 204, 255),
+    "hair": (255, 0, 102),
 }
-"""LaPa's class for each class of CelebAMask-HQ; left and right are exchanged: one set means the image's, one the
-subject's."""
+"""Sides are as the viewer sees them: the "left" eye lies on the left of an upright image."""
+
+LAPA = LabelSet("lapa", tuple(LAPA_COLOURS), tuple(LAPA_COLOURS.values()), mirrored=((2, 3), (4, 5)))
+
+CELEBAMASK_HQ_CLASSES: dict[str, tuple[Colour, str]] = {
+    "background": ((0, 0, 0), "background"),
+    "skin": ((204, 0, 0), "skin"),
+    "nose": ((76, 153, 0), "nose"),
+    "eye_g": ((204, 204, 0), "skin"),  # glasses; LaPa labels what is seen through them, a part mask does not show it
+    "l_eye": ((51, 51, 255), "right_eye"),
+    "r_eye": ((204, 0, 204), "left_eye"),
+    "l_brow": ((0, 255, 255), "right_eyebrow"),
+    "r_brow": ((255, 204, 204), "left_eyebrow"),
+    "l_ear": ((102, 51, 0), "skin"),
+    "r_ear": ((255, 0, 0), "skin"),
+    "mouth": ((102, 204, 0), "inner_mouth"),  # what is seen between the lips
+    "u_lip": ((255, 255, 0), "upper_lip"),
+    "l_lip": ((0, 0, 153), "lower_lip"),
+    "hair": ((0, 0, 204), "hair"),
+    "hat": ((255, 51, 153), "background"),
+    "ear_r": ((0, 204, 204), "background"),  # ear-rings
+    "neck_l": ((0, 51, 0), "background"),  # necklace
+    "neck": ((255, 153, 51), "background"),
+    "cloth": ((0, 204, 0), "background"),
+}
+"""Colour and LaPa's class of each class. They are named as the parts' files are. ``l_`` and ``r_`` are the person's own
+left and right: ``l_eye`` lies on the right of an upright image, opposite to LaPa. (``l_lip`` and ``u_lip`` are the
+lower and the upper one.)"""
+
+LAPA_OF_CELEBAMASK_HQ = {name: lapa for name, (_, lapa) in CELEBAMASK_HQ_CLASSES.items()}
 
 CELEBAMASK_HQ = LabelSet(
-    # Classes are named as the parts' files are. ``l_`` and ``r_`` are the person's own left and right: ``l_eye`` lies
-    # on the right of an upright image, opposite to LaPa. (``l_lip`` and ``u_lip`` are the lower and the upper one.)
     name="celebamask_hq",
-    classes=(
-        "background",
-        "skin",
-        "nose",
-        "eye_g",  # glasses
-        "l_eye",
-        "r_eye",
-        "l_brow",
-        "r_brow",
-        "l_ear",
-        "r_ear",
-        "mouth",  # what is seen between the lips
-        "u_lip",
-        "l_lip",
-        "hair",
-        "hat",
-        "ear_r",  # ear-rings
-        "neck_l",  # necklace
-        "neck",
-        "cloth",
-    ),
-    palette=(
-        (0, 0, 0),
-        (204, 0, 0),
-        (76, 153, 0),
-        (204, 204, 0),
-        (51, 51, 255),
-        (204, 0, 204),
-        (0, 255, 255),
-        (255, 204, 204),
-        (102, 51, 0),
-        (255, 0, 0),
-        (102, 204, 0),
-        (255, 255, 0),
-        (0, 0, 153),
-        (0, 0, 204),
-        (255, 51, 153),
-        (0, 204, 204),
-        (0, 51, 0),
-        (255, 153, 51),
-        (0, 204, 0),
-    ),
+    classes=tuple(CELEBAMASK_HQ_CLASSES),
+    palette=tuple(colour for colour, _ in CELEBAMASK_HQ_CLASSES.values()),
     mirrored=((4, 5), (6, 7), (8, 9)),
     own_sides=True,
     mappings={LAPA.name: LAPA_OF_CELEBAMASK_HQ},
@@ -280,11 +221,7 @@ def recorded_classes(recorded: Mapping[str, Any]) -> LabelSet | None:
 
 
 def shared_classes(trained: LabelSet, data: LabelSet) -> LabelSet:
-    """The class set in which a network and data are compared: that of the data, of the network, or a third one.
-
-    Args:
-        trained: the classes of the network.
-        data: the classes of the ground truth.
+    """The class set in which a network and ground truth are compared: that of the data, of the network, or a third one.
 
     Raises:
         ConfigError: if they differ and no mapping is declared between them.

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from datamodules.layouts.sample import Box
 from foundation.errors import BrokenFileError, ConfigError
 
 MODEL = "shape_predictor_68_face_landmarks.dat"
@@ -27,9 +28,6 @@ faces in the scaled centre, in a tenth of the time, and 685 in the full images a
 
 LEAST = 20
 """Smallest side of an image that is searched, in pixels."""
-
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -114,28 +112,25 @@ class FaceFinder:
         detection runs for all images before prediction.
         """
         greys = [image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
-        large = [min(grey.shape) >= LEAST for grey in greys]
-        middles = [
-            self.boxes_in_the_middle(grey) if self.aligned and ample else []
-            for grey, ample in zip(greys, large, strict=True)
-        ]
-        found = [
-            [FoundFace(self.landmarks(grey, middle[0]), "detector")] if middle else []
-            for grey, middle in zip(greys, middles, strict=True)
-        ]
+        detected = [self._detected(grey, box) for grey, box in zip(greys, boxes, strict=True)]
         return [
-            faces or (self._anywhere(grey, box) if ample else [])
-            for faces, grey, box, ample in zip(found, greys, boxes, large, strict=True)
+            [FoundFace(self.landmarks(seen, corners) - margin, how) for corners in found]
+            for found, how, seen, margin in detected
         ]
 
-    def _anywhere(self, grey: np.ndarray, box: Box | None) -> list[FoundFace]:
+    def _detected(self, grey: np.ndarray, box: Box | None) -> tuple[list[Box], str, np.ndarray, int]:
+        """Boxes of faces, how they were found, the searched image, and the width of its border."""
+        if min(grey.shape) < LEAST:
+            return [], "detector", grey, 0
+        if self.aligned and (middle := self.boxes_in_the_middle(grey)):
+            return middle[:1], "detector", grey, 0
         for how in ("detector", *self.fallbacks):
             margin = round(PADDING * max(grey.shape)) if how == "padded" else 0
             seen = cv2.copyMakeBorder(grey, margin, margin, margin, margin, cv2.BORDER_REPLICATE) if margin else grey
-            if boxes := self._boxes(seen, how, box):
-                boxes.sort(key=lambda corners: (corners[0] - corners[2]) * (corners[3] - corners[1]))
-                return [FoundFace(self.landmarks(seen, corners) - margin, how) for corners in boxes]
-        return []
+            if found := self._boxes(seen, how, box):
+                found.sort(key=lambda corners: (corners[0] - corners[2]) * (corners[3] - corners[1]))
+                return found, how, seen, margin
+        return [], "detector", grey, 0
 
     def boxes_in_the_middle(self, grey: np.ndarray) -> list[Box]:
         """Faces in the centre of an aligned image (H, W) uint8."""
@@ -150,7 +145,11 @@ class FaceFinder:
         if how == "box":
             return [] if box is None else [box]
         if how == "image":
-            return [_face_of_a_crop(grey.shape[1], grey.shape[0])]
+            # The box that the detector finds in an aligned crop, measured on CelebA's of 178x218.
+            height, width = grey.shape
+            side = 0.62 * width
+            left, top = (width - side) / 2, 0.4 * height
+            return [(left, top, left + side, min(top + side, height - 1.0))]
         found = self.detect(grey, int(how == "upsampled"))
         return [(float(one.left()), float(one.top()), float(one.right()), float(one.bottom())) for one in found]
 
@@ -171,13 +170,6 @@ def _dlib(model: Path) -> tuple:
         return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(model))
     except RuntimeError as error:
         raise ConfigError(f"{model} is not a landmark model of dlib: {error}.\nExpected: {MODEL}.") from error
-
-
-def _face_of_a_crop(width: int, height: int) -> Box:
-    """The box that the detector finds in an aligned crop, measured on CelebA's of 178x218."""
-    side = 0.62 * width
-    left, top = (width - side) / 2, 0.4 * height
-    return left, top, left + side, min(top + side, height - 1.0)
 
 
 def crop_box(landmarks: np.ndarray, margin: float = 0.25) -> tuple[int, int, int]:

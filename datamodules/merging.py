@@ -83,12 +83,7 @@ class Merging:
 
 
 def merge(sample: Sample, order: str, labels: LabelSet) -> np.ndarray:
-    """The label map (H, W) uint8 of a face, painted from its parts.
-
-    Args:
-        sample: a face with parts.
-        order: a name of :data:`datamodules.labels.PAINTING_ORDERS`.
-        labels: the classes; parts have the same names.
+    """The label map (H, W) uint8 of a face, painted from its parts, see :class:`Merging`.
 
     Raises:
         BrokenFileError: if a mask cannot be read, masks differ in size, or all of them are empty.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 
 from datamodules.cache import Cache
 from datamodules.faces import FaceDataModule, Faces, open_images
-from datamodules.layouts import AugmentedCelebA, Sample
+from datamodules.layouts import AugmentedCelebA
 from datamodules.reading import DecodedImage
 from datamodules.sampling import SampleKey
 from datamodules.transforms import FaceTransform
@@ -25,31 +25,21 @@ RenderMasks = Callable[[np.random.Generator, np.ndarray, Sequence[np.ndarray]], 
 they occlude it (H, W) uint8, 0 or 255. See :class:`synthesis.masked_faces.on_the_fly.RandomMaskRenderer`."""
 
 
+@dataclass(eq=False, repr=False)
 class RenderedMaskFaces(Faces):
     """Faces whose masks are rendered as they are read, by (seed, epoch, position): another mask each time.
 
     Items as in :class:`datamodules.faces.LabelledFaces`, without ``full_label`` and ``groups``.
 
     Args:
-        samples: the faces.
         photographs: a sample's photograph without masks by its index, at full size.
         landmarks: for each sample the landmarks of its faces, (68, 2), in pixels.
         render_masks: renders masks on the photographs.
-        transform: to training size.
     """
 
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        photographs: Callable[[int], DecodedImage],
-        landmarks: Sequence[Sequence[np.ndarray]],
-        render_masks: RenderMasks,
-        transform: FaceTransform,
-    ) -> None:
-        super().__init__(samples, transform)
-        self.photographs = photographs
-        self.landmarks = landmarks
-        self.render_masks = render_masks
+    photographs: Callable[[int], DecodedImage]
+    landmarks: Sequence[Sequence[np.ndarray]]
+    render_masks: RenderMasks
 
     def __getitem__(self, key: SampleKey) -> dict[str, Any]:
         epoch, position, index = key
@@ -61,6 +51,7 @@ class RenderedMaskFaces(Faces):
         return {"image": torch.from_numpy(pixels), "label": torch.from_numpy(label).long(), "id": sample.id}
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class OcclusionDataModule(FaceDataModule):
     """Batches of occluded faces with binary masks.
 
@@ -70,12 +61,9 @@ class OcclusionDataModule(FaceDataModule):
         render_masks: renders new training masks in each epoch, on the kept photographs; None trains on the masks as
             built. Validation and test always use the masks as built. Only for
             :class:`datamodules.layouts.augmented_celeba.AugmentedCelebA`.
-        arguments: those of :class:`datamodules.faces.FaceDataModule`.
     """
 
-    def __init__(self, *args: Any, render_masks: RenderMasks | None = None, **arguments: Any) -> None:
-        super().__init__(*args, **arguments)
-        self.render_masks = render_masks
+    render_masks: RenderMasks | None = None
 
     def _open(self, split: str, transform: FaceTransform, cache: Cache | None) -> Faces:
         if split != "train" or self.render_masks is None:
@@ -93,4 +81,4 @@ class OcclusionDataModule(FaceDataModule):
         landmarks = [[np.array(face) for face in found[sample.id]] for sample in samples]
         bare = [replace(sample, image=file) for sample, file in zip(samples, files, strict=True)]
         photographs = open_images(bare, IN_FULL, cache)
-        return RenderedMaskFaces(samples, photographs, landmarks, self.render_masks, transform)
+        return RenderedMaskFaces(samples, transform, photographs, landmarks, self.render_masks)

@@ -13,7 +13,6 @@ def sample_pixels(label: np.ndarray, most: int, rng: np.random.Generator) -> tup
     Args:
         label: class ids (H, W); ignored pixels are left out.
         most: number of pixels per class; smaller classes are taken in full.
-        rng: random numbers.
 
     Returns:
         Indices into the flat label map (n,), and the number of pixels that each of them represents, (n,).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import math
 from collections.abc import Sequence
 
@@ -20,14 +21,12 @@ def pose(landmarks: Sequence[Point]) -> tuple[float, float, float]:
     Yaw is positive where the nose points to the image's right, pitch where it points down, roll where the eyes' line
     falls to the right. A weak-perspective estimate from five points of a mean head; good to some ten degrees.
     """
-    left, right = (landmarks[place] for place in EYE_CORNERS)
-    roll = math.atan2(right[1] - left[1], right[0] - left[0])
-    upright = [_turned(landmarks[place], -roll) for place in (*EYE_CORNERS, NOSE_TIP, *MOUTH_CORNERS)]
-    first, second, tip, *mouth = upright
-    middle, half = (first[0] + second[0]) / 2, max(1e-6, abs(second[0] - first[0]) / 2)
-    yaw = math.atan((tip[0] - middle) / half / DEPTH)
-    eyes, lips = (first[1] + second[1]) / 2, (mouth[0][1] + mouth[1][1]) / 2
-    pitch = math.atan(((tip[1] - eyes) / max(1e-6, lips - eyes) - TIP) / RISE)
+    points = [complex(*landmarks[place]) for place in (*EYE_CORNERS, NOSE_TIP, *MOUTH_CORNERS)]
+    roll = cmath.phase(points[1] - points[0])
+    first, second, tip, *mouth = (point * cmath.rect(1, -roll) for point in points)
+    eyes, lips, half = (first + second) / 2, (mouth[0] + mouth[1]) / 2, max(1e-6, abs(second.real - first.real) / 2)
+    yaw = math.atan((tip.real - eyes.real) / half / DEPTH)
+    pitch = math.atan(((tip.imag - eyes.imag) / max(1e-6, lips.imag - eyes.imag) - TIP) / RISE)
     return math.degrees(yaw), math.degrees(pitch), math.degrees(roll)
 
 
@@ -40,8 +39,3 @@ def pose_groups(landmarks: Sequence[Point]) -> tuple[str, str, str]:
 def _bin(angle: float) -> str:
     size = abs(angle)
     return "0-15" if size < 15 else "15-30" if size < 30 else "30-"
-
-
-def _turned(point: Point, angle: float) -> tuple[float, float]:
-    cosine, sine = math.cos(angle), math.sin(angle)
-    return cosine * point[0] - sine * point[1], sine * point[0] + cosine * point[1]

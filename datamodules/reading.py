@@ -59,12 +59,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images by their index, read from their files each time.
-
-    Args:
-        paths: the images.
-        least: see :func:`read_image`.
-    """
+    """Images by their index, read from their files each time, see :func:`read_image`."""
 
     paths: tuple[Path, ...]
     least: int | None = None
@@ -84,12 +79,7 @@ class ImageFiles:
 
 @dataclass(frozen=True)
 class LabelFiles:
-    """Label maps by their index, read from their files each time.
-
-    Args:
-        paths: the label maps.
-        labels: the classes that may occur.
-    """
+    """Label maps by their index, read from their files each time, see :func:`read_label`."""
 
     paths: tuple[Path, ...]
     labels: LabelSet
@@ -103,10 +93,8 @@ class LabelFiles:
 
     def frame(self, index: int) -> Frame:
         """Sizes of a label map, see :func:`read_label` for errors."""
-        opened = (
-            _opened_mask(self.paths[index]) if self.labels.binary else _opened_label(self.paths[index], self.labels)
-        )
-        with opened as file:
+        path = self.paths[index]
+        with _opened_mask(path) if self.labels.binary else _opened_label(path, self.labels) as file:
             size = (file.height, file.width)
             return Frame(size, size, size)
 
@@ -162,18 +150,12 @@ def read_photograph(path: Path, grey: bool = False) -> np.ndarray:
 
 def _plain(image: Image.Image, mode: str) -> Image.Image:
     """An image of any mode in ``RGB`` or ``L``."""
-    image = _in_bytes(image)
+    if image.mode.startswith("I;16"):  # Pillow's conversion would clip everything above 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         clear = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
     return image if image.mode == mode else image.convert(mode)
-
-
-def _in_bytes(image: Image.Image) -> Image.Image:
-    """An image of 16 bits in 8; Pillow's conversion would clip everything above 255."""
-    if not image.mode.startswith("I;16"):
-        return image
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 def _draft(file: Image.Image, least: int | None, upright: bool = True) -> Frame:
@@ -206,14 +188,17 @@ def _factors(width: int, height: int, least: int) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _opened_image(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path, failed: str, expected: str = "Replace the file or remove the face.") -> Iterator[Image.Image]:
+    """An open file; Pillow's errors, then and as the file is decoded, become one with these texts."""
     try:
         with Image.open(path) as file:
             yield file
     except UNREADABLE as error:
-        raise BrokenFileError(
-            f"Cannot read the image {path}: {error}.\nReplace the file or remove the face."
-        ) from error
+        raise BrokenFileError(f"{failed}: {error}.\n{expected}") from error
+
+
+def _opened_image(path: Path) -> contextlib.AbstractContextManager[Image.Image]:
+    return _opened(path, f"Cannot read the image {path}")
 
 
 def read_label(path: Path, labels: LabelSet) -> np.ndarray:
@@ -265,19 +250,14 @@ def require_known_ids(path: Path, label: np.ndarray, labels: LabelSet) -> None:
 
 @contextlib.contextmanager
 def _opened_label(path: Path, labels: LabelSet) -> Iterator[Image.Image]:
-    try:
-        with Image.open(path) as file:
-            if file.mode not in ("L", "P", "1", *(COLOURED if labels.coloured else ())):
-                raise BrokenFileError(
-                    f"The label map {path} is a {file.mode} image.\n"
-                    f"Expected a single-channel PNG of class ids 0..{len(labels) - 1}"
-                    + (", or an RGB one." if labels.coloured else "; a colour rendering is invalid.")
-                )
-            yield file
-    except UNREADABLE as error:
-        raise BrokenFileError(
-            f"Cannot read the label map {path}: {error}.\nReplace the file or remove the face."
-        ) from error
+    with _opened(path, f"Cannot read the label map {path}") as file:
+        if file.mode not in ("L", "P", "1", *(COLOURED if labels.coloured else ())):
+            raise BrokenFileError(
+                f"The label map {path} is a {file.mode} image.\n"
+                f"Expected a single-channel PNG of class ids 0..{len(labels) - 1}"
+                + (", or an RGB one." if labels.coloured else "; a colour rendering is invalid.")
+            )
+        yield file
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -301,26 +281,16 @@ def read_mask(path: Path) -> np.ndarray:
     return brightness > 127
 
 
-@contextlib.contextmanager
-def _opened_mask(path: Path) -> Iterator[Image.Image]:
-    try:
-        with Image.open(path) as file:
-            yield file
-    except UNREADABLE as error:
-        raise BrokenFileError(
-            f"Cannot read the mask {path}: {error}.\n"
-            f"Expected: an image, white where the face is occluded; replace the file or remove the face."
-        ) from error
+def _opened_mask(path: Path) -> contextlib.AbstractContextManager[Image.Image]:
+    expected = "Expected: an image, white where the face is occluded; replace the file or remove the face."
+    return _opened(path, f"Cannot read the mask {path}", expected)
 
 
 def read_part(path: Path) -> np.ndarray:
-    """A part's mask, (H, W) bool.
+    """A part's mask of any mode, (H, W) bool.
 
     Masks are published as RGB images of 0 and 255. All pixels that are not black belong to the part: a conversion to a
     palette, as in the data set's own scripts, turns 255 into entry 225 of Pillow's palette.
-
-    Args:
-        path: the mask, of any mode.
 
     Raises:
         BrokenFileError: if the file cannot be read.
@@ -330,14 +300,9 @@ def read_part(path: Path) -> np.ndarray:
 
 def read_part_values(path: Path) -> np.ndarray:
     """The values of a part's mask, (H, W) uint8: 0 and 255 as published; see :func:`read_part`."""
-    try:
-        with Image.open(path) as file:
-            return np.asarray(file.convert("L"))
-    except UNREADABLE as error:
-        raise BrokenFileError(
-            f"Cannot read the part mask {path}: {error}.\n"
-            f"Expected: an image of 0 and 255; replace the file or remove the face."
-        ) from error
+    expected = "Expected: an image of 0 and 255; replace the file or remove the face."
+    with _opened(path, f"Cannot read the part mask {path}", expected) as file:
+        return np.asarray(file.convert("L"))
 
 
 def require_complete(path: Path) -> None:
@@ -346,11 +311,8 @@ def require_complete(path: Path) -> None:
     Raises:
         BrokenFileError: if the file is damaged.
     """
-    try:
-        with Image.open(path) as file:
-            file.verify()
-    except UNREADABLE as error:
-        raise BrokenFileError(f"{path} is damaged: {error}.\nReplace the file or remove the face.") from error
+    with _opened(path, f"{path} is damaged") as file:
+        file.verify()
 
 
 def require_size(sample: Sample, shape: tuple[int, ...], size: tuple[int, int]) -> None:

@@ -43,20 +43,15 @@ class SyntheticLabels:
         return round(share * labelled)
 
 
+@dataclass(eq=False, repr=False)
 class UnlabelledFaces(Faces):
     """Faces without labels: ``image`` (3, S, S) float, ``outside`` (S, S) bool where there is no image, and ``id``.
 
     Args:
-        samples: the faces.
         images: a sample's image by its index, see :func:`datamodules.faces.open_images`.
-        transform: to training size.
     """
 
-    def __init__(
-        self, samples: Sequence[Sample], images: Callable[[int], DecodedImage], transform: FaceTransform
-    ) -> None:
-        super().__init__(samples, transform)
-        self.images = images
+    images: Callable[[int], DecodedImage]
 
     def __getitem__(self, key: SampleKey) -> dict[str, Any]:
         epoch, position, index = key
@@ -151,32 +146,25 @@ def collate_halves(items: list[dict[str, Any]]) -> dict[str, Any]:
     return labelled | {"unlabelled": unlabelled, "id": [item["id"] for item in items]}
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class SelfTrainingDataModule(ParsingDataModule):
     """Training batches of labelled and unlabelled faces; validation and test as for supervised training.
 
     Args:
         unlabelled_batch_size: unlabelled images in a training batch; ``batch_size`` counts the labelled ones.
         epochs: number of epochs, for the schedule of the synthetic faces.
-        synthetic: synthetic labelled faces; None: none.
-        arguments: those of :class:`datamodules.faces.ParsingDataModule`; without ``train_ids``, all labelled faces must
-            be synthetic.
+        synthetic: synthetic labelled faces; None: none. With no ``train_ids``, all labelled faces must be synthetic.
 
     The unlabelled faces are all images of the training split, those with labels among them (as in FixMatch). An epoch
     has ``steps_per_epoch`` batches, or as many as take every unlabelled image once.
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        unlabelled_batch_size: int,
-        epochs: int,
-        synthetic: SyntheticLabels | None = None,
-        **arguments: Any,
-    ) -> None:
-        super().__init__(*args, **arguments)
-        self.unlabelled_batch_size = unlabelled_batch_size
-        self.epochs = epochs
-        self.synthetic = synthetic
+    unlabelled_batch_size: int
+    epochs: int
+    synthetic: SyntheticLabels | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._training: tuple[Any, Any, Any] | None = None
 
     def train_dataloader(self) -> DataLoader:
@@ -209,7 +197,7 @@ class SelfTrainingDataModule(ParsingDataModule):
             real = self._open("train", transform, self.cache) if self.labelled("train") else ()
             samples = self.layout.samples("train", labelled=False)
             images = open_images(samples, transform.least_source, self.cache)
-            self._training = (real, self._open_synthetic(), UnlabelledFaces(samples, images, transform))
+            self._training = (real, self._open_synthetic(), UnlabelledFaces(samples, transform, images))
         return self._training
 
     def _open_synthetic(self) -> Any:
@@ -224,7 +212,7 @@ class SelfTrainingDataModule(ParsingDataModule):
         images = open_images(samples, transform.least_source, self.cache)
         labels = open_labels(samples, layout.labels, self.cache)
         table = layout.labels.table_to(self.layout.labels)
-        return LabelledFaces(samples, images, labels, transform, False, table)
+        return LabelledFaces(samples, transform, images, labels, False, table)
 
 
 def batches_of(unlabelled: int, batch_size: int, steps_per_epoch: int | None) -> int:

@@ -145,9 +145,7 @@ class WarpToSize(A.DualTransform):
 
     def apply_to_mask(self, mask: np.ndarray, mirror: bool, **move: Any) -> np.ndarray:
         label = self._warp(mask, mask.shape[:2], {"mirror": mirror} | move, cv2.INTER_NEAREST, (IGNORE,))
-        if mirror and self.flip_table is not None:
-            return self.flip_table[label]
-        return label
+        return self.flip_table[label] if mirror and self.flip_table is not None else label
 
     def _warp(self, array: np.ndarray, extent: tuple, move: dict[str, Any], flag: int, border: tuple) -> np.ndarray:
         chosen = {name: move[name] for name in ("angle", "zoom", "mirror", "shift", "window")}
@@ -161,13 +159,7 @@ class Recolour(A.ImageOnlyTransform):
 
     Real masks have more colours than any list of textures, and a network that was trained on a list takes others for
     skin or clothes.
-
-    Args:
-        p: probability.
     """
-
-    def __init__(self, p: float) -> None:
-        super().__init__(p=p)
 
     @property
     def targets_as_params(self) -> list[str]:
@@ -230,7 +222,6 @@ class FaceTransform:
     def __init__(self, size: int, augmentation: Augmentation | None, labels: LabelSet, seed: int) -> None:
         self.size = size
         self.seed = seed
-        self.augmented = augmentation is not None
         move = augmentation or Augmentation()
         self.warp = WarpToSize(size, move, labels)
         steps: list[A.BasicTransform] = [self.warp]

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -30,20 +29,14 @@ REMEDIES = {
 """Words in an error of sbatch -> settings that fix it; the first match counts."""
 
 
-def _if_gpu(accelerator: str, with_gpu: Any, without: Any) -> Any:
-    """One of two values. ``auto`` counts as a GPU: the login node need not have the GPU that its jobs get."""
-    return without if accelerator == "cpu" else with_gpu
-
-
-OmegaConf.register_new_resolver("if_gpu", _if_gpu, replace=True)
+# ``auto`` counts as a GPU: the login node need not have the GPU that its jobs get.
+OmegaConf.register_new_resolver(
+    "if_gpu", lambda accelerator, with_gpu, without: without if accelerator == "cpu" else with_gpu, replace=True
+)
 
 
 def prepare_jobs(config: DictConfig) -> None:
-    """Prepare a sweep of submitit: PYTHONPATH for its jobs, and job states on clusters without accounting.
-
-    Args:
-        config: the composed configuration, ``hydra`` included.
-    """
+    """Prepare a sweep of submitit: PYTHONPATH for its jobs, and job states on clusters without accounting."""
     launcher = config.hydra.launcher._target_.rpartition(".")[2]
     if launcher not in ("SlurmLauncher", "LocalLauncher"):
         return

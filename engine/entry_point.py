@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Container, Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +27,12 @@ from engine.sweeps import end_of_sweep
 from engine.validation import explain_overrides
 from foundation.errors import UserError, explained
 
+WITH_VALUE = ("--cfg", "--package", "--info", "--config-dir")
+"""Options whose value is the word after them."""
 FLAGS = (
-    "--help",
-    "--cfg",
-    "--package",
-    "--resolve",
-    "--info",
-    "--multirun",
-    "--config-dir",
-    "--hydra-help",
-    "--version",
+    *("--help", "--cfg", "--package", "--resolve", "--info", "--multirun", "--config-dir", "--hydra-help", "--version"),
 )
 """The supported options of Hydra. Hydra would match a setting written with dashes to one of its own options."""
-
-WITH_VALUE = ("--cfg", "--package", "--info", "--config-dir")
-"""Those whose value is the word after them."""
 
 _failures: list[UserError] = []
 
@@ -89,8 +81,9 @@ def run_main(
                 f"{', '.join(FLAGS)}.",
                 2,
             )
-    sys.argv[1:] = _options_first(sys.argv[1:])
-    sys.argv[1:] = [f"++{word}" if _may_be_added(word, keys, addable) else word for word in sys.argv[1:]]
+    options, overrides = _divided(sys.argv[1:])
+    overrides = [f"++{word}" if _may_be_added(word, keys, addable) else word for word in overrides]
+    sys.argv[1:] = [*options, *overrides]  # Hydra takes them in no other order
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise errors instead of exiting
     try:
         main()
@@ -102,17 +95,16 @@ def run_main(
     except OverrideParseException as error:
         name, _, value = error.override.partition("=")
         _exit(
-            explain_overrides([error.override], keys, _own_folders())
+            explain_overrides([error.override], keys, _own_folders(options))
             or f"{error.override!r} cannot be read: {error}\n"
             f"It must be key=value, with quotes around a value that contains = , : ( ) [ or {{: '{name}=\"{value}\"'.",
             2,
         )
-    except (HydraException, OmegaConfBaseException) as error:
-        _exit(explain_overrides(_overrides(), keys, _own_folders()) or str(error), 2)
-    except ValueError as error:
-        if "Config group override" not in str(error):  # Hydra's error for a number or null in place of a file name
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        of_hydra = isinstance(error, HydraException | OmegaConfBaseException)
+        if not of_hydra and "Config group override" not in str(error):  # for a number or null in place of a file name
             raise
-        _exit(explain_overrides(_overrides(), keys, _own_folders()) or str(error), 2)
+        _exit(explain_overrides(overrides, keys, _own_folders(options)) or str(error), 2)
     except RuntimeError as error:
         refusal = explained_refusal(error)
         if refusal is None:
@@ -127,30 +119,21 @@ def run_main(
         _exit(str(_failures[0]), 1 if some_failed else _failures[0].exit_code)
 
 
-def _options_first(words: list[str]) -> list[str]:
-    """The options of a command, with their values, then its settings: Hydra takes them in no other order."""
-    before = ["", *words]
-    is_option = [word.startswith("-") or before[place] in WITH_VALUE for place, word in enumerate(words)]
-    pairs = list(zip(words, is_option, strict=True))
-    return [word for word, option in pairs if option] + [word for word, option in pairs if not option]
+def _divided(words: list[str]) -> tuple[list[str], list[str]]:
+    """The options of a command, with their values, and its settings."""
+    options: list[str] = []
+    overrides: list[str] = []
+    for previous, word in pairwise(["", *words]):
+        (options if word.startswith("-") or previous in WITH_VALUE else overrides).append(word)
+    return options, overrides
 
 
-def _overrides() -> list[str]:
-    """The words of the command that are settings: neither options nor their values."""
+def _own_folders(options: list[str]) -> list[Path]:
+    """Folders of the user's own configuration: ``--config-dir my_conf`` or ``--config-dir=my_conf``."""
     return [
-        word
-        for word, previous in zip(sys.argv[1:], sys.argv[:-1], strict=True)
-        if not word.startswith("-") and previous not in WITH_VALUE
-    ]
-
-
-def _own_folders() -> list[Path]:
-    """Folders of the user's own configuration, ``--config-dir``."""
-    pairs = zip(sys.argv, [*sys.argv[1:], ""], strict=True)
-    return [
-        Path(following if word in WITH_VALUE else word.partition("=")[2])
-        for word, following in pairs
-        if word == "--config-dir" or word.startswith("--config-dir=")
+        Path(word.partition("=")[2] or following)
+        for word, following in pairwise([*options, ""])
+        if word.partition("=")[0] == "--config-dir"
     ]
 
 

@@ -27,11 +27,12 @@ from engine.environment import environment_info
 from engine.planning import require_unchanged
 from engine.plugins import build
 from engine.processes import end_followers, is_leader, is_lost_peer, leave_group, unwatch
+from engine.settings import flatten, nest
 from engine.stage import Run
 from engine.trainers import training_trainer
 from engine.wandb_runs import described, log_classes, wandb_run
 from foundation.errors import ConfigError, RunError, UserError, causes, explained
-from foundation.files import write_text_atomically
+from foundation.files import remove_drafts, write_text_atomically
 
 UNLOGGED = "conditioned on metric"
 """In Lightning's message about a callback whose metric the stage does not log, as early stopping in pre-training."""
@@ -50,7 +51,8 @@ def fit(run: Run, config: dict[str, Any]) -> None:
             is raised as it is. The status is failed, with the error.
     """
     folder, stage = run.folder, run.stage
-    config = stage.kept_config(run, config)
+    if stage.name in config:  # a run that others are compared with has settings of its own
+        config = config | {stage.name: nest(flatten(config[stage.name]) | run.own.flat())}
     attempt = 0
     sigint_handler = signal.getsignal(signal.SIGINT)
     silence()
@@ -62,12 +64,12 @@ def fit(run: Run, config: dict[str, Any]) -> None:
                 stage.fit(run, config, [])
             return
         attempt = folder.attempts + 1
-        folder.tidy()
+        remove_drafts(folder.path, recursive=True)
         write_text_atomically(folder.config, OmegaConf.to_yaml(config))
         folder.write_status(**_status(run, attempt), state="running", error=None)
         with _loggers(run, config, attempt) as loggers:
             result = stage.fit(run, config, loggers)
-            _require_unchanged(run)
+            require_unchanged(run)
             folder.write_status(**result, state="done")
         folder.last.unlink(missing_ok=True)
     except BaseException as error:
@@ -83,15 +85,6 @@ def fit(run: Run, config: dict[str, Any]) -> None:
         if threading.current_thread() is threading.main_thread():  # Lightning ignores Ctrl-C after the first one
             signal.signal(signal.SIGINT, sigint_handler)
         gc.collect()  # a Trainer is part of a reference cycle that also holds a cache of images
-
-
-def _require_unchanged(run: Run) -> None:
-    try:
-        require_unchanged(run)
-    except RunError:  # a rerun on the restored data must not find it finished
-        run.folder.last.unlink(missing_ok=True)
-        run.folder.best.unlink(missing_ok=True)
-        raise
 
 
 def _record_end(run: Run, error: BaseException, attempt: int) -> BaseException:
@@ -145,15 +138,9 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
         module.get_submodule("model").compile()  # in place: the names of the weights do not change
 
     throughput = Throughput()
-    description = {
-        "stage": run.stage.name,
-        "id": run.id,
-        "dataset": run.layout.name,
-        **_class_set(run),
-        "settings": dict(run.identity["settings"]),
-    }
-    checkpoint = EpochCheckpoint(run.folder, run.stage.monitored(run), description, throughput)
-    callbacks = [Quiet(), *_callbacks(config), Confusion(), StepSeed(run.own.seed), throughput, checkpoint]
+    checkpoint = EpochCheckpoint(run.folder, run.stage.monitored(run), checkpoint_description(run, module), throughput)
+    own = _objects(config.get("callbacks") or {}, "callbacks", Callback)
+    callbacks = [Quiet(), *own, Confusion(), StepSeed(run.own.seed), throughput, checkpoint]
     trainer = training_trainer(run, loggers, callbacks)
     resume = run.folder.last if run.folder.last.is_file() else None
     if resume is None and is_leader():
@@ -183,8 +170,20 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
         raise
     network = module.get_submodule("model").eval()
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    result = {"metrics": metrics, "parameters": parameters, "epochs": run.own.epochs}
+    result = {"metrics": metrics, "parameters": parameters, "epochs": run.own.epochs, "module": _name_of(module)}
     return result | (run.stage.results(run, network) if is_leader() else {})
+
+
+def checkpoint_description(run: Run, module: pl.LightningModule) -> dict[str, Any]:
+    """What a checkpoint records next to the weights, as plain data."""
+    return {
+        "stage": run.stage.name,
+        "module": _name_of(module),
+        "id": run.id,
+        "dataset": run.layout.name,
+        **_class_set(run),
+        "settings": dict(run.identity["settings"]),
+    }
 
 
 def _require_resumable(run: Run, module: pl.LightningModule) -> None:
@@ -193,7 +192,7 @@ def _require_resumable(run: Run, module: pl.LightningModule) -> None:
     Raises:
         ConfigError: if not, with what to write.
     """
-    name = f"{type(module).__module__}.{type(module).__qualname__}"
+    name = _name_of(module)
     if not isinstance(getattr(module, "model", None), torch.nn.Module):
         raise ConfigError(f"{run.stage.name}: {name} has no network.\nIt must hold self.model, a torch.nn.Module.")
     if objects := [key for key, value in module.hparams.items() if not _is_plain(value)]:
@@ -201,6 +200,10 @@ def _require_resumable(run: Run, module: pl.LightningModule) -> None:
             f"{run.stage.name}: {name} keeps {', '.join(objects)} among its hyper-parameters, and a checkpoint holds "
             f"plain values.\nIt must be self.save_hyperparameters(ignore={objects})."
         )
+
+
+def _name_of(module: pl.LightningModule) -> str:
+    return f"{type(module).__module__}.{type(module).__qualname__}"
 
 
 def _is_plain(value: Any) -> bool:
@@ -244,12 +247,8 @@ def _class_set(run: Run) -> dict[str, Any]:
 def _loggers(run: Run, config: dict[str, Any], attempt: int) -> Iterator[list[Logger]]:
     """``metrics.csv``, the user's loggers, and a W&B run for this attempt: an offline W&B run cannot be resumed after a
     kill."""
-    curves = Curves(run.folder.curves)
     entries = config.get("logger") or {}
-    own: list[Logger] = [curves]
-    for name, entry in entries.items():
-        if name != "wandb" and entry is not None:
-            own.append(_object(entry, f"logger.{name}", Logger))
+    own: list[Logger] = [Curves(run.folder.curves), *_objects(entries, "logger", Logger)]
     wandb = entries.get("wandb")
     if wandb is None or wandb["mode"] == "disabled":
         yield own
@@ -265,21 +264,11 @@ def _loggers(run: Run, config: dict[str, Any], attempt: int) -> Iterator[list[Lo
         yield [*own, WandbLogger(experiment=opened)]
 
 
-def _callbacks(config: dict[str, Any]) -> list[Callback]:
-    """The configured callbacks, without those set to null."""
-    entries = config.get("callbacks") or {}
-    return [_object(entry, f"callbacks.{name}", Callback) for name, entry in entries.items() if entry is not None]
-
-
-def _object(entry: dict[str, Any], key: str, kind: type) -> Any:
-    """Build the object of an entry of the groups ``logger`` and ``callbacks``.
+def _objects(entries: Mapping[str, Any], group: str, kind: type) -> list[Any]:
+    """The objects of the group ``logger`` or ``callbacks``, without those set to null.
 
     Raises:
-        ConfigError: if building fails, or the object is of another type.
+        ConfigError: if building one fails, or it is of another type.
     """
-    built = build(entry, key)
-    if not isinstance(built, kind):
-        raise ConfigError(
-            f"{key}: {entry['_target_']} is not a {kind.__name__} of {kind.__module__.partition('.')[0]}."
-        )
-    return built
+    given = {f"{group}.{name}": entry for name, entry in entries.items() if entry is not None}
+    return [build(entry, key, kind=kind) for key, entry in given.items() if key != "logger.wandb"]

@@ -24,11 +24,6 @@ from foundation.errors import RunError
 from foundation.run_folder import RunFolder
 
 
-def identity_digest(identity: Mapping[str, Any]) -> str:
-    """Identity -> id: twelve hexadecimal digits."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-
-
 def plan(
     steps: Iterable[tuple[Stage, Any]],
     start: RunFolder | None,
@@ -54,7 +49,11 @@ def plan(
         for stage, settings in steps:
             before = [run.folder for run in runs if run.stage.name != stage.name]
             upstreams = tuple(before[-1:] or ([] if start is None else [start]))
-            manifest = _manifest(layout, settings, output_dir) if stage.labelled and stage.takes_fraction else None
+            manifest = None
+            if stage.labelled and stage.takes_fraction:
+                ids = [sample.id for sample in layout.samples("train")]
+                chosen = (settings.label_fraction, settings.subset)
+                manifest = subsets.manifest(output_dir / "manifests", layout.name, ids, *chosen)
             runs.append(_identified(Run(stage, settings, layout, manifest, upstreams), output_dir, digests, added))
     return runs
 
@@ -72,7 +71,8 @@ def _identified(run: Run, output_dir: Path, digests: DigestCache, added: Mapping
     }
     if sources := source_digests(identity["settings"] | {"stages": type(run.stage)}):
         identity["sources"] = sources
-    return replace(run, identity=identity, folder=RunFolder(output_dir, run.stage.name, identity_digest(identity)))
+    run_id = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+    return replace(run, identity=identity, folder=RunFolder(output_dir, run.stage.name, run_id))
 
 
 LEFT_OUT: Any = object()
@@ -83,12 +83,14 @@ def require_unchanged(run: Run) -> None:
     """Check after training that the data still matches the run's identity.
 
     Raises:
-        RunError: if it does not.
+        RunError: if it does not; the checkpoints are removed.
     """
     with DigestCache(digest_cache(run.folder.output_dir)) as digests:
         changed = _data(run, digests) != run.identity["data"]
         its = run.stage.identity(run, digests)
         if changed or any(value != run.identity["settings"].get(name, LEFT_OUT) for name, value in its.items()):
+            run.folder.last.unlink(missing_ok=True)  # a rerun on the restored data must not find it finished
+            run.folder.best.unlink(missing_ok=True)
             raise RunError(
                 f"Files in {run.layout.root}, or weights, changed while {run.folder.name} ran: its result is invalid.\n"
                 f"The same command trains on the data as they are now, under another id."
@@ -103,8 +105,11 @@ def digest_cache(output_dir: Path) -> Path:
 def _data(run: Run, digests: DigestCache) -> str:
     """Digest of all data that a run reads."""
     digest = data_digest(run.layout, run.stage.splits, run.stage.labelled, digests)
-    extra = run.stage.extra_data(run, digests)
-    return digest if extra is None else hashlib.sha256(f"{digest} {extra}".encode()).hexdigest()[:16]
+    return _joined(digest, run.stage.extra_data(run, digests))
+
+
+def _joined(digest: str, added: str | None) -> str:
+    return digest if added is None else hashlib.sha256(f"{digest} {added}".encode()).hexdigest()[:16]
 
 
 def data_digest(layout: Layout, splits: Sequence[str], labelled: bool, digests: DigestCache) -> str:
@@ -116,10 +121,4 @@ def data_digest(layout: Layout, splits: Sequence[str], labelled: bool, digests: 
             files += [(f"{split}/{sample.id}/{name}", path) for name, path in sample.label_files]
             if sample.photograph is not None:
                 files.append((f"{split}/{sample.id}/photograph", sample.photograph))
-    digest, declared = digests.of_files(files), layout.declared if labelled else None
-    return digest if declared is None else hashlib.sha256(f"{digest} {declared}".encode()).hexdigest()[:16]
-
-
-def _manifest(layout: Layout, settings: Any, output_dir: Path) -> subsets.Manifest:
-    ids = [sample.id for sample in layout.samples("train")]
-    return subsets.manifest(output_dir / "manifests", layout.name, ids, settings.label_fraction, settings.subset)
+    return _joined(digests.of_files(files), layout.declared if labelled else None)

@@ -18,7 +18,7 @@ from typing import Any
 
 from hydra.errors import HydraException
 
-from foundation.errors import ConfigError, UserError, causes, explained, in_one_line, nearest
+from foundation.errors import ConfigError, UserError, causes, did_you_mean, explained, in_one_line
 
 OURS = Path(__file__).parent.parent
 OUR_PACKAGES = (
@@ -48,7 +48,8 @@ def locate(target: Any, key: str) -> Any:
     if not isinstance(target, str) or "." not in target or not all(map(str.isidentifier, target.split("."))):
         raise ConfigError(f"{key}.{TARGET}={target} is invalid.\nIt must be package.module.Name.")
     module_name, _, name = target.rpartition(".")
-    _see_own_folder()
+    if (here := str(Path.cwd())) not in sys.path:  # modules of the current folder are found, as with ``python -m``
+        sys.path.append(here)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -65,38 +66,30 @@ def locate(target: Any, key: str) -> Any:
     except (Exception, SystemExit) as error:  # a script that ends its process when it is imported
         raise ConfigError(f"{key}.{TARGET}={target}: importing {module_name} failed: {in_one_line(error)}") from error
     if not hasattr(module, name):
-        near = nearest(name, [other for other in vars(module) if not other.startswith("_")])
-        raise ConfigError(
-            f"{key}.{TARGET}={target}: {module_name} has no {name}." + (f" Did you mean {near}?" if near else "")
-        )
+        public = [other for other in vars(module) if not other.startswith("_")]
+        raise ConfigError(f"{key}.{TARGET}={target}: {module_name} has no {name}.{did_you_mean(name, public)}")
     return getattr(module, name)
 
 
-def _see_own_folder() -> None:
-    """Modules of the folder that the command is given in are found, as with ``python -m``."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
-
-
-def build(value: Mapping[str, Any], key: str, /, *arguments: Any, **added: Any) -> Any:
+def build(value: Mapping[str, Any], key: str, /, *arguments: Any, kind: type | None = None, **added: Any) -> Any:
     """The object that ``{_target_: ..., name: value}`` describes.
 
     Args:
         value: the plugin.
         key: the setting that holds it, for messages.
         arguments: passed first.
+        kind: what it must be an instance of.
         added: keyword arguments next to its own.
 
     Raises:
-        ConfigError: if it cannot be imported, does not take these arguments, or refuses them.
+        ConfigError: if it cannot be imported, does not take these arguments, refuses them, or is of another kind.
     """
-    require(value, key, *arguments, **added)
+    require(value, key, *arguments, kind=kind, **added)
     from hydra.utils import instantiate  # a tenth of a second, which --help does without
 
     try:
         partial = instantiate(dict(value), _partial_=True, _convert_="all")  # nested ones too
-        return partial(*arguments, **added)
+        built = partial(*arguments, **added)
     except HydraException as error:
         reason = next((cause for cause in causes(error) if not isinstance(cause, HydraException)), error)
         raise ConfigError(f"{key}: {value[TARGET]} failed: {in_one_line(reason)}") from error
@@ -104,17 +97,16 @@ def build(value: Mapping[str, Any], key: str, /, *arguments: Any, **added: Any) 
         if isinstance(explained(error), UserError):  # memory ran out, and the like
             raise
         raise ConfigError(f"{key}: {value[TARGET]} failed: {in_one_line(error)}") from error
+    if kind is not None and not isinstance(built, kind):
+        raise ConfigError(f"{key}: {value[TARGET]} gives no {public_name(kind)}.\nIt must name a subclass.")
+    return built
 
 
 def require(value: Mapping[str, Any], key: str, /, *arguments: Any, kind: type | None = None, **added: Any) -> None:
-    """See that the object that ``{_target_: ..., name: value}`` describes can be imported and takes its arguments.
+    """See that an object can be imported and takes its arguments, those of :func:`build`.
 
     Args:
-        value: the plugin.
-        key: the setting that holds it, for messages.
-        arguments: passed first when it is built.
         kind: what it must be a subclass of, if it is a class.
-        added: keyword arguments that will be passed.
 
     Raises:
         ConfigError: if it cannot, or is of another kind.
@@ -137,14 +129,13 @@ def require(value: Mapping[str, Any], key: str, /, *arguments: Any, kind: type |
         else:
             signature.bind(*arguments, *value.get("_args_", ()), **added, **own)
     except TypeError as error:
-        raise ConfigError(f"{key}: {target} does not take these arguments: {error}.\n{_taken(signature)}") from error
+        call = signature.replace(return_annotation=signature.empty)
+        raise ConfigError(
+            f"{key}: {target} does not take these arguments: {error}.\nIt is called as {call}."
+        ) from error
     for name, part in own.items():
         if is_plugin(part):
             require(part, f"{key}.{name}")
-
-
-def _taken(signature: inspect.Signature) -> str:
-    return f"It is called as {signature.replace(return_annotation=signature.empty)}."
 
 
 def public_name(kind: type) -> str:
@@ -244,9 +235,8 @@ def _sources(module: str, root: Path | None, found: dict[str, Path]) -> dict[str
         return found
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return found
-    path = Path(spec.origin)
+    path, is_package = Path(spec.origin), spec.submodule_search_locations is not None
     if root is None:
-        is_package = spec.submodule_search_locations is not None
         root = path.parents[module.count(".") + is_package]
     elif not path.is_relative_to(root) or _lies_in_our_packages(path):
         return found
@@ -261,18 +251,12 @@ def _sources(module: str, root: Path | None, found: dict[str, Path]) -> dict[str
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = _absolute(node, module, spec.submodule_search_locations is not None)
+            parts = module.split(".")
+            package = parts[: len(parts) - node.level + is_package] if node.level else []
+            base = ".".join([*package, *([node.module] if node.module else [])])
             names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
         else:
             continue
         for name in names:
             _sources(name, root, found)
     return found
-
-
-def _absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:
-    if not node.level:
-        return node.module or ""
-    parts = module.split(".")
-    parts = parts[: len(parts) - node.level + is_package]
-    return ".".join([*parts, *([node.module] if node.module else [])])

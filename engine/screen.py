@@ -41,37 +41,25 @@ def results_table(folders: Iterable[Path]) -> Table:
     runs = [read_run(folder) for folder in folders]
     heads = any(run.text("head") for run in runs)
     # A head has no training speed, and a narrow screen has no room for both columns.
-    for column in (
-        "run",
-        *(["head"] if heads else []),
-        "labels",
-        "mIoU",
-        "F1",
-        "acc.",
-        "PSNR",
-        *([] if heads else ["img/s"]),
-        "time",
-    ):
+    head, rate = (["head"], []) if heads else ([], ["img/s"])
+    for column in ("run", *head, "labels", "mIoU", "F1", "acc.", "PSNR", *rate, "time"):
         table.add_column(column, justify="left" if column in ("run", "head") else "right", no_wrap=True)
     for run in runs:
-        rate, seconds = (
+        speed, seconds = (
             0.0 if math.isnan(run.number(key)) else run.number(key) for key in ("images_per_second", "seconds")
         )
         table.add_row(
             escape(run.path.name),
             *([run.text("head")] if heads else []),
             run.text("labelled") if run.number("labelled") else "none",
-            *(_shown(_first(run.metric(name) for name in names), 100) for names in SCORES),
-            _shown(run.metric("val/psnr")),
-            *([] if heads else [f"{rate:.1f}"]),
+            *(_shown([run.metric(name) for name in names], 100) for names in SCORES),
+            _shown([run.metric("val/psnr")]),
+            *([] if heads else [f"{speed:.1f}"]),
             f"{round(seconds) // 60}:{round(seconds) % 60:02}",
         )
     return table
 
 
-def _first(values: Iterable[float]) -> float:
-    return next((value for value in values if not math.isnan(value)), math.nan)
-
-
-def _shown(value: float, factor: float = 1) -> str:
-    return "" if math.isnan(value) else f"{factor * value:.2f}"
+def _shown(values: Iterable[float], factor: float = 1) -> str:
+    """The first value that is not NaN."""
+    return next((f"{factor * value:.2f}" for value in values if not math.isnan(value)), "")

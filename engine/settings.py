@@ -33,14 +33,10 @@ class Settings(BaseModel):
 
     def flat(self, prefix: str = "") -> dict[str, Any]:
         """The value of every setting, by dotted name."""
-        return dict(self._leaves(prefix))
-
-    def _leaves(self, prefix: str) -> Iterator[tuple[str, Any]]:
+        found: dict[str, Any] = {}
         for name, value in self:
-            if isinstance(value, Settings):
-                yield from value._leaves(f"{prefix}{name}.")
-            else:
-                yield prefix + name, value
+            found |= value.flat(f"{prefix}{name}.") if isinstance(value, Settings) else {prefix + name: value}
+        return found
 
 
 def setting(
@@ -158,14 +154,14 @@ def entering(command: Settings, read: Iterable[str]) -> dict[str, Any]:
         read: groups and single settings that the stage reads, such as ``model`` or ``datamodule.image_size``.
     """
     prefixes = tuple(read)
-    found: dict[str, Any] = {}
-    for name, field in fields(type(command)):
-        if not any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes):
-            continue
-        if note(field, "later") and command[name] == field.get_default():
-            continue
-        if not note(field, "harmless") and has_effect(name, note(field, "only"), command):
-            found[name] = command[name]
+    found = {
+        name: command[name]
+        for name, field in fields(type(command))
+        if is_read(name, prefixes)
+        and not note(field, "harmless")
+        and not (note(field, "later") and command[name] == field.get_default())
+        and _has_effect(name, note(field, "only"), command)
+    }
     for prefix in prefixes:  # undeclared settings (trainer.*) enter too
         group = command[prefix]
         if isinstance(group, Settings):
@@ -173,19 +169,18 @@ def entering(command: Settings, read: Iterable[str]) -> dict[str, Any]:
     return found
 
 
-def has_effect(name: str, condition: str, command: Settings) -> bool:
+def is_read(name: str, read: Iterable[str]) -> bool:
+    """Whether a setting is among groups and single settings."""
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in read)
+
+
+def _has_effect(name: str, condition: str, command: Settings) -> bool:
     """Whether a setting has an effect next to the others, see ``only`` of :func:`setting`."""
-    if not condition:
-        return True
-    return any(
-        all(_holds(name, part.strip(), command) for part in alternative.split(" and "))
-        for alternative in condition.split(" or ")
-    )
 
+    def holds(comparison: str) -> bool:
+        other, _, values = comparison.strip().partition("=")
+        key = other.rstrip("!")
+        key = key if "." in key else f"{name.rpartition('.')[0]}.{key}".lstrip(".")
+        return (plain(command[key]) in values.split("|")) != other.endswith("!")
 
-def _holds(name: str, comparison: str, command: Settings) -> bool:
-    other, _, values = comparison.partition("=")
-    negated = other.endswith("!")
-    other = other.rstrip("!")
-    key = other if "." in other else f"{name.rpartition('.')[0]}.{other}".lstrip(".")
-    return (plain(command[key]) in values.split("|")) != negated
+    return not condition or any(all(map(holds, part.split(" and "))) for part in condition.split(" or "))

@@ -55,7 +55,6 @@ class Stage(ABC):
         Raises:
             ConfigError: if they are not.
         """
-        del settings, config
 
     def monitored(self, run: Run) -> str | None:
         """The :attr:`monitor` of one run, whose settings may choose."""
@@ -64,17 +63,14 @@ class Stage(ABC):
 
     def before(self, settings: Any) -> list[Any]:
         """Settings of further runs of this stage, planned before this one, that it is compared with."""
-        del settings
         return []
 
     def identity(self, run: Run, digests: DigestCache) -> dict[str, Any]:
         """Additional entries of the id, by name; they replace settings of the same name."""
-        del run, digests
         return {}
 
     def extra_data(self, run: Run, digests: DigestCache) -> str | None:
         """A text that identifies what it reads in addition to the files of its splits, for the data digest."""
-        del run, digests
         return None
 
     @abstractmethod
@@ -91,24 +87,16 @@ class Stage(ABC):
 
         return train_and_test(run, config, loggers)
 
-    def kept_config(self, run: Run, config: dict[str, Any]) -> dict[str, Any]:
-        """The composed configuration as it is saved with this run."""
-        del run
-        return config
-
     def results(self, run: Run, network: Any) -> dict[str, Any]:
         """Measurements of the trained network other than scores, for the status."""
-        del run, network
         return {}
 
     def subject(self, run: Run) -> str:
         """What the run scores, for the console."""
-        del run
         return ""
 
     def description(self, run: Run) -> dict[str, Any]:
         """Keys of the status that reports group runs by: ``masking``, ``loss``, ``network`` and so on."""
-        del run
         return {}
 
 
@@ -117,13 +105,10 @@ class Run:
     """One stage with one configuration.
 
     Args:
-        stage: the kind of training.
-        settings: the settings of the command.
-        layout: reader of the data.
+        settings: all settings of the command.
         manifest: the labelled images, for a stage that reads labels; else None.
         upstreams: runs that it starts from.
         identity: everything that enters the id.
-        folder: the run folder.
     """
 
     stage: Stage

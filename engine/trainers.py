@@ -26,41 +26,29 @@ def training_trainer(run: Run, loggers: list[Logger], callbacks: list[Callback])
         ConfigError: if this machine lacks the device, or Lightning refuses an argument.
     """
     settings = run.settings.trainer
-    require_precision(settings.precision, settings.accelerator)
     same = ("accelerator", "strategy", "precision", "sync_batchnorm", "deterministic")
     # Otherwise Lightning would take rank and world size from other launchers, such as SLURM's srun.
     environment = [] if by_torchrun() else [LightningEnvironment()]
     standard = {"log_every_n_steps": 1, "check_val_every_n_epoch": getattr(run.own, "validate_every", 1)}
-    try:
-        trainer = pl.Trainer(
-            **{name: settings[name] for name in same},
-            **devices(settings.devices),
-            **(standard | (settings.model_extra or {})),
-            max_epochs=run.own.epochs,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,  # the batch sampler handles ranks itself
-            logger=loggers,
-            callbacks=[*callbacks, LearningRateMonitor("step")] if loggers else callbacks,
-            plugins=[AtomicCheckpointIO(), *environment],
-            enable_model_summary=False,
-            default_root_dir=run.folder.path,
-        )
-    except (MisconfigurationException, ValueError, TypeError) as error:
-        raise ConfigError(
-            f"trainer: {error}\nIt must fit this machine and Lightning's Trainer; trainer=auto always does."
-        ) from error
-    # The entry point handles Ctrl-C and SIGTERM: Lightning's handlers would broadcast within a collective operation.
-    trainer._signal_connector.register_signal_handlers = _leave_signals  # type: ignore[method-assign]
+    trainer = _trainer(
+        "this machine and Lightning's Trainer; trainer=auto",
+        **{name: settings[name] for name in same},
+        **devices(settings.devices),
+        **(standard | (settings.model_extra or {})),
+        max_epochs=run.own.epochs,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # the batch sampler handles ranks itself
+        logger=loggers,
+        callbacks=[*callbacks, LearningRateMonitor("step")] if loggers else callbacks,
+        plugins=[AtomicCheckpointIO(), *environment],
+        default_root_dir=run.folder.path,
+    )
     if trainer.world_size != settings.devices:
         raise ConfigError(
             f"trainer.devices={settings.devices}, but Lightning would use {trainer.world_size}.\n"
             f"The numbers must be equal: the number enters the run's id."
         )
     return trainer
-
-
-def _leave_signals() -> None:
-    """Replaces Lightning's signal handlers; a module-level function, so that it can be pickled for ddp_spawn."""
 
 
 def scoring_trainer(
@@ -71,23 +59,30 @@ def scoring_trainer(
     Raises:
         ConfigError: if this machine lacks the device.
     """
-    require_precision(precision, accelerator)
+    return _trainer(
+        "this machine; trainer.accelerator=auto",
+        accelerator=accelerator,
+        precision=precision,
+        devices=1,
+        deterministic="warn",
+        logger=list(loggers) or False,
+        callbacks=callbacks,
+        plugins=[LightningEnvironment()],
+        enable_checkpointing=False,
+        default_root_dir=folder,
+    )
+
+
+def _trainer(fitting: str, **arguments: Any) -> pl.Trainer:
+    require_precision(arguments["precision"], arguments["accelerator"])
     try:
-        trainer = pl.Trainer(
-            accelerator=accelerator,
-            precision=precision,
-            devices=1,
-            deterministic="warn",
-            logger=list(loggers) or False,
-            callbacks=callbacks,
-            plugins=[LightningEnvironment()],
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            default_root_dir=folder,
-        )
-    except MisconfigurationException as error:
-        raise ConfigError(
-            f"trainer: {error}\nIt must fit this machine; trainer.accelerator=auto always does."
-        ) from error
+        trainer = pl.Trainer(**arguments, enable_model_summary=False)
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise ConfigError(f"trainer: {error}\nIt must fit {fitting} always does.") from error
+    # The entry point handles Ctrl-C and SIGTERM: Lightning's handlers would broadcast within a collective operation.
     trainer._signal_connector.register_signal_handlers = _leave_signals  # type: ignore[method-assign]
     return trainer
+
+
+def _leave_signals() -> None:
+    """Replaces Lightning's signal handlers; a module-level function, so that it can be pickled for ddp_spawn."""

@@ -116,9 +116,7 @@ def _claim(run: Run, force: bool) -> FileLock | None:
     except Timeout:
         console.print(f"Waiting for the process that runs [bold]{run.folder.name}[/]")
         lock.acquire()
-        if run.folder.done:  # just now, by that process: force is satisfied
-            lock.release()
-            return None
+        force = False  # what is done just now, by that process, satisfies it
     if run.folder.done and not _is_forced(run, force):
         lock.release()
         return None
@@ -145,9 +143,6 @@ def _short(commit: str | None) -> str:
     return "an unknown state" if commit is None else commit[:10] + ("+changes" if commit.endswith("+changes") else "")
 
 
-ACTIONS = {"new": "train", "running": "wait"}
-
-
 def _planned_actions(runs: list[Run], force: bool) -> list[tuple[str, str, str]]:
     """One row per run: folder, state, and what the command would do."""
     rows: list[tuple[str, str, str]] = []
@@ -156,7 +151,8 @@ def _planned_actions(runs: list[Run], force: bool) -> list[tuple[str, str, str]]
         state = run.folder.state
         if state == "done" and not run.folder.done:
             state = "best.ckpt is missing"
-        action = ACTIONS.get(state) or ("resume" if run.folder.last.is_file() else "train")
+        resumed = "resume" if run.folder.last.is_file() else "train"
+        action = {"new": "train", "running": "wait"}.get(state, resumed)
         if force:
             action = "train again" if state != "new" else "train"
         elif state == "done":

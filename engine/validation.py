@@ -5,15 +5,15 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, MultipleOf
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from engine.settings import FREE, Settings, fields, flatten, group_options, groups, nest, plain, subgroup
-from foundation.errors import ConfigError, nearest
+from foundation.errors import ConfigError, did_you_mean, nearest
 
 S = TypeVar("S", bound=Settings)
 
@@ -38,11 +38,11 @@ def validated(group: type[S], config: Mapping[str, Any]) -> S:
     try:
         return group.model_validate(nest(flat))
     except ValidationError as error:
-        names = (name_of(problem["loc"], known) for problem in error.errors())
-        name = next((name for name in names if name is not None), "")
-        if not name:
-            raise
-        raise ConfigError(invalid(name, flat[name], known[name])) from error
+        for problem in error.errors():
+            for name in accumulate(map(str, problem["loc"]), "{}.{}".format):  # it may continue with types and indices
+                if name in known:
+                    raise ConfigError(invalid(name, flat[name], known[name])) from error
+        raise
 
 
 def _is_extra(group: type[Settings], name: str) -> bool:
@@ -55,23 +55,10 @@ def _is_extra(group: type[Settings], name: str) -> bool:
     return kind is not None and kind.model_config.get("extra") == "allow"
 
 
-def name_of(loc: Iterable[int | str], known: Mapping[str, Any]) -> str | None:
-    """The dotted name of the setting in the location of a pydantic error, which may continue with types and indices."""
-    path: list[str] = []
-    for part in loc:
-        path.append(str(part))
-        if ".".join(path) in known:
-            return ".".join(path)
-    return None
-
-
 def invalid(name: str, value: Any, field: FieldInfo) -> str:
     """The message about a value of the wrong range or type."""
-    choices = [choice for choice in options(field) if isinstance(choice, str)]
-    near = nearest(str(value), choices)
-    return f"{name}={plain(value)} is invalid.\nIt must be {expected(field)}." + (
-        f" Did you mean {near}?" if near else ""
-    )
+    choices = filter(lambda choice: isinstance(choice, str), options(field))
+    return f"{name}={plain(value)} is invalid.\nIt must be {expected(field)}.{did_you_mean(str(value), choices)}"
 
 
 def unknown_key(name: str, keys: Iterable[str]) -> str:
@@ -107,10 +94,9 @@ def explain_overrides(overrides: Iterable[str], keys: Iterable[str], own: Iterab
             options = group_options(name, own)
             for choice in value.split(","):
                 if choice not in options:
-                    near = nearest(choice, options)
                     return (
                         f"{name}={choice} does not exist.\nIt must be one of {', '.join(options)}"
-                        f" (or a file of your own, see --config-dir)." + (f" Did you mean {near}?" if near else "")
+                        f" (or a file of your own, see --config-dir).{did_you_mean(choice, options)}"
                     )
         elif name not in keys and name.partition(".")[0] not in ("hydra", *FREE):
             return unknown_key(name, keys if "." in name else [*keys, *groups(own)])
@@ -119,13 +105,11 @@ def explain_overrides(overrides: Iterable[str], keys: Iterable[str], own: Iterab
 
 def options(field: FieldInfo) -> list[Any]:
     """The values of a setting that has a fixed list of them, without null; else []."""
-    found: list[Any] = []
-    for kind in _alternatives(field.annotation):
-        if get_origin(kind) is Literal:
-            found += get_args(kind)
-        elif kind is bool:
-            found += [True, False]
-    return found
+    kinds = _alternatives(field.annotation)
+    values = [
+        (True, False) if kind is bool else get_args(kind) if get_origin(kind) is Literal else () for kind in kinds
+    ]
+    return [*chain(*values)]
 
 
 def expected(field: FieldInfo) -> str:
@@ -146,7 +130,8 @@ def expected(field: FieldInfo) -> str:
 
 def _kind(kind: Any, metadata: Iterable[Any]) -> str:
     if get_origin(kind) is Annotated:
-        return _kind(get_args(kind)[0], [*_limits(get_args(kind)[1:]), *metadata])
+        inner = FieldInfo.from_annotation(kind)
+        return _kind(inner.annotation, [*inner.metadata, *metadata])
     if get_origin(kind) is list:
         item = get_args(kind)[0]
         return f"[smallest, largest], each {_kind(item, ())}" if get_origin(item) is Annotated else "a list"
@@ -155,21 +140,14 @@ def _kind(kind: Any, metadata: Iterable[Any]) -> str:
     if kind is str:
         return "a text"
     low, above, high, multiple = (
-        next((getattr(limit, name) for limit in _limits(metadata) if isinstance(limit, kind_of)), None)
-        for kind_of, name in ((Ge, "ge"), (Gt, "gt"), (Le, "le"), (MultipleOf, "multiple_of"))
+        next((getattr(limit, name) for limit in metadata if hasattr(limit, name)), None)
+        for name in ("ge", "gt", "le", "multiple_of")
     )
     text = "an integer" if kind is int else "a number"
     bounds = [f"above {above:g}"] if above is not None else [] if low is None else [f"of at least {low:.10g}"]
     bounds += [] if high is None else [f"at most {high:.10g}"]
     text += f" {' and '.join(bounds)}" if bounds else ""
     return text + ("" if multiple is None else f", a multiple of {multiple}")
-
-
-def _limits(metadata: Iterable[Any]) -> list[Any]:
-    found: list[Any] = []
-    for part in metadata:
-        found += part.metadata if isinstance(part, FieldInfo) else [part]
-    return found
 
 
 def _alternatives(kind: Any) -> list[Any]:

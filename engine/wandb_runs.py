@@ -36,7 +36,7 @@ def wandb_run(folder: Path, config: Mapping[str, Any], **description: Any) -> It
 
     Args:
         folder: for the offline files.
-        config: the composed configuration, saved with the run; ``config["logger"]["wandb"]`` has project and mode.
+        config: saved with the run; ``config["logger"]["wandb"]`` has project and mode.
         description: ``id``, and the result of :func:`described`.
 
     Raises:
@@ -58,15 +58,18 @@ def wandb_run(folder: Path, config: Mapping[str, Any], **description: Any) -> It
         raise ConfigError(
             f"Weights & Biases: {error}\nDo one of: wandb login; logger.wandb.mode=offline; logger=none."
         ) from error
+    exit_code = 1
     try:
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         for name, summary in BEST.items():
             run.define_metric(name, step_metric="trainer/global_step", summary=summary)
         yield run
-    except BaseException:
-        _finish(run, 1)
-        raise
-    _finish(run, 0)
+        exit_code = 0
+    finally:
+        try:
+            run.finish(exit_code=exit_code)
+        except Exception as error:  # an error of W&B must not fail the run
+            warnings.warn(f"W&B run {run.id} could not be finished ({error}); metrics.csv is complete.", stacklevel=2)
 
 
 def log_classes(run: Any, metrics: Mapping[str, float]) -> None:
@@ -85,10 +88,3 @@ def log_classes(run: Any, metrics: Mapping[str, float]) -> None:
     rows = [[name, *(by_class.get((kind, name)) for kind in kinds)] for name in dict.fromkeys(n for _, n in by_class)]
     if rows:
         run.summary["test/classes"] = wandb.Table(["class", *kinds], rows)
-
-
-def _finish(run: Any, exit_code: int) -> None:
-    try:
-        run.finish(exit_code=exit_code)
-    except Exception as error:  # an error of W&B must not fail the run
-        warnings.warn(f"W&B run {run.id} could not be finished ({error}); metrics.csv is complete.", stacklevel=2)

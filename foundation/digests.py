@@ -50,8 +50,12 @@ class DigestCache:
             DataError: if a file cannot be read.
         """
         total = hashlib.sha256()
-        everything = sorted(files)
-        for name, path in _progress(everything) if self._is_long(everything) else everything:
+        shown: Iterable[tuple[str, Path]] = (everything := sorted(files))
+        if len(everything) > 2000 and self._key(everything[-1][1]) not in self._known:
+            from rich.progress import track
+
+            shown = track(everything, "reading the data once to compute its digest", transient=True)
+        for name, path in shown:
             total.update(f"{name}\0{self.of_file(path)}\0".encode())
         return total.hexdigest()[:16]
 
@@ -77,9 +81,6 @@ class DigestCache:
             self._folders[folder] = str(Path(folder).resolve())
         return f"{self._folders[folder]}{os.sep}{name}"
 
-    def _is_long(self, files: list[tuple[str, Path]]) -> bool:
-        return len(files) > 2000 and self._key(files[-1][1]) not in self._known
-
     def _read(self) -> dict[str, tuple[int, int, str]]:
         with contextlib.closing(self._open()) as base:
             return {path: (size, mtime, digest) for path, size, mtime, digest in base.execute("SELECT * FROM files")}
@@ -91,12 +92,6 @@ class DigestCache:
                 "CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, digest TEXT)"
             )
         return base
-
-
-def _progress(files: list[tuple[str, Path]]) -> Iterable[tuple[str, Path]]:
-    from rich.progress import track
-
-    return track(files, "reading the data once to compute its digest", transient=True)
 
 
 def digest_of_files(cache: Path, files: Iterable[tuple[str, Path]]) -> str:

@@ -89,11 +89,16 @@ def explained(error: BaseException) -> BaseException:
 
 def in_one_line(error: BaseException) -> str:
     """An error of a user's own code: its type, its message, and the line that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
+    # A SyntaxError names its file and line itself.
+    frames = [] if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    if isinstance(error, SyntaxError):  # it names its file and line itself
-        place = ""
     return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
+
+
+def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """`` Did you mean ...?`` with the known word most similar to a mistyped one; "" if no word is similar."""
+    near = nearest(word, known)
+    return "" if near is None else f" Did you mean {prefix}{near}?"
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from foundation.run_folder import RunFolder, with_current_keys
+from foundation.run_folder import RunFolder, read_status, with_current_keys
 
 STAGES = ("pretrain", "finetune", "semi", "classify", "segment", "evaluate")
 METHODS = {
@@ -62,10 +61,7 @@ class RecordedRun:
 
     @property
     def state(self) -> str:
-        """running, done, failed, interrupted or unreadable.
-
-        A run recorded as running whose lock is free is interrupted.
-        """
+        """running, done, failed, unreadable, or interrupted: recorded as running, while its lock is free."""
         return self.text("state") or "unknown"
 
     @property
@@ -133,17 +129,20 @@ class RecordedRun:
         return self.state == "done" and found
 
     @property
+    def _identity(self) -> Mapping[str, Any]:
+        identity = self.status.get("identity")
+        return identity if isinstance(identity, Mapping) else {}
+
+    @property
     def setting(self) -> Mapping[str, Any]:
         """The settings that entered the run's id, by name."""
-        identity = self.status.get("identity")
-        settings = identity.get("settings") if isinstance(identity, Mapping) else None
+        settings = self._identity.get("settings")
         return with_current_keys(settings) if isinstance(settings, Mapping) else {}
 
     @property
     def version(self) -> str:
         """Version of the stage's code: results of different versions are not comparable."""
-        identity = self.status.get("identity")
-        return str(identity.get("version", "")) if isinstance(identity, Mapping) else ""
+        return str(self._identity.get("version", ""))
 
     @property
     def in_a_fold(self) -> bool:
@@ -192,14 +191,12 @@ def read_run(folder: Path) -> RecordedRun:
 
 def _status(folder: Path) -> dict[str, Any]:
     try:
-        status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+        status = read_status(folder)
     except FileNotFoundError:
         return {"state": "unreadable", "error": "status.json is missing"}
     except (OSError, ValueError) as error:
         return {"state": "unreadable", "error": f"status.json cannot be read: {error}"}
-    if not isinstance(status, dict):
-        return {"state": "unreadable", "error": "status.json holds no JSON object"}
-    status, held = with_current_keys(status), RunFolder.at(folder)
+    held = RunFolder.at(folder)
     return status | {"state": held.state} if status.get("state") == "running" and held is not None else status
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from foundation.errors import DataError
-from foundation.files import remove_drafts, to_json, write_text_atomically
+from foundation.files import to_json, write_text_atomically
 
 EVALUATE = "evaluate"
 """The stage that only scores."""
@@ -23,6 +23,14 @@ RENAMED = {"machine": "kernel", "classify.machine": "classify.kernel"}
 def with_current_keys(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """A status, or the settings of a run, with the keys of :data:`RENAMED` replaced."""
     return {RENAMED.get(key, key): value for key, value in recorded.items()}
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """The content of a run folder's ``status.json``; raises OSError or ValueError if it cannot be read."""
+    status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    if not isinstance(status, dict):
+        raise ValueError("it holds no JSON object")
+    return with_current_keys(status)
 
 
 class RunFolder:
@@ -66,16 +74,14 @@ class RunFolder:
         Raises:
             DataError: if it cannot be read, so that a result of unknown state is not overwritten.
         """
-        path = self.path / "status.json"
         try:
-            status = json.loads(path.read_text(encoding="utf-8"))
+            return read_status(self.path)
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            status = error
-        if not isinstance(status, dict):
-            raise DataError(f"{path} cannot be read.\nRestore the file, or move the folder {self.path} away.")
-        return with_current_keys(status)
+            raise DataError(
+                f"{self.path / 'status.json'} cannot be read.\nRestore the file, or move the folder {self.path} away."
+            ) from error
 
     def write_status(self, **changes: Any) -> None:
         """Update keys of ``status.json``, atomically."""
@@ -105,16 +111,11 @@ class RunFolder:
     @property
     def attempts(self) -> int:
         """How often this run was started, including the starts that ``force=true`` moved to ``replaced/``."""
-        aside = (path / "status.json" for path in (self.output_dir / "replaced").glob(f"{self.name}-*"))
         attempts = [self.status.get("attempts", 0)]
-        for path in aside:
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                attempts.append(json.loads(path.read_text(encoding="utf-8")).get("attempts", 0))
+        for aside in (self.output_dir / "replaced").glob(f"{self.name}-*"):
+            with contextlib.suppress(OSError, ValueError):
+                attempts.append(read_status(aside).get("attempts", 0))
         return max(attempts)
-
-    def tidy(self) -> None:
-        """Remove the drafts of a killed process; the lock must be held."""
-        remove_drafts(self.path, recursive=True)
 
     def set_aside(self) -> None:
         """Move the run to ``replaced/`` (``force=true``), in any state; nothing is deleted."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchvision.ops import box_iou, masks_to_boxes
 
 CALLED_FROM = 0.05
 """A face counts as occluded where the mask covers at least this share of its image."""
@@ -57,7 +58,7 @@ class AnnotationScores(Metric):
                 if name in self.groups:
                     self.counts[self.groups.index(name)] += row.to(self.counts)
         known = ~occluders.isnan().any(dim=1)
-        ious = box_iou(mask_boxes(prediction[known]), occluders[known].cpu().double())
+        ious = box_iou(mask_boxes(prediction[known]), occluders[known].cpu().double()).diag()
         sums = [len(ious), int((ious >= HIT_FROM).sum()), round(float(ious.sum()) * FINE)]
         self.boxes += torch.tensor(sums).to(self.boxes)
 
@@ -81,18 +82,8 @@ class AnnotationScores(Metric):
 def mask_boxes(masks: Tensor) -> Tensor:
     """Boxes around masks (N, H, W), bool: (N, 4) double, left, top, right, bottom in 0..1; zeros if empty."""
     height, width = masks.shape[1:]
+    masks = masks.cpu()
+    found = masks.flatten(1).any(dim=1)
     boxes = torch.zeros(len(masks), 4, dtype=torch.float64)
-    for box, mask in zip(boxes, masks.cpu(), strict=True):
-        rows, columns = mask.any(dim=1).nonzero().flatten(), mask.any(dim=0).nonzero().flatten()
-        if len(rows):
-            edges = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
-            box[:] = torch.stack(edges) / torch.tensor([width, height, width, height], dtype=torch.float64)
-    return boxes
-
-
-def box_iou(first: Tensor, second: Tensor) -> Tensor:
-    """IoU (N,) of each box (N, 4) with the one in the same row (N, 4)."""
-    low, high = torch.maximum(first[:, :2], second[:, :2]), torch.minimum(first[:, 2:], second[:, 2:])
-    common = (high - low).clamp(min=0).prod(dim=1)
-    areas = [(box[:, 2:] - box[:, :2]).prod(dim=1) for box in (first, second)]
-    return common / (areas[0] + areas[1] - common)
+    boxes[found] = masks_to_boxes(masks[found]).double() + torch.tensor([0, 0, 1, 1])  # its edges are inclusive
+    return boxes / torch.tensor([width, height, width, height])

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.parsing import score_batch
+from lightning_modules.scoring import ScoredModule
 from models.pixel_heads import PixelClassifier
 
 
-class PixelClassification(LightningModule):
+class PixelClassification(ScoredModule):
     """The hybrid of the parsing paper: a trunk's features, classified by a head of binary SVMs.
 
     Args:
@@ -45,21 +45,8 @@ class PixelClassification(LightningModule):
         """Image (N, 3, H, W), normalised -> logits (N, C, H, W)."""
         return self.model(image)
 
-    def validation_step(self, batch: dict[str, Any], _: int) -> None:
+    def score(self, batch: dict[str, Any]) -> None:
         score_batch(self.scores, self(batch["image"]), batch)
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        score_batch(self.scores, self(batch["image"]), batch)
-
-    def on_validation_epoch_start(self) -> None:
-        self.scores.reset()
-
-    def on_test_epoch_start(self) -> None:
-        self.scores.reset()
-
-    def on_validation_epoch_end(self) -> None:
-        self.log_dict({f"val/{name}": value for name, value in self.scores.compute().items()})
-
-    def on_test_epoch_end(self) -> None:
-        scores = {**self.scores.compute(), **self.scores.counts()}
-        self.log_dict({f"test/{name}": value.float() for name, value in scores.items()})
+    def log_scores(self, split: str) -> None:
+        self.log_dict(self.scores.named(split))

@@ -19,6 +19,7 @@ METADATA = "halfmask"
 """Key of the metadata in an ONNX file, and name of the file in a TorchScript archive: JSON."""
 Graph = Callable[[np.ndarray], np.ndarray]
 """Images (N, S, S, 3) uint8 -> logits (N, C, S, S) float32."""
+FROM_CHECKPOINT = ("stage", "id", "dataset", "settings", "hyper_parameters")
 
 
 class ExportedNetwork(nn.Module):
@@ -70,11 +71,11 @@ def load_exported(path: Path) -> dict[str, Any]:
     try:
         metadata = json.loads(text)
         size = int(metadata["settings"]["datamodule.image_size"])
-        about = {key: metadata[key] for key in ("stage", "id", "dataset", "settings", "hyper_parameters")}
-        about |= {"class_set": metadata.get("class_set")}
+        about = {key: metadata[key] for key in FROM_CHECKPOINT}
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise DataError(f"{path} has no metadata of this project.\nIt must be a file written by export.py.") from error
-    return {**about, "network": ExportedNetwork(graph, size, path.name), "precision": metadata.get("precision")}
+    about |= {key: metadata.get(key) for key in ("class_set", "module", "precision")}
+    return {**about, "network": ExportedNetwork(graph, size, path.name)}
 
 
 def onnx_session(path: Path, threads: int | None = None) -> Any:
@@ -104,15 +105,14 @@ def _read_onnx(path: Path) -> tuple[Graph, str]:
 
 
 def _read_torchscript(path: Path) -> tuple[Graph, str]:
-    extra = {f"{METADATA}.json": ""}
+    extra = {f"{METADATA}.json": ""}  # read as bytes
     module = torch.jit.load(path, map_location="cpu", _extra_files=extra).eval()
 
     def graph(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             return np.asarray(module(torch.from_numpy(images)).numpy())
 
-    text = extra[f"{METADATA}.json"]
-    return graph, text.decode() if isinstance(text, bytes) else text
+    return graph, extra[f"{METADATA}.json"]
 
 
 def metadata_of(content: Mapping[str, Any], settings: Mapping[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:
@@ -124,8 +124,8 @@ def metadata_of(content: Mapping[str, Any], settings: Mapping[str, Any], classes
         classes: names of the classes; a segmenter has one channel of logits, of "occluded".
     """
     return {
-        **{key: content[key] for key in ("stage", "id", "dataset", "settings", "hyper_parameters")},
-        "class_set": content.get("class_set"),
+        **{key: content[key] for key in FROM_CHECKPOINT},
+        **{key: content.get(key) for key in ("class_set", "module")},
         **settings,
         "classes": list(classes),
         "input": "image: uint8 RGB (batch, height, width, 3), any height and width",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from hydra.errors import HydraException
@@ -24,11 +24,9 @@ def build_external_network(value: Mapping[str, Any], key: str, **added: Any) -> 
         ConfigError: if it cannot be built or is not a ``torch.nn.Module``.
     """
     network = _build(value, key, **added)
-    if not isinstance(network, nn.Module):
-        raise ConfigError(
-            f"{key}: {value['_target_']} gives a {type(network).__name__}.\nIt must give a torch.nn.Module."
-        )
-    return network
+    if isinstance(network, nn.Module):
+        return network
+    raise ConfigError(f"{key}: {value['_target_']} gives a {type(network).__name__}.\nIt must give a torch.nn.Module.")
 
 
 def build_external_loss(value: Mapping[str, Any], key: str) -> Any:
@@ -54,18 +52,16 @@ def _build(value: Mapping[str, Any], key: str, **added: Any) -> Any:
         raise ConfigError(f"{key}: {value['_target_']} failed: {in_one_line(reason)}") from error
 
 
-def require_logits(logits: Any, shape: Sequence[int], key: str, target: str) -> None:
+def require_logits(logits: Any, shape: tuple[int, ...], key: str, target: str) -> None:
     """Check that an external network returned logits of this shape.
 
     Raises:
         ConfigError: if not.
     """
-    if isinstance(logits, Tensor) and tuple(logits.shape) == tuple(shape):
+    if isinstance(logits, Tensor) and logits.shape == shape:
         return
     found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-    raise ConfigError(
-        f"{key}: {target} returned {found}.\nIt must return logits of shape {tuple(shape)}: (N, classes, H, W)."
-    )
+    raise ConfigError(f"{key}: {target} returned {found}.\nIt must return logits of shape {shape}: (N, classes, H, W).")
 
 
 def require_scalar(loss: Any, key: str, target: str) -> None:

@@ -50,9 +50,7 @@ class MaskScores(Metric):
             groups: the groups that each face belongs to; unknown ones are ignored.
         """
         for index, (predicted, occluded) in enumerate(zip(prediction, ground_truth, strict=True)):
-            counts = torch.bincount(
-                (2 * (~predicted) + (~occluded)).flatten().long(), minlength=4
-            )  # hit, false, missed, rest
+            counts = torch.bincount((2 * (~predicted) + (~occluded)).flatten().long(), minlength=4)
             self.counts[0] += counts
             for group in groups[index] if groups is not None else ():
                 if group in self.groups:
@@ -65,7 +63,8 @@ class MaskScores(Metric):
         self.ssim += torch.stack([alike.sum(), alike.new_tensor(float(len(prediction)))])
 
     def compute(self) -> dict[str, Tensor]:
-        self.counted = _confusion(self.counts[0].cpu())  # here counts are summed over processes
+        total = self.counts[0].cpu()  # here counts are summed over processes
+        self.counted = total[[REST, FALSE, MISSED, HIT]].view(2, 2) if total.any() else None
         counts = self.counts.cpu().double()  # some accelerators have no double
         hit, false, missed, rest = counts.unbind(dim=1)
         iou, dice = hit / (hit + false + missed), 2 * hit / (2 * hit + false + missed)
@@ -80,10 +79,3 @@ class MaskScores(Metric):
         for index, group in enumerate(self.groups, start=1):
             scores |= {f"iou/{group}": iou[index], f"dice/{group}": dice[index]}
         return {name: value.float() for name, value in scores.items() if not value.isnan()}
-
-
-def _confusion(counts: Tensor) -> Tensor | None:
-    if not counts.any():
-        return None
-    hit, false, missed, rest = counts
-    return torch.stack([torch.stack([rest, false]), torch.stack([missed, hit])])

@@ -23,7 +23,6 @@ class SegmentationScores(Metric):
 
     Args:
         classes: class names; id 0 is the background.
-        ignore: label of pixels that are not scored.
         background: whether the background enters the means: ``in``, ``out``, or as in the ``literature``: in mean IoU
             and mean accuracy, not in mean F1. Pixel accuracy always includes it.
 
@@ -35,19 +34,18 @@ class SegmentationScores(Metric):
     full_state_update = False
     confusion: Tensor
 
-    def __init__(self, classes: Sequence[str], ignore: int = IGNORE, background: str = "literature") -> None:
+    def __init__(self, classes: Sequence[str], background: str = "literature") -> None:
         super().__init__()
         self.classes = tuple(classes)
-        self.ignore = ignore
         self.background = background
         self.counted: Tensor | None = None
         size = len(self.classes)
         self.add_state("confusion", torch.zeros(size, size, dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, label: Tensor) -> None:
-        """Count pixels; prediction and label are class ids of the same shape."""
+        """Count pixels; prediction and label are class ids of the same shape, label 255 where not scored."""
         size = len(self.classes)
-        valid = label != self.ignore
+        valid = label != IGNORE
         pairs = label[valid].long() * size + prediction[valid].long()
         self.confusion += torch.bincount(pairs, minlength=size * size).reshape(size, size)
 
@@ -74,12 +72,10 @@ class SegmentationScores(Metric):
         scores |= {f"f1/{name}": value for name, value in zip(self.classes[first_f1:], f1[first_f1:], strict=True)}
         return {name: value.float() for name, value in scores.items()}
 
-    def counts(self) -> dict[str, Tensor]:
-        """``count/<class>``: true pixels of each class, at the last ``compute``.
-
-        Raises:
-            ValueError: before the first ``compute``.
-        """
-        if self.counted is None:
-            raise ValueError("call compute() first: it counts the pixels")
-        return {f"count/{name}": row.sum() for name, row in zip(self.classes, self.counted, strict=True)}
+    def named(self, split: str) -> dict[str, Tensor]:
+        """The scores as ``<split>/<score>``; in the test also ``test/count/<class>``, true pixels of each class."""
+        scores = self.compute()
+        if split == "test" and self.counted is not None:
+            counts = self.counted.sum(dim=1).float()
+            scores = scores | {f"count/{name}": count for name, count in zip(self.classes, counts, strict=True)}
+        return {f"{split}/{name}": value for name, value in scores.items()}

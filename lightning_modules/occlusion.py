@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
@@ -14,7 +13,7 @@ from torchmetrics import MeanMetric
 from lightning_modules.annotation_scores import AnnotationScores
 from lightning_modules.external import build_external_network, require_logits
 from lightning_modules.mask_scores import MaskScores
-from lightning_modules.optimization import configure_optimizer
+from lightning_modules.scoring import ScoredModule
 from models.comparators import COMPARATORS
 from models.layers import BatchInstanceNorm2d, clamp_rho
 from models.losses import IGNORE, mean_over_images, occlusion_loss
@@ -25,10 +24,9 @@ OCCLUDED = 1
 """Label of occluded pixels."""
 POWER_ITERATIONS = 15
 """Steps of power iteration that torch does when it initialises spectral norm."""
-INITIALIZATIONS = ("default", "xavier", "he", "normal")
 
 
-class OcclusionSegmentation(LightningModule):
+class OcclusionSegmentation(ScoredModule):
     """Supervised training of an occlusion segmenter.
 
     Args:
@@ -43,9 +41,9 @@ class OcclusionSegmentation(LightningModule):
         lambda_dice: see :func:`models.losses.occlusion_loss`.
         noise_kernel: side of the kernel of noise processing, in pixels at 128 px; it scales with the image.
         rho_lr: learning rate of batch-instance normalisation's rho, as a multiple of the others'.
-        optimizer: see :func:`lightning_modules.optimization.configure_optimizer`.
+        optimizer: see :class:`lightning_modules.optimization.Optimization`, as are the next two.
         schedule: likewise.
-        steps: total number of optimiser steps.
+        steps: likewise.
         groups: groups of faces that are scored separately too.
         encoder_state: initial weights of the network's encoder, if it has a published one.
 
@@ -105,22 +103,16 @@ class OcclusionSegmentation(LightningModule):
 
     def training_loss(self, image: Tensor, label: Tensor) -> Tensor:
         """The loss of a training step: :meth:`loss` plus the network's additional terms."""
+        occluded, valid = (label == OCCLUDED).unsqueeze(1), (label != IGNORE).unsqueeze(1)
         own = getattr(self.model, "training_loss", None)
-        if own is None:
-            logits = self(image)
-            loss = self.loss(logits, label)
-            self._log_accuracy(logits.detach(), label)
-            return loss
-        occluded, valid = (label == OCCLUDED).unsqueeze(1).float(), (label != IGNORE).unsqueeze(1)
-        return own(
-            image, occluded, lambda logits, mask: occlusion_loss(logits, mask, self.hparams["lambda_dice"], valid)
-        )
-
-    def _log_accuracy(self, logits: Tensor, label: Tensor) -> None:
-        """Pixel accuracy of a training step, which Figure 7 shows next to that of validation."""
-        valid = label != IGNORE
-        accuracy = (((logits.squeeze(1) > 0) == (label == OCCLUDED)) & valid).sum() / valid.sum()
+        if own is not None:
+            weight = self.hparams["lambda_dice"]
+            return own(image, occluded.float(), lambda logits, mask: occlusion_loss(logits, mask, weight, valid))
+        logits = self(image)
+        loss = self.loss(logits, label)
+        accuracy = (((logits > 0) == occluded) & valid).sum() / valid.sum()  # Figure 7 shows it next to validation's
         self.log("train/accuracy", accuracy, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(label))
+        return loss
 
     def clean(self, occluded: Tensor) -> Tensor:
         """Noise processing (section 3.2) of masks (N, H, W), bool."""
@@ -135,13 +127,7 @@ class OcclusionSegmentation(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         clamp_rho(self.model)
 
-    def validation_step(self, batch: dict[str, Any], _: int) -> None:
-        self._score(batch)
-
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self._score(batch)
-
-    def _score(self, batch: dict[str, Any]) -> None:
+    def score(self, batch: dict[str, Any]) -> None:
         logits = self(batch["image"])
         if "label" not in batch:
             occluded = (logits > 0).squeeze(1)
@@ -153,60 +139,37 @@ class OcclusionSegmentation(LightningModule):
         if "full_label" not in batch:
             self._count((logits > 0).squeeze(1), batch["label"] == OCCLUDED, groups)
             return
-        for place, label in enumerate(batch["full_label"]):
-            full = F.interpolate(
-                logits[place : place + 1].float(), size=tuple(label.shape), mode="bilinear", align_corners=False
-            )
-            self._count(
-                (full > 0).squeeze(1), (label == OCCLUDED).unsqueeze(0), None if groups is None else [groups[place]]
-            )
+        for place, (single, label) in enumerate(zip(logits.float().split(1), batch["full_label"], strict=True)):
+            full = F.interpolate(single, size=tuple(label.shape), mode="bilinear", align_corners=False)
+            own = None if groups is None else [groups[place]]
+            self._count((full > 0).squeeze(1), (label == OCCLUDED).unsqueeze(0), own)
 
     def _count(self, occluded: Tensor, ground_truth: Tensor, groups: Sequence[Sequence[str]] | None) -> None:
         self.scores.update(occluded, ground_truth, groups)
         self.cleaned.update(self.clean(occluded), ground_truth)
 
-    def on_validation_epoch_start(self) -> None:
-        self._reset()
-
-    def on_test_epoch_start(self) -> None:
-        self._reset()
-
-    def _reset(self) -> None:
-        for metric in (self.mean_loss, self.scores, self.cleaned, self.annotated, self.cleaned_annotated):
-            metric.reset()
-
-    def on_validation_epoch_end(self) -> None:
-        self._log_scores("val", by_group=False)
-
-    def on_test_epoch_end(self) -> None:
-        self._log_scores("test", by_group=True)
-
-    def _log_scores(self, split: str, by_group: bool) -> None:
+    def log_scores(self, split: str) -> None:
         if self.annotated.update_called:
             raw, cleaned = self.annotated.compute(), self.cleaned_annotated.compute()
         else:
             self.log(f"{split}/loss", self.mean_loss.compute())
             raw, cleaned = self.scores.compute(), self.cleaned.compute()
-        chosen = {name: value for name, value in raw.items() if by_group or "/" not in name}
-        self.log_dict({f"{split}/{name}": value for name, value in chosen.items()})
+        shown = {name: value for name, value in raw.items() if split == "test" or "/" not in name}  # with groups
+        self.log_dict({f"{split}/{name}": value for name, value in shown.items()})
         self.log_dict({f"{split}/cleaned/{name}": value for name, value in cleaned.items()})
 
     def trained_parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def configure_optimizers(self) -> Any:
-        optimizer, schedule, steps = (self.hparams[name] for name in ("optimizer", "schedule", "steps"))
-        mixing = [
-            layer.rho
-            for layer in self.model.modules()
-            if isinstance(layer, BatchInstanceNorm2d) and layer.rho.requires_grad
-        ]
+        layers = (layer for layer in self.model.modules() if isinstance(layer, BatchInstanceNorm2d))
+        mixing = [layer.rho for layer in layers if layer.rho.requires_grad]
         known = {id(rho) for rho in mixing}
         others = [p for p in self.trained_parameters() if id(p) not in known]
         if not mixing:
-            return configure_optimizer(others, optimizer, schedule, steps)
-        fast = {"params": mixing, "lr": self.hparams["rho_lr"] * optimizer["lr"], "weight_decay": 0.0}
-        return configure_optimizer([{"params": others}, fast], optimizer, schedule, steps)
+            return self.optimization(others)
+        lr = self.hparams["rho_lr"] * self.hparams["optimizer"]["lr"]
+        return self.optimization([{"params": others}, {"params": mixing, "lr": lr, "weight_decay": 0.0}])
 
 
 def build_network(
@@ -217,25 +180,19 @@ def build_network(
         return COMPARATORS[network]() if width is None else COMPARATORS[network](width=width)
     if network == "base_unet":
         return BaseUNet(base_width=width or 64)
-    return ModifiedUNet(
-        base_width=width or 32,
-        bottleneck_convs=bottleneck_convs,
-        kernel=kernel,
-        decoder_kernel=decoder_kernel,
-        count=count,
-    )
+    return ModifiedUNet(width or 32, bottleneck_convs, kernel, decoder_kernel, count)
 
 
 @torch.no_grad()
 def initialize(model: nn.Module, kind: str) -> None:
     """Re-initialise the weights of convolutions; ``default`` keeps torch's."""
+    if kind == "default":
+        return
     schemes = {
         "xavier": nn.init.xavier_uniform_,
         "he": lambda weight: nn.init.kaiming_normal_(weight, a=0.2),
         "normal": lambda weight: nn.init.normal_(weight, std=0.02),
     }
-    if kind == "default":
-        return
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             parametrized = getattr(layer, "parametrizations", None)  # spectral norm keeps the original weight there

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -13,7 +12,7 @@ from torchmetrics import MeanMetric
 
 from lightning_modules.external import build_external_loss, build_external_network, require_logits, require_scalar
 from lightning_modules.metrics import SegmentationScores
-from lightning_modules.optimization import configure_optimizer
+from lightning_modules.scoring import ScoredModule
 from models.averaging import WeightAverage
 from models.losses import mean_over_images, parsing_loss
 from models.parser import FaceParser
@@ -22,7 +21,7 @@ FROZEN = {"all": (), "decoder": ("trunk.encoder",), "head": ("trunk",)}
 """Value of ``trained`` -> submodules that are frozen."""
 
 
-class FaceParsing(LightningModule):
+class FaceParsing(ScoredModule):
     """Supervised training of the face parser; baseline and fine-tuning differ only in the initial weights.
 
     Args:
@@ -35,10 +34,9 @@ class FaceParsing(LightningModule):
         lambda_dice: weight of the Dice term.
         alpha: focal weight of the true class.
         gamma: focal exponent.
-        optimizer: see :func:`lightning_modules.optimization.configure_optimizer`.
+        optimizer: see :class:`lightning_modules.optimization.Optimization`, as are the next two.
         schedule: likewise.
-        steps: total number of optimiser steps. (Lightning's own estimate would start the loader, and its workers
-            with the first epoch's samples, before a resumed run knows its epoch.)
+        steps: likewise.
         encoder_state: initial weights of the encoder.
         trained: what is trained: ``all``, the ``decoder`` (UNet++'s, and the head) or the ``head`` alone. Frozen parts
             keep their weights and the statistics of their normalisation.
@@ -157,49 +155,24 @@ class FaceParsing(LightningModule):
         self.log("train/loss", loss, batch_size=len(batch["id"]))
         return loss
 
-    def validation_step(self, batch: dict[str, Any], _: int) -> None:
-        self._score(batch)
-
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self._score(batch)
-
-    def _score(self, batch: dict[str, Any]) -> None:
+    def score(self, batch: dict[str, Any]) -> None:
         logits = self(batch["image"])
         self.mean_loss.update(mean_over_images(self.loss, logits, batch["label"]), weight=len(batch["id"]))
         score_batch(self.scores, logits, batch)
 
-    def on_validation_epoch_start(self) -> None:
-        self._reset()
-
-    def on_test_epoch_start(self) -> None:
-        self._reset()
-
-    def _reset(self) -> None:
-        # At the start of the epoch: until then spawned processes share the metrics' memory.
-        self.mean_loss.reset()
-        self.scores.reset()
-
-    def on_validation_epoch_end(self) -> None:
-        self._log_scores("val")
-
-    def on_test_epoch_end(self) -> None:
-        self._log_scores("test")
-        self.log_dict({f"test/{name}": value.float() for name, value in self.scores.counts().items()})
-
-    def _log_scores(self, split: str) -> None:
+    def log_scores(self, split: str) -> None:
         self.log(f"{split}/loss", self.mean_loss.compute())
-        self.log_dict({f"{split}/{name}": value for name, value in self.scores.compute().items()})
+        self.log_dict(self.scores.named(split))
 
     def configure_optimizers(self) -> Any:
-        optimizer, schedule, steps = (self.hparams[name] for name in ("optimizer", "schedule", "steps"))
         if self.hparams["network"] is not None:
-            return configure_optimizer(self.model.parameters(), optimizer, schedule, steps)
+            return self.optimization(self.model.parameters())
         parts = {module: [p for p in module.parameters() if p.requires_grad] for module in self.model.children()}
         trunk, head = parts[self.model.trunk], parts[self.model.head]
         if self.hparams["trunk_lr"] == 1.0 or not trunk:
-            return configure_optimizer([*trunk, *head], optimizer, schedule, steps)
-        slow = {"params": trunk, "lr": self.hparams["trunk_lr"] * optimizer["lr"]}
-        return configure_optimizer([{"params": head}, slow], optimizer, schedule, steps)
+            return self.optimization([*trunk, *head])
+        slow = {"params": trunk, "lr": self.hparams["trunk_lr"] * self.hparams["optimizer"]["lr"]}
+        return self.optimization([{"params": head}, slow])
 
 
 def score_batch(scores: SegmentationScores, logits: Tensor, batch: dict[str, Any]) -> None:
@@ -207,11 +180,6 @@ def score_batch(scores: SegmentationScores, logits: Tensor, batch: dict[str, Any
     if "full_label" not in batch:
         scores.update(logits.argmax(dim=1), batch["label"])
         return
-    for single, label in zip(logits, batch["full_label"], strict=True):
-        scores.update(parse_at(single, label.shape[-2:]), label)
-
-
-def parse_at(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """Logits (C, H, W) -> class ids (h, w) at another size, by bilinear interpolation of the logits."""
-    full = F.interpolate(logits.unsqueeze(0).float(), size=tuple(size), mode="bilinear", align_corners=False)
-    return full[0].argmax(dim=0)
+    for single, label in zip(logits.split(1), batch["full_label"], strict=True):
+        full = F.interpolate(single.float(), size=label.shape[-2:], mode="bilinear", align_corners=False)
+        scores.update(full[0].argmax(dim=0), label)

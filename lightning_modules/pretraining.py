@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from lightning_modules.optimization import configure_optimizer
+from lightning_modules.scoring import ScoredModule
 from models.losses import contrastive_loss, mean_over_images, reconstruction_loss
 from models.masking import box_region, loss_region, random_masking, update_hardness
 from models.parser import FaceParser
 
 
-class MaskedPretraining(LightningModule):
+class MaskedPretraining(ScoredModule):
     """Masked pre-training of the trunk through the R decoder.
 
     Args:
@@ -32,10 +31,9 @@ class MaskedPretraining(LightningModule):
         image_size: side of the images, in pixels.
         contrastive: weight of a contrastive term between two maskings of each image, next to Equation 1.
         temperature: of that term, see :func:`models.losses.contrastive_loss`.
-        optimizer: see :func:`lightning_modules.optimization.configure_optimizer`.
+        optimizer: see :class:`lightning_modules.optimization.Optimization`, as are the next two.
         schedule: likewise.
-        steps: total number of optimiser steps. (Lightning's own estimate would start the loader, and its workers
-            with the first epoch's samples, before a resumed run knows its epoch.)
+        steps: likewise.
         std: the three standard deviations of the normalisation, for values in 0..1.
         encoder_state: initial weights of the encoder.
 
@@ -120,7 +118,7 @@ class MaskedPretraining(LightningModule):
         first, second = (self.projector(feature.mean(dim=(2, 3))) for feature in features)
         return contrastive_loss(first, second, self.hparams["temperature"])
 
-    def validation_step(self, batch: dict[str, Any], _: int) -> None:
+    def score(self, batch: dict[str, Any]) -> None:
         mask, masked = self.mask(batch)
         prediction = self(masked)
         loss = mean_over_images(self.loss, prediction, batch["image"], mask)
@@ -131,15 +129,9 @@ class MaskedPretraining(LightningModule):
         values = 3 * mask.sum()
         self.masked_error.update(error.sum() / values, weight=values)
 
-    def on_validation_epoch_start(self) -> None:
-        # At the start of the epoch: until then spawned processes share the metrics' memory.
-        self.mean_loss.reset()
-        self.masked_error.reset()
-
-    def on_validation_epoch_end(self) -> None:
-        self.log("val/loss", self.mean_loss.compute())
-        self.log("val/psnr", -10 * torch.log10(self.masked_error.compute()))
+    def log_scores(self, split: str) -> None:
+        self.log(f"{split}/loss", self.mean_loss.compute())
+        self.log(f"{split}/psnr", -10 * torch.log10(self.masked_error.compute()))
 
     def configure_optimizers(self) -> Any:
-        names = ("optimizer", "schedule", "steps")
-        return configure_optimizer(self.parameters(), *(self.hparams[name] for name in names))
+        return self.optimization(self.parameters())

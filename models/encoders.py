@@ -30,20 +30,23 @@ def require_encoder(name: str, architecture: str = "unetplusplus") -> None:
     """
     known = sorted(smp.MODEL_ARCHITECTURES_MAPPING)
     if architecture not in known:
-        near = difflib.get_close_matches(architecture, known, n=1, cutoff=0.5)
         raise EncoderError(
             f"model.architecture={architecture} does not exist.\nIt must be one of {', '.join(known)}."
-            + (f" Did you mean {near[0]}?" if near else "")
+            + _suggestion(architecture, known)
         )
     example, fitting = _fitting(architecture)
     of_timm = name.startswith("tu-") and timm.is_model(name.removeprefix("tu-")) and architecture != "segformer"
     if name not in fitting and not of_timm:
-        near = difflib.get_close_matches(name, sorted(fitting), n=1, cutoff=0.5)
         raise EncoderError(
             f"model.encoder={name} does not exist or does not fit {architecture}.\n"
             f"It must be an encoder of segmentation-models-pytorch, such as {example}."
-            + (f" Did you mean {near[0]}?" if near else "")
+            + _suggestion(name, sorted(fitting))
         )
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def _fitting(architecture: str) -> tuple[str, list[str]]:
@@ -76,9 +79,7 @@ def encoder_state(
     if isinstance(weights, Path):
         return _from_file(encoder, weights)
     was_offline = hub.HF_HUB_OFFLINE
-    hub.HF_HUB_OFFLINE = was_offline or not _resolves(
-        "huggingface.co"
-    )  # offline, the hub would retry for half a minute
+    hub.HF_HUB_OFFLINE = was_offline or not _resolves("huggingface.co")  # else the hub retries for half a minute
     try:
         return smp.encoders.get_encoder(encoder, weights=weights).state_dict()
     except KeyError as error:

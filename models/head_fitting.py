@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,18 +111,11 @@ def fit_head(
 
 
 def _tree(fitting: Fitting) -> ReducedHyperplaneSVC | BinaryDecisionTreeSVC:
-    common: dict[str, Any] = {
-        "estimator": fitting.kernel,
-        "C": fitting.C,
-        "gamma": "scale" if fitting.gamma is None else fitting.gamma,
-        "landmarks": fitting.landmarks,
-        "random_state": fitting.seed,
-    }
-    return (
-        ReducedHyperplaneSVC(order=fitting.order, **common)
-        if fitting.head == "svm_rh"
-        else BinaryDecisionTreeSVC(**common)
-    )
+    gamma = "scale" if fitting.gamma is None else fitting.gamma
+    chosen = (fitting.kernel, fitting.C, gamma, fitting.landmarks, fitting.seed)
+    if fitting.head == "svm_rh":
+        return ReducedHyperplaneSVC(*chosen, order=fitting.order)
+    return BinaryDecisionTreeSVC(*chosen)
 
 
 def _pairwise(
@@ -133,15 +127,13 @@ def _pairwise(
     known: int,
 ) -> list[BinarySVM]:
     """The binary SVMs of one-vs-rest (one per class; for two classes one) or of one-vs-one (one per pair)."""
-    kind = "rbf" if fitting.kernel == "rbf" else "linear"
     if fitting.head == "svm_ovr":
         chosen = range(known) if known > 2 else (1,)
-        return [fit_binary_svm(kind, X, y == index, weight, fitting.C, gamma) for index in chosen]
+        return [fit_binary_svm(fitting.kernel, X, y == index, weight, fitting.C, gamma) for index in chosen]
     svms = []
-    for a in range(known):
-        for b in range(a + 1, known):
-            rows = np.flatnonzero((y == a) | (y == b))
-            svms.append(fit_binary_svm(kind, X[rows], y[rows] == b, weight[rows], fitting.C, gamma))
+    for a, b in itertools.combinations(range(known), 2):
+        rows = np.flatnonzero((y == a) | (y == b))
+        svms.append(fit_binary_svm(fitting.kernel, X[rows], y[rows] == b, weight[rows], fitting.C, gamma))
     return svms
 
 

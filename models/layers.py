@@ -23,19 +23,16 @@ class BatchInstanceNorm2d(nn.Module):
 
     Args:
         features: number of channels C.
-        eps: added to variances.
-        momentum: share of the batch in running statistics.
 
     Shape: (N, C, H, W) float -> the same; in training N * H * W > 1.
     """
 
     running_mean: Tensor
     running_var: Tensor
+    eps, momentum = 1e-5, 0.1  # as in torch: added to variances; share of the batch in running statistics
 
-    def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(self, features: int) -> None:
         super().__init__()
-        self.eps = eps
-        self.momentum = momentum
         self.rho = nn.Parameter(torch.ones(features))
         self.weight = nn.Parameter(torch.ones(features))
         self.bias = nn.Parameter(torch.zeros(features))
@@ -65,9 +62,6 @@ class BatchInstanceNorm2d(nn.Module):
             self.running_mean.lerp_(batch_mean, self.momentum)
             self.running_var.lerp_(unbiased, self.momentum)
         return batch_variance, batch_mean
-
-    def extra_repr(self) -> str:
-        return f"{len(self.rho)}, eps={self.eps}, momentum={self.momentum}"
 
 
 @torch.no_grad()
@@ -119,9 +113,7 @@ class ConvBlock(nn.Sequential):
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 3) -> None:
         super().__init__(
-            spectral_norm(
-                nn.Conv2d(in_channels, out_channels, kernel, padding="same" if kernel % 2 == 0 else kernel // 2)
-            ),
+            spectral_norm(nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2 if kernel % 2 else "same")),
             BatchInstanceNorm2d(out_channels),
             nn.LeakyReLU(0.2, inplace=True),  # the slope is not in the paper
         )

@@ -1,14 +1,8 @@
 """Masked pre-training's masking (section "Proposed MTL Pre-training stage" of the parsing paper), from top to bottom.
 
-    PatchSampling      how many patches, how large, and where: the central box or the full image
-    sample_masking     the random numbers of one sample: its patches and a noise seed (NumPy, in the loader)
-    random_masking     patches -> mask and masked images (PyTorch, on the device)
-    loss_region        the pixels of Equation 1's sum
-    update_hardness    for adaptive masking: where reconstruction has been worst so far
-
-A sample holds its patches as corners and sizes; the mask is rasterised on the images' device. A mask depends only on
-the sample's random numbers, not on the device or the batch. In shapes N is the batch, P patches, S the image's side in
-pixels.
+The loader samples patches as corners and sizes (NumPy); the device rasterises them and masks the images (PyTorch). A
+mask depends only on the sample's random numbers, not on the device or the batch. In shapes N is the batch, P patches, S
+the image's side in pixels.
 """
 
 from __future__ import annotations
@@ -154,7 +148,7 @@ def rasterize(patches: Tensor, size: int) -> Tensor:
     return (rows.mT @ columns > 0).float().unsqueeze(1)  # masked if any patch covers both row and column
 
 
-def fill_masked(image: Tensor, mask: Tensor, fill: str = "zero", seeds: Tensor | None = None) -> Tensor:
+def fill_masked(image: Tensor, mask: Tensor, fill: str, seeds: Tensor) -> Tensor:
     """Replace the masked pixels of normalised images (N, 3, S, S).
 
     Args:
@@ -162,18 +156,13 @@ def fill_masked(image: Tensor, mask: Tensor, fill: str = "zero", seeds: Tensor |
         mask: (N, 1, S, S), 1 where masked.
         fill: ``zero`` (the data set's mean colour after normalisation; the paper does not name its colour), ``mean``
             (each image's own mean colour) or ``noise`` (standard normal).
-        seeds: (N,) integers, one per sample, for ``fill="noise"``.
-
-    Raises:
-        ValueError: if ``fill`` is ``noise`` and seeds are missing.
+        seeds: (N,) integers, one per sample, so that noise is the same on every device.
     """
     if fill == "zero":
         return image * (1 - mask)
     if fill == "mean":
         colour = image.mean(dim=(2, 3), keepdim=True)  # [N, 3, 1, 1]
         return image * (1 - mask) + colour * mask
-    if seeds is None:
-        raise ValueError("fill='noise' needs one seed per sample, so that it is the same on every device")
     noise = torch.stack(
         [torch.randn(image.shape[1:], generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
     )  # [N, 3, S, S]

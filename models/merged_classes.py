@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-ABSENT = -1e4
-"""Logit of a class without a part in the parser's classes: below all others, and finite in half precision."""
+from models.pixel_heads import ABSENT
 
 
 class MergedClasses(nn.Module):
@@ -18,29 +17,20 @@ class MergedClasses(nn.Module):
         parser: (N, 3, H, W) images -> (N, C, H, W) logits.
         merged: for each of the parser's classes the id, 0..K-1, of the class that it is merged into.
         probabilities: whether logits are log-probabilities (log-sum-exp) or margins (maximum).
-        classes: K; classes without a part get the logit :data:`ABSENT`. None: the greatest id plus one, and every class
-            must have a part.
+        classes: K; classes without a part get the logit :data:`ABSENT`.
 
     Shape: (N, 3, H, W) images -> (N, K, H, W) logits.
 
     Example:
-        >>> MergedClasses(nn.Identity(), [0, 1, 1])(torch.zeros(1, 3, 1, 1)).flatten().softmax(dim=0)
+        >>> MergedClasses(nn.Identity(), [0, 1, 1], True, 2)(torch.zeros(1, 3, 1, 1)).flatten().softmax(dim=0)
         tensor([0.3333, 0.6667])
-
-    Raises:
-        ValueError: if ``classes`` is None and a class has no part.
     """
 
-    def __init__(
-        self, parser: nn.Module, merged: Sequence[int], probabilities: bool = True, classes: int | None = None
-    ) -> None:
+    def __init__(self, parser: nn.Module, merged: Sequence[int], probabilities: bool, classes: int) -> None:
         super().__init__()
         self.parser = parser
         self.probabilities = probabilities
-        count = max(merged) + 1 if classes is None else classes
-        self.parts = [[part for part, joined in enumerate(merged) if joined == target] for target in range(count)]
-        if classes is None and not all(self.parts):
-            raise ValueError(f"nothing is merged into class {self.parts.index([])}")
+        self.parts = [[part for part, joined in enumerate(merged) if joined == target] for target in range(classes)]
 
     def forward(self, image: Tensor) -> Tensor:
         logits = self.parser(image).float()

@@ -27,6 +27,14 @@ def opened(mask: Tensor, kernel: int = 7) -> Tensor:
     Returns:
         The cleaned mask, of the same shape and type.
     """
-    margin = kernel // 2
-    eroded = -F.max_pool2d(-mask.float(), kernel, stride=1, padding=margin)
-    return F.max_pool2d(eroded, kernel, stride=1, padding=margin).to(mask.dtype)
+    return dilation(erosion(mask.float(), kernel // 2), kernel // 2).to(mask.dtype)
+
+
+def dilation(mask: Tensor, pixels: int) -> Tensor:
+    """Dilation of float masks (N, 1, H, W) by a square of 2 * pixels + 1."""
+    return F.max_pool2d(mask, 2 * pixels + 1, stride=1, padding=pixels)
+
+
+def erosion(mask: Tensor, pixels: int) -> Tensor:
+    """Erosion, likewise; pixels beyond the map do not erode it."""
+    return 1 - dilation(1 - mask, pixels)

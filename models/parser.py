@@ -9,7 +9,6 @@ or one per class for parsing (FP decoder). The next stage replaces the head and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import segmentation_models_pytorch as smp
@@ -86,32 +85,7 @@ class FaceParser(nn.Module):
         return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
 
 
-@dataclass(frozen=True)
-class TransferReport:
-    """Which tensors of a trained network match those of a new one."""
-
-    matched: tuple[str, ...]
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    mismatched: tuple[str, ...]
-
-    @property
-    def complete(self) -> bool:
-        return bool(self.matched) and not (self.missing or self.unexpected or self.mismatched)
-
-    def __str__(self) -> str:
-        counts = ", ".join(
-            f"{len(keys)} {kind}" + (f" ({', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''})" if keys else "")
-            for kind, keys in (
-                ("missing", self.missing),
-                ("unexpected", self.unexpected),
-                ("of another shape", self.mismatched),
-            )
-        )
-        return f"{len(self.matched)} tensors matched, {counts}"
-
-
-def transfer(target: FaceParser, trained: Mapping[str, Tensor], part: TransferPart = "trunk") -> TransferReport:
+def transfer(target: FaceParser, trained: Mapping[str, Tensor], part: TransferPart = "trunk") -> str:
     """Copy the pre-trained part of ``trained`` into ``target``; the head is copied only with ``part="all"``.
 
     The paper fine-tunes "the same encoder". Read as all of UNet++ that is ``part="trunk"``; read as UNet++'s own
@@ -123,6 +97,9 @@ def transfer(target: FaceParser, trained: Mapping[str, Tensor], part: TransferPa
         trained: state dictionary of a pre-trained :class:`FaceParser`.
         part: which tensors are copied.
 
+    Returns:
+        how many tensors matched, for the log.
+
     Raises:
         ValueError: unless every tensor of the part is present on both sides in the same shape. Nothing is copied then.
     """
@@ -130,15 +107,19 @@ def transfer(target: FaceParser, trained: Mapping[str, Tensor], part: TransferPa
     source = {key: value for key, value in trained.items() if key.startswith(prefix)}
     own = {key: value for key, value in target.state_dict().items() if key.startswith(prefix)}
     shared = source.keys() & own.keys()
-    report = TransferReport(
-        matched=tuple(sorted(key for key in shared if source[key].shape == own[key].shape)),
-        missing=tuple(sorted(own.keys() - source.keys())),
-        unexpected=tuple(sorted(source.keys() - own.keys())),
-        mismatched=tuple(sorted(key for key in shared if source[key].shape != own[key].shape)),
-    )
-    if not report.complete:
+    matched = {key for key in shared if source[key].shape == own[key].shape}
+    unfit = {
+        "missing": sorted(own.keys() - shared),
+        "unexpected": sorted(source.keys() - shared),
+        "of another shape": sorted(shared - matched),
+    }
+    report = f"{len(matched)} tensors matched"
+    for kind, keys in unfit.items():
+        examples = f" ({', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''})" if keys else ""
+        report += f", {len(keys)} {kind}{examples}"
+    if not matched or any(unfit.values()):
         raise ValueError(f"the pre-trained {part} does not fit this network: {report}")
     with torch.no_grad():
-        for key in report.matched:
+        for key in matched:
             own[key].copy_(source[key])
     return report

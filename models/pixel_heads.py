@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from models.parser import Trunk
 from models.svm.tree import ClassTree
 
 ABSENT = -1e4
-"""Logit of a class that a head does not know; finite, as logits are interpolated."""
+"""Logit of a class that a head does not know: below all others, and finite, also in half precision."""
 MOST_KERNELS = 2**26
 """Kernel values held in memory at once: a quarter of a gibibyte."""
 
@@ -94,7 +95,7 @@ class SVMHead(nn.Module):
         self.gamma = gamma
         self.tree = ClassTree(np.array(left, np.int64), np.array(right, np.int64))
         known = len(self.present)
-        self.pairs = [(a, b) for a in range(known) for b in range(a + 1, known)]
+        self.pairs = list(itertools.combinations(range(known), 2))
         svms = {"tree": known - 1, "ovr": known if known > 2 else known - 1, "ovo": len(self.pairs)}[kind]
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
@@ -128,12 +129,9 @@ class SVMHead(nn.Module):
             return list(scores) if known > 2 else [-scores[0], scores[0]]
         logits = []
         for index in range(known):
-            towards = [
-                score if b == index else -score
-                for score, (a, b) in zip(scores, self.pairs, strict=True)
-                if index in (a, b)
-            ]
-            votes, sum_ = (torch.stack(towards) > 0).sum(dim=0), torch.stack(towards).sum(dim=0)
+            own = [(score, pair) for score, pair in zip(scores, self.pairs, strict=True) if index in pair]
+            towards = torch.stack([score if pair[1] == index else -score for score, pair in own])
+            votes, sum_ = (towards > 0).sum(dim=0), towards.sum(dim=0)
             logits.append(votes + sum_ / (3 * (sum_.abs() + 1)))
         return logits
 

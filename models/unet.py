@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import Conv2dNormActivation
 
 from models.layers import BatchInstanceNorm2d, ConvBlock, SelfAttention
 
@@ -21,8 +23,7 @@ class Encoder(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, attention: bool, kernel: int) -> None:
         super().__init__()
-        first = SelfAttention(in_channels) if attention else ConvBlock(in_channels, out_channels, kernel)
-        self.first = first
+        self.first = SelfAttention(in_channels) if attention else ConvBlock(in_channels, out_channels, kernel)
         self.second = ConvBlock(in_channels if attention else out_channels, out_channels, kernel)
         self.pool = nn.MaxPool2d(2)
 
@@ -59,20 +60,18 @@ class ModifiedUNet(nn.Module):
     the paper's count implies that its network had none. By default everything is trained.
 
     Args:
-        in_channels: 3 for colour, 1 for grey images.
         base_width: channels of EN1; each of EN2-EN5 doubles them (32 ... 512). A multiple of 2.
         bottleneck_convs: convolutions of BN1 and BN2 each: 1 as in Table 1 and the published count, 2 as in the text.
         kernel: side of the kernels of encoders and bottleneck.
         decoder_kernel: side of the decoders' kernels; 2 follows the text literally.
         count: which parameters are trained, ``all`` or ``paper``.
 
-    Shape: (N, in_channels, H, W) -> (N, 1, H, W) logits of "occluded"; H and W are multiples of 32. The paper's sigmoid
+    Shape: (N, 3, H, W) -> (N, 1, H, W) logits of "occluded"; H and W are multiples of 32. The paper's sigmoid
     is applied in the loss and at prediction.
     """
 
     def __init__(
         self,
-        in_channels: int = 3,
         base_width: int = 32,
         bottleneck_convs: int = 1,
         kernel: int = 3,
@@ -81,17 +80,13 @@ class ModifiedUNet(nn.Module):
     ) -> None:
         super().__init__()
         widths = [base_width * 2**level for level in range(5)]  # 32, 64, 128, 256, 512
-        inward = [in_channels, *widths[:-1]]
+        inward = [3, *widths[:-1]]
         self.encoders = nn.ModuleList(
             Encoder(inward[level], widths[level], attention=level >= 3, kernel=kernel) for level in range(5)
         )
         deepest = widths[-1]
-        self.bottleneck = nn.Sequential(
-            *(
-                nn.Sequential(*(ConvBlock(deepest, deepest, kernel) for _ in range(bottleneck_convs)))
-                for _ in ("BN1", "BN2")
-            )
-        )
+        blocks = [[ConvBlock(deepest, deepest, kernel) for _ in range(bottleneck_convs)] for _ in ("BN1", "BN2")]
+        self.bottleneck = nn.Sequential(*(nn.Sequential(*block) for block in blocks))
         outward = [deepest, *reversed(widths)]
         self.decoders = nn.ModuleList(Decoder(outward[step], outward[step + 1], decoder_kernel) for step in range(5))
         self.head = nn.Conv2d(base_width, 1, kernel_size=1)
@@ -116,18 +111,15 @@ class BaseUNet(nn.Module):
     """The plain UNet of Figures 7-9 (Ronneberger et al. 2015), with padding that keeps the size.
 
     Args:
-        in_channels: 3 for colour, 1 for grey images.
         base_width: channels of the first level (64 as published; four more levels double them to 1024).
 
-    Shape: (N, in_channels, H, W) -> (N, 1, H, W) logits; H and W are multiples of 16.
+    Shape: (N, 3, H, W) -> (N, 1, H, W) logits; H and W are multiples of 16.
     """
 
-    def __init__(self, in_channels: int = 3, base_width: int = 64) -> None:
+    def __init__(self, base_width: int = 64) -> None:
         super().__init__()
         widths = [base_width * 2**level for level in range(5)]  # 64, 128, 256, 512, 1024
-        self.down = nn.ModuleList(
-            _double_conv(fed, width) for fed, width in zip([in_channels, *widths], widths, strict=False)
-        )
+        self.down = nn.ModuleList(_double_conv(fed, width) for fed, width in itertools.pairwise([3, *widths]))
         self.up = nn.ModuleList(
             nn.ConvTranspose2d(2 * width, width, kernel_size=2, stride=2) for width in reversed(widths[:-1])
         )
@@ -147,10 +139,8 @@ class BaseUNet(nn.Module):
 
 def _double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1),
-        nn.ReLU(inplace=True),
+        *Conv2dNormActivation(in_channels, out_channels, norm_layer=None),
+        *Conv2dNormActivation(out_channels, out_channels, norm_layer=None),
     )
 
 

@@ -12,9 +12,9 @@ from foundation.digests import DigestCache, digest_of_files
 from foundation.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pytorch_lightning import LightningDataModule
     from torch import Tensor
 
-    from datamodules.cache import Cache
     from datamodules.faces import FaceDataModule
     from datamodules.merging import Merging
     from datamodules.transforms import Augmentation
@@ -27,15 +27,12 @@ class TrainingStage(Stage):
         settings = run.settings
         labelled = run.manifest is not None
         return {
-            "experiment": settings.experiment,
+            **{name: settings[name] for name in ("experiment", "ablation", "recipe", "scale")},
             "method": settings.method if settings.stages is None else "own",
-            "ablation": settings.ablation,
             "sweep": settings.sweep_name,
             "masking": _masking(run),
             "loss": None,
             "network": None,
-            "recipe": settings.recipe,
-            "scale": settings.scale,
             "merging": settings.datamodule.merging if labelled else None,
             "label_fraction": settings.label_fraction if labelled else None,
             "labelled": 0 if run.manifest is None else len(run.manifest.ids),
@@ -44,9 +41,11 @@ class TrainingStage(Stage):
             "seed": run.own.seed,
         } | self.method_description(run)
 
+    def data(self, run: Run) -> LightningDataModule:
+        return open_datamodule(run)
+
     def method_description(self, run: Run) -> dict[str, Any]:
         """Keys of the status that differ between runs of this stage: ``loss``, ``network`` and so on."""
-        del run
         return {}
 
 
@@ -77,6 +76,7 @@ def open_datamodule(
     Raises:
         BrokenFileError: if part masks are merged into label maps and one of them cannot be read.
     """
+    from datamodules.cache import Cache
     from datamodules.datasets import datamodule_type
     from datamodules.layouts import SPLITS
     from datamodules.transforms import Augmentation
@@ -85,7 +85,8 @@ def open_datamodule(
         values = run.own.augmentation.flat()
         augmentation = Augmentation(**(values | {"scale": tuple(values["scale"])}))
         own = {"batch_size": run.own.batch_size, "steps_per_epoch": run.own.steps_per_epoch} | own
-    settings = run.settings.datamodule
+    settings, output_dir = run.settings.datamodule, run.folder.output_dir
+    digest = functools.partial(digest_of_files, digest_cache(output_dir))
     data = (kind or datamodule_type(run.layout))(
         layout=run.layout,
         image_size=settings.image_size,
@@ -95,8 +96,8 @@ def open_datamodule(
         eval_batch_size=settings.eval_batch_size,
         full_labels=run.stage.labelled and run.own.score_at == "label",
         workers=settings.workers,
-        cache=_cache(run),
-        merging=_merging(run),
+        cache=None if settings.cache == "none" else Cache(settings.cache, output_dir / "cache" / "decoded", digest),
+        merging=merging_of(run, settings.merging if run.stage.labelled else None),
         **own,
     )
     if data.merging is not None:
@@ -107,39 +108,13 @@ def open_datamodule(
     return data
 
 
-def _merging(run: Run) -> Merging | None:
+def merging_of(run: Run, order: str | None) -> Merging | None:
+    """How part masks are merged into label maps, in the painting order ``order``; None without one."""
     from datamodules.merging import Merging
 
-    order = run.settings.datamodule.merging
-    if order is None or not run.stage.labelled:
-        return None
     output_dir = run.folder.output_dir
-    return Merging(order, run.layout.labels, output_dir / "cache" / "merged", digest_cache(output_dir))
-
-
-def _cache(run: Run) -> Cache | None:
-    from datamodules.cache import Cache
-
-    kind = run.settings.datamodule.cache
-    folder = run.folder.output_dir / "cache"
-    digest = functools.partial(digest_of_files, digest_cache(run.folder.output_dir))
-    return None if kind == "none" else Cache(kind, folder / "decoded", digest)
-
-
-def total_steps(run: Run, fold: tuple[int, int] | None = None) -> int:
-    """Number of optimiser steps of the complete run."""
-    from datamodules.sampling import batches_in_epoch
-    from datamodules.subsets import of_fold
-
-    samples = run.layout.samples("train", labelled=False)
-    if fold is not None:
-        samples = of_fold(samples, "train", *fold)
-    faces = len(samples if run.manifest is None else {sample.id for sample in samples} & set(run.manifest.ids))
-    steps, batch_size = run.own.steps_per_epoch, run.own.batch_size
-    samples_per_epoch = None if steps is None else steps * batch_size
-    batches = batches_in_epoch(faces, samples_per_epoch, batch_size, run.settings.trainer.devices)
-    accumulated = (run.settings.trainer.model_extra or {}).get("accumulate_grad_batches", 1)
-    return run.own.epochs * -(-batches // accumulated)
+    merged = output_dir / "cache" / "merged"
+    return None if order is None else Merging(order, run.layout.labels, merged, digest_cache(output_dir))
 
 
 def encoder_weights(run: Run, key: str, encoder: str) -> dict[str, Tensor] | None:
@@ -172,6 +147,17 @@ def identity_of_weights(run: Run, key: str, encoder: str | None, digests: Digest
     return {key: digests.of_file(Path(weights))}
 
 
-def hyperparameters(run: Run) -> dict[str, Any]:
-    """Optimiser, schedule and number of steps, as the Lightning modules take them."""
-    return {"optimizer": run.own.optimizer.flat(), "schedule": run.own.schedule.flat()}
+def hyperparameters(run: Run, fold: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Optimiser, schedule and number of optimiser steps of the complete run, as the Lightning modules take them."""
+    from datamodules.sampling import batches_in_epoch
+    from datamodules.subsets import of_fold
+
+    samples = run.layout.samples("train", labelled=False)
+    if fold is not None:
+        samples = of_fold(samples, "train", *fold)
+    faces = len(samples if run.manifest is None else {sample.id for sample in samples} & set(run.manifest.ids))
+    own, trainer = run.own, run.settings.trainer
+    samples_per_epoch = None if own.steps_per_epoch is None else own.steps_per_epoch * own.batch_size
+    batches = batches_in_epoch(faces, samples_per_epoch, own.batch_size, trainer.devices)
+    steps = own.epochs * -(-batches // (trainer.model_extra or {}).get("accumulate_grad_batches", 1))
+    return {"optimizer": own.optimizer.flat(), "schedule": own.schedule.flat(), "steps": steps}

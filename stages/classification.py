@@ -76,7 +76,6 @@ class Classification(TrainingStage):
     one_process = True
 
     def check(self, settings: Any, config: Mapping[str, Any]) -> None:
-        del config
         own = settings.classify
         if own.kernel == "rbf" and own.max_pixels > MOST_EXACT:
             raise ConfigError(
@@ -89,9 +88,6 @@ class Classification(TrainingStage):
         if settings.classify.head == "conv":
             return []
         return [settings.model_copy(update={"classify": settings.classify.model_copy(update={"head": "conv"})})]
-
-    def kept_config(self, run: Run, config: dict[str, Any]) -> dict[str, Any]:
-        return config | {"classify": config["classify"] | {"head": run.own.head}}
 
     def data(self, run: Run) -> LightningDataModule:
         """Faces without augmentation, each once."""

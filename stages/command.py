@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, create_model
 
-from datamodules.layouts import MASKED, PARSED
+from datamodules.layouts import MASKED, PARSED, Layout, open_layout
 from engine.planning import plan as plan_runs
+from engine.plugins import require
 from engine.processes import require_one_group
 from engine.settings import FREE, Seed, Settings, group_options, setting
 from engine.stage import Run, Stage
@@ -22,7 +23,7 @@ from foundation.files import require_folder
 from stages.classification import Classification, ClassifySettings
 from stages.finetuning import PARSERS, UNETPP, FinetuneSettings, Finetuning, start_of
 from stages.groups import LOCATION_ONLY, DataSettings, ModelSettings, TrainerSettings
-from stages.outside_code import check_objects, layout_of, outside_objects, require_layout, stages_of, with_defaults
+from stages.outside_code import check_objects, outside_layout, outside_objects, stages_of, with_defaults
 from stages.pretraining import Pretraining, PretrainSettings
 from stages.segmentation import Segmentation, SegmentSettings
 from stages.self_training import SelfTrainingSettings, SelfTrainingStage
@@ -144,7 +145,9 @@ def _stages_of(config: Mapping[str, Any]) -> list[Stage]:
 
 
 def _check_data(settings: Command, stages: Iterable[Stage]) -> None:
-    require_layout(settings.datamodule)
+    data = settings.datamodule
+    if data.layout is not None:
+        require(data.layout, "datamodule.layout", root=Path(data.root), kind=Layout)
     dataset, segments = settings.datamodule.dataset, any(stage.name == "segment" for stage in stages)
     if settings.datamodule.layout is None and dataset not in (fitting := MASKED if segments else PARSED):
         raise ConfigError(
@@ -211,20 +214,17 @@ def plan(settings: Any, config: Mapping[str, Any] | None = None) -> list[Run]:
         config: the composed configuration, for callbacks that enter ids.
     """
     stages = _stages_of({"stages": settings.stages, "method": settings.method})
-    layout = layout_of(settings.datamodule)
+    data = settings.datamodule
+    if data.layout is None:
+        layout = open_layout(data.dataset, data.root)
+    else:
+        layout = outside_layout(data.layout, "datamodule.layout", Path(data.root))
     start = start_of(settings, layout, stages[0].name) if stages and stages[0].name in PARSERS else None
-    next_to = outside_objects(config or {})
-    return plan_runs(_steps(stages, settings), start, layout, Path(settings.output_dir), next_to)
-
-
-def _steps(stages: Iterable[Stage], settings: Any) -> Iterator[tuple[Stage, Any]]:
-    """The stages of a command, each with its settings; runs that a stage is compared with go before it."""
-    for stage in stages:
-        if stage.name == "finetune" and settings.method == "hybrid" and settings.classify.after != "finetune":
-            continue
-        for compared in stage.before(settings):
-            yield stage, compared
-        yield stage, settings
+    if settings.method == "hybrid" and settings.classify.after != "finetune":
+        stages = [stage for stage in stages if stage.name != "finetune"]
+    # Runs that a stage is compared with go before it.
+    steps = [(stage, each) for stage in stages for each in (*stage.before(settings), settings)]
+    return plan_runs(steps, start, layout, Path(settings.output_dir), outside_objects(config or {}))
 
 
 def train(config: DictConfig) -> list[dict[str, Any]]:

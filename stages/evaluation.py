@@ -23,7 +23,7 @@ from engine.stage import Run, Stage
 from engine.training import execute
 from engine.validation import validated
 from foundation.digests import DigestCache
-from foundation.errors import ConfigError, DataError, nearest
+from foundation.errors import ConfigError, DataError, did_you_mean
 from foundation.files import require_folder
 from foundation.run_folder import EVALUATE, RunFolder
 from stages.command import ACTION, MERGED_DATA, plain_config
@@ -31,24 +31,18 @@ from stages.finetuning import PARSERS
 from stages.groups import LOCATION_ONLY, ROUNDING_ONLY, SPEED_ONLY
 from stages.outside_code import outside_layout
 
+ROOTS = {"lapa": "data/LaPa", "celebamask_hq": "data/CelebAMask-HQ", "folder": "data/my_faces"}
+ROOTS |= {"augmented_celeba": "data/AugmentedCelebA", "image_mask_folder": "data/MFSD"}
+ROOTS |= {"mafa": "data/MAFA", "fmld": "data/FMLD", "folder_per_class": "data/RMFD"}
+"""Default folder of each data set."""
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule
     from pytorch_lightning.loggers import Logger
 
-Dataset = Literal[
-    "lapa",
-    "celebamask_hq",
-    "folder",
-    "augmented_celeba",
-    "image_mask_folder",
-    "mafa",
-    "fmld",
-    "folder_per_class",
-]
-ROOTS = {"lapa": "data/LaPa", "celebamask_hq": "data/CelebAMask-HQ"}
-ROOTS |= {"mafa": "data/MAFA", "fmld": "data/FMLD", "folder_per_class": "data/RMFD"}
-ROOTS |= {"augmented_celeba": "data/AugmentedCelebA", "image_mask_folder": "data/MFSD", "folder": "data/my_faces"}
-"""Default folder of each data set."""
+    Dataset = str
+else:
+    Dataset = Literal[tuple(ROOTS)]
+
 BY_CONTENT = "enters by its content"
 
 
@@ -98,9 +92,6 @@ class Trained:
     Args:
         best: its checkpoint.
         name: its name in messages.
-        id: the id of its run.
-        stage: the stage that trained it.
-        dataset: the data set that it was trained on.
         settings: settings that entered the run's id; {} for a checkpoint outside a run folder that lacks them.
         status: the run's status; {} for a checkpoint outside a run folder.
         labels: its classes; None for a segmenter.
@@ -142,8 +133,16 @@ class Evaluation(Stage):
         return {
             "weights": digests.of_file(self.trained.best),
             "trained": self.trained.id,
-            **_identity_of_mapping(self.trained.labels, run.layout.labels, self.scored_in),
+            **self._mapping(run.layout.labels),
         }
+
+    def _mapping(self, data: LabelSet) -> dict[str, Any]:
+        """The mapping of declared classes; mappings between the published class sets belong to the code."""
+        own = self.trained.labels
+        if own is None or (own.name in CLASS_SETS and data.name in CLASS_SETS):
+            return {}
+        tables = [labels.table_to(self.scored_in)[: len(labels)].tolist() for labels in (own, data)]
+        return {"mapping": {"classes": list(self.scored_in.classes), "tables": tables}}
 
     @property
     def mapped(self) -> tuple[LabelSet, LabelSet] | None:
@@ -169,7 +168,6 @@ class Evaluation(Stage):
         return scored_network(run)
 
     def fit(self, run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, Any]:
-        del config, loggers
         from stages.scoring import score
 
         return score(run)
@@ -251,17 +249,15 @@ def plan_evaluation(settings: EvaluationSettings) -> Run:
     if settings.classes is not None:
         trained = _with_mappings(trained, Path(settings.classes))
     filled = _filled(settings, trained)
+    layout = None
     try:
         layout = _layout(settings, trained)
-    except DataError as error:
-        raise DataError(str(error).replace("datamodule.root=", "root=")) from error
-    stage = Evaluation(trained, settings.split, _scored_in(trained, layout))
-    require_folder(output_dir, "output_dir")
-    try:
+        stage = Evaluation(trained, settings.split, _scored_in(trained, layout))
+        require_folder(output_dir, "output_dir")
         (run,) = plan_runs([(stage, filled)], None, layout, output_dir)
     except DataError as error:
         message = str(error).replace("datamodule.root=", "root=")  # the name of the setting here
-        if settings.split != ALL and layout.root.is_dir():
+        if settings.split != ALL and layout is not None and layout.root.is_dir():
             message += f"\n  - or score all faces, without lists of splits: split={ALL}"
         raise DataError(message) from error
     return run
@@ -283,14 +279,6 @@ def _scored_in(trained: Trained, layout: Layout) -> LabelSet:
         return layout.labels if trained.labels is None else shared_classes(trained.labels, layout.labels)
     except ConfigError as error:
         raise ConfigError(f"{trained.name} does not go with {layout.root}. {error}") from error
-
-
-def _identity_of_mapping(own: LabelSet | None, data: LabelSet, scored_in: LabelSet) -> dict[str, Any]:
-    """The mapping of declared classes, for the id; mappings between the published class sets belong to the code."""
-    if own is None or (own.name in CLASS_SETS and data.name in CLASS_SETS):
-        return {}
-    tables = [labels.table_to(scored_in)[: len(labels)].tolist() for labels in (own, data)]
-    return {"mapping": {"classes": list(scored_in.classes), "tables": tables}}
 
 
 def _with_mappings(trained: Trained, path: Path) -> Trained:
@@ -324,39 +312,35 @@ def find(checkpoint: str, output_dir: Path) -> Trained:
     place = best.parent.parent
     folder = RunFolder.at(place.resolve()) if best.parent.name == "checkpoints" else None
     status = {} if folder is None else folder.status
-    _require_scorable(checkpoint, path, status.get("stage", "finetune"))
+    _require_scorable(checkpoint, path, {"stage": "finetune"} | status)
     if not best.is_file() or (path != best and status.get("state") != "done"):
         state = f"is {folder.state}" if folder is not None and status else "is not a trained run"
         if folder is not None and folder.done:
             state = "is done, but its checkpoints/best.ckpt is missing"
         runs = [] if path.exists() else [run.name for run in (output_dir / "runs").glob("*")]
-        near = nearest(path.name, runs)
         raise ConfigError(
             f"checkpoint={checkpoint}: {path} {state if path.exists() else 'does not exist'}.\n"
             f"It must be a finished run, by its name (finetune-0123456789ab or segment-0123456789ab) or folder, or the "
-            f"path of a best.ckpt." + (f"\nDid you mean {near}?" if near else "")
+            f"path of a best.ckpt.{did_you_mean(path.name, runs)}"
         )
-    if status:
-        settings = status.get("identity", {}).get("settings", {})
-        run_id, stage, dataset = (str(status.get(key)) for key in ("id", "stage", "dataset"))
-        return Trained(best, place.name, run_id, stage, dataset, settings, status, _classes_of(stage, status))
-    from callbacks.checkpoints import load  # imports torch: only for a file outside a run folder
+    recorded, settings = status, status.get("identity", {}).get("settings", {})
+    if not status:
+        from callbacks.checkpoints import load  # imports torch: only for a file outside a run folder
 
-    content = load(best)
-    stage = content.get("stage", "unknown")
-    _require_scorable(checkpoint, path, stage)
-    name = f"{stage}-{content['id']}"
-    settings = content.get("settings", {})
-    return Trained(best, name, content["id"], stage, content["dataset"], settings, {}, _classes_of(stage, content))
-
-
-def _classes_of(stage: str, recorded: Mapping[str, Any]) -> LabelSet | None:
-    """The classes of a parser, from its status or checkpoint; None for a segmenter."""
-    return None if stage == "segment" else recorded_classes(recorded)
+        recorded = load(best)
+        settings = recorded.get("settings", {})
+        _require_scorable(checkpoint, path, recorded)
+    run_id, stage, dataset = (str(recorded.get(key)) for key in ("id", "stage", "dataset"))
+    name = place.name if status else f"{stage}-{run_id}"
+    labels = None if stage == "segment" else recorded_classes(recorded)
+    return Trained(best, name, run_id, stage, dataset, settings, status, labels)
 
 
-def _require_scorable(checkpoint: str, path: Path, stage: str) -> None:
-    if stage not in (*PARSERS, "classify", "segment"):
+def _require_scorable(checkpoint: str, path: Path, recorded: Mapping[str, Any]) -> None:
+    """See that a status or checkpoint is of a stage that parses or segments; one of the user's own records classes."""
+    stage = recorded.get("stage", "unknown")
+    own = recorded.get("class_set") is not None and stage != EVALUATE
+    if stage not in (*PARSERS, "classify", "segment") and not own:
         raise ConfigError(
             f"checkpoint={checkpoint}: {path} is of stage {stage}, which has no parser or segmenter.\n"
             f"It must be a run of fine-tuning, such as finetune-0123456789ab."

@@ -17,18 +17,11 @@ from engine.stage import Run
 from foundation.digests import DigestCache
 from foundation.errors import ConfigError
 from foundation.run_folder import RunFolder
-from stages.building import (
-    TrainingStage,
-    encoder_weights,
-    hyperparameters,
-    identity_of_weights,
-    open_datamodule,
-    total_steps,
-)
+from stages.building import TrainingStage, encoder_weights, hyperparameters, identity_of_weights
 from stages.groups import Augmentation, Optimizer, TrainingSettings
 
 if TYPE_CHECKING:
-    from pytorch_lightning import LightningDataModule, LightningModule
+    from pytorch_lightning import LightningModule
 
     from datamodules.layouts import Layout
     from lightning_modules.parsing import FaceParsing
@@ -120,7 +113,6 @@ class Finetuning(TrainingStage):
     )
 
     def check(self, settings: Any, config: Mapping[str, Any]) -> None:
-        del config
         own = settings[self.name]
         if settings.model.network is not None:
             require(settings.model.network, "model.network", classes=0)
@@ -142,26 +134,23 @@ class Finetuning(TrainingStage):
 
     def identity(self, run: Run, digests: DigestCache) -> dict[str, Any]:
         entering = identity_of_weights(run, "model.encoder_weights", run.settings.model.encoder, digests)
-        return (
-            entering if run.upstreams else entering | {f"{self.name}.transfer": LEFT_OUT}
-        )  # no weights are transferred
+        if run.upstreams:
+            return entering
+        return entering | {f"{self.name}.transfer": LEFT_OUT}  # no weights are transferred
 
     def monitored(self, run: Run) -> str | None:
         return self.monitor if run.own.select == "best" else None
 
-    def data(self, run: Run) -> LightningDataModule:
-        return open_datamodule(run)
-
     def module(self, run: Run) -> LightningModule:
         from lightning_modules.parsing import FaceParsing
 
-        return self.started(run, FaceParsing(**self.parsing_arguments(run), steps=total_steps(run)))
+        return self.started(run, FaceParsing(**self.parsing_arguments(run)))
 
     def parsing_arguments(self, run: Run) -> dict[str, Any]:
-        """The arguments of :class:`lightning_modules.parsing.FaceParsing` that do not depend on the data loader."""
+        """The arguments of :class:`lightning_modules.parsing.FaceParsing`."""
         model, own = run.settings.model, run.own
         require_parser(model)
-        is_plugin = model.network is not None
+        made = run.upstreams or model.network is not None
         names = (
             *("loss", "lambda_ce", "lambda_dice", "alpha", "gamma"),
             *("background", "trained", "trunk_lr", "frozen_epochs", "statistics", "ema_decay"),
@@ -172,9 +161,7 @@ class Finetuning(TrainingStage):
             **hyperparameters(run),
             "encoder": model.encoder,
             "features": model.features,
-            "encoder_state": None
-            if run.upstreams or is_plugin
-            else encoder_weights(run, "model.encoder_weights", model.encoder),
+            "encoder_state": None if made else encoder_weights(run, "model.encoder_weights", model.encoder),
             "architecture": model.architecture,
             "network": model.network,
         }

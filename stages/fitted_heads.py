@@ -18,6 +18,7 @@ from callbacks.throughput import peak_memory_mb
 from datamodules.faces import FaceDataModule
 from datamodules.pixels import sample_pixels
 from engine.environment import device_of
+from engine.fitting import checkpoint_description
 from engine.plugins import build
 from engine.stage import Run
 from engine.trainers import scoring_trainer
@@ -47,14 +48,20 @@ def fit_and_score(run: Run, config: dict[str, Any], loggers: list[Logger]) -> di
     trained = load(run.upstream.best)["state_dict"]
     data = cast(FaceDataModule, run.stage.data(run))
     device = device_of(run.settings.trainer.accelerator)
-    trained_head = is_fine_tuned_conv(run)
     report: dict[str, Any] = {}
     head = None
-    if not trained_head:
+    if run.own.head != "conv" or run.upstream.stage not in PARSERS:  # that conv head needs no fitting
         pixels = _pixels(run, data, trained, device)
         began = time.perf_counter()
-        head = fit_head(_fitting(run), *pixels, classes=len(run.layout.labels))
-        report = _reported(run, head, len(pixels[0])) | {"fit_seconds": round(time.perf_counter() - began, 3)}
+        names = ("head", "kernel", "C", "gamma", "landmarks", "order", "seed")
+        fitting = Fitting(**{name: run.own[name] for name in names})
+        head = fit_head(fitting, *pixels, classes=len(run.layout.labels))
+        report = {
+            "sampled_pixels": len(pixels[0]),
+            "machines": head.svms,
+            "absent": [name for index, name in enumerate(run.layout.labels.classes) if index not in head.present],
+            "fit_seconds": round(time.perf_counter() - began, 3),
+        }
         _draw_tree(run, head, pixels)
     module = build_module(run, head)
     parts = _part(trained, "model.trunk.", "features.trunk.")
@@ -68,12 +75,19 @@ def fit_and_score(run: Run, config: dict[str, Any], loggers: list[Logger]) -> di
     )
     (scores,) = trainer.validate(module, data, verbose=False)
     metrics = {name: float(value) for name, value in scores.items()}
-    _keep(run, module, metrics)
+    content = {
+        "state_dict": {name: value.cpu() for name, value in module.state_dict().items()},
+        "hyper_parameters": dict(module.hparams),
+        "metrics": metrics,
+    }
+    save(content | checkpoint_description(run, module), run.folder.best)
     tested = time.perf_counter()
     (scores,) = trainer.test(module, data, verbose=False)
     rate = len(data.labelled("test")) / (time.perf_counter() - tested)
     if head is not None and module.scores.counted is not None:
-        report |= _tests(head, module.scores.counted.numpy())
+        predicted = module.scores.counted.numpy().sum(axis=0)[list(head.present)]
+        # Binary SVMs evaluated per pixel of the test set, on average.
+        report["tests_per_pixel"] = round(float(np.average(head.depths, weights=predicted)), 3)
     return {
         "metrics": metrics | {name: float(value) for name, value in scores.items()},
         "parameters": sum(value.numel() for value in module.model.state_dict().values() if value.is_floating_point()),
@@ -83,11 +97,6 @@ def fit_and_score(run: Run, config: dict[str, Any], loggers: list[Logger]) -> di
         "images_per_second": round(rate, 2),
         "peak_memory_mb": round(peak_memory_mb(torch.device(device)), 1),
     }
-
-
-def is_fine_tuned_conv(run: Run) -> bool:
-    """Whether the head is the conv head of a fine-tuned parser, which needs no fitting."""
-    return run.own.head == "conv" and run.upstream is not None and run.upstream.stage in PARSERS
 
 
 def build_module(run: Run, head: FittedHead | None) -> PixelClassification:
@@ -100,11 +109,6 @@ def build_module(run: Run, head: FittedHead | None) -> PixelClassification:
         None if head is None else head.arguments,
         run.settings.finetune.background,
     )
-
-
-def _fitting(run: Run) -> Fitting:
-    names = ("head", "kernel", "C", "gamma", "landmarks", "order", "seed")
-    return Fitting(**{name: run.own[name] for name in names})
 
 
 @torch.inference_mode()
@@ -147,21 +151,6 @@ def _part(state: dict[str, torch.Tensor], prefix: str, target: str) -> dict[str,
     return {target + name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
-def _reported(run: Run, head: FittedHead, pixels: int) -> dict[str, Any]:
-    names = run.layout.labels.classes
-    return {
-        "sampled_pixels": pixels,
-        "machines": head.svms,
-        "absent": [name for index, name in enumerate(names) if index not in head.present],
-    }
-
-
-def _tests(head: FittedHead, confusion: np.ndarray) -> dict[str, float]:
-    """Average number of binary SVMs evaluated per pixel of the test set, from the predicted classes."""
-    taken = confusion.sum(axis=0)[list(head.present)]
-    return {"tests_per_pixel": round(float(np.average(head.depths, weights=taken)), 3)}
-
-
 def _draw_tree(run: Run, head: FittedHead, pixels: Pixels) -> None:
     if head.tree is None:
         return
@@ -184,26 +173,12 @@ def _accuracies(head: FittedHead, X: np.ndarray, y: np.ndarray, weight: np.ndarr
     accuracies = []
     for score, sides in zip(scores, head.tree.groups, strict=True):
         left, right = (np.isin(y, [head.present[index] for index in side]) for side in sides)
-        parts = [
+        recalls = (
             np.average(score[left] <= 0, weights=weight[left]),
             np.average(score[right] > 0, weights=weight[right]),
-        ]
-        accuracies.append(float(np.mean(parts)))
+        )
+        accuracies.append(float(np.mean(recalls)))
     return accuracies
-
-
-def _keep(run: Run, module: PixelClassification, metrics: dict[str, float]) -> None:
-    content = {
-        "state_dict": {name: value.cpu() for name, value in module.state_dict().items()},
-        "hyper_parameters": dict(module.hparams),
-        "metrics": metrics,
-        "stage": run.stage.name,
-        "id": run.id,
-        "dataset": run.layout.name,
-        "class_set": run.layout.labels.as_plain(),
-        "settings": dict(run.identity["settings"]),
-    }
-    save(content, run.folder.best)
 
 
 @torch.inference_mode()
@@ -213,15 +188,11 @@ def _speed(module: PixelClassification, data: FaceDataModule, device: str) -> fl
     image = next(iter(data.test_dataloader()))["image"].to(device)
     features = module.model.features(image)
     seconds = []
+    synchronize = torch.cuda.synchronize if device == "cuda" else lambda: None
     for _ in range(TIMED_PASSES + 1):
-        _synchronize(device)
+        synchronize()
         began = time.perf_counter()
         module.model.head(features)
-        _synchronize(device)
+        synchronize()
         seconds.append(time.perf_counter() - began)
     return image[:, 0].numel() / 1e6 / float(np.median(seconds[1:]))
-
-
-def _synchronize(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()

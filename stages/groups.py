@@ -8,23 +8,12 @@ from pydantic import ConfigDict, Field, model_validator
 
 from datamodules.labels import PAINTING_ORDERS
 from engine.settings import Plugin, ScaleRange, Seed, Settings, setting
-from foundation.errors import ConfigError, nearest
+from foundation.errors import ConfigError, did_you_mean
 
 SPEED_ONLY = "same samples and scores; changes speed only"
 ROUNDING_ONLY = "same arithmetic on another device; equal up to rounding"
 LOCATION_ONLY = "location only; file contents enter as the data digest"
 
-TRAINER_ARGUMENTS = (
-    *("accelerator", "strategy", "devices", "num_nodes", "precision", "logger", "callbacks", "fast_dev_run"),
-    *("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "limit_train_batches", "limit_val_batches"),
-    *("limit_test_batches", "limit_predict_batches", "overfit_batches", "val_check_interval"),
-    *("check_val_every_n_epoch", "num_sanity_val_steps", "log_every_n_steps", "enable_checkpointing"),
-    *("enable_progress_bar", "enable_model_summary", "accumulate_grad_batches", "gradient_clip_val"),
-    *("gradient_clip_algorithm", "deterministic", "benchmark", "inference_mode", "use_distributed_sampler"),
-    *("profiler", "detect_anomaly", "barebones", "plugins", "sync_batchnorm", "reload_dataloaders_every_n_epochs"),
-    *("default_root_dir", "enable_autolog_hparams", "model_registry"),
-)
-"""Arguments of Lightning's Trainer, listed to detect a mistyped one without importing Lightning."""
 SET_ELSEWHERE = {
     "max_epochs": "<stage>.epochs",
     "check_val_every_n_epoch": "<stage>.validate_every",
@@ -41,6 +30,14 @@ SET_ELSEWHERE = {
     ),
 }
 """Trainer arguments that something else sets."""
+TRAINER_ARGUMENTS = (
+    *SET_ELSEWHERE,
+    *("accelerator", "strategy", "devices", "precision", "limit_train_batches", "limit_val_batches"),
+    *("limit_test_batches", "limit_predict_batches", "val_check_interval", "log_every_n_steps"),
+    *("enable_progress_bar", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),
+    *("deterministic", "benchmark", "profiler", "detect_anomaly", "sync_batchnorm", "enable_autolog_hparams"),
+)
+"""Arguments of Lightning's Trainer, listed to detect a mistyped one without importing Lightning."""
 
 
 class DataSettings(Settings):
@@ -95,10 +92,9 @@ class TrainerSettings(Settings):
             if name in SET_ELSEWHERE:
                 raise ConfigError(f"trainer.{name} is set by {SET_ELSEWHERE[name]}.\nLeave trainer.{name} out.")
             if name not in TRAINER_ARGUMENTS:
-                near = nearest(name, [*TRAINER_ARGUMENTS, *type(self).model_fields])
                 raise ConfigError(
                     f"There is no setting trainer.{name}.\nIt must be an argument of Lightning's Trainer."
-                    + (f" Did you mean trainer.{near}?" if near else "")
+                    + did_you_mean(name, [*TRAINER_ARGUMENTS, *type(self).model_fields], "trainer.")
                 )
         return self
 

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from datamodules.layouts import Layout, open_layout
+from datamodules.layouts import Layout
 from engine.plugins import build, is_plugin, require
 from engine.settings import fields, flatten, nest, note
 from engine.stage import Stage
-from foundation.errors import ConfigError, nearest
-from stages.groups import DataSettings
+from foundation.errors import ConfigError, did_you_mean
 
 FIRST = ("pretrain", "segment")
 """Stages that start from nothing of a run before them."""
@@ -50,15 +49,11 @@ def _stage(entry: Any, key: str, known: Mapping[str, Stage]) -> Stage:
     if not is_plugin(entry):
         if isinstance(entry, str) and entry in known:
             return known[entry]
-        near = nearest(str(entry), list(known))
         raise ConfigError(
             f"{key}={entry} is invalid.\nIt must be one of {', '.join(known)}, or a mapping with _target_."
-            + (f" Did you mean {near}?" if near else "")
+            + did_you_mean(str(entry), known)
         )
-    require(entry, key, kind=Stage)
-    stage = build(entry, key)
-    if not isinstance(stage, Stage):
-        raise ConfigError(f"{key}: {entry['_target_']} gives no engine.stage.Stage.")
+    stage = build(entry, key, kind=Stage)
     if absent := [name for name in ("name", "version", "settings", "reads") if not hasattr(stage, name)]:
         raise ConfigError(f"{key}: {entry['_target_']} has no {', '.join(absent)}.\nSee engine.stage.Stage.")
     stage.arguments = {name: value for name, value in entry.items() if name != "_target_"}
@@ -93,25 +88,18 @@ def check_objects(free: Mapping[str, Any]) -> None:
                 )
             if entry is not None and not (is_plugin(entry) or (group, name) == ("logger", "wandb")):
                 raise ConfigError(f"{group}.{name} has no _target_.\nIt must name a class, as my_package.MyThing.")
-    for name, entry in outside_objects(free).items():
-        require(entry, name, kind=_base_class(name.partition(".")[0]))
-    for name, entry in free["logger"].items():
-        if is_plugin(entry):
-            require(entry, f"logger.{name}", kind=_base_class("logger"))
+    loggers = {f"logger.{name}": entry for name, entry in free["logger"].items() if is_plugin(entry)}
+    for name, entry in (outside_objects(free) | loggers).items():
+        from pytorch_lightning.callbacks import Callback  # seconds: only for what comes from outside
+        from pytorch_lightning.loggers import Logger
+
+        require(entry, name, kind=Logger if name in loggers else Callback)
     mode = (free["logger"].get("wandb") or {}).get("mode", "offline")
     if mode not in (modes := ("offline", "online", "disabled")):
-        near = nearest(str(mode), list(modes))
         raise ConfigError(
             f"logger.wandb.mode={mode} is invalid.\nIt must be one of {', '.join(modes)}."
-            + (f" Did you mean {near}?" if near else "")
+            + did_you_mean(str(mode), modes)
         )
-
-
-def _base_class(group: str) -> type:
-    from pytorch_lightning.callbacks import Callback  # seconds: only for what comes from outside
-    from pytorch_lightning.loggers import Logger
-
-    return Callback if group == "callbacks" else Logger
 
 
 def outside_objects(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,43 +112,13 @@ def outside_objects(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def require_layout(data: DataSettings) -> None:
-    """See that a layout from outside can be imported and takes its arguments.
-
-    Raises:
-        ConfigError: if not.
-    """
-    if data.layout is not None:
-        require(data.layout, "datamodule.layout", root=Path(data.root), kind=Layout)
-
-
-def layout_of(data: DataSettings) -> Layout:
-    """The reader of a command's data.
-
-    Raises:
-        ConfigError: if it is from outside and cannot be built, or is no layout.
-    """
-    if data.layout is None:
-        return open_layout(data.dataset, data.root)
-    return outside_layout(data.layout, "datamodule.layout", Path(data.root))
-
-
 def outside_layout(value: Mapping[str, Any], key: str, root: Path) -> Layout:
-    """The layout that ``{_target_: ..., argument: value}`` describes.
-
-    Args:
-        value: the plug-in.
-        key: the setting that holds it, for messages.
-        root: the data set's folder.
+    """The layout of the folder ``root`` that ``{_target_: ..., argument: value}``, the setting ``key``, describes.
 
     Raises:
         ConfigError: if it cannot be built, or is no layout.
     """
-    target = value["_target_"]
-    require(value, key, root=root, kind=Layout)
-    layout = build(value, key, root=root)
-    if not isinstance(layout, Layout):
-        raise ConfigError(f"{key}: {target} gives no datamodules.layouts.Layout.\nIt must name a subclass.")
+    layout = build(value, key, root=root, kind=Layout)
     if absent := [name for name in ("root", "name", "labels", "title", "published") if not hasattr(layout, name)]:
-        raise ConfigError(f"{key}: {target} has no {', '.join(absent)}.\nSee datamodules.layouts.Layout.")
+        raise ConfigError(f"{key}: {value['_target_']} has no {', '.join(absent)}.\nSee datamodules.layouts.Layout.")
     return layout

@@ -12,21 +12,11 @@ from engine.settings import Plugin, ScaleRange, SizeRange, setting
 from engine.stage import Run
 from foundation.digests import DigestCache
 from foundation.errors import ConfigError
-from stages.building import (
-    TrainingStage,
-    encoder_weights,
-    hyperparameters,
-    identity_of_weights,
-    open_datamodule,
-    total_steps,
-)
+from stages.building import TrainingStage, encoder_weights, hyperparameters, identity_of_weights, open_datamodule
 from stages.groups import Augmentation, TrainingSettings
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule
-
-    from lightning_modules.optimization import Optimization
-    from models.parser import FaceParser
 
 
 class PretrainAugmentation(Augmentation):
@@ -74,7 +64,6 @@ class Pretraining(TrainingStage):
     monitor = None  # reconstruction scores do not predict which epoch parses best
 
     def check(self, settings: Any, config: Mapping[str, Any]) -> None:
-        del config
         own = settings.pretrain
         if own.task is not None:
             require(own.task, "pretrain.task", model=None, optimization=None)
@@ -106,6 +95,8 @@ class Pretraining(TrainingStage):
         return open_datamodule(run, masking=PatchSampling.of(own.masking, size, own.patches, own.patch_size))
 
     def module(self, run: Run) -> LightningModule:
+        import pytorch_lightning as pl
+
         from datamodules.transforms import STD
         from lightning_modules.optimization import Optimization
         from lightning_modules.pretraining import MaskedPretraining
@@ -117,13 +108,18 @@ class Pretraining(TrainingStage):
         state = encoder_weights(run, "model.encoder_weights", model.encoder)
         if own.task is not None:
             parser = FaceParser(3, model.encoder, model.features, state)
-            optimization = Optimization(**hyperparameters(run), steps=total_steps(run))
-            return _task(own.task, parser, optimization)
+            optimization = Optimization(**hyperparameters(run))
+            task = build(own.task, "pretrain.task", model=parser, optimization=optimization, kind=pl.LightningModule)
+            if getattr(task, "model", None) is not parser:
+                raise ConfigError(
+                    f"pretrain.task: {own.task['_target_']} does not keep the model that it is given, from which "
+                    f"fine-tuning starts.\nIt must hold self.model = model."
+                )
+            return task
         names = ("loss", "reduction", "loss_over", "fill", "masking", "patches", "contrastive", "temperature")
         return MaskedPretraining(
             **{name: own[name] for name in names},
             **hyperparameters(run),
-            steps=total_steps(run),
             encoder=model.encoder,
             features=model.features,
             encoder_state=state,
@@ -133,23 +129,3 @@ class Pretraining(TrainingStage):
 
     def method_description(self, run: Run) -> dict[str, Any]:
         return {"loss": run.own.loss if run.own.task is None else None}
-
-
-def _task(value: dict[str, Any], parser: FaceParser, optimization: Optimization) -> LightningModule:
-    """The pretext task that a command names.
-
-    Raises:
-        ConfigError: if it is no module of Lightning, or does not train this parser.
-    """
-    from pytorch_lightning import LightningModule
-
-    target = value["_target_"]
-    task = build(value, "pretrain.task", model=parser, optimization=optimization)
-    if not isinstance(task, LightningModule):
-        raise ConfigError(f"pretrain.task: {target} is no pytorch_lightning.LightningModule.\nIt must be one.")
-    if getattr(task, "model", None) is not parser:
-        raise ConfigError(
-            f"pretrain.task: {target} does not keep the model that it is given, from which fine-tuning starts.\n"
-            f"It must hold self.model = model."
-        )
-    return task

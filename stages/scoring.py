@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from callbacks.checkpoints import load
 from callbacks.confusion import Confusion
@@ -20,13 +21,11 @@ from callbacks.throughput import peak_memory_mb
 from datamodules.datasets import datamodule_type
 from datamodules.faces import FaceDataModule
 from datamodules.labels import LabelSet
-from datamodules.merging import Merging
 from datamodules.transforms import Augmentation
-from engine.planning import digest_cache
-from engine.plugins import require_trusted
+from engine.plugins import locate, require_trusted
 from engine.stage import Run
 from engine.trainers import scoring_trainer
-from foundation.errors import DataError
+from foundation.errors import ConfigError, DataError
 from lightning_modules.classification import PixelClassification
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.occlusion import OcclusionSegmentation
@@ -34,7 +33,17 @@ from lightning_modules.occlusion_comparators import segmentation
 from lightning_modules.parsing import FaceParsing
 from lightning_modules.self_training import SelfTraining
 from models.merged_classes import MergedClasses
+from stages.building import merging_of
 from stages.evaluation import Evaluation
+
+KINDS: dict[Any, Any] = {
+    "segment": OcclusionSegmentation,
+    "classify": PixelClassification,
+    "finetune": FaceParsing,
+    "semi": SelfTraining,
+    "lightning_modules.parsing.FaceParsing": FaceParsing,
+}
+"""Modules of the stages here, and the one that a stage of the user's own may train."""
 
 
 def scored_module(
@@ -59,47 +68,62 @@ def scored_module(
         ConfigError: if it uses code of another package.
         DataError: if it is not a checkpoint of this project.
     """
-    require_trusted(content.get("hyper_parameters"), trust, path or "The checkpoint")
+    source = path or "The checkpoint"
+    require_trusted(content.get("hyper_parameters"), trust, source)
+    kind = KINDS.get(content.get("stage")) or KINDS.get(content.get("module"))
+    if kind is None and content.get("module") is not None:
+        require_trusted({"_target_": content["module"]}, trust, source)
     try:
-        return _build(content, background, mapped, groups)
+        if kind is OcclusionSegmentation:
+            module: Any = segmentation(**(content["hyper_parameters"] | {"groups": list(groups)}))
+        elif kind is None:
+            module = _own_module(content, background)
+        else:
+            module = kind(**(content["hyper_parameters"] | {"background": background}))
+        if "network" in content:  # of an exported file
+            module.model = content["network"]
+        else:
+            module.load_state_dict(content["state_dict"])
     except (KeyError, RuntimeError, TypeError) as error:
         raise DataError(
             f"The checkpoint {path or ''} does not contain a parser or segmenter of this project."
         ) from error
-
-
-def _build(
-    content: dict[str, Any], background: str, mapped: tuple[LabelSet, LabelSet] | None, groups: Sequence[str]
-) -> FaceParsing | PixelClassification | OcclusionSegmentation:
-    if content["stage"] == "segment":
-        segmenter = segmentation(**(content["hyper_parameters"] | {"groups": list(groups)}))
-        _load_weights(segmenter, content)
-        return segmenter
-    kind = {"classify": PixelClassification, "semi": SelfTraining}.get(content["stage"], FaceParsing)
-    module = kind(**(content["hyper_parameters"] | {"background": background}))
-    _load_weights(module, content)
     if mapped is not None:
         own, target = mapped
         merged = own.table_to(target)[: len(own)].tolist()
-        module.model = MergedClasses(module.model, merged, kind is not PixelClassification, len(target))
+        probabilities = kind is not PixelClassification
+        module.model = MergedClasses(module.model, merged, probabilities, len(target))
         module.scores = SegmentationScores(target.classes, background=background)
     return module
 
 
-def _load_weights(module: FaceParsing | PixelClassification | OcclusionSegmentation, content: dict[str, Any]) -> None:
-    """Load the trained weights, or the network of an exported file."""
-    if "network" in content:
-        module.model = content["network"]
-    else:
-        module.load_state_dict(content["state_dict"])
+def _own_module(content: dict[str, Any], background: str) -> Any:
+    """The module of a stage of the user's own, made from the hyper-parameters that its checkpoint keeps.
+
+    Raises:
+        ConfigError: if it cannot be made from them, or has no scores.
+    """
+    stage, target = content["stage"], content["module"]
+    try:
+        module = locate(target, stage)(**content["hyper_parameters"])
+    except TypeError as error:
+        raise ConfigError(
+            f"{stage}: {target} cannot be made from its saved hyper-parameters: {error}.\n"
+            f"Every argument must be among those of save_hyperparameters, or have a default."
+        ) from error
+    if not isinstance(getattr(module, "scores", None), SegmentationScores) or not is_overridden("test_step", module):
+        raise ConfigError(
+            f"{stage}: {target} does not score itself.\n"
+            f"It must hold self.scores, a lightning_modules.metrics.SegmentationScores, and update it in test_step."
+        )
+    module.scores = SegmentationScores(module.scores.classes, background=background)
+    return module
 
 
 def scored_faces(run: Run) -> FaceDataModule:
     """The data module of an evaluation."""
     settings, layout = run.settings, run.layout
     assert isinstance(run.stage, Evaluation)  # noqa: S101 (for the type checker)
-    output_dir = run.folder.output_dir
-    merged, order = output_dir / "cache" / "merged", settings.merging
     own: dict[str, Any] = {}
     if layout.kind == "parsing" and not layout.labels.is_same_as(run.stage.scored_in):
         own["tested_in"] = run.stage.scored_in
@@ -112,7 +136,7 @@ def scored_faces(run: Run) -> FaceDataModule:
         eval_batch_size=settings.batch_size,
         full_labels=settings.score_at == "label",
         workers=settings.workers,
-        merging=None if order is None else Merging(order, layout.labels, merged, digest_cache(output_dir)),
+        merging=merging_of(run, settings.merging),
         tested=settings.split,
         **own,
     )

@@ -17,24 +17,22 @@ from engine.settings import Plugin, setting
 from engine.stage import Run
 from foundation.digests import DigestCache
 from foundation.errors import ConfigError
-from stages.building import (
-    TrainingStage,
-    encoder_weights,
-    hyperparameters,
-    identity_of_weights,
-    open_datamodule,
-    total_steps,
-)
+from stages.building import TrainingStage, encoder_weights, hyperparameters, identity_of_weights, open_datamodule
 from stages.groups import Augmentation, Optimizer, TrainingSettings
-
-if TYPE_CHECKING:
-    from pytorch_lightning import LightningDataModule, LightningModule
 
 NETWORKS = (
     *("modified_unet", "base_unet", "map_module", "facial_mask_detector", "mask_then_classify"),
     *("unet_id", "maskplus", "yolo", "yolo_ultralytics", "ganmasker", "segformer"),
 )
 """Networks for occlusion segmentation: Table 4 of the occlusion paper, and SegFormer."""
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningDataModule, LightningModule
+
+    Network = str
+else:
+    Network = Literal[NETWORKS]
+
 DETECTORS = ("maskplus", "yolo", "yolo_ultralytics")
 """Networks that detect each mask with a box."""
 OWN_LOSS = ("map_module", *DETECTORS)
@@ -72,23 +70,9 @@ class SegmentSettings(TrainingSettings):
     epochs: int = setting(250, "number of epochs", ge=1)
     augmentation: SegmentAugmentation = Field(default_factory=SegmentAugmentation)
     optimizer: SegmentOptimizer = Field(default_factory=SegmentOptimizer)
-    network: (
-        Literal[
-            "modified_unet",
-            "base_unet",
-            "map_module",
-            "facial_mask_detector",
-            "mask_then_classify",
-            "unet_id",
-            "maskplus",
-            "yolo",
-            "yolo_ultralytics",
-            "ganmasker",
-            "segformer",
-        ]
-        | Plugin
-        | None
-    ) = setting("modified_unet", "set by model=<one of conf/model>; or your own by _target_, with logits (N, 1, H, W)")
+    network: Network | Plugin | None = setting(
+        "modified_unet", "set by model=<one of conf/model>; or your own by _target_, with logits (N, 1, H, W)"
+    )
     width: int | None = setting(None, "channels of the first level; null: as published", ge=2, multiple_of=2)
     encoder_weights: str | None = setting(
         None, "null (random), imagenet, or a file; for facial_mask_detector, maskplus and segformer"
@@ -129,7 +113,6 @@ class Segmentation(TrainingStage):
     reads = ("datamodule.dataset", "datamodule.image_size", "datamodule.layout", "segment", "trainer")
 
     def check(self, settings: Any, config: Mapping[str, Any]) -> None:
-        del config
         own = settings.segment
         if own.network is None:
             raise ConfigError(
@@ -202,20 +185,19 @@ class Segmentation(TrainingStage):
         from models.comparators import published_encoder
 
         own = run.own
-        names = (
-            *("network", "width", "bottleneck_convs", "kernel", "decoder_kernel", "count", "initialization"),
-            *("lambda_dice", "noise_kernel", "rho_lr"),
-        )
         encoder = published_encoder(own.network, own.width) if isinstance(own.network, str) else None
         if own.encoder_weights is not None and encoder is None:
             raise ConfigError(
                 f"segment.encoder_weights={own.encoder_weights} does not fit segment.width={own.width}.\n"
                 f"It must be segment.width=null, or segment.encoder_weights=null (random weights)."
             )
+        names = (
+            *("network", "width", "bottleneck_convs", "kernel", "decoder_kernel", "count", "initialization"),
+            *("lambda_dice", "noise_kernel", "rho_lr"),
+        )
         return segmentation(
             **{name: own[name] for name in names},
-            **hyperparameters(run),
-            steps=total_steps(run, _fold(run)),
+            **hyperparameters(run, _fold(run)),
             groups=sorted({group for sample in run.layout.samples("test") for group in sample.groups}),
             encoder_state=None if encoder is None else encoder_weights(run, "segment.encoder_weights", encoder),
         )

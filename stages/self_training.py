@@ -129,7 +129,7 @@ class SelfTrainingStage(Finetuning):
 
         names = ("threshold", "weight", "wait", "ramp", "views", "cutmix")
         own = {name: run.own[name] for name in names}
-        return self.started(run, SelfTraining(**own, **self.parsing_arguments(run), steps=_steps(run)))
+        return self.started(run, SelfTraining(**own, **(self.parsing_arguments(run) | {"steps": _steps(run)})))
 
     def method_description(self, run: Run) -> dict[str, Any]:
         layout = synthetic_layout(run)

@@ -74,11 +74,8 @@ def paint_ear_rings(portrait: Portrait) -> None:
         return
     size = portrait.unit * (rng.uniform(0.05, 0.16) if kind != "studs" else 0.035)
     lobes = [portrait.project(np.array([[s, 0.55, -0.05]]))[0] for s in (-1, 1) if s * portrait.scene.pose.yaw <= 20]
-    if kind == "hoops":
-        rings = [(lobe + np.array([0, size]), 0.75 * size, 1.1 * size) for lobe in lobes]
-        mask = portrait.canvas.ellipses(rings, 0.03 * portrait.unit)
-    else:
-        mask = portrait.canvas.ellipses([(lobe + np.array([0, size]), 0.5 * size, size) for lobe in lobes])
-    mask -= portrait.face
+    width, height, rim = (0.75, 1.1, 0.03 * portrait.unit) if kind == "hoops" else (0.5, 1.0, None)
+    boxes = [(lobe + np.array([0, size]), width * size, height * size) for lobe in lobes]
+    mask = portrait.canvas.ellipses(boxes, rim) - portrait.face
     metal = ((218, 182, 96), (206, 208, 214), any_colour(rng))[rng.integers(3)]
     portrait.canvas.paint(mask, metal, part="ear_r", gain=portrait.half_shade * np.exp(0.3 * portrait.grain))

@@ -89,11 +89,7 @@ class Canvas:
     """An image painted from back to front.
 
     Masks and labels are `side` = `SUPERSAMPLING` * `size` wide; `rgb` is float32 (size, size, 3) in 0..255, and
-    so are all fields of colour, opacity and gain.
-
-    Args:
-        side: width and height of the masks, even.
-        labels: part -> id in the label map, for labelled parts.
+    so are all fields of colour, opacity and gain. `labels` are the ids of the labelled parts in the label map.
     """
 
     def __init__(self, side: int, labels: Mapping[str, int]) -> None:
@@ -162,7 +158,7 @@ class Canvas:
         opacity = mask.covered() * np.float32(1 / 255)
         opacity *= alpha[box] if isinstance(alpha, np.ndarray) else np.float32(alpha)
         if np.ndim(colour) == 3 and not isinstance(gain, np.ndarray):
-            source = colour[box] if gain == 1.0 else colour[box] * np.float32(gain)
+            source = colour[box] * np.float32(gain)
         elif not isinstance(gain, np.ndarray):
             source = np.empty((*opacity.shape, 3), np.float32)
             source[:] = np.multiply(colour, gain)
@@ -183,8 +179,9 @@ class Canvas:
         self.parts[part] = self.parts[part] | mask if part in self.parts else mask
 
     def voted_label(self) -> np.ndarray:
-        """Labels uint8 (size, size): the most frequent id of each pixel's samples."""
-        return _majority(self.label)
+        """Labels uint8 (size, size): the most frequent id of each 2 x 2 samples; never one that is not there."""
+        a, b, c, d = (self.label[y::2, x::2].copy() for y in (0, 1) for x in (0, 1))
+        return np.where((b == c) | (b == d), b, np.where(c == d, c, a))
 
     def part_masks(self) -> dict[str, np.ndarray]:
         """Masks of the visible parts, bool (size, size): pixels that a part covers by half or more."""
@@ -197,23 +194,16 @@ class Canvas:
         return visible
 
 
-def _majority(label: np.ndarray) -> np.ndarray:
-    """Most frequent id of each 2 x 2 block, (2n, 2n) -> (n, n); never an id that is not there."""
-    a, b, c, d = (label[y::2, x::2].copy() for y in (0, 1) for x in (0, 1))
-    return np.where((b == c) | (b == d), b, np.where(c == d, c, a))
-
-
 class SoftGrid:
     """A grid `SOFTNESS` times coarser than a canvas `side` pixels wide; fields on it are (cells, cells)."""
 
     def __init__(self, side: int) -> None:
         self.side, self.cells = side, -(-side // SOFTNESS)
 
-    def area(self, polygons: Sequence[np.ndarray], blur: float) -> np.ndarray:
-        """Union of polygons (N, 2) as a field float32 in 0..1; polygons and `blur` in canvas pixels."""
+    def area(self, polygon: np.ndarray, blur: float) -> np.ndarray:
+        """A polygon (N, 2) as a field float32 in 0..1; polygon and `blur` in canvas pixels."""
         area = np.zeros((self.cells, self.cells), np.float32)
-        for polygon in polygons:
-            cv2.fillPoly(area, [_fixed_point(polygon / SOFTNESS)], 1.0, shift=4)
+        cv2.fillPoly(area, [_fixed_point(polygon / SOFTNESS)], 1.0, shift=4)
         return cv2.GaussianBlur(area, (0, 0), max(blur / SOFTNESS, 0.3))
 
     def enlarge(self, coarse: np.ndarray) -> np.ndarray:
@@ -263,11 +253,6 @@ def noise(rng: np.random.Generator, cells: int, side: int) -> np.ndarray:
     if cells * 8 < side:  # large cells need smooth edges
         grid = cv2.resize(grid, (4 * cells, 4 * cells), interpolation=cv2.INTER_CUBIC)
     return cv2.resize(grid, (side, side), interpolation=cv2.INTER_LINEAR)
-
-
-def sensor_noise(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Noise of a camera, standard normal float32 (size, size, 3)."""
-    return recorded_noise(rng, size, size, 3)
 
 
 def recorded_noise(rng: np.random.Generator, *shape: int) -> np.ndarray:

@@ -43,7 +43,8 @@ class Build:
 
     Args:
         out: folder of the data set; must not exist, or be empty, or hold a data set of the same parameters.
-        parameters: everything that determines the content; `origin` marks folders that were built here.
+        parameters: everything that determines the content; `origin` marks folders that were built here, `count` is the
+            number of faces.
         what: description of the data set, for messages.
 
     Raises:
@@ -56,9 +57,6 @@ class Build:
         self.out, self.parameters, self.what = out, parameters, what
         self.partial = out.with_name(out.name + ".partial")
         self.console = Console(stderr=True)
-
-    def report(self, message: str) -> None:
-        self.console.print(f"{self.out}: {message}", soft_wrap=True, highlight=False, markup=False)
 
     def is_there(self) -> bool:
         """Whether `out` already holds the requested data set.
@@ -86,22 +84,25 @@ class Build:
         Raises:
             DataError: see :meth:`is_there`.
         """
-        if self.is_there():
+        if there := self.is_there():
             yield False
-            return
-        require_folder(self.out.parent, "out")
-        file = self.out.with_name(self.out.name + ".partial.lock")
-        with held(FileLock(file), f"builds {self.out}"):
-            try:
-                yield not self.is_there()
-            finally:
-                file.unlink(missing_ok=True)
+        else:
+            require_folder(self.out.parent, "out")
+            file = self.out.with_name(self.out.name + ".partial.lock")
+            with held(FileLock(file), f"builds {self.out}"):
+                try:
+                    there = self.is_there()
+                    yield not there
+                finally:
+                    file.unlink(missing_ok=True)
+        if there:
+            text = f"{self.out}: {self.parameters['count']} {self.what} exist already"
+            self.console.print(text, soft_wrap=True, highlight=False, markup=False)
 
-    def open(self, folders: Sequence[Path], sources: str = "") -> None:
+    def open(self, sources: str = "") -> None:
         """Creates the partial folder; files of an interrupted build of the same data set stay.
 
         Args:
-            folders: folders to create in it.
             sources: digest of the sources; if it has changed, the build starts again.
 
         Raises:
@@ -115,17 +116,14 @@ class Build:
             if self.partial.exists() and any(self.partial.iterdir()) and not ours:
                 raise DataError(f"{self.partial} exists and was not written here: move it away")
             shutil.rmtree(self.partial, ignore_errors=True)
-        self.partial.mkdir(parents=True, exist_ok=True)
         write_file(self.partial / PARAMETERS_FILE, (json.dumps(self.parameters, indent=2) + "\n").encode())
         if sources:
             write_file(note, sources.encode())
-        for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True)
 
     def each(
         self, work: Callable[[Job], Result], jobs: Sequence[Job], workers: int, words: str, chunk: int = 8
     ) -> Iterator[Result]:
-        """Results of `work`, a module's function, for each job in order, by several processes, with a progress bar."""
+        """Results of `work`, which can be pickled, for each job in order, by several processes, with a progress bar."""
         if not jobs:
             return
         if workers == 1 or len(jobs) == 1:  # a process takes a second to start
@@ -150,11 +148,7 @@ class Build:
 
 
 def require_integer(name: str, value: Any, least: int, most: int | None = None) -> None:
-    """Require an integer setting from `least` to `most`.
-
-    Raises:
-        ConfigError: if it is invalid.
-    """
+    """Raise a ConfigError unless a setting is an integer from `least` to `most`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"{name}={value} is invalid.\nIt must be an integer of at least {least}.")
     if most is not None and value > most:
@@ -162,11 +156,7 @@ def require_integer(name: str, value: Any, least: int, most: int | None = None) 
 
 
 def require_flag(name: str, value: Any) -> None:
-    """Require a setting that is true or false; a text such as "no" would count as true.
-
-    Raises:
-        ConfigError: if it is invalid.
-    """
+    """Raise a ConfigError unless a setting is true or false; a text such as "no" would count as true."""
     if not isinstance(value, bool):
         raise ConfigError(f"{name}={value} is invalid.\nIt must be true or false.")
 

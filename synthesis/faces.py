@@ -12,7 +12,7 @@ import numpy as np
 
 from synthesis.accessories import paint_ear_rings, paint_glasses, paint_hat
 from synthesis.body import paint_body, paint_hand
-from synthesis.canvas import SUPERSAMPLING, sensor_noise
+from synthesis.canvas import SUPERSAMPLING, recorded_noise
 from synthesis.features import paint_brows, paint_ears, paint_eyes, paint_mouth, paint_nose
 from synthesis.hair import paint_beard, paint_hair_behind, paint_hair_in_front
 from synthesis.landmarks import landmarks
@@ -67,16 +67,10 @@ def render(scene: FaceScene, size: int = 256) -> SyntheticFace:
         cv2.GaussianBlur(portrait.canvas.rgb, (0, 0), depth, dst=portrait.canvas.rgb)
     behind = ("hair", "neck", "l_ear", "r_ear", "cloth", "neck_l")
     portrait.canvas.paint(portrait.face, portrait.skin, part="skin", occludes=behind)
-    paint_beard(portrait)
-    paint_eyes(portrait)
-    paint_brows(portrait)
-    paint_mouth(portrait)
-    paint_nose(portrait)
-    paint_hair_in_front(portrait)
-    paint_hat(portrait)
-    paint_glasses(portrait)
-    paint_ear_rings(portrait)
-    paint_hand(portrait)
+    for paint in (paint_beard, paint_eyes, paint_brows, paint_mouth, paint_nose, paint_hair_in_front):
+        paint(portrait)
+    for paint in (paint_hat, paint_glasses, paint_ear_rings, paint_hand):
+        paint(portrait)
     return _develop(portrait)
 
 
@@ -107,8 +101,8 @@ def _develop(portrait: Portrait) -> SyntheticFace:
     light = portrait.scene.light
     rgb = cv2.GaussianBlur(portrait.canvas.rgb, (0, 0), max(light.blur * portrait.canvas.size / 256, 0.1))
     rgb = cv2.transform(rgb, np.diag(light.contrast * light.tint).astype(np.float32))
-    grain, offset = sensor_noise(portrait.rng, portrait.canvas.size), 118 * (1 - light.contrast)
-    image = cv2.addWeighted(rgb, 1, grain, light.noise, offset, dtype=cv2.CV_8U)
+    grain = recorded_noise(portrait.rng, *rgb.shape)
+    image = cv2.addWeighted(rgb, 1, grain, light.noise, 118 * (1 - light.contrast), dtype=cv2.CV_8U)
     points, points_68 = (
         (points / SUPERSAMPLING - 0.5).astype(np.float32)
         for points in landmarks(portrait.scene, portrait.seen, portrait.project)

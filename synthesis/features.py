@@ -45,13 +45,9 @@ def paint_eyes(portrait: Portrait) -> None:
         disc = radius * _DISC + offset
         return canvas.mask(*portrait.project(np.stack([pupil + disc for pupil in pupils]))) & opening
 
-    for radius, colour in (
-        (0.088, 0.45 * look.iris),
-        (0.074, 0.9 * look.iris),
-        (0.0546, 1.2 * look.iris),
-        (0.0352, (10, 10, 10)),
-    ):
-        canvas.paint(discs(radius), colour)
+    for radius, gain in ((0.088, 0.45), (0.074, 0.9), (0.0546, 1.2)):
+        canvas.paint(discs(radius), gain * look.iris)
+    canvas.paint(discs(0.0352), (10, 10, 10))
     cast = canvas.lines([np.add(up, (0, 0.02 * unit)) for up in upper], 0.05 * unit) & opening
     canvas.paint(cast, (40, 30, 28), alpha=0.45)  # the upper lid's shadow on the ball
     glint = discs(0.0194, (0.03 * np.sign(portrait.scene.light.direction[0]), -0.03, 0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,10 +24,11 @@ def paint_hair_behind(portrait: Portrait) -> None:
         right, left = (np.stack([s * x, y[max(s, 0)], np.full(6, -0.35)], -1) for s in (1, -1))
         mane = portrait.project(rounded(np.concatenate([right, left[::-1]])))
         mane = roughened(rng, mane, 0.6 * hair.roughness)
-        _lay_hair(portrait, portrait.canvas.mask(mane) | _strands(portrait, mane), 0.72)
+        mask = portrait.canvas.mask(mane) | _strands(portrait, mane)
+        portrait.canvas.paint(mask, portrait.hair, part="hair", gain=0.72)
     crown = min(hair.thickness, 0.25 + 0.3 * hair.thickness)  # hanging hair is wider than the top
     cap = roughened(rng, hull(portrait.project(skull(crown))), hair.roughness)
-    _lay_hair(portrait, portrait.canvas.mask(cap) | _strands(portrait, cap), 1.0)
+    portrait.canvas.paint(portrait.canvas.mask(cap) | _strands(portrait, cap), portrait.hair, part="hair")
 
 
 def paint_hair_in_front(portrait: Portrait) -> None:
@@ -58,34 +58,18 @@ def paint_hair_in_front(portrait: Portrait) -> None:
     scalp = portrait.project(on_face(shape, *roots.T))
     # Hair thins out towards the face; its label has a hard edge.
     portrait.canvas.paint(portrait.face, portrait.hair, alpha=0.7 * portrait.soft(scalp, 0.05))
-    occluded = (
-        "skin",
-        "l_brow",
-        "r_brow",
-        "l_eye",
-        "r_eye",
-        "nose",
-        "mouth",
-        "u_lip",
-        "l_lip",
-        "neck",
-        "neck_l",
-        "cloth",
-    )
+    occluded = portrait.canvas.parts.keys() - {"hair", "l_ear", "r_ear"}
     turned, far = np.sign(portrait.scene.pose.yaw), 0.8 - 0.015 * abs(portrait.scene.pose.yaw)
     x = turned * np.linspace(-0.8, far, 22)  # none on the side that is turned away
     roots = portrait.project(on_face(shape, x, hairline(shape, x), 0.05))
-    _lay_hair(portrait, portrait.canvas.mask(*locks) | _baby_hair(portrait, roots), 1.0, occluded)
+    mask = portrait.canvas.mask(*locks) | _baby_hair(portrait, roots)
+    portrait.canvas.paint(mask, portrait.hair, part="hair", occludes=occluded)
 
 
 def _on_forehead(portrait: Portrait, x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
     """Outlines x, y (K, N) that stay within the face, on the canvas: K times (N, 2)."""
     edge = 0.97 * face_width(portrait.scene.shape, y)
     return list(portrait.project(on_face(portrait.scene.shape, np.clip(x, -edge, edge), y, 0.06)))
-
-
-def _lay_hair(portrait: Portrait, mask: Mask, gain: Any, occludes: Sequence[str] = ()) -> None:
-    portrait.canvas.paint(mask, portrait.hair, part="hair", occludes=occludes, gain=gain)
 
 
 def _strands(portrait: Portrait, edge: np.ndarray) -> Mask:

@@ -21,32 +21,22 @@ def landmarks(scene: FaceScene, seen: Features, project: Projection) -> tuple[np
     left, right = (project(side) for side in _contour(scene, heights))
     lowest = project(on_face(scene.shape, np.zeros(1), chin))
     n = len(_ROUND)
-    points_106 = [left[: n - 1], lowest, right[n - 2 :: -1], *_inner_106(seen)]
-    points_68 = [left[n:], lowest, right[: n - 1 : -1], *_inner_68(seen)]
+    (ridge, _, base), (up_out, up_in, low_in, low_out) = seen.nose, seen.lips
+    brows = [np.concatenate([top, bottom[3::-1]]) for top, bottom in seen.brows]
+    eyes = [part for up, low, _ in seen.eyes for part in (up[::2], low[-3:0:-2], (up + low)[4:5] / 2)]
+    lips = up_out[::2], low_out[-3:0:-2], up_in[::2], low_in[-3:0:-2]
+    pupils = [pupil for _, _, pupil in seen.eyes]
+    points_106 = [left[: n - 1], lowest, right[n - 2 :: -1], *brows, ridge, base, *eyes, *lips, *pupils]
+    brows = [0.65 * top + 0.35 * bottom for top, bottom in seen.brows]
+    eyes = [ring(up, low, LID_PLACES) for up, low, _ in seen.eyes]
+    rings = ring(up_out, low_out, OUTER_LIP_PLACES), ring(up_in, low_in, INNER_LIP_PLACES)
+    points_68 = [left[n:], lowest, right[: n - 1 : -1], *brows, ridge, base[3:8], *eyes, *rings]
     return np.concatenate(points_106), np.concatenate(points_68)
 
 
 _ROUND = np.sin(np.linspace(0, np.pi / 2, 17))
 # The spacing that annotators of 300-W choose, measured with dlib on frontal photographs.
 _SPACED = np.array((0, 0.16, 0.323, 0.483, 0.635, 0.767, 0.881, 0.96))
-
-
-def _inner_106(seen: Features) -> list[np.ndarray]:
-    brows = [np.concatenate([top, bottom[3::-1]]) for top, bottom in seen.brows]
-    ridge, _, base = seen.nose
-    eyes = [part for up, low, _ in seen.eyes for part in (up[::2], low[-3:0:-2], (up + low)[4:5] / 2)]
-    pupils = [pupil for _, _, pupil in seen.eyes]
-    up_out, up_in, low_in, low_out = seen.lips
-    return [*brows, ridge, base, *eyes, up_out[::2], low_out[-3:0:-2], up_in[::2], low_in[-3:0:-2], *pupils]
-
-
-def _inner_68(seen: Features) -> list[np.ndarray]:
-    brows = [0.65 * top + 0.35 * bottom for top, bottom in seen.brows]
-    ridge, _, base = seen.nose
-    eyes = [ring(up, low, LID_PLACES) for up, low, _ in seen.eyes]
-    up_out, up_in, low_in, low_out = seen.lips
-    lips = ring(up_out, low_out, OUTER_LIP_PLACES), ring(up_in, low_in, INNER_LIP_PLACES)
-    return [*brows, ridge, base[3:8], *eyes, *lips]
 
 
 def _contour(scene: FaceScene, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

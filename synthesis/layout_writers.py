@@ -1,7 +1,7 @@
 """The published layouts that synthetic faces are written in, to the byte format: LaPa, CelebAMask-HQ, CelebA.
 
-Each writer defines the layout's folders, the file of a face that is written last (a face with this file is complete),
-the files of a face, and the list files at the end. In addition to the published files, each writes the 68 landmarks of
+Each writer defines the file of a face that is written last (a face with this file is complete), the files of a face,
+and the list files at the end. In addition to the published files, each writes the 68 landmarks of
 iBUG and dlib into folders `landmarks_68`, as text like LaPa's own.
 """
 
@@ -44,10 +44,6 @@ class LayoutWriter(abc.ABC):
         return SPLITS[(index >= self.count - 2 * held_out) + (index >= self.count - held_out)]
 
     @abc.abstractmethod
-    def folders(self) -> list[Path]:
-        """All folders that files go to."""
-
-    @abc.abstractmethod
     def last_file(self, index: int) -> Path:
         """The file of a face that is written last."""
 
@@ -64,10 +60,6 @@ class LaPaWriter(LayoutWriter):
 
     default_folder = "LaPa"
 
-    def folders(self) -> list[Path]:
-        kinds = ("images", "labels", "landmarks", "landmarks_68")
-        return [self.root / split / kind for split in SPLITS for kind in kinds]
-
     def _file(self, index: int, folder: str, ending: str) -> Path:
         return self.root / self.split(index) / folder / f"drawn_{index:06d}{ending}"
 
@@ -78,7 +70,7 @@ class LaPaWriter(LayoutWriter):
         write_file(self._file(index, "images", ".jpg"), _jpeg(face))
         write_file(self._file(index, "landmarks", ".txt"), _points(face.landmarks))
         write_file(self._file(index, "landmarks_68", ".txt"), _points(face.landmarks_68))
-        write_file(self.last_file(index), _png(face.label))
+        write_file(self.last_file(index), encoded(face.label, "PNG"))
 
 
 class CelebAMaskHQWriter(LayoutWriter):
@@ -90,21 +82,15 @@ class CelebAMaskHQWriter(LayoutWriter):
 
     default_folder = "CelebAMask-HQ"
 
-    def folders(self) -> list[Path]:
-        last = (self.count - 1) // FACES_PER_FOLDER
-        masks = [self.root / "CelebAMask-HQ-mask-anno" / str(folder) for folder in range(last + 1)]
-        return [self.root / "CelebA-HQ-img", self.root / "landmarks_68", *masks]
-
     def last_file(self, index: int) -> Path:
         return self.root / "CelebA-HQ-img" / f"{index}.jpg"
 
     def write(self, index: int, face: SyntheticFace) -> None:
         folder = self.root / "CelebAMask-HQ-mask-anno" / str(index // FACES_PER_FOLDER)
         for part, seen in face.parts.items():
-            mask = _at_published_size(seen)
-            if not mask.any():  # a part that is not visible has no file
-                continue
-            write_file(folder / f"{index:05d}_{part}.png", _part_mask(mask))
+            mask = _part_mask(seen)
+            if mask.any():  # a part that is not visible has no file
+                write_file(folder / f"{index:05d}_{part}.png", encoded(mask, "PNG"))
         write_file(self.root / "landmarks_68" / f"{index}.txt", _points(face.landmarks_68))
         write_file(self.last_file(index), _jpeg(face))
 
@@ -131,9 +117,6 @@ class CelebAWriter(LayoutWriter):
 
     default_folder = "CelebA"
 
-    def folders(self) -> list[Path]:
-        return [self.root / "img_align_celeba", self.root / "landmarks_68"]
-
     def last_file(self, index: int) -> Path:
         return self.root / "img_align_celeba" / f"{index + 1:06d}.jpg"
 
@@ -142,31 +125,28 @@ class CelebAWriter(LayoutWriter):
         write_file(self.last_file(index), _jpeg(face))
 
     def finish(self) -> None:
+        import numpy as np
+        from PIL import Image
+
         partition, landmarks, boxes = [], [], []
         for index in range(self.count):
-            name = self.last_file(index).name
-            lines = (self.root / "landmarks_68" / f"{index + 1:06d}.txt").read_text().splitlines()[1:]
-            points = [tuple(map(float, line.split())) for line in lines]
-            partition.append(f"{name} {SPLITS.index(self.split(index))}")
-            five = [_middle(points[36:42]), _middle(points[42:48]), points[30], points[48], points[54]]
-            landmarks.append(name + "".join(f" {round(value):4d}" for point in five for value in point))
-            boxes.append("{} {:5d} {:3d} {:3d} {:3d}".format(name, *self._box(index, points)))
+            file = self.last_file(index)
+            points = np.loadtxt(self.root / "landmarks_68" / f"{file.stem}.txt", skiprows=1)
+            with Image.open(file) as image:
+                size = image.size
+            partition.append(f"{file.name} {SPLITS.index(self.split(index))}")
+            five = (points[36:42].mean(axis=0), points[42:48].mean(axis=0), *points[[30, 48, 54]])
+            landmarks.append(file.name + "".join(f" {round(value):4d}" for point in five for value in point))
+            (left, top), (right, low) = points.min(axis=0), points.max(axis=0)
+            top -= 0.35 * (low - top)  # the points end at the brows, CelebA's boxes at the hairline
+            left, top = max(round(left), 0), max(round(top), 0)
+            box = left, top, min(round(right), size[0]) - left, min(round(low), size[1]) - top
+            boxes.append("{} {:5d} {:3d} {:3d} {:3d}".format(file.name, *box))
         names = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
         header = " ".join(f"{name}_{axis}" for name in names for axis in "xy")
         _write_lines(self.root / "list_eval_partition.txt", partition)
         _write_lines(self.root / "list_landmarks_align_celeba.txt", [str(self.count), header, *landmarks])
         _write_lines(self.root / "list_bbox_celeba.txt", [str(self.count), "image_id x_1 y_1 width height", *boxes])
-
-    def _box(self, index: int, points: list[tuple[float, ...]]) -> tuple[int, int, int, int]:
-        """x, y, width and height of a face within its image."""
-        from PIL import Image
-
-        with Image.open(self.last_file(index)) as image:
-            width, height = image.size
-        across, down = zip(*points, strict=True)
-        top = min(down) - 0.35 * (max(down) - min(down))  # the points end at the brows, CelebA's boxes at the hairline
-        left, top = max(round(min(across)), 0), max(round(top), 0)
-        return left, top, min(round(max(across)), width) - left, min(round(max(down)), height) - top
 
 
 LAYOUT_WRITERS: dict[str, type[LayoutWriter]] = {
@@ -184,32 +164,17 @@ def _jpeg(face: SyntheticFace) -> bytes:
     return encoded(face.image, "JPEG", quality=face.quality)
 
 
-def _png(label: np.ndarray) -> bytes:
-    return encoded(label, "PNG")
-
-
-def _at_published_size(mask: np.ndarray) -> np.ndarray:
-    """A part mask, half as wide where the image is wider than `LARGEST_MASK`."""
+def _part_mask(mask: np.ndarray) -> np.ndarray:
+    """A mask as published: RGB of 0 and 255, half as wide where the image is wider than `LARGEST_MASK`."""
     import cv2
-    import numpy as np
 
-    if len(mask) <= LARGEST_MASK:
-        return mask
-    half = (len(mask) // 2, len(mask) // 2)
-    return cv2.resize(mask.astype(np.uint8) * 255, half, interpolation=cv2.INTER_AREA) > 127
-
-
-def _part_mask(mask: np.ndarray) -> bytes:
-    """A mask as published: RGB of 0 and 255."""
-    import numpy as np
-
-    return _png(np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255)
+    pixels = mask.view("uint8") * 255
+    if len(mask) > LARGEST_MASK:
+        half = (len(mask) // 2, len(mask) // 2)
+        pixels = cv2.threshold(cv2.resize(pixels, half, interpolation=cv2.INTER_AREA), 127, 255, cv2.THRESH_BINARY)[1]
+    return cv2.merge([pixels] * 3)
 
 
 def _points(points: np.ndarray) -> bytes:
     lines = "\n".join(f"{x:.3f} {y:.3f}" for x, y in points)
     return f"{len(points)}\n{lines}\n".encode()
-
-
-def _middle(points: list[tuple[float, ...]]) -> tuple[float, ...]:
-    return tuple(sum(axis) / len(points) for axis in zip(*points, strict=True))

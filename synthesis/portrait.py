@@ -18,11 +18,7 @@ LABEL_OF_PART["hand"] = LAPA.classes.index("background")
 
 
 class Portrait:
-    """State that the painters of the parts share.
-
-    Args:
-        scene: the scene.
-        side: width and height of the masks, in canvas pixels.
+    """State that the painters of the parts share; `side` is the width and height of the masks, in canvas pixels.
 
     `project` maps head space to the canvas, where one head unit is `unit` pixels long; `features` are the curves of the
     face in head space, `seen` the same on the canvas; `face` is the mask of the face. Fields over the image: `shade`,
@@ -59,4 +55,4 @@ class Portrait:
 
     def soft(self, polygon: np.ndarray, blur: float) -> np.ndarray:
         """A polygon (N, 2) as a field float32 (size, size) in 0..1, blurred by `blur` head units."""
-        return self.grid.enlarge(self.grid.area([polygon], blur * self.unit))
+        return self.grid.enlarge(self.grid.area(polygon, blur * self.unit))

@@ -6,19 +6,17 @@ and the origin lies between the eyes.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 # Ten tones after the Monk scale, light to dark (sRGB), for all skin tones of the world.
-_light = [(244, 214, 196), (240, 206, 184), (234, 194, 166), (224, 180, 146), (206, 160, 122)]
-_dark = [(172, 124, 90), (138, 95, 68), (108, 73, 54), (82, 57, 45), (60, 44, 37)]
-SKIN_TONES = np.array([*_light, *_dark])
+SKIN_TONES = np.array([(244, 214, 196), (240, 206, 184), (234, 194, 166), (224, 180, 146), (206, 160, 122),
+                       (172, 124, 90), (138, 95, 68), (108, 73, 54), (82, 57, 45), (60, 44, 37)])  # fmt: skip
 # Black, browns, red, blonds, greys; the first three are the world's most frequent.
-_full = [(24, 20, 20), (38, 28, 24), (64, 44, 32), (96, 64, 42), (128, 66, 38), (150, 112, 72), (200, 164, 110)]
-HAIR_COLOURS = np.array([*_full, (222, 196, 150), (128, 126, 124), (206, 204, 200)])
+HAIR_COLOURS = np.array([(24, 20, 20), (38, 28, 24), (64, 44, 32), (96, 64, 42), (128, 66, 38), (150, 112, 72),
+                         (200, 164, 110), (222, 196, 150), (128, 126, 124), (206, 204, 200)])  # fmt: skip
 IRIS_COLOURS = np.array([(62, 40, 26), (46, 32, 24), (80, 52, 30), (98, 116, 128), (96, 104, 72), (110, 130, 150)])
 HAIR_STYLES: dict[str, tuple[float, float, float]] = {  # share, least and greatest thickness in head units
     "bald": (0.05, 0.0, 0.0),
@@ -190,13 +188,8 @@ Part = TypeVar("Part")
 
 def _uniform(kind: type[Part], rng: np.random.Generator, **given: Any) -> Part:
     """A part of the scene: `given` fields as they are, the others uniform within their ranges."""
-    ranges = _ranges(kind)  # type: ignore[arg-type]
-    return kind(**given, **{name: rng.uniform(*ends) for name, ends in ranges.items() if name not in given})
-
-
-@functools.cache
-def _ranges(kind: Any) -> dict[str, tuple[float, float]]:
-    return {f.name: f.metadata["range"] for f in fields(kind) if "range" in f.metadata}
+    ranges = {part.name: part.metadata["range"] for part in fields(kind) if part.metadata}  # type: ignore[arg-type]
+    return kind(**given, **{name: rng.uniform(*ends) for name, ends in ranges.items()})
 
 
 def _bell(rng: np.random.Generator, mean: float, deviation: float, limit: float) -> float:

@@ -11,6 +11,7 @@ from synthesis.raster import grid_triangles, rasterise
 from synthesis.scene import FaceScene, Hair
 
 ROWS, COLUMNS = 64, 44
+_TRIANGLES = grid_triangles(ROWS, COLUMNS)
 _TOP = -1.55
 
 
@@ -33,7 +34,9 @@ def shading(scene: FaceScene, project: Projection, grid: SoftGrid) -> tuple[np.n
     vertex = cv2.merge([np.clip(0.6 * lit, 0, 1), gloss, _flush(scene, x, y)])
     outside = 0.6 * _egg(scene, project, grid.cells)
     raster = cv2.merge([outside, np.zeros_like(outside), np.full_like(outside, 0.5)])
-    _rasterise(points, vertex, project, raster)
+    flat = points.reshape(-1, 3)
+    depth = 30 - flat @ project.rotation[2]
+    rasterise(project(flat) / SOFTNESS, depth, np.ascontiguousarray(vertex.reshape(-1, 3)), _TRIANGLES, raster)
     lit, gloss, flush = cv2.split(grid.enlarge(raster))
     return lit / np.float32(0.6), gloss, flush
 
@@ -50,10 +53,8 @@ def _face_points(scene: FaceScene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _normals(points: np.ndarray) -> np.ndarray:
     """Unit normals float32 (ROWS, COLUMNS, 3) towards the viewer."""
-    down, across = np.gradient(points, axis=0), np.gradient(points, axis=1)
-    (a, b, c), (d, e, f) = np.moveaxis(across, -1, 0), np.moveaxis(down, -1, 0)
-    x, y, z = b * f - c * e, c * d - a * f, a * e - b * d
-    return cv2.merge([x, y, z]) / (np.sqrt(x * x + y * y + z * z) + np.float32(1e-9))[..., None]
+    normals = np.cross(np.gradient(points, axis=1), np.gradient(points, axis=0))
+    return normals / (np.linalg.norm(normals, axis=-1, keepdims=True) + np.float32(1e-9))
 
 
 def _reflected(normal: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -111,25 +112,10 @@ def _egg(scene: FaceScene, project: Projection, cells: int) -> np.ndarray:
     return cv2.resize(lit, (cells, cells))
 
 
-_TRIANGLES = grid_triangles(ROWS, COLUMNS)
-
-
-def _rasterise(points: np.ndarray, vertex: np.ndarray, project: Projection, raster: np.ndarray) -> None:
-    """Renders three values per vertex (ROWS, COLUMNS, 3) into `raster` (cells, cells, 3), with a depth test."""
-    flat = points.reshape(-1, 3)
-    depth = 30 - flat @ project.rotation[2]
-    rasterise(project(flat) / SOFTNESS, depth, np.ascontiguousarray(vertex.reshape(-1, 3)), _TRIANGLES, raster)
-
-
 def lit_skin(
     scene: FaceScene, fields: tuple[np.ndarray, np.ndarray, np.ndarray], rng: np.random.Generator
 ) -> np.ndarray:
-    """Skin as lit: tone, light that reddens where it fades, mottling and pores, flush, gloss.
-
-    Args:
-        scene: the scene.
-        fields: light, gloss and flush, as from `shading`.
-        rng: random mottling.
+    """Skin lit by `fields` (see `shading`): tone, light that reddens where it fades, mottling and pores, flush, gloss.
 
     Returns:
         Float32 (size, size, 3), RGB in 0..255, over the whole image.
@@ -152,10 +138,7 @@ def lit_hair(scene: FaceScene, project: Projection, shade: np.ndarray, rng: np.r
     """Hair as lit: strands, some in locks, mixed with curls.
 
     Args:
-        scene: the scene.
-        project: head space -> canvas.
         shade: light (size, size), scattered as hair scatters it.
-        rng: random strands and curls.
 
     Returns:
         Float32 (size, size, 3), RGB in 0..255, over the whole image.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from foundation.errors import ConfigError
@@ -11,15 +11,6 @@ from synthesis.layout_writers import LAYOUT_WRITERS, LayoutWriter
 
 GENERATOR_VERSION = 5
 """Raise it whenever the same seed gives other bytes, in any module of this package."""
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One face of a data set: rendered from (seed, index) alone, so neither order nor workers matter."""
-
-    layout: LayoutWriter
-    index: int
-    size: int
 
 
 def write_synthetic_faces(out: Path | None, *, layout: str, count: int, size: int, seed: int, workers: int) -> None:
@@ -42,35 +33,30 @@ def write_synthetic_faces(out: Path | None, *, layout: str, count: int, size: in
         ConfigError: an argument is invalid.
         DataError: `out` holds something else; it is left untouched.
     """
-    _check_arguments(layout, count, size, seed, workers)
+    if layout not in LAYOUT_WRITERS:
+        raise ConfigError(f"layout={layout}: no such layout of synthetic faces; there is: {', '.join(LAYOUT_WRITERS)}")
+    for name, value, least in (("count", count, 10), ("size", size, 32), ("seed", seed, 0), ("workers", workers, 1)):
+        require_integer(name, value, least, LARGEST if name == "size" else None)
     out = out or Path("data/synthetic") / LAYOUT_WRITERS[layout].default_folder
     parameters = {"origin": "drawn", "layout": layout, "count": count, "size": size, "seed": seed}
     parameters["generator_version"] = GENERATOR_VERSION
     build = Build(out, parameters, what="synthetic faces")
     with build.claimed() as needed:
         if not needed:
-            build.report(f"{count} synthetic faces exist already")
             return
         writer = LAYOUT_WRITERS[layout](build.partial, count, seed)
-        build.open(writer.folders())
+        build.open()
         missing = [index for index in range(count) if not writer.last_file(index).exists()]
-        for _ in build.each(_write_face, [_Job(writer, index, size) for index in missing], workers, "rendering faces"):
+        for _ in build.each(partial(_write_face, writer, size), missing, workers, "rendering faces"):
             pass
         writer.finish()
         build.finish()
 
 
-def _check_arguments(layout: str, count: int, size: int, seed: int, workers: int) -> None:
-    if layout not in LAYOUT_WRITERS:
-        raise ConfigError(f"layout={layout}: no such layout of synthetic faces; there is: {', '.join(LAYOUT_WRITERS)}")
-    for name, value, least in (("count", count, 10), ("size", size, 32), ("seed", seed, 0), ("workers", workers, 1)):
-        require_integer(name, value, least, LARGEST if name == "size" else None)
-
-
-def _write_face(job: _Job) -> None:
+def _write_face(layout: LayoutWriter, size: int, index: int) -> None:
+    """One face of a data set: rendered from (seed, index) alone, so neither order nor workers matter."""
     import numpy as np
 
     from synthesis import faces
 
-    face = faces.render_random_face(np.random.default_rng([job.layout.seed, job.index]), job.size)
-    job.layout.write(job.index, face)
+    layout.write(index, faces.render_random_face(np.random.default_rng([layout.seed, index]), size))

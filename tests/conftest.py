@@ -162,7 +162,7 @@ def celebamask(shared: Path) -> Path:
 def masked(lapa: Path, shared: Path) -> Path:
     """Forty of those faces, most with rendered face masks, as an augmented set of 64 px: 28, 4, 8. Read only."""
     from synthesis.masked_faces import MaskedFacesConfig, write_masked_faces
-    from synthesis.masks import MaskChoices
+    from synthesis.masks.choices import MaskChoices
 
     folder = shared / "data" / "AugmentedCelebA"
     choices = MaskChoices(bare=0.2)

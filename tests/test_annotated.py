@@ -18,7 +18,7 @@ from datamodules.layouts.sample import KINDS
 from datamodules.transforms import Augmentation
 from engine.stage import Run
 from foundation.errors import DataError
-from lightning_modules.annotation_scores import AnnotationScores, box_iou, mask_boxes
+from lightning_modules.annotation_scores import AnnotationScores, mask_boxes
 from stages.evaluation import Dataset
 from tests.conftest import copied
 from tests.test_evaluation import scored
@@ -204,9 +204,6 @@ def test_boxes_fit_as_they_should() -> None:
     mask[0, 2:6, 5:15] = True
     mask[1, 0, 0] = mask[1, 9, 19] = True
     assert mask_boxes(mask).tolist() == [[0.25, 0.2, 0.75, 0.6], [0, 0, 1, 1], [0, 0, 0, 0]]
-    first = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.5, 1.0], [0.0, 0.0, 0.5, 0.5]], dtype=torch.float64)
-    second = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.25, 0.0, 0.75, 1.0], [0.5, 0.5, 1.0, 1.0]], dtype=torch.float64)
-    assert box_iou(first, second).tolist() == pytest.approx([1, 1 / 3, 0])
 
 
 def test_scores_without_pixel_ground_truth() -> None:

@@ -52,7 +52,7 @@ def test_imports_point_downwards(package: str) -> None:
 
 def test_every_package_has_a_layer() -> None:
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
-    assert packages - {"conf", "examples", "tests"} == {*LAYERS}
+    assert packages - {"benchmarks", "conf", "examples", "tests"} == {*LAYERS}
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)

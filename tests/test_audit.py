@@ -471,12 +471,15 @@ def test_the_entry_point(lapa: Path, tmp_path: Path) -> None:
     ("words", "expected"),
     [
         (["dataset=lappa"], ["dataset=lappa", "celebamask_hq, folder, lapa"]),
-        ([], ["dataset=<one of celebamask_hq, folder, lapa>"]),
+        ([], ["dataset=<one of celebamask_hq, folder, lapa>", "layout={_target_: my_package.MyLayout}"]),
+        (["layout={_target_:examples.own_dataset.layout.HashedSplits}"], ["root=None", "root=<its folder>"]),
+        (["dataset=lapa", "root=a", "layout={_target_:examples.own_dataset.layout.HashedSplits}"], ["without dataset"]),
+        (["root=a", "layout={_target_:datamodules.layouts.Nothing}"], ["datamodules.layouts has no Nothing"]),
         (["dataset=lapa", "root=nowhere"], ["nowhere does not exist", "labels/*.png", "root="]),
         (["dataset=lapa"], ["data/LaPa does not exist"]),
         (
             ["dataset=lapa", "bare=0.2"],
-            ["bare=0.2 has no effect", "task=masked_faces", "out, dataset, root, merging"],
+            ["bare=0.2 has no effect", "task=masked_faces", "out, dataset, root, layout, merging"],
         ),
         (["dataset=celebamask_hq", "merging=mine"], ["merging=mine", "farl, official, zllrunning"]),
     ],

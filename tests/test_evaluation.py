@@ -15,6 +15,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
+from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from callbacks.checkpoints import load
@@ -24,6 +25,7 @@ from datamodules.layouts.celebamask_hq import MAPPING, PARTITIONS
 from datamodules.merging import merge
 from engine.settings import CONF
 from engine.stage import Run
+from examples.own_stage.probe import Probe
 from foundation.errors import ConfigError, DataError
 from foundation.run_folder import RunFolder
 from lightning_modules.parsing import FaceParsing
@@ -168,7 +170,7 @@ def test_a_perfect_parser_is_perfect_through_the_mapping(
         assert isinstance(evaluation.stage, Evaluation)
         assert evaluation.stage.scored_in is LAPA
         module = scored_module(load(trained[source][-1].folder.best), "literature", evaluation.stage.mapped)
-        module.model = MergedClasses(Perfect(labels, len(CELEBAMASK_HQ)), table.tolist())
+        module.model = MergedClasses(Perfect(labels, len(CELEBAMASK_HQ)), table.tolist(), True, len(LAPA))
         for batch in scored_faces(evaluation).test_dataloader():
             module.test_step(batch, 0)
         return {name: value.item() for name, value in module.scores.compute().items()}
@@ -202,22 +204,46 @@ def test_split_all_needs_no_lists_of_splits(
 def test_merging_classes_adds_their_probabilities(mapped: bool) -> None:
     logits = torch.randn(2, len(CELEBAMASK_HQ), 4, 4, generator=torch.Generator().manual_seed(0))
     merged = CELEBAMASK_HQ.table_to(LAPA)[: len(CELEBAMASK_HQ)].tolist() if mapped else list(range(len(CELEBAMASK_HQ)))
-    prediction = MergedClasses(nn.Identity(), merged)(logits).softmax(dim=1)
+    prediction = MergedClasses(nn.Identity(), merged, True, 1 + max(merged))(logits).softmax(dim=1)
     expected = torch.zeros_like(prediction)
     for part, whole in enumerate(merged):
         expected[:, whole] += logits.softmax(dim=1)[:, part]
     assert torch.allclose(prediction, expected, atol=1e-6)
-    with pytest.raises(ValueError, match="into class 1"):
-        MergedClasses(nn.Identity(), [0, 2])
 
 
 def test_an_unmapped_target_class_is_never_predicted() -> None:
     logits = torch.randn(2, 3, 4, 4)
-    joined = MergedClasses(nn.Identity(), [0, 2, 2], classes=4)(logits)
+    joined = MergedClasses(nn.Identity(), [0, 2, 2], True, classes=4)(logits)
     assert joined.shape == (2, 4, 4, 4)
     assert set(joined.argmax(dim=1).unique().tolist()) <= {0, 2}
     assert (joined.softmax(dim=1)[:, [1, 3]] == 0).all()
     assert joined.half().isfinite().all()
+
+
+class Unscored(LightningModule):
+    """A module of a user's own stage, without scores."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.model = nn.Conv2d(3, classes, 1)
+
+
+def test_the_module_of_a_users_own_stage_is_scored_or_refused() -> None:
+    made: dict[str, Any] = {"classes": CELEBAMASK_HQ.classes, "encoder": "tu-test_efficientnet", "levels": 2}
+    probe = Probe(**made)
+    content: dict[str, Any] = {"stage": "probe", "module": "examples.own_stage.probe.Probe", "hyper_parameters": made}
+    content["state_dict"] = probe.state_dict()
+    module = scored_module(content, "out", (CELEBAMASK_HQ, LAPA), trust="examples")
+    assert torch.equal(module.state_dict()["model.parser.head.weight"], probe.model.head.weight)
+    assert (module.scores.classes, module.scores.background) == (LAPA.classes, "out")
+    with pytest.raises(ConfigError, match="add trust=examples"):
+        scored_module(content, "out")
+    content["hyper_parameters"] = {"levels": 2}
+    with pytest.raises(ConfigError, match=r"cannot be made from its saved hyper-parameters.*'classes'"):
+        scored_module(content, "out", trust="examples")
+    content |= {"module": "tests.test_evaluation.Unscored", "hyper_parameters": {}}
+    with pytest.raises(ConfigError, match=r"does not score itself.\nIt must hold self.scores"):
+        scored_module(content, "out", trust="tests")
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,10 @@ def test_own_dataset(lapa: Path, tmp_path: Path) -> None:
     exported = within("export.py", *words, "rounds=0", "trust=examples", cwd=ROOT)
     assert exported.returncode == 0, exported.stderr
 
+    audited = within("prepare.py", "task=audit", layout, f"root={lapa}", f"out={tmp_path / 'audit'}", cwd=ROOT)
+    assert audited.returncode == 0, audited.stderr
+    assert json.loads((tmp_path / "audit" / "audit.json").read_text())["faces"] == 40
+
 
 @pytest.mark.training
 def test_own_network_is_scored_only_where_it_is_trusted(lapa: Path, tmp_path: Path) -> None:
@@ -149,8 +153,8 @@ def test_own_callback(lapa: Path, tmp_path: Path) -> None:
 
 @pytest.mark.training
 def test_own_stage(lapa: Path, tmp_path: Path) -> None:
-    words = ("probe.epochs=2", "probe.steps_per_epoch=2")
-    run("own_stage", lapa, tmp_path, *words)
+    small = ("probe.epochs=2", "probe.steps_per_epoch=2")
+    run("own_stage", lapa, tmp_path, *small)
     done = statuses(tmp_path)
     assert done["probe"]["upstream"] == [done["pretrain"]["id"]]
     assert {"test/miou", "test/iou/hair"} <= done["probe"]["metrics"].keys()
@@ -158,9 +162,24 @@ def test_own_stage(lapa: Path, tmp_path: Path) -> None:
     (folder,) = (tmp_path / "runs").glob("probe-*")
     assert (folder / "confusion.csv").is_file()
     assert list((folder / "panels" / "test").glob("*.prediction.png"))
-    assert run("own_stage", lapa, tmp_path, *words).stdout.count("Done already") == 2
+    assert run("own_stage", lapa, tmp_path, *small).stdout.count("Done already") == 2
     report = within("report.py", f"output_dir={tmp_path}", cwd=tmp_path)
     assert report.returncode == 0, report.stderr
+
+    script, *printed = commands("own_stage")[1]
+    words = [word for word in printed if not word.startswith(("checkpoint=", "root=", "trust="))]
+    words += [f"checkpoint={folder.name}", f"root={lapa}", f"output_dir={tmp_path}", "workers=0"]
+    refused = within(script, *words, "trainer.accelerator=cpu", cwd=ROOT)
+    assert refused.returncode == 2
+    assert "add trust=examples" in refused.stderr
+    scored = within(script, *words, "trainer.accelerator=cpu", "trust=examples", cwd=ROOT)
+    assert scored.returncode == 0, scored.stderr
+    image = next((lapa / "test" / "images").iterdir())
+    words = [f"checkpoint={folder.name}", f"output_dir={tmp_path}", f"input={image}", f"out={tmp_path / 'masks'}"]
+    predicted = within("predict.py", *words, "trust=examples", cwd=ROOT)
+    assert predicted.returncode == 0, predicted.stderr
+    metrics = statuses(tmp_path)["evaluate"]["metrics"]
+    assert metrics == {name: pytest.approx(done["probe"]["metrics"][name]) for name in metrics}
 
 
 METRIC = """

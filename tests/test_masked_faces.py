@@ -26,7 +26,8 @@ from engine.settings import CONF
 from foundation.errors import DataError, UserError
 from synthesis.dataset_build import Build
 from synthesis.masked_faces import MaskedFacesConfig, dataset, face_search, write_masked_faces
-from synthesis.masks import MaskChoices
+from synthesis.masked_faces.samples import MaskedFaceSample
+from synthesis.masks.choices import MaskChoices
 from synthesis.synthetic_faces import write_synthetic_faces
 from tests.commands import Forked, within
 
@@ -56,11 +57,11 @@ def interrupted(out: Path, source: Path, monkeypatch: pytest.MonkeyPatch, **chan
     """A build that ends after nine masks."""
     rendered: list[int] = []
 
-    def breaks(job: Any) -> None:
+    def breaks(root: Path, sample: MaskedFaceSample) -> None:
         if len(rendered) == 9:
             raise KeyboardInterrupt
-        rendered.append(job.sample.index)
-        original(job)
+        rendered.append(sample.index)
+        original(root, sample)
 
     original = dataset.render_sample
     with monkeypatch.context() as patch:
@@ -145,7 +146,7 @@ def test_several_processes_find_the_same_faces(celeba: Path, tmp_path: Path, mon
     found = []
     for workers in (1, 2):
         partial = Build(tmp_path / f"{workers}", config.parameters(), what="masked faces")
-        partial.open([partial.partial / "found"])
+        partial.open()
         found.append(face_search.find_faces(partial, config, "train", photographs(celeba), 16, workers))
     assert found[0] == found[1]
 

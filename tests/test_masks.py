@@ -14,20 +14,20 @@ from PIL import Image
 from datamodules.landmarks import FaceFinder
 from foundation.errors import BrokenFileError, ConfigError
 from synthesis.faces import SyntheticFace, render, sample_scene
-from synthesis.masks import (
+from synthesis.masks.choices import (
     DISTRACTORS,
     MASK_TYPES,
     STYLES,
-    TEXTURES,
+    TYPES_OF_STYLE,
     FaceMask,
     MaskChoices,
     choose_mask,
-    render_mask,
     tilt_of,
 )
-from synthesis.masks.choices import TYPES_OF_STYLE
+from synthesis.masks.rendering import render_mask
+from synthesis.masks.shapes import Face
 from synthesis.masks.templates import laid_on, read_templates
-from synthesis.masks.textures import PLAIN, tile
+from synthesis.masks.textures import PLAIN, TEXTURES, tile
 from synthesis.masks.window import Window
 
 CHOICES = MaskChoices()
@@ -113,9 +113,9 @@ def test_a_mask_on_one_ear_hangs_from_a_strap(face: SyntheticFace, monkeypatch: 
     widths: list[float] = []
     lines = Window.lines
 
-    def noted(window: Window, curves: list[np.ndarray], width: float, blur: float) -> np.ndarray:
+    def noted(window: Window, curves: list[np.ndarray], width: float) -> np.ndarray:
         widths.append(width)
-        return lines(window, curves, width, blur)
+        return lines(window, curves, width)
 
     monkeypatch.setattr(Window, "lines", noted)
     for seed in range(12):
@@ -307,7 +307,8 @@ def test_large_templates_are_averaged_onto_small_faces(face: SyntheticFace, tmp_
         image.save(file)
         template = read_templates(folder)["red"]["front"]
         points = (template.points + 0.5) * enlarged - 0.5
-        return laid_on(dataclasses.replace(template, points=points.astype(np.float32)), face.landmarks_68 / 4, (64, 64))
+        template = dataclasses.replace(template, points=points.astype(np.float32))
+        return laid_on(template, Face.of(face.landmarks_68 / 4), (64, 64))
 
     (small, alpha), (large, averaged) = laid(1), laid(16)
     assert 0.05 < (alpha > 0.5).mean() < 0.6

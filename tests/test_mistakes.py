@@ -239,7 +239,7 @@ def test_settings_that_do_not_go_together(command: Command, words: tuple[str, ..
         (loss("mistakes.networks.FloatLoss"), ("finetune.loss", "returned a float", "scalar")),
         (loss("mistakes.networks.number"), ("finetune.loss", "gives a int", "_partial_")),
         (callback("mistakes.tasks.Fails"), ("callbacks.mine", "WANDB_TEAM")),
-        (callback("mistakes.tasks.gives_a_number"), ("callbacks.mine", "is not a Callback of pytorch_lightning")),
+        (callback("mistakes.tasks.gives_a_number"), ("callbacks.mine", "gives no pytorch_lightning.Callback")),
         (
             (*BOTH, "+callbacks.stop={_target_:pytorch_lightning.callbacks.EarlyStopping,monitor:val/miou}"),
             ("in stage pretrain", "`val/miou` which is not available"),
@@ -251,7 +251,7 @@ def test_settings_that_do_not_go_together(command: Command, words: tuple[str, ..
             ),
             ("callbacks.best", "`mode` can be"),
         ),
-        (task("mistakes.tasks.NoModule"), ("pretrain.task", "no pytorch_lightning.LightningModule")),
+        (task("mistakes.tasks.NoModule"), ("pretrain.task", "no subclass of pytorch_lightning.LightningModule")),
         (task("mistakes.tasks.OwnModel"), ("pretrain.task", "self.model = model")),
         (task("mistakes.tasks.KeepsObjects"), ("model, optimization", "save_hyperparameters(ignore=")),
     ],

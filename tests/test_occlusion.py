@@ -33,7 +33,7 @@ from stages.evaluation import check_evaluation, plan_evaluation
 from stages.scoring import scored_faces, scored_module
 from synthesis.masked_faces import MaskedFacesConfig, write_masked_faces
 from synthesis.masked_faces.on_the_fly import RandomMaskRenderer
-from synthesis.masks import MaskChoices
+from synthesis.masks.choices import MaskChoices
 from tests.conftest import TINY_SEGMENTER, changed, copied, run_training, settings_of
 from tests.test_evaluation import config_of, scored
 from tests.test_masks import templates

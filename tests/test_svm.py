@@ -1,26 +1,22 @@
-"""Trees of binary SVMs: accuracy, tree shapes, invalid arguments, files; heads fitted to pixel features."""
+"""Trees of binary SVMs: accuracy, tree shapes, invalid arguments; heads fitted to pixel features."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import sklearn
 import torch
-from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris, make_blobs
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import train_test_split
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
-from sklearn.naive_bayes import GaussianNB
-from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.estimator_checks import estimator_checks_generator
@@ -28,7 +24,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 from models.head_fitting import HEADS, FittedHead, Fitting, fit_head
 from models.parser import Trunk
 from models.pixel_heads import ABSENT, PixelFeatures
-from models.svm import BinaryDecisionTreeSVC, ClassTree, ReducedHyperplaneSVC, load, save
+from models.svm import BinaryDecisionTreeSVC, ClassTree, ReducedHyperplaneSVC
 from models.svm.growing import gravity_tree, separability_order, slant_tree
 
 TREES = (ReducedHyperplaneSVC, BinaryDecisionTreeSVC)
@@ -129,9 +125,7 @@ def test_centres_are_compared_in_kernel_space() -> None:
     X = np.concatenate([ring, rng.normal(0, 0.1, (300, 2)), rng.normal((0.6, 0), 0.1, (300, 2))])  # noqa: N806
     y = np.repeat([0, 1, 2], 300)
     assert BinaryDecisionTreeSVC("rbf", gamma=0.5).fit(X, y).tree_.groups[0] == ((0,), (1, 2))
-    assert BinaryDecisionTreeSVC("rbf", kernel="linear", gamma=0.5).fit(X, y).tree_.groups[0] == ((0, 1), (2,))
-    flat = BinaryDecisionTreeSVC("nystroem", kernel="linear", gamma=0.5, random_state=0).fit(X, y)
-    assert flat.tree_.groups[0] == ((0, 1), (2,))
+    assert BinaryDecisionTreeSVC().fit(X, y).tree_.groups[0] == ((0, 1), (2,))
     near = BinaryDecisionTreeSVC("nystroem", gamma=0.5, random_state=0).fit(X, y)
     assert near.tree_.groups[0] == ((0,), (1, 2))
     assert near.feature_map_ is not None
@@ -146,8 +140,6 @@ def test_the_orders_of_a_slant_tree() -> None:
     y = np.repeat(["a", "b", "c"], [50, 200, 20])
     assert ReducedHyperplaneSVC().fit(X, y).order_[0] == "c"
     assert ReducedHyperplaneSVC(order="frequency").fit(X, y).order_.tolist() == ["b", "a", "c"]
-    assert ReducedHyperplaneSVC(order=["a", "c", "b"]).fit(X, y).order_.tolist() == ["a", "c", "b"]
-    assert ReducedHyperplaneSVC(order=["a", "absent"]).fit(X, y).order_.tolist() == ["a", "b", "c"]
     heavy = ReducedHyperplaneSVC(order="frequency").fit(X, y, sample_weight=np.where(y == "c", 100.0, 1.0))
     assert heavy.order_[0] == "c"
     assert slant_tree([2, 0, 1]).groups == [((0, 1), (2,)), ((1,), (0,))]
@@ -175,12 +167,11 @@ def test_walk_follows_the_signs_of_the_scores() -> None:
             assert ((margins > 0).sum(axis=0) == 1).all()
 
 
-@pytest.mark.parametrize("kernel", ["linear", "rbf", "nystroem", LogisticRegression(), GaussianNB()])
+@pytest.mark.parametrize("kernel", ["linear", "rbf", "nystroem"])
 @pytest.mark.parametrize("tree", TREES)
-def test_every_way_of_predicting_agrees(tree: Any, kernel: Any) -> None:
+def test_every_way_of_predicting_agrees(tree: Any, kernel: str) -> None:
     X, X_test, y, _ = known("blobs")  # noqa: N806
-    kind = kernel if isinstance(kernel, str) else clone(kernel)
-    fitted = tree(kind, random_state=0, landmarks=100).fit(X, y)
+    fitted = tree(kernel, random_state=0, landmarks=100).fit(X, y)
     predicted = fitted.predict(X_test)
     if fitted.feature_map_ is None:
         np.testing.assert_array_equal(fitted.classes_[fitted._routed(X_test)], predicted)
@@ -223,60 +214,8 @@ def test_invalid_samples_and_estimators_are_refused(tree: Any) -> None:
         tree("poly").fit(X, y)
     with pytest.raises(ValueError, match=r"[Ww]eights must contain"):
         tree().fit(X, y, np.zeros(len(X)))
-    with pytest.raises(TypeError, match="KNeighborsClassifier takes no sample_weight"):
-        tree(KNeighborsClassifier(), **({"order": "frequency"} if tree is ReducedHyperplaneSVC else {})).fit(
-            X, y, np.ones(len(X))
-        )
-
-
-def test_invalid_orders_and_kernels_are_refused() -> None:
-    X, _, y, _ = known("iris")  # noqa: N806
-    with pytest.raises(ValueError, match="must be separability, frequency"):
+    with pytest.raises(ValueError, match="must be separability or frequency"):
         ReducedHyperplaneSVC(order="random").fit(X, y)
-    with pytest.raises(ValueError, match="each class once"):
-        ReducedHyperplaneSVC(order=[0, 0, 1]).fit(X, y)
-    with pytest.raises(ValueError, match="must be linear, rbf or None"):
-        BinaryDecisionTreeSVC(kernel="poly").fit(X, y)
-
-
-@pytest.mark.parametrize("texts", [False, True])
-@pytest.mark.parametrize("kernel", ["linear", "rbf", "nystroem"])
-@pytest.mark.parametrize("tree", TREES)
-def test_a_saved_tree_predicts_as_before(tree: Any, kernel: str, texts: bool, tmp_path: Path) -> None:
-    X, X_test, y, _ = known("iris")  # noqa: N806
-    fitted = tree(kernel, random_state=0).fit(X, np.array(["x", "yy", "zzz"])[y] if texts else y)
-    save(fitted, tmp_path / "tree.npz")
-    with np.load(tmp_path / "tree.npz", allow_pickle=False) as file:
-        assert not any(file[name].dtype.hasobject for name in file)
-    again = load(tmp_path / "tree.npz")
-    np.testing.assert_array_equal(again.decision_function(X_test), fitted.decision_function(X_test))
-    np.testing.assert_array_equal(again.predict(X_test), fitted.predict(X_test))
-    assert again.get_params() == fitted.get_params()
-    assert again.tree_.groups == fitted.tree_.groups
-
-
-@pytest.mark.parametrize("tree", TREES)
-def test_a_tree_with_parameters_of_numpy_is_saved(tree: Any, tmp_path: Path) -> None:
-    X, X_test, y, _ = known("iris")  # noqa: N806
-    fitted = tree("rbf", C=np.float32(2), gamma=np.float64(0.5), random_state=np.int64(0)).fit(X, y)
-    save(fitted, tmp_path / "tree.npz")
-    again = load(tmp_path / "tree.npz")
-    np.testing.assert_array_equal(again.predict(X_test), fitted.predict(X_test))
-    assert again.get_params() == fitted.get_params()
-
-
-def test_invalid_trees_and_files_are_refused(tmp_path: Path) -> None:
-    X, _, y, _ = known("iris")  # noqa: N806
-    with pytest.raises(TypeError, match="cannot be saved"):
-        save(BinaryDecisionTreeSVC(GaussianNB()).fit(X, y), tmp_path / "tree.npz")
-    np.savez(tmp_path / "other.npz", x=np.zeros(3))
-    with pytest.raises(ValueError, match=r"other\.npz holds no tree"):
-        load(tmp_path / "other.npz")
-    (tmp_path / "text.npz").write_text("no archive")
-    with pytest.raises(ValueError, match=r"text\.npz"):
-        load(tmp_path / "text.npz")
-    save(BinaryDecisionTreeSVC().fit(X, np.full(len(X), 2)), tmp_path / "one.npz")
-    assert set(load(tmp_path / "one.npz").predict(X)) == {2}
 
 
 def labelled_pixels(classes: int = 6) -> tuple[np.ndarray, np.ndarray]:

@@ -157,6 +157,7 @@ def test_a_partial_build_of_other_parameters_is_not_mixed_in(tmp_path: Path, mon
         with pytest.raises(KeyboardInterrupt):
             build(tmp_path / "a", seed=9)
     stale = tmp_path / "a.partial" / "train" / "labels" / "drawn_000000.png"
+    stale.parent.mkdir(parents=True)
     stale.write_bytes(b"stale")
     build(tmp_path / "a")
     build(tmp_path / "b")

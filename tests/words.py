@@ -45,9 +45,7 @@ EXCEPTIONS: dict[str, tuple[str, ...]] = {
     "reports/panels.py": (r"truth",),  # the file name of older panels
     "synthesis/masks/textures.py": (r"tie dye",),  # the texture
     "tests/test_masked_faces.py": (r"hidden\.jpg",),  # a file that the system hides
-    "datamodules/layouts/annotated.py": (r"hidden files",),
     "datamodules/layouts/layout.py": (r"hidden files",),
-    "datamodules/layouts/folder.py": (r"hidden ones",),
 }
 """File -> regular expressions that are allowed there, each with a comment that gives the reason."""
 

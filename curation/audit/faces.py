@@ -124,9 +124,9 @@ class Inspection:
         if masks and not any(mask.any() for mask in masks.values()):
             face.add("nothing_labelled", f"All masks of {face.sample.image.name} are empty.")
         self._compare_sides(face, masks)
+        ordered = ((part, masks[part]) for part in PAINTING_ORDERS[self.order] if part in masks)
         try:
-            order = PAINTING_ORDERS[self.order]
-            return paint(face.sample, ((part, masks[part]) for part in order if part in masks), self.labels)
+            return paint(face.sample, ordered, self.labels)
         except BrokenFileError as error:
             face.add("parts_differ", error)
             return None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
@@ -25,7 +23,7 @@ def _findings(tally: Tally, title: str) -> Table:
     for kind, words in KINDS.items():
         ids = tally.findings.ids(kind)
         if ids:
-            table.add_row(words, str(len(ids)), Text(_first(ids)))
+            table.add_row(words, str(len(ids)), Text(", ".join(ids[:SHOWN]) + " ..." * (len(ids) > SHOWN)))
     if not table.row_count:
         table.add_row("none", "0", "")
     return table
@@ -59,8 +57,3 @@ def _table(title: str, *columns: str) -> Table:
         right = column in ("count", "% of pixels", "faces", "images")
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     return table
-
-
-def _first(ids: Iterable[str]) -> str:
-    found = list(ids)
-    return ", ".join(found[:SHOWN]) + (" ..." if len(found) > SHOWN else "")

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+from PIL.ImageFont import load_default
 
 from curation.audit.findings import KINDS, Finding, Findings
 from curation.audit.sides import SCATTERED, place, side_names
@@ -42,13 +43,13 @@ def contact_sheet(findings: Findings, samples: Sequence[Sample], layout: Layout,
     sheet = Image.new("RGB", (width, HEAD + rows * (SIDE + TEXT + GAP)), PAPER)
     draw = ImageDraw.Draw(sheet)
     side = "the person's own" if layout.labels.own_sides else "the viewer's"
-    draw.text((GAP, 6), f"{layout.title}: {len(chosen)} of {len(faces)} faces with findings", INK, _font(18))
-    draw.text((GAP, 32), f"L, R: left and right by the labels ({side}, as published)", INK, _font(13))
+    draw.text((GAP, 6), f"{layout.title}: {len(chosen)} of {len(faces)} faces with findings", INK, load_default(18))
+    draw.text((GAP, 32), f"L, R: left and right by the labels ({side}, as published)", INK, load_default(13))
     for index, (sample, found) in enumerate(chosen):
         left = GAP + index % columns * (SIDE + GAP)
         top = HEAD + index // columns * (SIDE + TEXT + GAP)
         sheet.paste(_tile(sample, layout.labels, order), (left, top))
-        draw.multiline_text((left, top + SIDE + 2), _caption(sample, found), INK, _font(11), spacing=2)
+        draw.multiline_text((left, top + SIDE + 2), _caption(sample, found), INK, load_default(11), spacing=2)
     return sheet
 
 
@@ -83,14 +84,10 @@ def _caption(sample: Sample, found: Iterable[Finding]) -> str:
         # Sides and duplicates cannot be seen in the image alone.
         detail = texts[0].rpartition(": ")[2] if kind == "unclear" else texts[0] if kind == "duplicate" else ""
         words.append(KINDS[kind] + (f" ({detail.rstrip('.')})" if detail else ""))
-    lines = [_short(sample.id)]
+    lines = [sample.id if len(sample.id) <= LETTERS else f"{sample.id[: LETTERS - 4]} ..."]
     for word in words:
         lines += textwrap.wrap(word, LETTERS)
     return "\n".join(lines if len(lines) <= LINES else [*lines[: LINES - 1], lines[LINES - 1][: LETTERS - 4] + " ..."])
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LETTERS else f"{text[: LETTERS - 4]} ..."
 
 
 def _tile(sample: Sample, labels: LabelSet, order: str) -> Image.Image:
@@ -99,7 +96,7 @@ def _tile(sample: Sample, labels: LabelSet, order: str) -> Image.Image:
     try:
         image = Image.fromarray(read_image(sample.image, SIDE).pixels)
     except BrokenFileError:
-        ImageDraw.Draw(tile).text((SIDE // 2, SIDE // 2), "no image", INK, _font(14), anchor="mm")
+        ImageDraw.Draw(tile).text((SIDE // 2, SIDE // 2), "no image", INK, load_default(14), anchor="mm")
         return tile
     scale = SIDE / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
@@ -132,8 +129,4 @@ def _write_sides(image: Image.Image, label: np.ndarray, labels: LabelSet) -> Non
             where = place(label == labels.classes.index(name))
             if where is not None and where.spread <= SCATTERED:
                 x, y = (where.centre + 0.5) * scale
-                draw.text((x, y), letter, PAPER, _font(14), anchor="mm", stroke_width=2, stroke_fill=INK)
-
-
-def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
+                draw.text((x, y), letter, PAPER, load_default(14), anchor="mm", stroke_width=2, stroke_fill=INK)

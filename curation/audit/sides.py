@@ -114,16 +114,11 @@ def sides(places: Mapping[str, np.ndarray], skin: int, labels: LabelSet) -> Side
     nose = places.get(NOSE)
     gaps, votes = {}, {}
     for pair, (left, right) in pairs.items():
-        if left in places and right in places:
-            apart = places[right] - places[left]
-        elif nose is not None and right in places:
-            apart = places[right] - nose
-        elif nose is not None and left in places:
-            apart = nose - places[left]
-        else:
-            continue
-        gaps[pair] = float(apart @ across) / math.sqrt(skin)
-        votes[pair] = sum(part in places for part in (left, right)) / 2
+        ends = places.get(left, nose), places.get(right, nose)
+        visible = sum(part in places for part in (left, right))
+        if visible and ends[0] is not None and ends[1] is not None:
+            gaps[pair] = float((ends[1] - ends[0]) @ across) / math.sqrt(skin)
+            votes[pair] = visible / 2
     return Sides(gaps, votes)
 
 

@@ -56,11 +56,11 @@ class Tally:
     def close(self) -> None:
         """Find duplicate images, after all faces were added."""
         for group in self._by_digest.values():
-            for index, (_, face) in enumerate(group if len(group) > 1 else []):
+            for _, face in group if len(group) > 1 else ():
                 others = [
                     f"{other.sample.id} ({split})" if split else other.sample.id
-                    for number, (split, other) in enumerate(group)
-                    if number != index
+                    for split, other in group
+                    if other is not face
                 ]
                 text = f"{face.sample.image.name} has the pixels of {', '.join(others)}."
                 self.findings.add(Finding("duplicate", face.sample.id, text, face.sample))

@@ -18,17 +18,14 @@ GROUPED_BY = ("type", "texture", "tilt", "style")
 
 
 class AugmentedCelebA(Layout):
-    """Reads a built set of masked faces, each with its groups from manifest and landmarks.
-
-    Args:
-        root: the folder that holds the manifest.
-    """
+    """Reads a built set of masked faces, each with its groups from manifest and landmarks."""
 
     name = "augmented_celeba"
     kind = "occlusion"
     labels = OCCLUSION
     title = "AugmentedCelebA"
     knows_faces = True
+    origin = "augmented"  # masks are rendered, faces may be real
     published = (
         "manifest.jsonl, images/, masks/, as they are built by\n"
         "  python prepare.py task=masked_faces source=/path/to/CelebA out=data/AugmentedCelebA\n"
@@ -36,27 +33,8 @@ class AugmentedCelebA(Layout):
         "  - build it, from CelebA, any folder of photographs, or synthetic faces (--help of prepare.py)"
     )
 
-    @property
-    def synthetic_alternative(self) -> str:
-        return (
-            "  - start with synthetic faces: make demo's, or\n"
-            "    python prepare.py task=synthetic_faces count=700 out=data/synthetic/LaPa, then\n"
-            "    python prepare.py task=masked_faces source=data/synthetic/LaPa count=2000 "
-            "out=data/synthetic/AugmentedCelebA\n"
-            "    and datamodule=augmented_celeba datamodule.root=data/synthetic/AugmentedCelebA"
-        )
-
-    @property
-    def origin(self) -> str:
-        """``augmented``: masks are rendered, faces may be real."""
-        return "augmented"
-
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:  # noqa: ARG002 (masks are always there)
-        """The faces of a split, in the manifest's order.
-
-        Raises:
-            DataError: if there is no manifest, one of its lines is damaged, or the split has no face.
-        """
+        """The faces of a split, in the manifest's order, see :meth:`Layout.samples`."""
         rows = [row for row in self._rows() if split in (ALL, row["split"])]
         if not rows:
             raise DataError(
@@ -67,13 +45,11 @@ class AugmentedCelebA(Layout):
 
     def _sample(self, row: Mapping[str, Any], kept: Container[str]) -> Sample:
         image = self.root / row["image"]
-        photograph = self.root / PHOTOGRAPHS / image.name if image.name in kept else None
-        mask = self.root / row["mask"]
         return Sample(
             row["id"],
             image,
-            mask,
-            photograph=photograph,
+            self.root / row["mask"],
+            photograph=self.root / PHOTOGRAPHS / image.name if image.name in kept else None,
             source=row["source"],
             face=face_box(row),
             groups=groups(row),

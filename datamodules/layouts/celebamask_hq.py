@@ -21,6 +21,7 @@ from datamodules.layouts.layout import (
     files_by_stem,
     names_in,
     raise_error,
+    rows_of_list,
     same_name,
 )
 from datamodules.layouts.sample import Parts, Sample
@@ -34,11 +35,7 @@ PARTITIONS = ("list_eval_partition.txt", "list_eval_partition.csv")
 
 
 class CelebAMaskHQ(Layout):
-    """Reads a folder in CelebAMask-HQ's published layout.
-
-    Args:
-        root: the folder that holds ``CelebA-HQ-img`` and ``CelebAMask-HQ-mask-anno``.
-    """
+    """Reads a folder in CelebAMask-HQ's published layout."""
 
     name = "celebamask_hq"
     labels = CELEBAMASK_HQ
@@ -52,19 +49,19 @@ class CelebAMaskHQ(Layout):
     )
 
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:
-        """The faces of a split, in the order of their numbers, which are their ids.
+        """The faces of a split, in the order of their numbers, which are their ids, see :meth:`Layout.samples`.
 
-        Args:
-            split: ``train``, ``val`` or ``test``; or ``all``, which needs neither list.
-            labelled: require at least one part for every image; otherwise only images are read.
-
-        Raises:
-            DataError: if a folder or list is absent or empty, a list has no row for an image, two images have the same
-                number, a file name does not belong to the layout, or a face has no parts.
+        A labelled face has at least one part. The split ``all`` needs neither list.
         """
         images = self._images(raise_error)
         if split != ALL:
-            images = self._of_split(images, split)
+            splits, count = self._splits(images, raise_error), len(images)
+            images = {number: image for number, image in images.items() if splits[number] == split}
+            if not images:
+                raise DataError(
+                    f"No face of {self.root} is in the split {split}: {MAPPING} and {self._partition().name} put all "
+                    f"{count} into others.\nExpected: faces of all three splits; add some."
+                )
         if not labelled:
             return [Sample(str(number), image) for number, image in images.items()]
         parts = self._parts({number // FACES_PER_FOLDER for number in images}, raise_error)
@@ -114,17 +111,6 @@ class CelebAMaskHQ(Layout):
             on_error("missing_folder", [folder.name], self.missing(folder))
         return dict(sorted(images.items()))
 
-    def _of_split(self, images: dict[int, Path], split: str) -> dict[int, Path]:
-        """The images of a split by CelebA's partition."""
-        splits = self._splits(images, raise_error)
-        chosen = {number: image for number, image in images.items() if splits[number] == split}
-        if not chosen:
-            raise DataError(
-                f"No face of {self.root} is in the split {split}: {MAPPING} and {self._partition().name} put all "
-                f"{len(images)} into others.\nExpected: faces of all three splits; add some."
-            )
-        return chosen
-
     def _partition(self) -> Path:
         """CelebA's list of splits, as .txt or .csv."""
         files = [self.root / name for name in PARTITIONS]
@@ -138,8 +124,8 @@ class CelebAMaskHQ(Layout):
             on_error("missing_list", [file.name], self.missing(file))
         if absent:
             return {}
-        originals = {row[0]: row[2] for row in _rows(mapping, columns=5, on_error=on_error)}
-        codes = {row[0]: row[1] for row in _rows(partition, columns=2, on_error=on_error)}
+        originals = {row[0]: row[2] for row in rows_of_list(mapping, 5, _is_header, on_error)}
+        codes = {row[0]: row[1] for row in rows_of_list(partition, 2, _is_header, on_error)}
         splits: dict[int, str] = {}
         for number, image in images.items():
             original = originals.get(str(number))
@@ -174,7 +160,8 @@ class CelebAMaskHQ(Layout):
                 if suffix != "png":
                     continue
                 face, _, part = stem.partition("_")
-                if part not in PARTS or not _is_mask_number(face, index):
+                number = int(face) if _is_number(face) else -1
+                if part not in PARTS or face != f"{number:05d}" or number // FACES_PER_FOLDER != index:
                     error = DataError(
                         f"{folder / name} is not a mask of CelebAMask-HQ.\n"
                         f"Expected: names as {index * FACES_PER_FOLDER:05d}_skin.png, {FACES_PER_FOLDER} faces a "
@@ -182,7 +169,7 @@ class CelebAMaskHQ(Layout):
                     )
                     on_error("foreign_file", [name], error)
                     continue
-                found.setdefault(int(face), set()).add(part)
+                found.setdefault(number, set()).add(part)
         if not found:
             on_error("missing_folder", [MASKS], self.missing(self.root / MASKS))
         return {
@@ -199,24 +186,5 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
-def _is_mask_number(text: str, folder: int) -> bool:
-    """Whether this is the number of a face in a mask folder, written with five digits or more."""
-    return _is_number(text) and text == f"{int(text):05d}" and int(text) // FACES_PER_FOLDER == folder
-
-
-def _rows(file: Path, columns: int, on_error: ErrorHandler) -> list[list[str]]:
-    """The rows of a list, columns separated by blanks or commas, without its header; any other number of columns is an
-    error."""
-    rows = []
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
-        row = line.replace(",", " ").split()
-        if not row or row[0] in ("idx", "image_id"):
-            continue
-        if len(row) != columns:
-            error = DataError(
-                f"{file}, line {number}: {line[:80]!r}.\nExpected: {columns} columns; take the list as published."
-            )
-            on_error("broken_row", [f"{file.name}:{number}"], error)
-            continue
-        rows.append(row)
-    return rows
+def _is_header(line: int, first: str) -> bool:  # noqa: ARG001 (some lists have a header of several lines)
+    return first in ("idx", "image_id")

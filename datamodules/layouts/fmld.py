@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from datamodules.layouts.annotated import AnnotatedLayout, images_below
+from datamodules.layouts.annotated import AnnotatedLayout
 from datamodules.layouts.layout import ALL, names_in
-from datamodules.layouts.sample import Annotation, Sample
+from datamodules.layouts.sample import Annotation, Box, Sample
 from foundation.errors import DataError
 
 KINDS = {"masked_face": "masked", "incorrectly_masked_face": "incorrect", "unmasked_face": "bare"}
@@ -21,11 +21,7 @@ POSES = {"front": "frontal", "turned sideways": "turned", "turned_sideways": "tu
 
 
 class FMLD(AnnotatedLayout):
-    """Reads FMLD; faces marked difficult or invalid are left out, as in its authors' test.
-
-    Args:
-        root: the folder that holds annotations and images.
-    """
+    """Reads FMLD; faces marked difficult or invalid are left out, as in its authors' test."""
 
     name = "fmld"
     title = "FMLD"
@@ -35,11 +31,7 @@ class FMLD(AnnotatedLayout):
     )
 
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:  # noqa: ARG002 (they come with the boxes)
-        """The faces of a split, by their files' names; several may share an image.
-
-        Raises:
-            DataError: if there is no annotation, one is broken, or its image is missing.
-        """
+        """The faces of a split, by their files' names; several may share an image. See :meth:`Layout.samples`."""
         files = [
             folder / name
             for part in (("train", "test") if split == ALL else (split,))
@@ -53,7 +45,7 @@ class FMLD(AnnotatedLayout):
 
     @functools.cached_property
     def _images(self) -> dict[str, Path]:
-        return {path.name: path for path in images_below(self.root)}
+        return {path.name: path for path in self._images_below()}
 
     def _faces(self, file: Path) -> Iterator[Sample]:
         try:
@@ -85,7 +77,7 @@ def _text(element: ElementTree.Element, path: str, otherwise: str | None = None)
     return text.strip()
 
 
-def _box(face: ElementTree.Element) -> tuple[float, float, float, float]:
+def _box(face: ElementTree.Element) -> Box:
     left, top, right, low = (float(_text(face, f"bndbox/{edge}")) for edge in ("xmin", "ymin", "xmax", "ymax"))
     if right <= left or low <= top:
         raise ValueError(f"the box {left:g} {top:g} {right:g} {low:g} is empty")

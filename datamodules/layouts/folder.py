@@ -16,26 +16,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from datamodules.declared_classes import FILE, read_classes
-from datamodules.layouts.layout import ALL, SPLITS, ErrorHandler, Layout, raise_error, same_name
+from datamodules.layouts.layout import (
+    ALL,
+    OWN_SUFFIXES,
+    SPLITS,
+    ErrorHandler,
+    Layout,
+    files_below,
+    files_by_stem,
+    raise_error,
+)
 from datamodules.layouts.sample import Sample
 from foundation.errors import DataError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-LABEL_SUFFIXES = (".png",)
-NO_LABELS = tuple(suffix for suffix in SUFFIXES if suffix not in LABEL_SUFFIXES)
+NO_LABELS = tuple(suffix for suffix in OWN_SUFFIXES if suffix != ".png")
 SCORED = 0.1
 """Share of the labelled images that a random split gives to validation, and to the test."""
 
 
 class Folder(Layout):
     """Reads a folder of the user's own images, label maps and classes.
-
-    Args:
-        root: the folder that holds ``classes.yaml``.
 
     Raises:
         DataError: if there is no ``classes.yaml``, or an entry of it is invalid.
@@ -55,6 +58,10 @@ class Folder(Layout):
             raise self.missing(self.root)
         declared = read_classes(self.root / FILE)
         self.labels = declared.labels
+        self.data_name = self.labels.name
+        # As one line, without name and mappings, which change no trained weight.
+        plain = {key: value for key, value in self.labels.as_plain().items() if key not in ("name", "mappings")}
+        self.declared = json.dumps(plain, sort_keys=True)
         self.split_seed = declared.split_seed
 
     def missing(self, place: Path) -> DataError:
@@ -65,27 +72,8 @@ class Folder(Layout):
             f"  - name the folder that holds them: datamodule.root=/path/to/{self.title}"
         )
 
-    @property
-    def data_name(self) -> str:
-        """The name that ``classes.yaml`` gives, or that of the folder."""
-        return self.labels.name
-
-    @property
-    def declared(self) -> str:
-        """The declared classes as one line of JSON, without their name and mappings, which change no trained weight."""
-        plain = {key: value for key, value in self.labels.as_plain().items() if key not in ("name", "mappings")}
-        return json.dumps(plain, sort_keys=True)
-
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:
-        """The images of a split, sorted by id.
-
-        Args:
-            split: ``train``, ``val`` or ``test``; or ``all``.
-            labelled: leave out images without a label map.
-
-        Raises:
-            DataError: if images or lists are absent or do not fit together, or the split is empty.
-        """
+        """The images of a split, sorted by id; ``labelled`` leaves those without a label map out."""
         splits = self._splits(raise_error)
         names = SPLITS if split == ALL else (split,)
         images = [sample for name in names for sample in splits[name]]
@@ -151,7 +139,7 @@ class Folder(Layout):
                 where = f"{file}, line {number}: {name[:80]!r}"
                 if name not in known:
                     error = DataError(
-                        f"{where} names no image: {self.root / 'images' / name}{'|'.join(SUFFIXES)} is absent.\n"
+                        f"{where} names no image: {self.root / 'images' / name}{'|'.join(OWN_SUFFIXES)} is absent.\n"
                         f"Expected: ids of images, which are their paths below images/ without extension."
                     )
                     on_error("broken_row", [f"{file.name}:{number}"], error)
@@ -180,9 +168,9 @@ class Folder(Layout):
 
     def _samples_in(self, folder: Path, on_error: ErrorHandler) -> list[Sample]:
         """The images below ``images`` with their label maps, sorted by id."""
-        images = _files_by_id(folder / "images", SUFFIXES, on_error)
-        labels = _files_by_id(folder / "labels", LABEL_SUFFIXES, on_error)
-        if others := _files_below(folder / "labels", NO_LABELS):
+        images = files_by_stem(folder / "images", OWN_SUFFIXES, on_error, deep=True)
+        labels = files_by_stem(folder / "labels", (".png",), on_error, deep=True)
+        if others := files_below(folder / "labels", NO_LABELS):
             error = DataError(
                 f"{folder / 'labels' / others[0]} is no PNG, as are {len(others) - 1} more label maps.\n"
                 f"Expected: label maps as PNG, which keeps every pixel as it is."
@@ -196,27 +184,3 @@ class Folder(Layout):
             )
             on_error("missing_image", unmatched, error)
         return [Sample(name, image, labels.get(name)) for name, image in sorted(images.items())]
-
-
-def _files_by_id(folder: Path, suffixes: tuple[str, ...], on_error: ErrorHandler) -> dict[str, Path]:
-    """Files below a folder by their paths without extension."""
-    files: dict[str, Path] = {}
-    for name in _files_below(folder, suffixes):
-        stem = name.rpartition(".")[0]
-        path = folder / name
-        if stem in files:
-            on_error("same_name", [stem], same_name(path.parent, files[stem].name, path.name))
-            continue
-        files[stem] = path
-    return files
-
-
-def _files_below(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
-    """Paths below a folder, at any depth, of files with one of the extensions, sorted; hidden ones are left out."""
-    found: list[str] = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = Path(place).relative_to(folder).as_posix()
-        above = "" if below == "." else f"{below}/"
-        found += [above + name for name in names if name[0] != "." and name.lower().endswith(suffixes)]
-    return sorted(found)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from pathlib import Path
 
-from datamodules.layouts.annotated import AnnotatedLayout, images_below
+from datamodules.layouts.annotated import AnnotatedLayout
 from datamodules.layouts.layout import ALL
 from datamodules.layouts.sample import Annotation, Sample
 from foundation.errors import DataError
@@ -52,25 +52,17 @@ SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "
 
 
 class FolderPerClass(AnnotatedLayout):
-    """Reads folders of faces with and without masks; each image is one face.
-
-    Args:
-        root: the folder above them.
-    """
+    """Reads folders of faces with and without masks; each image is one face."""
 
     name = "folder_per_class"
     title = "folder_per_class"
     published = "with_mask/* and without_mask/* (or the names of RMFD and the like), at any depth\nDo one of:"
 
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:  # noqa: ARG002 (the folder gives the kind)
-        """The faces of a split, by their names.
-
-        Raises:
-            DataError: if no image is below a folder with a known name.
-        """
+        """The faces of a split, by their names, see :meth:`Layout.samples`."""
         if not self.root.is_dir():
             raise self.missing(self.root)
-        faces = [face for image in images_below(self.root) if (face := self._face(image)) is not None]
+        faces = [face for image in self._images_below() if (face := self._face(image)) is not None]
         chosen = [sample for place, sample in faces if split in (ALL, place)]
         if not chosen:
             names = "; ".join(f"{kind}: {', '.join(folders)}" for kind, folders in FOLDERS.items())

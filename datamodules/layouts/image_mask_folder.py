@@ -10,21 +10,16 @@ import hashlib
 from pathlib import Path
 
 from datamodules.labels import OCCLUSION
-from datamodules.layouts.layout import ALL, SPLITS, ErrorHandler, Layout, files_by_stem, raise_error
+from datamodules.layouts.layout import ALL, OWN_SUFFIXES, SPLITS, ErrorHandler, Layout, files_by_stem, raise_error
 from datamodules.layouts.sample import Sample
 from foundation.errors import DataError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 SHARES = (0.7, 0.8)
 """Cumulated shares of training and validation faces."""
 
 
 class ImageMaskFolder(Layout):
-    """Reads images and their masks, see :func:`datamodules.reading.read_mask`.
-
-    Args:
-        root: the folder that holds ``images`` and ``masks``, or the three splits.
-    """
+    """Reads images and their masks, see :func:`datamodules.reading.read_mask`."""
 
     name = "image_mask_folder"
     kind = "occlusion"
@@ -36,26 +31,8 @@ class ImageMaskFolder(Layout):
         "  - put images there, and for each a mask that is white where the face is occluded"
     )
 
-    @property
-    def synthetic_alternative(self) -> str:
-        return (
-            "  - start with synthetic faces: make demo's, or\n"
-            "    python prepare.py task=synthetic_faces count=700 out=data/synthetic/LaPa, then\n"
-            "    python prepare.py task=masked_faces source=data/synthetic/LaPa count=2000 "
-            "out=data/synthetic/AugmentedCelebA\n"
-            "    and datamodule=augmented_celeba datamodule.root=data/synthetic/AugmentedCelebA"
-        )
-
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:
-        """The faces of a split, sorted by name.
-
-        Args:
-            split: ``train``, ``val`` or ``test``; or ``all``.
-            labelled: require a mask for every image.
-
-        Raises:
-            DataError: if a folder is absent or empty, or a mask is missing.
-        """
+        """The faces of a split, sorted by name, see :meth:`Layout.samples`."""
         if self._in_splits:
             there = [name for name in SPLITS if (self.root / name).is_dir()] if split == ALL else [split]
             return [sample for name in there for sample in self._folder(self.root / name, labelled, raise_error)]
@@ -85,12 +62,12 @@ class ImageMaskFolder(Layout):
         return not (self.root / "images").is_dir() and any((self.root / split).is_dir() for split in SPLITS)
 
     def _folder(self, folder: Path, labelled: bool, on_error: ErrorHandler) -> list[Sample]:
-        images = files_by_stem(folder / "images", SUFFIXES, on_error)
+        images = files_by_stem(folder / "images", OWN_SUFFIXES, on_error)
         if not images:
             on_error("missing_folder", [str(folder / "images")], self.missing(folder / "images"))
         if not labelled:
             return [Sample(stem, image) for stem, image in sorted(images.items())]
-        masks = files_by_stem(folder / "masks", SUFFIXES, on_error)
+        masks = files_by_stem(folder / "masks", OWN_SUFFIXES, on_error)
         if without := sorted(images.keys() - masks.keys()):
             error = DataError(
                 f"{len(without)} of {len(images)} images in {folder / 'images'} have no mask, the first is "

@@ -15,11 +15,7 @@ from foundation.errors import DataError
 
 
 class LaPa(Layout):
-    """Reads a folder in LaPa's published layout.
-
-    Args:
-        root: the folder that holds ``train``, ``val`` and ``test``.
-    """
+    """Reads a folder in LaPa's published layout."""
 
     name = "lapa"
     labels = LAPA
@@ -31,15 +27,7 @@ class LaPa(Layout):
     )
 
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:
-        """The faces of a split, sorted by id.
-
-        Args:
-            split: ``train``, ``val`` or ``test``; or ``all``, the faces of all splits that exist.
-            labelled: require a label map for every image; otherwise only images are read.
-
-        Raises:
-            DataError: if the folder is absent or empty, two images share a stem, or a label map is missing.
-        """
+        """The faces of a split, sorted by id, see :meth:`Layout.samples`; ``all`` needs one split at least."""
         if split == ALL:
             there = [name for name in SPLITS if (self.root / name).is_dir()] or SPLITS[:1]
             return [sample for name in there for sample in self.samples(name, labelled)]

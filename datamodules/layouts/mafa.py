@@ -25,11 +25,7 @@ ORIENTATIONS = {1: "left", 2: "left_frontal", 3: "frontal", 4: "right_frontal", 
 
 
 class MAFA(AnnotatedLayout):
-    """Reads MAFA; faces that its authors call invalid are left out.
-
-    Args:
-        root: the folder that holds images and labels.
-    """
+    """Reads MAFA; faces that its authors call invalid are left out."""
 
     name = "mafa"
     title = "MAFA"
@@ -39,11 +35,7 @@ class MAFA(AnnotatedLayout):
     )
 
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:  # noqa: ARG002 (they come with the boxes)
-        """The faces of a split, in the table's order; several may share an image.
-
-        Raises:
-            DataError: if a table or an image is missing, or a table is not MAFA's.
-        """
+        """The faces of a split, in the table's order; several may share an image. See :meth:`Layout.samples`."""
         chosen = SPLITS if split == ALL else {split: SPLITS[split]} if split in SPLITS else {}
         tables = {name: self._table(name) for name in chosen}
         there = {name: table for name, table in tables.items() if table is not None}
@@ -98,20 +90,16 @@ def _face(split: str, face_id: str, image: Path, table: Path, row: Sequence[int]
         )
     x, y, width, height = row[:4]
     kind = "masked" if split == "train" else TEST_KINDS.get(row[4])
-    occluder, rest = (row[8:12], row[12:]) if split == "train" else (row[5:9], row[9:])
+    (left, top, *size), rest = (row[8:12], row[12:]) if split == "train" else (row[5:9], row[9:])
     if kind is None or width <= 0 or height <= 0:
         return None
+    occluder = _corners(x + left, y + top, *size) if kind == "masked" and min(size) > 0 else None
     groups = [f"kind/{kind}"]
     if kind == "masked":
         groups += [f"occluder/{OCCLUDERS[rest[0]]}"] if rest[0] in OCCLUDERS else []
     groups += [f"orientation/{ORIENTATIONS[rest[4]]}"] if rest[4] in ORIENTATIONS else []
-    annotation = Annotation(table, _corners(x, y, width, height), _occluder(kind, x, y, occluder))
+    annotation = Annotation(table, _corners(x, y, width, height), occluder)
     return Sample(face_id, image, annotation=annotation, groups=tuple(groups))
-
-
-def _occluder(kind: str, x: int, y: int, row: Sequence[int]) -> Box | None:
-    left, top, width, height = row
-    return _corners(x + left, y + top, width, height) if kind == "masked" and width > 0 and height > 0 else None
 
 
 def _corners(x: int, y: int, width: int, height: int) -> Box:

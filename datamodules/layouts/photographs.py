@@ -12,8 +12,6 @@ gives all files with an image's extension, at any depth, except sets of masked f
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +20,21 @@ from datamodules.declared_classes import FILE
 from datamodules.layouts.celebamask_hq import CelebAMaskHQ
 from datamodules.layouts.folder import Folder
 from datamodules.layouts.lapa import LaPa
-from datamodules.layouts.layout import ALL, SPLITS, Layout, names_in
+from datamodules.layouts.layout import (
+    ALL,
+    IMAGE_SUFFIXES,
+    SPLITS,
+    Layout,
+    files_below,
+    names_in,
+    recorded_origin,
+    rows_of_list,
+)
+from datamodules.layouts.sample import Box
 from foundation.errors import DataError
 
 IMAGE_FOLDERS = ("img_align_celeba", "img_celeba")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+SUFFIXES = (*IMAGE_SUFFIXES, ".webp")
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class Photograph:
     image: Path
     split: str | None = None
     identity: str | None = None
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
     landmarks: Path | None = None
 
 
@@ -73,8 +81,8 @@ def photographs(root: Path, key: str = "source") -> list[Photograph]:
 
 
 def _found(root: Path) -> Iterator[Photograph]:
-    if _image_folder(root) is not None:
-        return _celeba(root)
+    if (folder := _image_folder(root)) is not None:
+        return _celeba(root, folder)
     if (root / FILE).is_file():
         return _of_layout(Folder(root))
     if (root / SPLITS[0] / "images").is_dir():
@@ -111,9 +119,7 @@ def _image_folder(root: Path) -> Path | None:
     return None
 
 
-def _celeba(root: Path) -> Iterator[Photograph]:
-    folder = _image_folder(root)
-    assert folder is not None  # noqa: S101 (for the type checker: see photographs)
+def _celeba(root: Path, folder: Path) -> Iterator[Photograph]:
     codes = {row[0]: row[1] for row in _rows(root, "list_eval_partition", 2)}
     for name, code in codes.items():
         if code not in ("0", "1", "2"):
@@ -141,38 +147,25 @@ def _celeba(root: Path) -> Iterator[Photograph]:
 
 def _any(root: Path) -> Iterator[Photograph]:
     masked = (root / "images").is_dir() and (root / "masks").is_dir()  # of images with masks, the images
-    images: list[Path] = []
-    for place, folders, names in os.walk(root / "images" if masked else root):
-        folder = Path(place)
-        # A set of masked faces that was built in this folder is left out.
-        folders[:] = [name for name in folders if not (name.startswith(".") or _is_augmented(folder / name))]
-        images += [folder / name for name in names if Path(name).suffix.lower() in SUFFIXES and name[0] != "."]
-    for image in sorted(images, key=lambda path: path.relative_to(root).as_posix()):
+    folder = root / "images" if masked else root
+    # A set of masked faces that was built in this folder is left out.
+    for name in files_below(folder, SUFFIXES, left_out=lambda below: recorded_origin(below) == "augmented"):
+        image = folder / name
         if image.is_file():
             yield Photograph(image.relative_to(root).as_posix(), image)
 
 
-def _is_augmented(folder: Path) -> bool:
-    """Whether a folder holds a built set of masked faces."""
-    try:
-        about = json.loads((folder / "dataset.json").read_text())
-    except (OSError, ValueError):
-        return False
-    return isinstance(about, dict) and about.get("origin") == "augmented"
-
-
 def digest(images: Sequence[Photograph]) -> str:
     """Digest of the images, their files' sizes and times, and their rows in the lists."""
-    lines = ((image.id, image.split, image.identity, image.box, *_size_and_time(image.image)) for image in images)
-    return hashlib.sha256("\n".join(map(repr, lines)).encode(errors="surrogateescape")).hexdigest()
-
-
-def _size_and_time(file: Path) -> tuple[int, int]:
-    try:
-        status = file.stat()
-    except OSError:  # a broken link: counted as unreadable
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
+    lines = []
+    for image in images:
+        try:
+            status = image.image.stat()
+            size_and_time = status.st_size, status.st_mtime_ns
+        except OSError:  # a broken link: counted as unreadable
+            size_and_time = 0, 0
+        lines.append(repr((image.id, image.split, image.identity, image.box, *size_and_time)))
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def _rows(root: Path, name: str, columns: int) -> Iterator[list[str]]:
@@ -180,19 +173,11 @@ def _rows(root: Path, name: str, columns: int) -> Iterator[list[str]]:
     places = (root / folder / f"{name}{suffix}" for folder in ("", "Eval", "Anno") for suffix in (".txt", ".csv"))
     file = next((place for place in places if place.is_file()), None)
     if file is None:
-        return
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
-        row = line.replace(",", " ").split()
-        if not row or (number <= 2 and Path(row[0]).suffix.lower() not in SUFFIXES):
-            continue
-        if len(row) != columns:
-            raise DataError(
-                f"{file}, line {number}: {line[:80]!r}.\nExpected: {columns} columns; take the list as published."
-            )
-        yield row
+        return iter(())
+    return rows_of_list(file, columns, lambda line, first: line <= 2 and Path(first).suffix.lower() not in SUFFIXES)
 
 
-def _corners(root: Path, name: str, row: list[str]) -> tuple[float, float, float, float]:
+def _corners(root: Path, name: str, row: list[str]) -> Box:
     try:
         x, y, width, height = (float(value) for value in row)
     except ValueError as error:

@@ -50,8 +50,8 @@ class Probe(LightningModule):
         classes: class names by id.
         encoder: encoder name.
         levels: levels of the encoder that are read.
-        pretrained: the weights of the pre-training.
-        optimizer: see :class:`lightning_modules.optimization.Optimization`, as are schedule and steps.
+        pretrained: the weights of the pre-training; None where those of a checkpoint follow, as in evaluate.py.
+        optimization: how it is trained; None where it is only scored.
     """
 
     def __init__(
@@ -59,17 +59,16 @@ class Probe(LightningModule):
         classes: Sequence[str],
         encoder: str,
         levels: int,
-        pretrained: Mapping[str, Tensor],
-        optimizer: dict[str, Any],
-        schedule: dict[str, Any],
-        steps: int,
+        pretrained: Mapping[str, Tensor] | None = None,
+        optimization: Optimization | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters("classes", "encoder", "levels", logger=False)
         self.model = LinearParser(len(classes), encoder, levels)
-        weights = {name.removeprefix(PREFIX): value for name, value in pretrained.items() if name.startswith(PREFIX)}
-        self.model.encoder.load_state_dict(weights)
-        self.optimization = Optimization(optimizer, schedule, steps)
+        if pretrained is not None:
+            parts = {name.removeprefix(PREFIX): value for name, value in pretrained.items() if name.startswith(PREFIX)}
+            self.model.encoder.load_state_dict(parts)
+        self.optimization = optimization
         self.scores = SegmentationScores(classes)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -88,7 +87,6 @@ class Probe(LightningModule):
         score_batch(self.scores, logits, batch)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        del batch_idx
         score_batch(self.scores, self(batch["image"]), batch)
 
     def on_validation_epoch_start(self) -> None:
@@ -104,4 +102,5 @@ class Probe(LightningModule):
         self.log_dict({f"test/{name}": value for name, value in self.scores.compute().items()})
 
     def configure_optimizers(self) -> Any:
+        assert self.optimization is not None  # noqa: S101 (for the type checker)
         return self.optimization(self.model.head.parameters())

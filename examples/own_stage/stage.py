@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from engine.settings import setting
 from engine.stage import Run
 from foundation.errors import ConfigError
-from stages.building import TrainingStage, hyperparameters, open_datamodule, total_steps
+from stages.building import TrainingStage, hyperparameters
 from stages.groups import TrainingSettings
 
 if TYPE_CHECKING:
-    from pytorch_lightning import LightningDataModule, LightningModule
+    from pytorch_lightning import LightningModule
 
 
 class ProbeSettings(TrainingSettings):
@@ -35,16 +35,13 @@ class LinearProbe(TrainingStage):
     )
 
     def check(self, settings: Any, config: Mapping[str, Any]) -> None:
-        del config
         if not settings.stages or settings.stages[0] != "pretrain":
             raise ConfigError("probe reads the features of a pre-training.\nstages must begin with pretrain.")
-
-    def data(self, run: Run) -> LightningDataModule:
-        return open_datamodule(run)
 
     def module(self, run: Run) -> LightningModule:
         from callbacks.checkpoints import load  # torch: imported only where something is trained
         from examples.own_stage.probe import Probe
+        from lightning_modules.optimization import Optimization
 
         assert run.upstream is not None  # noqa: S101 (for the type checker: see check)
         return Probe(
@@ -52,6 +49,5 @@ class LinearProbe(TrainingStage):
             run.settings.model.encoder,
             run.own.levels,
             load(run.upstream.best)["state_dict"],
-            **hyperparameters(run),
-            steps=total_steps(run),
+            Optimization(**hyperparameters(run)),
         )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.vgg import make_layers
 
 CONVOLUTIONS = (2, 2, 3, 3, 3)
 """Convolutions of each level of VGG-16, before its pooling."""
@@ -29,16 +30,8 @@ class FacialMaskDetector(nn.Module):
     def __init__(self, width: int = 64) -> None:
         super().__init__()
         widths = [width * factor for factor in (1, 2, 4, 8, 8)]
-        layers: list[nn.Module] = []
-        self.pooled_after: list[int] = []
-        channels = 3
-        for level, count in zip(widths, CONVOLUTIONS, strict=True):
-            for _ in range(count):
-                layers += [nn.Conv2d(channels, level, kernel_size=3, padding=1), nn.ReLU(inplace=True)]
-                channels = level
-            self.pooled_after.append(len(layers))
-            layers.append(nn.MaxPool2d(2))
-        features = nn.Sequential(*layers)
+        levels = zip(widths, CONVOLUTIONS, strict=True)
+        features = make_layers([step for level, count in levels for step in (*[level] * count, "M")])
         self.encoder = nn.ModuleDict({"features": features})  # named as in the published weights
         for layer in features:
             if isinstance(layer, nn.Conv2d):
@@ -49,9 +42,9 @@ class FacialMaskDetector(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         pooled, x = [], image
-        for place, layer in enumerate(self.encoder["features"].children()):
+        for layer in self.encoder["features"].children():
             x = layer(x)
-            if place in self.pooled_after:
+            if isinstance(layer, nn.MaxPool2d):
                 pooled.append(x)  # [N, 64, H/2, W/2] ... [N, 512, H/32, W/32]
         third, fourth, fifth = (score(x) for score, x in zip(self.scores, pooled[2:], strict=True))
         to_image, to_third, to_fourth = self.up

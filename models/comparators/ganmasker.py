@@ -13,13 +13,16 @@ from torch import Tensor, nn
 
 from models.comparators.pyramid import Contracting, Expanding, widths_of
 
+REDUCTION = 16
+"""Of the channel gate's MLP, to at least 4 channels."""
+
 
 class ChannelGate(nn.Module):
     """CBAM's channel attention: a shared MLP on average- and max-pooled maps. Shape: (N, C, H, W), kept."""
 
-    def __init__(self, channels: int, reduction: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        reduced = max(4, channels // reduction)
+        reduced = max(4, channels // REDUCTION)
         self.shared = nn.Sequential(
             nn.Conv2d(channels, reduced, kernel_size=1), nn.ReLU(), nn.Conv2d(reduced, channels, kernel_size=1)
         )
@@ -46,16 +49,15 @@ class GANMasker(nn.Module):
 
     Args:
         width: channels of the first level; each of four more doubles them.
-        reduction: of the channel gate's MLP, to at least 4 channels.
 
     Shape: (N, 3, H, W) -> (N, 1, H, W) logits; H and W are multiples of 16.
     """
 
-    def __init__(self, width: int = 64, reduction: int = 16) -> None:
+    def __init__(self, width: int = 64) -> None:
         super().__init__()
         widths = widths_of(width)
-        self.encoder = Contracting(3, widths)
-        self.gates = nn.ModuleList(nn.Sequential(ChannelGate(level, reduction), SpatialGate()) for level in widths[:-1])
+        self.encoder = Contracting(widths)
+        self.gates = nn.ModuleList(nn.Sequential(ChannelGate(level), SpatialGate()) for level in widths[:-1])
         self.decoder = Expanding(widths)
         self.head = nn.Conv2d(width, 1, kernel_size=1)
 

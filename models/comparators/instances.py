@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torchvision.ops import masks_to_boxes
 
 BACKGROUND_LOGIT = -10.0
 """The logit of pixels outside all detections."""
@@ -18,15 +19,9 @@ def boxes_of(occluded: Tensor) -> list[Tensor]:
     Returns:
         for each image (1, 4) or (0, 4) float: left, top, right, bottom, in pixels.
     """
-    boxes = []
-    for mask in occluded[:, 0] > 0:
-        rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
-        if len(rows) == 0:
-            boxes.append(torch.zeros(0, 4, device=occluded.device))
-            continue
-        edges = torch.stack([columns[0, 0], rows[0, 0], columns[-1, 0] + 1, rows[-1, 0] + 1])
-        boxes.append(edges[None].float())
-    return boxes
+    end = torch.tensor([0, 0, 1, 1], device=occluded.device)  # torchvision's right and bottom are inclusive
+    masks = (occluded[:, 0] > 0).split(1)
+    return [masks_to_boxes(mask) + end if mask.any() else torch.zeros(0, 4, device=mask.device) for mask in masks]
 
 
 def union(instances: Tensor, shape: tuple[int, int]) -> Tensor:

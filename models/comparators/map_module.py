@@ -12,10 +12,12 @@ inpaints the face behind the mask.
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import Conv2dNormActivation
 
 LEVELS = 5
 
@@ -33,18 +35,14 @@ class MapModule(nn.Module):
         super().__init__()
         widths = [width * 2**level for level in range(LEVELS + 1)]  # 32 ... 1024
         self.first = nn.Conv2d(3, width, kernel_size=1)
-        self.down = nn.ModuleList(
-            _conv(widths[level], widths[level + 1], normalised=level > 0) for level in range(LEVELS)
-        )
-        outward = list(reversed(widths))
+        levels = list(itertools.pairwise(widths))
+        self.down = nn.ModuleList(_conv(fed, level, normalised=fed > width) for fed, level in levels)
         self.up = nn.ModuleList(
-            nn.ConvTranspose2d(outward[step], outward[step + 1], 3, stride=2, padding=1, output_padding=1)
-            for step in range(LEVELS)
+            nn.ConvTranspose2d(deep, shallow, 3, stride=2, padding=1, output_padding=1)
+            for shallow, deep in reversed(levels)
         )
         # The skip of each level is its map before pooling, with as many channels as the map before upsampling.
-        self.merge = nn.ModuleList(
-            _conv(outward[step + 1] + outward[step], outward[step + 1], normalised=True) for step in range(LEVELS)
-        )
+        self.merge = nn.ModuleList(_conv(shallow + deep, shallow, normalised=True) for shallow, deep in levels[::-1])
         self.last = nn.Conv2d(width, 1, kernel_size=1)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -79,7 +77,5 @@ class PatchDiscriminator(nn.Module):
 
 
 def _conv(in_channels: int, out_channels: int, normalised: bool) -> nn.Sequential:
-    norm: nn.Module = nn.InstanceNorm2d(out_channels) if normalised else nn.Identity()
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1), norm, nn.LeakyReLU(0.2, inplace=True)
-    )
+    norm, activation = nn.InstanceNorm2d if normalised else nn.Identity, partial(nn.LeakyReLU, 0.2)
+    return Conv2dNormActivation(in_channels, out_channels, norm_layer=norm, activation_layer=activation, bias=True)

@@ -31,7 +31,7 @@ class MaskThenClassify(nn.Module):
     def __init__(self, width: int = 64) -> None:
         super().__init__()
         widths = widths_of(width)
-        self.encoder = Contracting(3, widths)
+        self.encoder = Contracting(widths)
         self.mask_decoder, self.offset_decoder = Expanding(widths), Expanding(widths)
         self.mask_head = nn.Conv2d(width, 1, kernel_size=1)
         self.offset_head = nn.Conv2d(width, 2, kernel_size=1)

@@ -21,7 +21,13 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, paste_masks_in_image
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, roi_align
+from torchvision.ops import (
+    Conv2dNormActivation,
+    FeaturePyramidNetwork,
+    MultiScaleRoIAlign,
+    clip_boxes_to_image,
+    roi_align,
+)
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from models.comparators.instances import boxes_of, union
@@ -43,7 +49,7 @@ class MaskHead(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.fuse = nn.Sequential(nn.Conv2d(3 * channels, channels, kernel_size=1), nn.ReLU(inplace=True))
-        self.body = nn.Sequential(*(_conv(channels) for _ in range(4)))
+        self.body = nn.Sequential(*(Conv2dNormActivation(channels, channels, norm_layer=None) for _ in range(4)))
         self.up = nn.ModuleList(nn.ConvTranspose2d(channels, channels, 2, stride=2) for _ in range(2))
         self.predict = nn.ModuleList(nn.Conv2d(channels, 1, kernel_size=1) for _ in range(3))
         self.refine = nn.ModuleList(Refinement() for _ in range(3))
@@ -106,8 +112,9 @@ class MaskPlus(nn.Module):
 
     def _union(self, images: ImageList, features: dict[str, Tensor], shape: tuple[int, int]) -> Tensor:
         proposals = self._proposals(images, features)
-        logits, box_offsets, sizes = self._box_scores(features, proposals, images)
-        boxes, _, _ = self.boxes.postprocess_detections(logits, box_offsets, proposals, sizes)
+        boxes, _, _ = self.boxes.postprocess_detections(
+            *self._box_scores(features, proposals, images), proposals, images.image_sizes
+        )
         masks = self._masks(features, boxes, shape)[-1].sigmoid()  # [B, 1, 56, 56]
         unions = []
         for single, own in zip(masks.split([len(some) for some in boxes]), boxes, strict=True):
@@ -128,8 +135,7 @@ class MaskPlus(nn.Module):
         ]
         proposals, rpn_losses = self.rpn(images, features, ground_truth)
         proposals, _, labels, offsets = self.boxes.select_training_samples(proposals, ground_truth)
-        logits, box_offsets, _ = self._box_scores(features, proposals, images)
-        of_class, of_box = fastrcnn_loss(logits, box_offsets, labels, offsets)
+        of_class, of_box = fastrcnn_loss(*self._box_scores(features, proposals, images), labels, offsets)
         positive = [some[kind > 0] for some, kind in zip(proposals, labels, strict=True)]
         masks = self._masks(features, positive, (occluded.shape[-2], occluded.shape[-1]))
         of_masks = [_mask_loss(mask, roi_align(occluded, positive, mask.shape[-1])) for mask in masks]
@@ -151,10 +157,10 @@ class MaskPlus(nn.Module):
 
     def _box_scores(
         self, features: dict[str, Tensor], proposals: list[Tensor], images: ImageList
-    ) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
-        """Logits of the two classes, offsets of the boxes, sizes of the images."""
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of the two classes, offsets of the boxes."""
         pooled = self.boxes.box_roi_pool(features, proposals, images.image_sizes)
-        return *self.boxes.box_predictor(self.boxes.box_head(pooled)), images.image_sizes
+        return self.boxes.box_predictor(self.boxes.box_head(pooled))
 
     def _masks(self, features: dict[str, Tensor], boxes: list[Tensor], shape: tuple[int, int]) -> list[Tensor]:
         """Logits of three sizes, for the boxes of all images, concatenated."""
@@ -171,20 +177,13 @@ def backbone_of(width: int) -> str:
     return "resnet50" if width >= 64 else "resnet18"
 
 
-def _conv(channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(channels, channels, kernel_size=3, padding=1), nn.ReLU(inplace=True))
-
-
 def _enlarged(boxes: Tensor, shape: tuple[int, int]) -> Tensor:
     """Boxes (B, 4) enlarged about their centres by :data:`CONTEXT` and clipped to the image (height, width)."""
     centre, half = (boxes[:, 2:] + boxes[:, :2]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
-    end = torch.tensor([shape[1], shape[0]], dtype=boxes.dtype, device=boxes.device)
-    low, high = (centre - CONTEXT * half).clamp(min=0), torch.minimum(centre + CONTEXT * half, end)
-    return torch.cat([low, high], dim=1)
+    return clip_boxes_to_image(torch.cat([centre - CONTEXT * half, centre + CONTEXT * half], dim=1), shape)
 
 
 def _mask_loss(logits: Tensor, ground_truth: Tensor) -> Tensor:
     """Binary cross-entropy over boxes (B, 1, s, s); 0 without boxes."""
-    return F.binary_cross_entropy_with_logits(logits.float(), ground_truth, reduction="sum") / max(
-        1, ground_truth.numel()
-    )
+    entropy = F.binary_cross_entropy_with_logits(logits.float(), ground_truth, reduction="sum")
+    return entropy / max(1, ground_truth.numel())

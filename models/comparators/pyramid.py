@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import Conv2dNormActivation
 
 LEVELS = 5
 
@@ -23,27 +24,20 @@ def widths_of(base_width: int) -> list[int]:
 
 def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
     """Two 3x3 convolutions with batch normalisation and ReLU; height and width stay."""
-    layers: list[nn.Module] = []
-    for fed in (in_channels, out_channels):
-        layers += [
-            nn.Conv2d(fed, out_channels, kernel_size=3, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-        ]
-    return nn.Sequential(*layers)
+    return nn.Sequential(
+        *Conv2dNormActivation(in_channels, out_channels), *Conv2dNormActivation(out_channels, out_channels)
+    )
 
 
 class Contracting(nn.Module):
     """A double convolution per level, with max pooling between levels.
 
-    Shape: (N, in_channels, H, W) -> maps (N, widths[0], H, W), (N, widths[1], H/2, W/2) ...
+    Shape: (N, 3, H, W) -> maps (N, widths[0], H, W), (N, widths[1], H/2, W/2) ...
     """
 
-    def __init__(self, in_channels: int, widths: Sequence[int]) -> None:
+    def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
-        self.levels = nn.ModuleList(
-            double_conv(fed, width) for fed, width in zip([in_channels, *widths], widths, strict=False)
-        )
+        self.levels = nn.ModuleList(double_conv(fed, width) for fed, width in itertools.pairwise([3, *widths]))
 
     def forward(self, image: Tensor) -> list[Tensor]:
         maps = [self.levels[0](image)]

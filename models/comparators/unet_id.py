@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.comparators.pyramid import Contracting, Expanding, double_conv, widths_of
+from models.noise_processing import dilation, erosion
 
 TARGETS = ("border", "mask", "interior")
 OUTSIDE, INSIDE, ERODED = 4, 3, 2
@@ -34,13 +34,10 @@ class UNetId(nn.Module):
     def __init__(self, width: int = 64) -> None:
         super().__init__()
         widths = widths_of(width)
-        self.unets = nn.ModuleDict({name: nn.Sequential(Contracting(3, widths), Expanding(widths)) for name in TARGETS})
-        self.heads = nn.ModuleDict(
-            {
-                name: nn.Sequential(double_conv(len(TARGETS) * width, width), nn.Conv2d(width, 1, kernel_size=1))
-                for name in TARGETS
-            }
-        )
+        self.unets = nn.ModuleDict({name: nn.Sequential(Contracting(widths), Expanding(widths)) for name in TARGETS})
+        fed = len(TARGETS) * width
+        heads = {name: nn.Sequential(double_conv(fed, width), nn.Conv2d(width, 1, kernel_size=1)) for name in TARGETS}
+        self.heads = nn.ModuleDict(heads)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.heads["mask"](self._features(image))
@@ -51,23 +48,13 @@ class UNetId(nn.Module):
     def training_loss(self, image: Tensor, occluded: Tensor, mask_loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """The sum over the three outputs; occluded (N, 1, H, W), 0 or 1."""
         features = self._features(image)
-        return torch.stack(
-            [mask_loss(self.heads[name](features), target) for name, target in targets(occluded).items()]
-        ).sum()
+        terms = [mask_loss(self.heads[name](features), target) for name, target in targets(occluded).items()]
+        return torch.stack(terms).sum()
 
 
 def targets(occluded: Tensor) -> dict[str, Tensor]:
     """Mask (N, 1, H, W) of 0 and 1 -> border, mask and interior, each of that shape."""
     side = occluded.shape[-1]
     outside, inside, eroded = (max(1, round(pixels * side / 512)) for pixels in (OUTSIDE, INSIDE, ERODED))
-    border = _dilated(occluded, outside) - _eroded(occluded, inside)
-    return {"border": border, "mask": occluded, "interior": _eroded(occluded, eroded)}
-
-
-def _dilated(mask: Tensor, pixels: int) -> Tensor:
-    return F.max_pool2d(mask, 2 * pixels + 1, stride=1, padding=pixels)
-
-
-def _eroded(mask: Tensor, pixels: int) -> Tensor:
-    """Erosion; pixels beyond the map do not erode it."""
-    return 1 - _dilated(1 - mask, pixels)
+    border = dilation(occluded, outside) - erosion(occluded, inside)
+    return {"border": border, "mask": occluded, "interior": erosion(occluded, eroded)}

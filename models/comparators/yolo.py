@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import nms
+from torchvision.ops import Conv2dNormActivation, nms
 
 from models.comparators.instances import boxes_of, union
 from models.comparators.yolo_loss import Predictions, detection_losses
@@ -29,12 +29,12 @@ SCORE, OVERLAP, DETECTIONS = 0.25, 0.7, 5
 """Minimum score of a detection, maximum IoU of two, maximum number per image."""
 
 
-class Maps(NamedTuple):
-    """Features of an image at strides 8, 16 and 32."""
+_conv = partial(Conv2dNormActivation, activation_layer=nn.SiLU)
+"""Convolution (3x3 by default), batch normalisation, SiLU."""
 
-    fine: Tensor
-    middle: Tensor
-    coarse: Tensor
+
+Maps = tuple[Tensor, Tensor, Tensor]
+"""Features of an image at strides 8, 16 and 32: fine, middle and coarse."""
 
 
 class C2f(nn.Module):
@@ -74,19 +74,20 @@ class Backbone(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            _conv(3, width, stride=2), _conv(width, 2 * width, stride=2), C2f(2 * width, 2 * width, 1, True)
-        )
-        self.fine = nn.Sequential(_conv(2 * width, 4 * width, stride=2), C2f(4 * width, 4 * width, 2, True))
-        self.middle = nn.Sequential(_conv(4 * width, 8 * width, stride=2), C2f(8 * width, 8 * width, 2, True))
-        self.coarse = nn.Sequential(
-            _conv(8 * width, 16 * width, stride=2), C2f(16 * width, 16 * width, 1, True), SPPF(16 * width)
-        )
+        self.stem = nn.Sequential(_conv(3, width, stride=2), *_stage(width, 1))
+        self.fine = nn.Sequential(*_stage(2 * width, 2))
+        self.middle = nn.Sequential(*_stage(4 * width, 2))
+        self.coarse = nn.Sequential(*_stage(8 * width, 1), SPPF(16 * width))
 
     def forward(self, image: Tensor) -> Maps:
         fine = self.fine(self.stem(image))  # [N, 4 w, H/8, W/8]
         middle = self.middle(fine)
-        return Maps(fine, middle, self.coarse(middle))
+        return fine, middle, self.coarse(middle)
+
+
+def _stage(channels: int, depth: int) -> tuple[nn.Module, nn.Module]:
+    """Halves the map's sides and doubles its channels."""
+    return _conv(channels, 2 * channels, stride=2), C2f(2 * channels, 2 * channels, depth, True)
 
 
 class Neck(nn.Module):
@@ -102,10 +103,11 @@ class Neck(nn.Module):
         self.back_to_coarse = C2f(middle + coarse, coarse, 1, False)
 
     def forward(self, maps: Maps) -> Maps:
-        middle = self.to_middle(torch.cat([_doubled(maps.coarse), maps.middle], dim=1))
-        fine = self.to_fine(torch.cat([_doubled(middle), maps.fine], dim=1))
+        fine, middle, coarse = maps
+        middle = self.to_middle(torch.cat([_doubled(coarse), middle], dim=1))
+        fine = self.to_fine(torch.cat([_doubled(middle), fine], dim=1))
         middle = self.back_to_middle(torch.cat([self.down_fine(fine), middle], dim=1))
-        return Maps(fine, middle, self.back_to_coarse(torch.cat([self.down_middle(middle), maps.coarse], dim=1)))
+        return fine, middle, self.back_to_coarse(torch.cat([self.down_middle(middle), coarse], dim=1))
 
 
 class YOLOSegmenter(nn.Module):
@@ -131,9 +133,8 @@ class YOLOSegmenter(nn.Module):
             _conv(levels[0], PROTOTYPES, 1),
         )
         for level, stride in zip(self.score, (8, 16, 32), strict=True):
-            nn.init.constant_(
-                level.get_parameter("2.bias"), math.log(5 / (640 / stride) ** 2)
-            )  # few positions are foreground
+            # Few positions are foreground.
+            nn.init.constant_(level.get_parameter("2.bias"), math.log(5 / (640 / stride) ** 2))
 
     def forward(self, image: Tensor) -> Tensor:
         return union_of_detections(self._predict(image), (image.shape[-2], image.shape[-1]))
@@ -150,23 +151,14 @@ class YOLOSegmenter(nn.Module):
         ]  # [N, A, 1], [N, A, 4 BINS], [N, A, PROTOTYPES]
         anchors, strides = anchor_points(maps, image.shape[-1])
         sides = flat[1].unflatten(2, (4, BINS)).float()  # [N, A, 4, BINS]
-        return Predictions(flat[0].squeeze(2).float(), sides, flat[2], self.prototypes(maps.fine), anchors, strides)
+        return Predictions(flat[0].squeeze(2).float(), sides, flat[2], self.prototypes(maps[0]), anchors, strides)
 
 
 def union_of_detections(predictions: Predictions, shape: tuple[int, int]) -> Tensor:
     """Logits (N, 1, H, W): the union of the detected masks of each image, each cropped to its box."""
-    return torch.stack(
-        [
-            _union_of_image(score, boxes, coefficients, prototypes, shape)
-            for score, boxes, coefficients, prototypes in zip(
-                predictions.score.sigmoid(),
-                predictions.boxes(),
-                predictions.coefficients,
-                predictions.prototypes,
-                strict=True,
-            )
-        ]
-    )
+    score, boxes = predictions.score.sigmoid(), predictions.boxes()
+    images = zip(score, boxes, predictions.coefficients, predictions.prototypes, strict=True)
+    return torch.stack([_union_of_image(*image, shape) for image in images])
 
 
 def _union_of_image(
@@ -210,12 +202,4 @@ def _heads(levels: tuple[int, ...], channels: int, out_channels: int) -> nn.Modu
     return nn.ModuleList(
         nn.Sequential(_conv(level, channels), _conv(channels, channels), nn.Conv2d(channels, out_channels, 1))
         for level in levels
-    )
-
-
-def _conv(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.SiLU(inplace=True),
     )

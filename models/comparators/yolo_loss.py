@@ -56,26 +56,23 @@ def detection_losses(predictions: Predictions, occluded: Tensor, ground_truth: S
     """
     boxes = predictions.boxes()
     target_scores = torch.zeros_like(predictions.score)
-    empty = 0 * (
-        predictions.sides.sum() + predictions.coefficients.sum() + predictions.prototypes.sum()
-    )  # every output has a gradient
+    # Every output has a gradient.
+    empty = 0 * (predictions.sides.sum() + predictions.coefficients.sum() + predictions.prototypes.sum())
     sums, assigned = dict.fromkeys(("box", "sides", "mask"), empty), 0
     for image, box in enumerate(ground_truth):
         if len(box) == 0:
             continue
-        chosen, scores = assign_positions(
-            predictions.score[image].detach(), boxes[image].detach(), box[0], predictions.anchors
-        )
+        score, found = predictions.score[image].detach(), boxes[image].detach()
+        chosen, scores = assign_positions(score, found, box[0], predictions.anchors)
         target_scores[image, chosen] = scores
         target = box.expand(len(chosen), 4)
         box_loss = complete_box_iou_loss(boxes[image, chosen], target, reduction="none")
         sums["box"] = sums["box"] + (box_loss * scores).sum()
         sides = distribution_loss(predictions, image, chosen, target)
         sums["sides"] = sums["sides"] + (sides * scores).sum()
-        logits = torch.einsum(
-            "kp,phw->khw", predictions.coefficients[image, chosen], predictions.prototypes[image]
-        ).float()
-        sums["mask"] = sums["mask"] + mask_loss(logits, occluded[image], box[0]).sum()
+        coefficients, prototypes = predictions.coefficients[image, chosen], predictions.prototypes[image]
+        logits = torch.einsum("kp,phw->khw", coefficients, prototypes)
+        sums["mask"] = sums["mask"] + mask_loss(logits.float(), occluded[image], box[0]).sum()
         assigned += len(chosen)
     total = target_scores.sum().clamp(min=1)
     entropy = F.binary_cross_entropy_with_logits(predictions.score, target_scores, reduction="sum")

@@ -1,7 +1,6 @@
 """Multi-class support vector machines as trees of binary ones (Hybrid model: SVM-RH and SVM-BDT, Figures 5 to 7)."""
 
 from models.svm.classifiers import BinaryDecisionTreeSVC, ReducedHyperplaneSVC
-from models.svm.storage import load, save
 from models.svm.tree import ClassTree
 
-__all__ = ["BinaryDecisionTreeSVC", "ClassTree", "ReducedHyperplaneSVC", "load", "save"]
+__all__ = ["BinaryDecisionTreeSVC", "ClassTree", "ReducedHyperplaneSVC"]

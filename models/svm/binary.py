@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.kernel_approximation import Nystroem
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.svm import SVC, LinearSVC
-from sklearn.utils.validation import has_fit_parameter
 
 KERNELS = ("linear", "rbf", "nystroem")
 ROWS = 16384
 """Samples that are scored together, so that their scores fit a processor's cache."""
-
-
-class BinarySVM(Protocol):
-    """A fitted binary classifier."""
-
-    def decision_function(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
-        """Samples (n, F) -> scores (n,), positive for the second class."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +24,7 @@ class LinearSVM:
     intercept: float
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
+        """Samples (n, F) -> scores (n,), positive for the second class."""
         return X @ self.coef.astype(X.dtype) + X.dtype.type(self.intercept)
 
 
@@ -49,6 +41,9 @@ class KernelSVM:
         vectors = self.vectors.astype(X.dtype)
         parts = [rbf_kernel(rows, vectors, self.gamma) @ self.coef.astype(X.dtype) for rows in blocks(X)]
         return np.concatenate(parts or [np.empty(0, X.dtype)]) + X.dtype.type(self.intercept)
+
+
+BinarySVM = LinearSVM | KernelSVM
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,49 +70,30 @@ class NystroemMap:
 
 
 def fit_binary_svm(
-    estimator: Any,
+    kernel: str,
     X: np.ndarray,  # noqa: N803
     positive: np.ndarray,
-    weight: np.ndarray | None,
+    weight: np.ndarray,
     C: float,  # noqa: N803
     gamma: float,
 ) -> BinarySVM:
     """Fit a binary SVM.
 
     Args:
-        estimator: ``linear``, ``rbf``, or a scikit-learn classifier, of which a copy is fitted.
+        kernel: ``rbf``, or ``linear``, which ``nystroem`` means too: its map is already applied to X.
         X: samples (n, F).
         positive: whether each sample is of the second class, (n,) bool; both classes must occur.
-        weight: of the samples, (n,), or None.
-        C: of ``linear`` and ``rbf``.
+        weight: of the samples, (n,).
+        C: cost of errors.
         gamma: of ``rbf``.
-
-    Raises:
-        TypeError: if samples have weights and the estimator takes none.
     """
     target = positive.astype(np.int64)
-    if estimator == "linear":
-        # The primal problem: few features, many samples, and no random numbers.
-        svm = LinearSVC(C=C, dual=False, tol=1e-6, max_iter=10000).fit(X, target, weight)
-        return LinearSVM(svm.coef_[0], float(svm.intercept_[0]))
-    if estimator == "rbf":
+    if kernel == "rbf":
         svc = SVC(C=C, kernel="rbf", gamma=gamma).fit(X, target, weight)
         return KernelSVM(svc.support_vectors_, svc.dual_coef_[0], float(svc.intercept_[0]), gamma)
-    classifier = clone(estimator)
-    if weight is None:
-        return classifier.fit(X, target)
-    if not has_fit_parameter(classifier, "sample_weight"):
-        raise TypeError(f"{type(classifier).__name__} takes no sample_weight")
-    return classifier.fit(X, target, sample_weight=weight)
-
-
-def scores(classifier: Any, X: np.ndarray) -> np.ndarray:  # noqa: N803
-    """Samples (n, F) -> scores (n,) of any fitted binary classifier, positive for its second class."""
-    if hasattr(classifier, "decision_function"):
-        return classifier.decision_function(X)
-    if hasattr(classifier, "predict_proba"):
-        return classifier.predict_proba(X)[:, 1] - 0.5
-    return classifier.predict(X) - 0.5
+    # The primal problem: few features, many samples, and no random numbers.
+    svm = LinearSVC(C=C, dual=False, tol=1e-6, max_iter=10000).fit(X, target, weight)
+    return LinearSVM(svm.coef_[0], float(svm.intercept_[0]))
 
 
 def blocks(X: np.ndarray) -> Iterator[np.ndarray]:  # noqa: N803

@@ -19,25 +19,46 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from models.svm.binary import KERNELS, LinearSVM, NystroemMap, blocks, fit_binary_svm, scores
+from models.svm.binary import KERNELS, BinarySVM, LinearSVM, NystroemMap, blocks, fit_binary_svm
 from models.svm.growing import gravity_tree, separability_order, slant_tree
 from models.svm.tree import ClassTree, Group
 
 FLOATS = (np.float64, np.float32)
+SAMPLES = 500
+"""Samples of each class by which the order of SVM-RH or the tree of SVM-BDT with an RBF kernel is decided."""
 
 
 class _TreeSVC(ClassifierMixin, BaseEstimator):
-    """Shared by both trees: N - 1 binary SVMs at the inner nodes of a tree over N classes, and the walk down it."""
+    """Shared by both trees: N - 1 binary SVMs at the inner nodes of a tree over N classes, and the walk down it.
 
-    estimator: Any
-    C: float
-    gamma: Any
-    landmarks: int
-    random_state: Any
+    Args:
+        estimator: the binary SVM: ``linear`` (squared hinge loss), ``rbf`` (exact; up to some 20,000 samples), or
+            ``nystroem`` (linear on features that approximate the RBF kernel, the same for all SVMs).
+        C: cost of errors relative to a wide margin, above 0.
+        gamma: of the RBF kernel, above 0, or ``scale``: 1 / (F x variance of X).
+        landmarks: of ``nystroem``.
+        random_state: of the landmarks and of the samples that decide the tree, :data:`SAMPLES` of each class.
+
+    Fitted: ``classes_``, ``tree_``, ``estimators_`` (N - 1 binary SVMs in the tree's order), ``n_features_in_``.
+    """
+
+    def __init__(
+        self,
+        estimator: str = "linear",
+        C: float = 1.0,  # noqa: N803
+        gamma: Any = "scale",
+        landmarks: int = 256,
+        random_state: Any = None,
+    ) -> None:
+        self.estimator = estimator
+        self.C = C
+        self.gamma = gamma
+        self.landmarks = landmarks
+        self.random_state = random_state
 
     @abstractmethod
-    def _grow(self, X: np.ndarray, plain: np.ndarray, y: np.ndarray, weight: np.ndarray) -> ClassTree:  # noqa: N803
-        """Samples (in the Nystroem map's features, if any), original samples, class indices and weights -> the tree."""
+    def _grow(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> ClassTree:  # noqa: N803
+        """Samples (in the Nystroem map's features, if any), class indices and weights -> the tree."""
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
         """Grow the tree and fit its binary SVMs; a single class needs none.
@@ -52,29 +73,26 @@ class _TreeSVC(ClassifierMixin, BaseEstimator):
         """
         X, y = validate_data(self, X, y, dtype=FLOATS)  # noqa: N806
         check_classification_targets(y)
-        if isinstance(self.estimator, str) and self.estimator not in KERNELS:
-            raise ValueError(f"estimator={self.estimator!r}: it must be a classifier or one of {', '.join(KERNELS)}")
+        if self.estimator not in KERNELS:
+            raise ValueError(f"estimator={self.estimator!r}: it must be one of {', '.join(KERNELS)}")
         weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
         if not weight.all():
             X, y, weight = X[weight > 0], y[weight > 0], weight[weight > 0]  # noqa: N806
         self.classes_, index = np.unique(y, return_inverse=True)
         self.gamma_ = resolved_gamma(self.gamma, X, weight)
-        self.feature_map_, plain = None, X
+        self.feature_map_ = None
         if self.estimator == "nystroem":
             seed = check_random_state(self.random_state)
             self.feature_map_ = NystroemMap.fit(X, self.gamma_, self.landmarks, seed)
             X = np.concatenate([self.feature_map_.transform(rows) for rows in blocks(X)])  # noqa: N806
-        self.tree_ = self._grow(X, plain, index, weight)
-        self._weighted = sample_weight is not None
+        self.tree_ = self._grow(X, index, weight)
         self.estimators_ = [self._fit_node(X, index, weight, *sides) for sides in self.tree_.groups]
         return self
 
-    def _fit_node(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray, left: Group, right: Group) -> Any:  # noqa: N803
+    def _fit_node(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray, left: Group, right: Group) -> BinarySVM:  # noqa: N803
         """The binary SVM of a node: positive for its right classes, negative for its left ones."""
         rows = np.flatnonzero(np.isin(y, left + right))
-        kind = "linear" if self.estimator in ("linear", "nystroem") else self.estimator
-        own = weight[rows] if self._weighted else None
-        return fit_binary_svm(kind, X[rows], np.isin(y[rows], right), own, self.C, self.gamma_)
+        return fit_binary_svm(self.estimator, X[rows], np.isin(y[rows], right), weight[rows], self.C, self.gamma_)
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Samples (n, F) -> classes (n,)."""
@@ -117,7 +135,7 @@ class _TreeSVC(ClassifierMixin, BaseEstimator):
             coef = np.stack([svm.coef for svm in self.estimators_]).astype(X.dtype)
             intercept = np.array([svm.intercept for svm in self.estimators_], X.dtype)
             return coef @ X.T + intercept[:, None]
-        return np.stack([scores(svm, X) for svm in self.estimators_])
+        return np.stack([svm.decision_function(X) for svm in self.estimators_])
 
     def _routed(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
         """Index of each sample's class; each binary SVM scores only the samples that reach its node."""
@@ -125,7 +143,7 @@ class _TreeSVC(ClassifierMixin, BaseEstimator):
         rows = {0: np.arange(len(X))}
         for node, svm in enumerate(self.estimators_):
             here = rows.pop(node)
-            positive = scores(svm, X[here]) > 0 if len(here) else np.zeros(0, bool)
+            positive = svm.decision_function(X[here]) > 0 if len(here) else np.zeros(0, bool)
             for child, chosen in ((self.tree_.left[node], ~positive), (self.tree_.right[node], positive)):
                 if child < 0:
                     leaves[here[chosen]] = -1 - child
@@ -140,75 +158,54 @@ class ReducedHyperplaneSVC(_TreeSVC):
     N - 1 binary SVMs; a sample passes one to N - 1 of them.
 
     Args:
-        estimator: the binary SVM: ``linear`` (squared hinge loss), ``rbf`` (exact; up to some 20,000 samples),
-            ``nystroem`` (linear on features that approximate the RBF kernel, the same for all SVMs), or a
-            scikit-learn classifier. Its ``fit`` must take ``sample_weight`` where samples have weights, which
-            ``separability`` gives them.
-        order: which class is split off first: ``separability`` (the one with the least balanced error against those
-            that remain, measured on ``order_samples`` of each class; the paper only says "to minimize
-            classification error"), ``frequency`` (the most frequent first, which needs the fewest tests), or a
-            sequence of classes; classes that it omits follow, the most frequent first.
-        C: cost of errors relative to a wide margin, above 0.
-        gamma: of the RBF kernel, above 0, or ``scale``: 1 / (F x variance of X).
+        estimator: the binary SVM, see :class:`_TreeSVC`, as for the next four.
+        C: cost of errors.
+        gamma: of the RBF kernel.
         landmarks: of ``nystroem``.
-        order_samples: samples of each class on which ``separability`` is measured.
-        random_state: of the landmarks and of those samples.
+        random_state: of the landmarks and the samples.
+        order: which class is split off first: ``separability`` (the one with the least balanced error against those
+            that remain; the paper only says "to minimize classification error") or ``frequency`` (the most frequent
+            first, which needs the fewest tests).
 
-    Fitted: ``classes_``, ``tree_``, ``order_`` (classes as they are split off, the remaining one last),
-    ``estimators_`` (N - 1 binary SVMs in the tree's order), ``n_features_in_``.
+    Fitted: also ``order_``, classes as they are split off, the remaining one last.
     """
 
     def __init__(
         self,
-        estimator: Any = "linear",
-        order: Any = "separability",
+        estimator: str = "linear",
         C: float = 1.0,  # noqa: N803
         gamma: Any = "scale",
         landmarks: int = 256,
-        order_samples: int = 500,
         random_state: Any = None,
+        order: str = "separability",
     ) -> None:
-        self.estimator = estimator
+        super().__init__(estimator, C, gamma, landmarks, random_state)
         self.order = order
-        self.C = C
-        self.gamma = gamma
-        self.landmarks = landmarks
-        self.order_samples = order_samples
-        self.random_state = random_state
 
-    def _grow(self, X: np.ndarray, plain: np.ndarray, y: np.ndarray, weight: np.ndarray) -> ClassTree:  # noqa: ARG002, N803
-        if isinstance(self.order, str) and self.order not in ("separability", "frequency"):
-            raise ValueError(f"order={self.order!r}: it must be separability, frequency, or a sequence of classes")
-        frequent = [int(index) for index in np.argsort(-np.bincount(y, weight), kind="stable")]
-        if not isinstance(self.order, str):
-            known = {label: index for index, label in enumerate(self.classes_.tolist())}
-            given = [known[label] for label in np.asarray(self.order).tolist() if label in known]
-            if len(set(given)) < len(given):
-                raise ValueError(f"order={list(self.order)}: it must name each class once")
-            order = given + [index for index in frequent if index not in given]
-        elif self.order == "frequency":
-            order = frequent
-        else:
+    def _grow(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> ClassTree:  # noqa: N803
+        if self.order == "frequency":
+            order = np.argsort(-np.bincount(y, weight), kind="stable").tolist()
+        elif self.order == "separability":
             order = self._by_separability(X, y, weight)
+        else:
+            raise ValueError(f"order={self.order!r}: it must be separability or frequency")
         self.order_ = self.classes_[order]
         return slant_tree(order)
 
     def _by_separability(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> list[int]:  # noqa: N803
-        rows = _sample_each_class(y, self.order_samples, check_random_state(self.random_state))
+        rows = _sample_each_class(y, check_random_state(self.random_state))
         X, y, weight = X[rows], y[rows], weight[rows]  # noqa: N806
         # Each class weighs the same, however rare; the weights' mean is 1, so that C keeps its meaning.
         weight = weight / np.bincount(y, weight)[y]
         weight *= len(weight) / weight.sum()
-        self._weighted = True
 
         def error(one: int, others: Group) -> tuple[float, float]:
             """Balanced training error of the binary SVM; its hinge loss breaks ties."""
             here = np.isin(y, (one, *others))
             positive, own = y[here] == one, weight[here]
             own = np.where(positive, own / own[positive].sum(), own / own[~positive].sum()) * len(own) / 2
-            kind = "linear" if self.estimator in ("linear", "nystroem") else self.estimator
-            svm = fit_binary_svm(kind, X[here], positive, own, self.C, self.gamma_)
-            towards = scores(svm, X[here]) * np.where(positive, 1, -1)
+            svm = fit_binary_svm(self.estimator, X[here], positive, own, self.C, self.gamma_)
+            towards = svm.decision_function(X[here]) * np.where(positive, 1, -1)
             wrong = np.average(towards <= 0, weights=own)
             return round(float(wrong), 9), float(np.average(np.maximum(0, 1 - towards), weights=own))
 
@@ -218,60 +215,27 @@ class ReducedHyperplaneSVC(_TreeSVC):
 class BinaryDecisionTreeSVC(_TreeSVC):
     """SVM in a binary decision tree (SVM-BDT, Figure 7): classes are grouped by their centres in kernel space.
 
-    N - 1 binary SVMs; a sample passes about log2 N of them. No class is on both sides of a node.
-
-    Args:
-        estimator: the binary SVM, see :class:`ReducedHyperplaneSVC`.
-        kernel: of the space in which centres are compared: ``linear``, ``rbf``, or None for the estimator's own.
-        C: see :class:`ReducedHyperplaneSVC`, as are the next two.
-        gamma: of the RBF kernel.
-        landmarks: of ``nystroem``.
-        centre_samples: samples of each class whose RBF kernels are averaged; centres of linear kernels are exact.
-        random_state: of the landmarks and of those samples.
-
-    Fitted: ``classes_``, ``tree_``, ``estimators_`` (N - 1 binary SVMs in the tree's order), ``n_features_in_``.
+    N - 1 binary SVMs; a sample passes about log2 N of them. No class is on both sides of a node. Centres in the space
+    of the RBF kernel are those of :data:`SAMPLES` of each class; others are exact. Arguments: see :class:`_TreeSVC`.
     """
 
-    def __init__(
-        self,
-        estimator: Any = "linear",
-        kernel: str | None = None,
-        C: float = 1.0,  # noqa: N803
-        gamma: Any = "scale",
-        landmarks: int = 256,
-        centre_samples: int = 500,
-        random_state: Any = None,
-    ) -> None:
-        self.estimator = estimator
-        self.kernel = kernel
-        self.C = C
-        self.gamma = gamma
-        self.landmarks = landmarks
-        self.centre_samples = centre_samples
-        self.random_state = random_state
-
-    def _grow(self, X: np.ndarray, plain: np.ndarray, y: np.ndarray, weight: np.ndarray) -> ClassTree:  # noqa: N803
-        if self.kernel not in (None, "linear", "rbf"):
-            raise ValueError(f"kernel={self.kernel!r}: it must be linear, rbf or None")
+    def _grow(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> ClassTree:  # noqa: N803
         counts = np.bincount(y, weight)
-        kernel = self.kernel or ("rbf" if self.estimator == "rbf" else "linear")
-        if self.kernel == "linear":
-            X = plain  # noqa: N806
-        if kernel == "linear" or self.feature_map_ is not None:  # the map approximates the RBF kernel's space
+        if self.estimator != "rbf":  # the map of ``nystroem`` approximates the RBF kernel's space
             sums = np.stack([weight[y == index] @ X[y == index] for index in range(len(counts))]).astype(np.float64)
             centres = sums / counts[:, None]
             return gravity_tree(centres @ centres.T, counts)
-        rows = _sample_each_class(y, self.centre_samples, check_random_state(self.random_state))
+        rows = _sample_each_class(y, check_random_state(self.random_state))
         shares = np.zeros((len(counts), len(rows)))
         shares[y[rows], np.arange(len(rows))] = weight[rows]
         shares /= shares.sum(axis=1, keepdims=True)
         return gravity_tree(shares @ rbf_kernel(X[rows], gamma=self.gamma_) @ shares.T, counts)
 
 
-def _sample_each_class(y: np.ndarray, most: int, rng: np.random.RandomState) -> np.ndarray:
-    """Sorted rows of at most ``most`` samples of each class."""
+def _sample_each_class(y: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+    """Sorted rows of at most :data:`SAMPLES` samples of each class."""
     own = (np.flatnonzero(y == index) for index in range(y.max() + 1))
-    return np.sort(np.concatenate([rows if len(rows) <= most else rng.choice(rows, most, False) for rows in own]))
+    return np.sort(np.concatenate([rows if len(rows) <= SAMPLES else rng.choice(rows, SAMPLES, False) for rows in own]))
 
 
 def resolved_gamma(gamma: Any, X: np.ndarray, weight: np.ndarray) -> float:  # noqa: N803

@@ -15,13 +15,10 @@ def slant_tree(order: Sequence[int]) -> ClassTree:
     Args:
         order: indices of all classes, in the order in which they are split off.
     """
-    place = {index: rank for rank, index in enumerate(order)}
-
-    def split(group: Group) -> tuple[Group, Group]:
-        first = min(group, key=lambda index: place.get(index, len(place)))
-        return tuple(index for index in group if index != first), (first,)
-
-    return ClassTree.grow(len(order), split)
+    nodes = len(order) - 1
+    left = [*range(1, nodes), -1 - order[-1]][:nodes]
+    right = [-1 - index for index in order[:-1]]
+    return ClassTree(np.array(left, np.int64), np.array(right, np.int64))
 
 
 def separability_order(classes: int, error: Callable[[int, Group], tuple[float, ...]]) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,14 +59,13 @@ class ClassTree:
     @property
     def groups(self) -> list[tuple[Group, Group]]:
         """The classes left and right of each inner node."""
-        below: list[tuple[Group, Group]] = [((), ())] * len(self)
+        below: dict[int, Group] = {-1 - c: (c,) for c in range(self.classes)}
+        groups = []
         for node in reversed(range(len(self))):  # children come after their parents
-            below[node] = (self._under(self.left[node], below), self._under(self.right[node], below))
-        return below
-
-    @staticmethod
-    def _under(child: int, below: Sequence[tuple[Group, Group]]) -> Group:
-        return (-1 - int(child),) if child < 0 else tuple(sorted(below[child][0] + below[child][1]))
+            left, right = below[int(self.left[node])], below[int(self.right[node])]
+            below[node] = tuple(sorted(left + right))
+            groups.append((left, right))
+        return groups[::-1]
 
     @property
     def depths(self) -> np.ndarray:

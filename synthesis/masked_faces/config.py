@@ -10,7 +10,7 @@ from typing import Any
 
 from foundation.errors import ConfigError
 from synthesis.dataset_build import LARGEST, require_flag, require_integer
-from synthesis.masks import MaskChoices
+from synthesis.masks.choices import MaskChoices
 
 VERSION = 4
 """Raise it whenever the same seed gives other bytes, in this package or in `masks`."""
@@ -66,16 +66,13 @@ class MaskedFacesConfig:
 
     def parameters(self) -> dict[str, Any]:
         """Everything that determines the content, as plain data."""
-        chosen = asdict(self.choices) | {"templates": self.choices.templates and str(self.choices.templates)}
-        plain = {
-            name: getattr(self, name)
-            for name in ("count", "seed", "split", "size", "crop", "fallbacks", "landmark_model", "form")
-        }
-        if self.photographs:  # absent by default: older sets do not have the key
-            plain["photographs"] = True
+        plain = asdict(self) | {"source": str(self.source.resolve())}
+        chosen = plain.pop("choices")
+        chosen["templates"] = chosen["templates"] and str(chosen["templates"])
+        if not self.photographs:  # absent by default: older sets do not have the key
+            del plain["photographs"]
         about = {"origin": "augmented", "layout": "augmented_celeba", "version": VERSION}
-        complete = about | {"source": str(Path(self.source).resolve())} | plain | chosen
-        return json.loads(json.dumps(complete))  # as read from the file
+        return json.loads(json.dumps(about | plain | chosen))  # as read from the file
 
 
 def choices_of(parameters: Mapping[str, Any]) -> MaskChoices:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 from datamodules.landmarks import landmark_model
@@ -16,7 +17,7 @@ from foundation.files import require_outside
 from synthesis.dataset_build import Build, require_integer, write_file
 from synthesis.masked_faces.config import MaskedFacesConfig
 from synthesis.masked_faces.face_search import find_faces
-from synthesis.masked_faces.samples import MaskedFaceSample, RenderJob, render_sample
+from synthesis.masked_faces.samples import MaskedFaceSample, render_sample
 from synthesis.masked_faces.splits import split_photographs
 from synthesis.masked_faces.summary import SUMMARY, summary_of, table
 
@@ -45,28 +46,23 @@ def write_masked_faces(out: Path, config: MaskedFacesConfig, workers: int) -> No
     with build.claimed() as needed:
         if needed:
             _write(build, config, workers)
-        else:
-            build.report(f"{config.count} masked faces exist already")
 
 
 def _write(build: Build, config: MaskedFacesConfig, workers: int) -> None:
     landmark_model(config.landmark_model)
     photos = photographs(config.source)
     splits = split_photographs(config, photos)
-    names = ("images", "masks", "found", *(("photographs",) if config.photographs else ()))
-    build.open([build.partial / name for name in names], digest(photos))
+    build.open(digest(photos))
     seen = {split: find_faces(build, config, split, order, count, workers) for split, (order, count) in splits.items()}
     samples: list[MaskedFaceSample] = []
     for split, (_, count) in splits.items():
         usable = seen[split][0]  # reused in turn
-        samples += [
-            MaskedFaceSample(len(samples) + place, split, usable[place % len(usable)]) for place in range(count)
-        ]
-    jobs = [RenderJob(build.partial, config, sample) for sample in samples]
-    jobs = [job for job in jobs if not job.sample.mask_file(build.partial).is_file()]
-    for _ in build.each(render_sample, jobs, workers, "rendering masks"):
+        rows = (usable[place % len(usable)] for place in range(count))
+        samples += [MaskedFaceSample(config, index, split, row) for index, row in enumerate(rows, len(samples))]
+    missing = [sample for sample in samples if not sample.mask_file(build.partial).is_file()]
+    for _ in build.each(partial(render_sample, build.partial), missing, workers, "rendering masks"):
         pass
-    lines = [sample.line(config) for sample in samples]
+    lines = [sample.line() for sample in samples]
     write_file(build.partial / MANIFEST, "".join(json.dumps(line) + "\n" for line in lines).encode())
     summary = summary_of(config, photos, [row for _, rows in seen.values() for row in rows], lines)
     write_file(build.partial / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +33,10 @@ def find_faces(
     done = 0
     while done < len(chunks) and (lacking := count - sum(bool(row["faces"]) for row in rows)) > 0:
         next_done = min(len(chunks), done + max(1, round(1.05 * lacking / CHUNK)))
-        jobs = [
-            _FindJob(
-                build.partial / "found" / f"{split}_{place:06d}.json",
-                tuple(chunks[place]),
-                fallbacks,
-                aligned,
-                config.landmark_model,
-            )
-            for place in range(done, next_done)
-        ]
-        for found in build.each(_find_faces_of_job, jobs, workers, f"finding faces ({split})", chunk=1):
+        files = [build.partial / "found" / f"{split}_{place:06d}.json" for place in range(done, next_done)]
+        jobs = list(zip(files, chunks[done:next_done], strict=True))
+        search = partial(_find_faces_of_job, config.landmark_model, fallbacks, aligned)
+        for found in build.each(search, jobs, workers, f"finding faces ({split})", chunk=1):
             rows += found
         done = next_done
     with_faces = [row for row in rows if row["faces"]]
@@ -57,25 +50,18 @@ def find_faces(
     return with_faces[:count], rows
 
 
-@dataclass(frozen=True)
-class _FindJob:
-    """Photographs to search for faces, and the file of the result."""
-
-    file: Path
-    photos: tuple[Photograph, ...]
-    fallbacks: tuple[str, ...]
-    aligned: bool
-    model: str | None
-
-
-def _find_faces_of_job(job: _FindJob) -> list[dict[str, Any]]:
-    if not job.file.is_file():
-        finder = FaceFinder(job.model, job.fallbacks, job.aligned)
-        at_once = CHUNK if job.aligned else 1  # aligned photos are small
-        parts = [job.photos[start : start + at_once] for start in range(0, len(job.photos), at_once)]
+def _find_faces_of_job(
+    model: str | None, fallbacks: tuple[str, ...], aligned: bool, job: tuple[Path, list[Photograph]]
+) -> list[dict[str, Any]]:
+    """Searches photographs for faces, unless the file of the result, the first part of the job, is there."""
+    file, photos = job
+    if not file.is_file():
+        finder = FaceFinder(model, fallbacks, aligned)
+        at_once = CHUNK if aligned else 1  # aligned photos are small
+        parts = [photos[start : start + at_once] for start in range(0, len(photos), at_once)]
         rows = [row for part in parts for row in _faces_of(part, finder)]
-        write_file(job.file, json.dumps(rows).encode())
-    return json.loads(job.file.read_text())
+        write_file(file, json.dumps(rows).encode())
+    return json.loads(file.read_text())
 
 
 def _faces_of(photos: Sequence[Photograph], finder: FaceFinder) -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from synthesis.masked_faces.config import choices_of
-from synthesis.masks import MaskChoices, choose_mask, render_mask
+from synthesis.masks.choices import MaskChoices, choose_mask
+from synthesis.masks.rendering import render_mask
 
 
 @dataclass(frozen=True)

@@ -140,10 +140,7 @@ def choose_mask(rng: np.random.Generator, landmarks: np.ndarray, choices: MaskCh
 
 
 def tilt_of(landmarks: np.ndarray) -> str:
-    """The image's side that a face is turned to: MaskTheFace's angle between nose ridge and line to the lips.
-
-    Args:
-        landmarks: (68, 2), in pixels.
+    """The image's side that a face with landmarks (68, 2) is turned to: MaskTheFace's angle between ridge and lips.
 
     Returns:
         ``right`` below -13 degrees, ``left`` above 13, else ``front``.

@@ -17,7 +17,6 @@ class DistractorLayer:
     Args:
         outlines: polygons (N, 2), in pixels; or curves, where ``line`` is above 0.
         colour: float (3,), RGB in 0..255.
-        unit: width of the face, in pixels.
         line: width of the curves, in pixels; 0 fills.
         opacity: 0..1.
         rounded: distance over which light falls off to its edges, in pixels; 0 for a flat layer.
@@ -26,7 +25,6 @@ class DistractorLayer:
 
     outlines: list[np.ndarray]
     colour: np.ndarray
-    unit: float
     line: float = 0.0
     opacity: float = 1.0
     rounded: float = 0.0
@@ -34,14 +32,7 @@ class DistractorLayer:
 
 
 def distractor_layers(kind: str, face: Face, image: np.ndarray, rng: np.random.Generator) -> Iterator[DistractorLayer]:
-    """The layers of a distractor, from back to front.
-
-    Args:
-        kind: ``spectacles``, ``hand`` or ``object``.
-        face: the face.
-        image: (H, W, 3) uint8, for the colour of a hand.
-        rng: random shapes and colours.
-    """
+    """The layers of a distractor, from back to front; a hand has the skin's colour in `image` (H, W, 3) uint8."""
     return {"spectacles": _spectacles, "hand": _hand, "object": _object}[kind](face, image, rng)
 
 
@@ -63,11 +54,9 @@ def _spectacles(face: Face, _: np.ndarray, rng: np.random.Generator) -> Iterator
     ]
     dark = rng.random() < 0.25
     glass = np.array((24, 24, 28) if dark else (235, 240, 245), float)
-    yield DistractorLayer(rims, glass, face.width, opacity=0.9 if dark else 0.07)
+    yield DistractorLayer(rims, glass, opacity=0.9 if dark else 0.07)
     frame = rng.choice([(24, 22, 24), (70, 46, 32), (150, 150, 156), (120, 30, 40)]).astype(float)
-    yield DistractorLayer(
-        [*rims, np.array(inner), *temples], frame, face.width, line=face.width * rng.uniform(0.012, 0.03)
-    )
+    yield DistractorLayer([*rims, np.array(inner), *temples], frame, line=face.width * rng.uniform(0.012, 0.03))
 
 
 def _hand(face: Face, image: np.ndarray, rng: np.random.Generator) -> Iterator[DistractorLayer]:
@@ -88,16 +77,16 @@ def _hand(face: Face, image: np.ndarray, rng: np.random.Generator) -> Iterator[D
         return np.concatenate([[start - first * aside], tip, [start + first * aside]])
 
     arm = limb(wrist - along * 1.2 * unit, palm, 0.2 * unit, 0.24 * unit)
-    yield DistractorLayer([arm], 0.94 * skin, unit, rounded=0.09 * unit, as_seen=True)
+    yield DistractorLayer([arm], 0.94 * skin, rounded=0.09 * unit, as_seen=True)
     thumb = limb(
         palm - sideways * 0.2 * unit, palm - sideways * 0.42 * unit + along * 0.22 * unit, 0.07 * unit, 0.055 * unit
     )
-    yield DistractorLayer([thumb], 0.96 * skin, unit, rounded=0.03 * unit, as_seen=True)
+    yield DistractorLayer([thumb], 0.96 * skin, rounded=0.03 * unit, as_seen=True)
     lengths = np.array([0.36, 0.44, 0.42, 0.32]) * unit * rng.uniform(0.9, 1.15)
     for place, length in zip(np.linspace(-0.17, 0.17, 4), lengths, strict=True):
         start = palm + sideways * place * unit
         finger = limb(start, start + along * length + sideways * 0.15 * place * unit, 0.055 * unit, 0.045 * unit)
-        yield DistractorLayer([finger], skin * rng.uniform(0.96, 1.03), unit, rounded=0.035 * unit, as_seen=True)
+        yield DistractorLayer([finger], skin * rng.uniform(0.96, 1.03), rounded=0.035 * unit, as_seen=True)
 
 
 def _object(face: Face, _: np.ndarray, rng: np.random.Generator) -> Iterator[DistractorLayer]:
@@ -108,26 +97,25 @@ def _object(face: Face, _: np.ndarray, rng: np.random.Generator) -> Iterator[Dis
     kind = rng.choice(["cup", "microphone", "telephone"])
     if kind == "cup":
         cup = np.array([(-0.24, -0.06), (0.24, -0.06), (0.19, 0.6), (-0.19, 0.6)]) * unit
-        yield DistractorLayer([mouth + cup @ axes], colour, unit, rounded=0.08 * unit)
+        yield DistractorLayer([mouth + cup @ axes], colour, rounded=0.08 * unit)
         lid = np.array([(-0.26, -0.1), (0.26, -0.1), (0.26, -0.03), (-0.26, -0.03)]) * unit
-        yield DistractorLayer([mouth + lid @ axes], 0.4 * colour + 140, unit, rounded=0.03 * unit)
+        yield DistractorLayer([mouth + lid @ axes], 0.4 * colour + 140, rounded=0.03 * unit)
     elif kind == "microphone":
         side = float(rng.choice([-1, 1]))
         end = mouth + (np.array([0.5 * side, 0.9]) * unit) @ axes
         way = (end - mouth) / np.hypot(*(end - mouth))
         aside = 0.06 * unit * np.array([-way[1], way[0]])
-        yield DistractorLayer(
-            [np.array([mouth - aside, mouth + aside, end + 0.7 * aside, end - 0.7 * aside])], 0.3 * colour, unit
-        )
+        handle = np.array([mouth - aside, mouth + aside, end + 0.7 * aside, end - 0.7 * aside])
+        yield DistractorLayer([handle], 0.3 * colour)
         turn = np.linspace(0, 2 * np.pi, 24)
         ball = mouth + 0.13 * unit * np.stack([np.cos(turn), np.sin(turn)], axis=-1)
-        yield DistractorLayer([ball], np.array((92.0, 94.0, 98.0)), unit, rounded=0.06 * unit)
+        yield DistractorLayer([ball], np.array((92.0, 94.0, 98.0)), rounded=0.06 * unit)
     else:
         side, lean = float(rng.choice([-1, 1])), rng.uniform(-0.4, 0.4)
         flat = np.array([(-0.16, -0.34), (0.16, -0.34), (0.16, 0.34), (-0.16, 0.34)]) * unit
         c, s = np.cos(lean), np.sin(lean)
         middle = mouth + (np.array([0.12 * side, 0.05]) * unit) @ axes
-        yield DistractorLayer([middle + flat @ np.array([[c, s], [-s, c]]) @ axes], 0.25 * colour, unit)
+        yield DistractorLayer([middle + flat @ np.array([[c, s], [-s, c]]) @ axes], 0.25 * colour)
 
 
 def _skin(face: Face, image: np.ndarray) -> np.ndarray:

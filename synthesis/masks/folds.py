@@ -11,18 +11,6 @@ SIDE = 128
 FOLDS = 8
 """Variants of random folds per type."""
 
-WRINKLED = {
-    "surgical": 0.035,
-    "n95": 0.012,
-    "kn95": 0.025,
-    "cloth": 0.06,
-    "respirator": 0.0,
-    "handkerchief": 0.09,
-    "scarf": 0.1,
-    "niqab": 0.07,
-}
-"""Mask type -> strength of random folds."""
-
 
 @functools.cache
 def relief(kind: str, variant: int) -> np.ndarray:
@@ -30,9 +18,10 @@ def relief(kind: str, variant: int) -> np.ndarray:
     v, u = np.mgrid[:SIDE, :SIDE].astype(np.float32) / (SIDE - 1)
     u = 2 * u - 1
     light = 1.05 - 0.22 * np.abs(u) ** 2.6 - 0.16 * v**1.5  # round, and lit from above
-    light += _CUTS[kind](u, v, np.random.default_rng([variant, *kind.encode()]))
-    if WRINKLED[kind]:
-        light += WRINKLED[kind] * _wrinkles(np.random.default_rng([variant, len(kind)]))
+    cut, wrinkled = _CUTS[kind]
+    light += cut(u, v, np.random.default_rng([variant, *kind.encode()]))
+    if wrinkled:
+        light += wrinkled * _wrinkles(np.random.default_rng([variant, len(kind)]))
     light = np.clip(light, 0.25, 1.35).astype(np.float32)
     light.flags.writeable = False
     return light
@@ -103,15 +92,16 @@ def _niqab(u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> np.ndarray
 
 
 _CUTS = {
-    "surgical": _surgical,
-    "n95": _n95,
-    "kn95": _kn95,
-    "cloth": _cloth,
-    "respirator": _respirator,
-    "handkerchief": _handkerchief,
-    "scarf": _scarf,
-    "niqab": _niqab,
+    "surgical": (_surgical, 0.035),
+    "n95": (_n95, 0.012),
+    "kn95": (_kn95, 0.025),
+    "cloth": (_cloth, 0.06),
+    "respirator": (_respirator, 0.0),
+    "handkerchief": (_handkerchief, 0.09),
+    "scarf": (_scarf, 0.1),
+    "niqab": (_niqab, 0.07),
 }
+"""Mask type -> its seams, pleats and long folds, and the strength of its random folds."""
 
 
 def _wrinkles(rng: np.random.Generator) -> np.ndarray:

@@ -42,14 +42,13 @@ class Lighting:
         low = np.floor(around.min(axis=0)).astype(int) - reach
         high = np.ceil(around.max(axis=0)).astype(int) + reach + 1
         low, high = np.maximum(low, 0), np.minimum(high, image.shape[1::-1])
+        middle = around.mean(axis=0)
         if (high - low < 3).any():
-            return Lighting(exposure * cast, np.zeros(2), around.mean(axis=0), 0.0)
+            return Lighting(exposure * cast, np.zeros(2), middle, 0.0)
         grey = cv2.cvtColor(image[low[1] : high[1], low[0] : high[0]], cv2.COLOR_RGB2GRAY)
         smooth = cv2.blur(grey, (2 * reach + 1, 2 * reach + 1))
         x, y = np.clip(np.rint(around - low).astype(int), 0, high - low - 1).T
-        level = smooth[y, x].astype(np.float64)
-        middle = around.mean(axis=0)
         rows = np.column_stack([(around - middle) / face.width, np.ones(len(around))])
-        slope = np.linalg.lstsq(rows, level, rcond=None)[0]
+        slope = np.linalg.lstsq(rows, smooth[y, x].astype(np.float64), rcond=None)[0]
         residue = cv2.absdiff(grey, cv2.blur(grey, (3, 3)))
         return Lighting(exposure * cast, slope[:2] / max(slope[2], 8.0), middle, float(np.clip(residue.mean(), 0, 5)))

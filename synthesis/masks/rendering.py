@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -24,7 +23,7 @@ from synthesis.masks.shapes import (
     laid_grid,
     tailored,
 )
-from synthesis.masks.templates import Template, laid_on, read_templates
+from synthesis.masks.templates import laid_on, read_templates
 from synthesis.masks.textures import PLAIN, tile
 from synthesis.masks.textures import SIDE as TILE
 from synthesis.masks.window import Window
@@ -70,29 +69,18 @@ def render_mask(
     face, rng = Face.of(landmarks), np.random.default_rng(mask.seed)
     lighting = Lighting.of(image, face)
     if mask.type is not None and choices.templates is not None:
-        _lay_template(photo, ground_truth, landmarks, mask, read_templates(choices.templates)[mask.type], lighting)
+        tilts = read_templates(choices.templates)[mask.type]
+        colours, alpha = laid_on(tilts.get(mask.tilt, tilts["front"]), face, image.shape[:2])
+        lit = np.clip(colours * lighting.gain, 0, 255).astype(np.float32)
+        photo[:] = cv2.blendLinear(photo.astype(np.float32), lit, 1 - alpha, alpha).round()
+        ground_truth[alpha >= 0.5] = 255
     elif mask.type is not None:
         _lay_mask(photo, ground_truth, face, mask, lighting, rng)
     if mask.distractor is not None:
+        occludes = choices.occluders and mask.distractor != "spectacles"
         for layer in distractor_layers(mask.distractor, face, image, rng):
-            _lay_distractor(
-                photo, ground_truth, layer, lighting, occludes=choices.occluders and mask.distractor != "spectacles"
-            )
+            _lay_distractor(photo, ground_truth if occludes else None, face, layer, lighting)
     return photo, ground_truth
-
-
-def _lay_template(
-    image: np.ndarray,
-    ground_truth: np.ndarray,
-    landmarks: np.ndarray,
-    mask: FaceMask,
-    tilts: dict[str, Template],
-    lighting: Lighting,
-) -> None:
-    colours, alpha = laid_on(tilts.get(mask.tilt, tilts["front"]), landmarks, image.shape[:2])
-    lit = np.clip(colours * lighting.gain, 0, 255)
-    image[:] = cv2.blendLinear(image.astype(np.float32), lit.astype(np.float32), 1 - alpha, alpha).round()
-    ground_truth[alpha >= 0.5] = 255
 
 
 def _lay_mask(
@@ -104,47 +92,36 @@ def _lay_mask(
     rng: np.random.Generator,
 ) -> None:
     assert mask.type is not None  # noqa: S101 (for the type checker)
-    laid = _laid(face, mask, rng)
-    grid = laid.grid
-    window = Window.around(image, np.concatenate([grid.reshape(-1, 2), *laid.straps, *laid.loops]), face.width)
+    grid, straps, strap, loops = _laid(face, mask, rng)
+    window = Window.around(image, np.concatenate([grid.reshape(-1, 2), *straps, *loops]), face.width)
     if window is None:
         return
-    blur = float(np.clip(face.width / 420, 0.45, 1.3))
     outline = np.concatenate([grid[0], grid[1:, -1], grid[-1, -2::-1], grid[-2:0:-1, 0]])
-    covered = window.filled([outline], blur)
+    covered = window.filled([outline])
     window.shadow(outline + 0.012 * face.width * face.down, 0.03 * face.width, covered)
     elastic = ELASTIC[int(rng.random() < (0.7 if mask.texture in ("black", "navy") else 0.12))]
-    if laid.straps:
-        window.lay(window.lines(laid.straps, laid.strap * face.width, blur), lighting.gain * elastic * 0.92)
+    if straps:
+        window.lay(window.lines(straps, strap * face.width), lighting.gain * elastic * 0.92)
     hue = RUBBER[rng.integers(3)] if mask.type == "respirator" and rng.random() < 0.75 else None
-    lit = window.light(lighting, face.width)
+    lit = window.light(lighting)
     lit += np.float32(0.012 * lighting.grain) * recorded_noise(rng, *lit.shape)
     shade, colours = _textured(*window.over(grid), grid, mask, hue, rng)
-    if laid.loops:
+    if loops:
         mean = np.array(cv2.mean(colours, (covered > 0.5).astype(np.uint8))[:3], np.float32)
-        window.lay(window.filled(laid.loops, blur), _tinted(lit, 0.85 * lighting.gain * mean))
+        window.lay(window.filled(loops), _tinted(lit, 0.85 * lighting.gain * mean))
     window.lay(covered, cv2.multiply(colours, _tinted(shade * lit, lighting.gain)))
     for part, colour in _fittings(mask.type, grid, hue, face, rng):
-        bulge = window.filled([part], blur)
+        bulge = window.filled([part])
         round_light = cv2.GaussianBlur(bulge, (0, 0), 0.035 * face.width) * np.float32(0.75) + np.float32(0.4)
         window.lay(bulge, _tinted(lit * round_light, lighting.gain * colour))
     window.put(ground_truth)
 
 
-@dataclass(frozen=True)
-class _Laid:
-    """A mask in the image: grid points of its fabric (ROWS, COLUMNS, 2), straps (2, 2), and fabric ear loops (N, 2).
-
-    ``strap`` is the straps' width, in widths of the face.
-    """
-
-    grid: np.ndarray
-    straps: list[np.ndarray]
-    strap: float
-    loops: list[np.ndarray]
-
-
-def _laid(face: Face, mask: FaceMask, rng: np.random.Generator) -> _Laid:
+def _laid(
+    face: Face, mask: FaceMask, rng: np.random.Generator
+) -> tuple[np.ndarray, list[np.ndarray], float, list[np.ndarray]]:
+    """A mask in the image: grid points of its fabric (ROWS, COLUMNS, 2); straps (2, 2) and their width, in widths of
+    the face; fabric ear loops (N, 2)."""
     assert mask.type is not None  # noqa: S101 (for the type checker)
     assert mask.style is not None  # noqa: S101
     side = 1 if (face.yaw < 0) ^ (abs(face.yaw) < 0.15 and rng.random() < 0.5) else -1  # the nearer side
@@ -152,13 +129,13 @@ def _laid(face: Face, mask: FaceMask, rng: np.random.Generator) -> _Laid:
     if mask.style == "one_ear":
         grid = hanging_grid(face, side, float(rng.uniform(-0.15, 0.25) * side))
         ear = face.ear(side)
-        return _Laid(grid, [np.array([grid[0, 1], ear]), np.array([grid[0, -2], ear])], STRAPS[cut.straps], [])
+        return grid, [np.array([grid[0, 1], ear]), np.array([grid[0, -2], ear])], STRAPS[cut.straps], []
     one_piece = mask.type == "cloth" and mask.texture in PLAIN and rng.random() < IN_ONE_PIECE
     cut = tailored(ONE_PIECE if one_piece else cut, rng)
     grid = laid_grid(face, cut, mask.style, side if rng.random() < 0.5 else -side)
     straps = [np.array(ends) for ends in _strap_ends(grid, face, cut.straps)]
     loops = [ear_loop(grid, face, ear) for ear in _ears(face)] if one_piece else []
-    return _Laid(grid, straps, STRAPS[cut.straps], [loop for loop in loops if loop is not None])
+    return grid, straps, STRAPS[cut.straps], [loop for loop in loops if loop is not None]
 
 
 def _tinted(light: np.ndarray, colour: np.ndarray) -> np.ndarray:
@@ -198,16 +175,13 @@ def _textured(
         return shade, _tinted(np.ones_like(u), hue)
     wide = float(np.hypot(*(grid[ROWS // 2, -1] - grid[ROWS // 2, 0])))
     high = float(np.hypot(*(grid[-1, COLUMNS // 2] - grid[0, COLUMNS // 2])))
-    times = 2.0, 2.0 * high / max(wide, 1.0)
-    pixels = wide / times[0]  # of one tile
     side = TILE
-    while side > 32 and side >= 2 * pixels:
+    while side > 32 and side >= wide:  # a tile is half as wide as the mask
         side //= 2
-    x, y = (u * times[0] + shift_u) * side, (v * times[1] + shift_v) * side
+    x, y = (u * 2 + shift_u) * side, (v * (2 * high / max(wide, 1.0)) + shift_v) * side
     if turned < 0.3:
         x, y = y, x
-    image = tile(mask.texture, side)
-    return shade, cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    return shade, cv2.remap(tile(mask.texture, side), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
 
 def _fittings(
@@ -237,19 +211,18 @@ def _fittings(
 
 
 def _lay_distractor(
-    image: np.ndarray, ground_truth: np.ndarray, layer: DistractorLayer, lighting: Lighting, occludes: bool
+    image: np.ndarray, ground_truth: np.ndarray | None, face: Face, layer: DistractorLayer, lighting: Lighting
 ) -> None:
-    window = Window.around(image, np.concatenate(layer.outlines), layer.unit)
+    window = Window.around(image, np.concatenate(layer.outlines), face.width)
     if window is None:
         return
-    blur = float(np.clip(layer.unit / 420, 0.45, 1.3))
-    cover = window.lines(layer.outlines, layer.line, blur) if layer.line else window.filled(layer.outlines, blur)
-    light = window.light(lighting, layer.unit)
+    cover = window.lines(layer.outlines, layer.line) if layer.line else window.filled(layer.outlines)
+    light = window.light(lighting)
     if layer.rounded:
         light *= cv2.GaussianBlur(cover, (0, 0), layer.rounded) * np.float32(0.6) + np.float32(0.5)
     if not layer.line:
-        lower = np.concatenate(layer.outlines) + np.array([0, 0.01 * layer.unit])
-        window.shadow(lower, 0.03 * layer.unit, cover)
+        lower = np.concatenate(layer.outlines) + np.array([0, 0.01 * face.width])
+        window.shadow(lower, 0.03 * face.width, cover)
     gain = np.ones(3, np.float32) if layer.as_seen else lighting.gain
     window.lay(cover * np.float32(layer.opacity), _tinted(light, gain * layer.colour))
-    window.put(ground_truth if occludes else None)
+    window.put(ground_truth)

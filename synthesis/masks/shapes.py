@@ -160,7 +160,6 @@ def laid_grid(face: Face, cut: Cut, style: str, side: int) -> np.ndarray:
     """The fabric on the face: points (ROWS, COLUMNS, 2) in the image, in pixels.
 
     Args:
-        face: the face.
         cut: see :data:`CUTS`.
         style: wearing style, but not ``one_ear``.
         side: of ``half_pulled``: the side (-1 left, 1 right) on which it has slipped.

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from foundation.errors import BrokenFileError, ConfigError
+from synthesis.masks.shapes import Face
 
 POINTS = ("mask_a", "mask_b", "mask_c", "mask_d", "mask_e", "mask_f")
 
@@ -41,7 +42,7 @@ def read_templates(folder: Path) -> dict[str, dict[str, Template]]:
         ConfigError: if there is no ``masks.cfg``, or none of its templates has a PNG.
         BrokenFileError: if a section lacks a point, or one is no pair of numbers.
     """
-    file = Path(folder) / "masks.cfg"
+    file = folder / "masks.cfg"
     if not file.is_file():
         raise ConfigError(
             f"templates={folder}: {file} does not exist.\n"
@@ -55,9 +56,7 @@ def read_templates(folder: Path) -> dict[str, dict[str, Template]]:
     found: dict[str, dict[str, Template]] = {}
     for section in config.sections():
         words = config[section].get("template", "")
-        image = next(
-            (place / words for place in (Path(folder), Path(folder).parent) if (place / words).is_file()), None
-        )
+        image = next((place / words for place in (folder, folder.parent) if (place / words).is_file()), None)
         if image is None:
             continue  # 'empty' and 'inpaint' have none
         name, _, tilt = section.rpartition("_")
@@ -86,11 +85,7 @@ def _points(file: Path, section: configparser.SectionProxy) -> np.ndarray:
 
 @functools.lru_cache(maxsize=128)
 def opaque_pixels(file: Path, factor: int) -> tuple[np.ndarray, np.ndarray]:
-    """A template shrunk by box averages; cached, since decoding takes longer than rendering.
-
-    Args:
-        file: of RGBA pixels.
-        factor: integer by which height and width shrink.
+    """A template's PNG shrunk `factor` times by box averages; cached, since decoding takes longer than rendering.
 
     Returns:
         Colours premultiplied by alpha, so that transparent pixels do not bleed into the edges, and alpha, float32
@@ -113,22 +108,17 @@ def opaque_pixels(file: Path, factor: int) -> tuple[np.ndarray, np.ndarray]:
     return small, np.array([across / width, down / height])
 
 
-def six_points(landmarks: np.ndarray) -> np.ndarray:
+def six_points(face: Face) -> np.ndarray:
     """The six points of a face that match a template's: MaskTheFace's geometry, in the order of :data:`POINTS`.
 
     b is the middle of the nose's ridge. a and c are where the jaw meets the line through the eyes, moved down by the
     ridge's length; d and f where it meets that line moved down to the lower lip; e is the chin.
 
-    Args:
-        landmarks: (68, 2), in pixels.
-
     Returns:
-        float32 (6, 2): a, b, c, d, e, f.
+        float32 (6, 2): a, b, c, d, e, f, in pixels.
     """
-    eyes = landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0)
-    along = (eyes[1] - eyes[0]) / max(float(np.hypot(*(eyes[1] - eyes[0]))), 1e-6)
-    down = np.array([-along[1], along[0]])
-    middle = (eyes[0] + eyes[1]) / 2
+    landmarks, down = face.points, face.down
+    middle = (landmarks[36:42].mean(axis=0) + landmarks[42:48].mean(axis=0)) / 2
     ridge = float((landmarks[30] - landmarks[27]) @ down)
     lip = float(((landmarks[[*range(54, 60), 48, *range(64, 68), 60]] - middle) @ down).max())
     jaw = landmarks[:17]
@@ -148,15 +138,9 @@ def six_points(landmarks: np.ndarray) -> np.ndarray:
     return np.array([a, bridge, c, d, landmarks[8], f], np.float32)
 
 
-def laid_on(template: Template, landmarks: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """A template warped onto a face: colours float32 (H, W, 3) in 0..255 and alpha float32 (H, W) in 0..1.
-
-    Args:
-        template: the template.
-        landmarks: (68, 2), in pixels of the image.
-        size: (H, W) of the image.
-    """
-    target = six_points(landmarks)
+def laid_on(template: Template, face: Face, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A template warped onto a face in an image (H, W): colours float32 (H, W, 3) in 0..255, alpha float32 in 0..1."""
+    target = six_points(face)
     # Warping skips pixels where a template is twice as large as the face or larger.
     factor = max(1, int((np.ptp(template.points, axis=0) / np.maximum(np.ptp(target, axis=0), 1)).min()))
     opaque, ratio = opaque_pixels(template.file, factor)

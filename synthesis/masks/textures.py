@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
+from functools import cache, partial
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ PLAIN: dict[str, Colour] = {
 }
 
 
-@functools.cache
+@cache
 def tile(name: str, side: int = SIDE) -> np.ndarray:
     """A texture, float32 (side, side, 3), RGB in 0..255; cached and read-only.
 
@@ -91,22 +91,22 @@ def _scattered(
     return wide[SIDE : 2 * SIDE, SIDE : 2 * SIDE]
 
 
-def _floral(base: Colour, petals: tuple[Colour, ...], leaf: Colour) -> Callable[[np.random.Generator], np.ndarray]:
-    def texture(rng: np.random.Generator) -> np.ndarray:
-        def flower(image: np.ndarray, place: tuple[int, int]) -> None:
-            size, turn = int(rng.integers(11, 19)), rng.uniform(0, 72)
-            colour = petals[rng.integers(len(petals))]
-            for angle in (turn + 20, turn + 190):
-                middle = np.add(place, 1.7 * size * np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))]))
-                _ellipse(image, middle, (size, size // 3), angle, leaf)
-            for angle in turn + np.arange(0, 360, 72):
-                middle = np.add(place, 0.75 * size * np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))]))
-                _ellipse(image, middle, (int(0.75 * size), int(0.5 * size)), angle, colour)
-            _ellipse(image, np.asarray(place), (size // 3, size // 3), 0, (236, 196, 84))
+def _floral(base: Colour, petals: tuple[Colour, ...], leaf: Colour, rng: np.random.Generator) -> np.ndarray:
+    def flower(image: np.ndarray, place: tuple[int, int]) -> None:
+        size, turn = int(rng.integers(11, 19)), rng.uniform(0, 72)
+        colour = petals[rng.integers(len(petals))]
 
-        return _scattered(rng, base, 14, flower)
+        def ellipse(far: float, angle: float, axes: tuple[int, int], colour: Colour) -> None:
+            middle = np.add(place, far * size * np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))]))
+            _ellipse(image, middle, axes, angle, colour)
 
-    return texture
+        for angle in (turn + 20, turn + 190):
+            ellipse(1.7, angle, (size, size // 3), leaf)
+        for angle in turn + np.arange(0, 360, 72):
+            ellipse(0.75, angle, (int(0.75 * size), int(0.5 * size)), colour)
+        ellipse(0, 0, (size // 3, size // 3), (236, 196, 84))
+
+    return _scattered(rng, base, 14, flower)
 
 
 def _ellipse(image: np.ndarray, middle: np.ndarray, axes: tuple[int, int], angle: float, colour: Colour) -> None:
@@ -186,7 +186,7 @@ def _denim(rng: np.random.Generator) -> np.ndarray:
 
 
 TEXTURES_BY_NAME: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
-    **{name: functools.partial(_plain, colour) for name, colour in PLAIN.items()},
+    **{name: partial(_plain, colour) for name, colour in PLAIN.items()},
     "stripes_navy": lambda _: _stripes(((236, 236, 232), 16), ((38, 50, 92), 16)),
     "stripes_red": lambda _: _stripes(((240, 236, 230), 24), ((176, 40, 46), 8)),
     "stripes_pastel": lambda _: _stripes(((244, 214, 206), 16), ((206, 226, 214), 16), ((214, 214, 238), 32)),
@@ -194,9 +194,9 @@ TEXTURES_BY_NAME: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
     "checks_blue": lambda _: _checks((242, 242, 240), (62, 96, 160), 16),
     "tartan_green": lambda _: _tartan((28, 70, 52), (24, 36, 70), (226, 200, 90)),
     "tartan_red": lambda _: _tartan((162, 28, 34), (30, 48, 46), (236, 232, 224)),
-    "floral_pink": _floral((246, 226, 226), ((222, 104, 130), (240, 160, 160)), (118, 154, 104)),
-    "floral_blue": _floral((226, 234, 242), ((70, 104, 176), (130, 160, 212)), (104, 146, 132)),
-    "floral_dark": _floral((28, 30, 44), ((214, 76, 84), (236, 214, 200), (222, 150, 70)), (74, 112, 76)),
+    "floral_pink": partial(_floral, (246, 226, 226), ((222, 104, 130), (240, 160, 160)), (118, 154, 104)),
+    "floral_blue": partial(_floral, (226, 234, 242), ((70, 104, 176), (130, 160, 212)), (104, 146, 132)),
+    "floral_dark": partial(_floral, (28, 30, 44), ((214, 76, 84), (236, 214, 200), (222, 150, 70)), (74, 112, 76)),
     "camouflage_green": lambda rng: _blots(rng, ((106, 112, 70), (62, 72, 44), (86, 66, 46), (30, 32, 28)), 11),
     "camouflage_desert": lambda rng: _blots(rng, ((206, 184, 142), (168, 138, 98), (122, 96, 66)), 13),
     "knit_grey": lambda _: _knit((132, 134, 140)),

@@ -15,13 +15,12 @@ class Window:
 
     Args:
         image: the full image, (H, W, 3) uint8; changed by :meth:`put`.
-        x: left edge.
-        y: top edge.
-        right: one beyond the right edge.
-        low: one beyond the bottom edge.
+        x, y, right, low: the window's edges; right and bottom edge are one beyond it.
+        unit: width of the face, in pixels.
     """
 
-    def __init__(self, image: np.ndarray, x: int, y: int, right: int, low: int) -> None:
+    def __init__(self, image: np.ndarray, x: int, y: int, right: int, low: int, unit: float) -> None:
+        self.unit, self.blur = unit, float(np.clip(unit / 420, 0.45, 1.3))
         self.box = np.s_[y:low, x:right]
         self.corner = np.array([x, y], np.float64)
         self.target = image[self.box]
@@ -35,22 +34,22 @@ class Window:
         margin = 3 + 0.06 * unit
         x, y = np.maximum(np.floor(points.min(axis=0) - margin), 0).astype(int)
         right, low = np.minimum(np.ceil(points.max(axis=0) + margin), image.shape[1::-1]).astype(int)
-        return Window(image, x, y, right, low) if right - x >= 2 and low - y >= 2 else None
+        return Window(image, x, y, right, low, unit) if right - x >= 2 and low - y >= 2 else None
 
-    def filled(self, outlines: list[np.ndarray], blur: float) -> np.ndarray:
-        """Coverage float32 (h, w) in 0..1 of polygons (N, 2), with soft edges."""
+    def filled(self, outlines: list[np.ndarray], blur: float | None = None) -> np.ndarray:
+        """Coverage float32 (h, w) in 0..1 of polygons (N, 2), with soft edges, `blur` pixels wide if it is given."""
         cover = np.zeros(self.shape, np.uint8)
         for outline in outlines:
             cv2.fillPoly(cover, [self._fixed(outline)], 255, cv2.LINE_AA, shift=4)
-        return cv2.GaussianBlur(cover.astype(np.float32) * np.float32(1 / 255), (0, 0), blur)
+        return cv2.GaussianBlur(cover.astype(np.float32) * np.float32(1 / 255), (0, 0), blur or self.blur)
 
-    def lines(self, curves: list[np.ndarray], width: float, blur: float) -> np.ndarray:
+    def lines(self, curves: list[np.ndarray], width: float) -> np.ndarray:
         """Coverage of curves (N, 2), in proportion for those thinner than a pixel."""
         cover = np.zeros(self.shape, np.uint8)
         for curve in curves:
             cv2.polylines(cover, [self._fixed(curve)], False, 255, max(1, round(width)), cv2.LINE_AA, shift=4)
         share = np.float32(min(1.0, width) / 255)
-        return cv2.GaussianBlur(cover.astype(np.float32) * share, (0, 0), 0.7 * blur)
+        return cv2.GaussianBlur(cover.astype(np.float32) * share, (0, 0), 0.7 * self.blur)
 
     def _fixed(self, points: np.ndarray) -> np.ndarray:
         # Fixed-point coordinates are limited; far outside the window positions make no difference.
@@ -62,11 +61,11 @@ class Window:
         left = 1 - dark * (1 - cover)
         self.rgb = cv2.multiply(self.rgb, cv2.merge([left, left, left]))
 
-    def light(self, lighting: Lighting, unit: float) -> np.ndarray:
+    def light(self, lighting: Lighting) -> np.ndarray:
         """The photograph's own light over the window, float32 (h, w) around 1."""
         down, across = (np.arange(count, dtype=np.float32) for count in self.shape)
         (slope_x, slope_y), (x, y) = 0.8 * lighting.slope, lighting.middle - self.corner
-        field = 1 + (across - x) * (slope_x / unit) + ((down - y) * (slope_y / unit))[:, None]
+        field = 1 + (across - x) * (slope_x / self.unit) + ((down - y) * (slope_y / self.unit))[:, None]
         return np.clip(field, 0.45, 1.5).astype(np.float32)
 
     def over(self, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
