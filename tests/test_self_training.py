@@ -127,7 +127,7 @@ def test_batches_hold_labelled_synthetic_and_unlabelled_faces() -> None:
 
 
 def test_the_share_of_synthetic_faces_follows_its_schedule(lapa: Path) -> None:
-    constant, linear = (SyntheticLabels(LaPa(lapa), 0.5, schedule, 1.0) for schedule in ("constant", "linear"))  # type: ignore[arg-type]
+    constant, linear = (SyntheticLabels(LaPa(lapa), 0.5, schedule, 1.0) for schedule in ("constant", "linear"))
     assert [constant.count(8, progress) for progress in (0, 0.5, 1)] == [4, 4, 4]
     assert [linear.count(8, progress) for progress in (0, 0.5, 1)] == [4, 2, 0]
 
