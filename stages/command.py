@@ -190,6 +190,11 @@ def _check_model(settings: Command, stages: Iterable[Stage]) -> None:
             f"method={settings.method} and finetune.start_from={start} do not go together.\n"
             f"It must be method=transfer finetune.start_from=<a run>, or neither."
         )
+    if "semi" not in names and settings.semi.start_from is not None:
+        raise ConfigError(
+            f"method={settings.method} and semi.start_from={settings.semi.start_from} do not go together.\n"
+            f"It must be method=semi, or semi.start_from=null."
+        )
     if "semi" in names[1:] and settings.semi.start_from is not None:
         raise ConfigError(
             f"semi.start_from={settings.semi.start_from} with stages=[{', '.join(names)}]: semi starts from the stage "

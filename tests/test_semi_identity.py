@@ -101,6 +101,7 @@ def test_a_start_has_other_steps_and_rate() -> None:
         ({"trainer.devices": 4, "semi.unlabelled_batch_size": 6}, "semi.unlabelled_batch_size=6 .*\n.*multiple"),
         ({"stages": ["pretrain", "semi"], "semi.start_from": "x"}, "semi starts from the stage before it"),
         ({"stages": ["pretrain", "semi"], "semi.transfer": "all"}, "semi.transfer=all is not for"),
+        ({"method": "baseline", "semi.start_from": "x"}, "method=baseline and semi.start_from=x do not go together"),
         ({"semi.threshold": 1}, "semi.threshold=1"),
         ({"semi.views": 3}, "semi.views=3"),
     ],
