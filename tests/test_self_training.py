@@ -103,7 +103,7 @@ def test_pseudo_labels_are_the_teachers_and_unsure_pixels_are_ignored() -> None:
     assert student.grad[..., 0, 0].any()
     assert not student.grad[..., 1, 1].any()
     teaching.hparams["threshold"] = 0.9999
-    assert float(teaching.consistency(student, view)) == 0
+    assert float(teaching.consistency(student, view).detach()) == 0
 
 
 def test_batches_hold_labelled_synthetic_and_unlabelled_faces() -> None:

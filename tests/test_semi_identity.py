@@ -15,7 +15,7 @@ from engine.stage import Run
 from foundation.errors import ConfigError, DataError
 from stages.command import check, plan
 from tests.conftest import TINY, settings_of, unchecked
-from tests.tables import SEMI
+from tests.semi_settings import SEMI
 
 ROOT = "semi.synthetic.root"
 

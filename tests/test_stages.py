@@ -18,7 +18,7 @@ from foundation.errors import ConfigError
 from stages.command import STAGES, Command, check, plan
 from stages.document import texts
 from tests.conftest import TINY, settings_of, unchecked
-from tests.tables import SEMI
+from tests.semi_settings import SEMI
 
 MTL, BASELINE = "mtl_lapa_10pct", "baseline_lapa_10pct"
 SVM = ("svm_lapa", *TINY, "label_fraction=0.1")
