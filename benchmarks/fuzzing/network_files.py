@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from models.svm.storage import save
 from onnx import TensorProto, helper
 from torch import nn
 
@@ -29,6 +28,7 @@ from lightning_modules.occlusion_comparators import segmentation
 from lightning_modules.parsing import FaceParsing
 from models.deployed import Deployed
 from models.svm import ReducedHyperplaneSVC
+from models.svm.storage import save
 
 ENCODER, SIZE = "tu-test_efficientnet", 32
 OPTIMIZATION: dict[str, Any] = {

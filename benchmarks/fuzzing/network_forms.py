@@ -10,7 +10,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnxruntime  # noqa: F401 (its import opens files; a reader imports it late)
-from models.svm.storage import load as load_tree
 
 from benchmarks.fuzzing import images, network_files
 from benchmarks.fuzzing.form import CANARY, OUTSIDE, Form, WrongResultError
@@ -21,6 +20,7 @@ from deploy.predictor import load
 from deploy.video import open_clip
 from foundation.files import to_json, write_text_atomically
 from models.encoders import EncoderError, encoder_state
+from models.svm.storage import load as load_tree
 
 NAME = "segment-0123456789ab"
 RUN = f"runs/{NAME}"
