@@ -21,7 +21,7 @@ from foundation.errors import DataError
 FAILING = frozenset(
     (
         *("image_tif", "mask_template", "mafa_train", "mafa_test", "manifest.jsonl", "status.json", "metrics.csv"),
-        *("config.yaml", "job.json", "digest_cache", "encoder.pth", "tree.npz"),
+        *("config.yaml", "job.json", "digest_cache", "encoder.pth"),
     )
 )
 """Forms with a reader that does not pass this test yet; to be empty."""

@@ -24,6 +24,7 @@ from datamodules.layouts.photographs import photographs
 from datamodules.pose import pose_groups
 from datamodules.reading import read_image, read_mask
 from datamodules.transforms import FaceTransform
+from synthesis.masks.shapes import Face
 from synthesis.masks.templates import laid_on, opaque_pixels, read_templates
 
 PHOTO = images.originals("JPEG", ["RGB"])[0]
@@ -184,7 +185,7 @@ def _read_all_templates(root: Path) -> None:
     opaque_pixels.cache_clear()
     for tilts in read_templates(root).values():
         for template in tilts.values():
-            laid_on(template, LANDMARKS[:68], (64, 64))
+            laid_on(template, Face.of(LANDMARKS[:68]), (64, 64))
 
 
 def _landmarks(count: int) -> bytes:

@@ -24,6 +24,7 @@ from datamodules.reading import (
     read_photograph,
     require_complete,
 )
+from synthesis.masks.shapes import Face
 from synthesis.masks.templates import Template, laid_on, opaque_pixels
 
 SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "GIF": "gif", "TIFF": "tif"}
@@ -85,7 +86,7 @@ def _template(folder: Path) -> None:
     opaque_pixels.cache_clear()
     points = np.array([[4, 4], [12, 4], [20, 4], [4, 20], [12, 22], [20, 20]], np.float32)
     landmarks = np.stack([10 * np.cos(np.arange(68)) + 30, 10 * np.sin(np.arange(68)) + 30], -1)
-    laid_on(Template(folder / "template.png", points), landmarks, (64, 64))
+    laid_on(Template(folder / "template.png", points), Face.of(landmarks), (64, 64))
 
 
 FORMS = (

@@ -1,4 +1,4 @@
-"""Small networks as checkpoints, exported files and fitted trees, and changes of them by their structure."""
+"""Small networks as checkpoints and exported files, and changes of them by their structure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper
@@ -22,13 +21,11 @@ from benchmarks.fuzzing.form import CANARY, OUTSIDE
 from benchmarks.fuzzing.values import changed, other_value
 from datamodules.labels import LAPA
 from datamodules.transforms import MEAN, STD
-from deploy.export import write_torchscript
+from deploy.torchscript_files import trace, write_torchscript
 from lightning_modules.exported import METADATA, metadata_of
 from lightning_modules.occlusion_comparators import segmentation
 from lightning_modules.parsing import FaceParsing
 from models.deployed import Deployed
-from models.svm import ReducedHyperplaneSVC
-from models.svm.storage import save
 
 ENCODER, SIZE = "tu-test_efficientnet", 32
 OPTIMIZATION: dict[str, Any] = {
@@ -192,7 +189,7 @@ def torchscript_files() -> list[bytes]:
     graph = Deployed(nn.Conv2d(3, 1, 1), SIZE, MEAN, STD, half=False).eval()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.torchscript"
-        write_torchscript(graph, path, json.loads(_metadata()))
+        write_torchscript(trace(graph), path, json.loads(_metadata()))
         return [path.read_bytes()]
 
 
@@ -215,35 +212,3 @@ def encoder_file(rng: random.Random, originals: Sequence[bytes]) -> bytes:
         weights[rng.choice((3, "fc.weight", "other", None))] = other_value(rng)
         return saved(weights)
     return saved(_changed_weights(rng, weights))
-
-
-def trees() -> list[bytes]:
-    """Fitted trees of support vector machines, linear and with a kernel."""
-    rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(60, 2)), np.arange(60) % 3  # noqa: N806
-    files = []
-    with tempfile.TemporaryDirectory() as folder:
-        for kind in ("linear", "rbf"):
-            save(ReducedHyperplaneSVC(kind, random_state=0).fit(X + y[:, None], y), Path(folder) / kind)
-            files.append((Path(folder) / kind).read_bytes())
-    return files
-
-
-def tree_file(rng: random.Random, originals: Sequence[bytes]) -> bytes:
-    """A tree's file with another description or other arrays."""
-    with np.load(io.BytesIO(rng.choice(originals))) as file:
-        arrays: dict[str, Any] = dict(file)
-    if rng.random() < 0.5:
-        text = texts.json_file(rng, [str(arrays["description"]).encode()]).decode("utf-8", "replace")
-        arrays["description"] = np.array(text.replace("\0", ""))
-    else:
-        name = rng.choice(list(arrays))
-        array = arrays[name]
-        arrays[name] = rng.choice(
-            (array[:0] if array.ndim else array, array.astype("S9"), np.zeros((2, 9)), array.astype(object).astype(str))
-        )
-        if rng.random() < 0.3:
-            del arrays[name]
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    return content.getvalue()

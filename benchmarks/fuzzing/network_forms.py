@@ -1,4 +1,4 @@
-"""Checkpoints, exported networks, encoder weights, fitted trees, videos and packs, with what reads them."""
+"""Checkpoints, exported networks, encoder weights, videos and packs, with what reads them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from deploy.predictor import load
 from deploy.video import open_clip
 from foundation.files import to_json, write_text_atomically
 from models.encoders import EncoderError, encoder_state
-from models.svm.storage import load as load_tree
 
 NAME = "segment-0123456789ab"
 RUN = f"runs/{NAME}"
@@ -94,10 +93,6 @@ def packs() -> list[bytes]:
         return [next(Path(folder).glob("*.pack")).read_bytes()]
 
 
-def _tree(root: Path) -> None:
-    load_tree(root / "tree.npz").predict(np.zeros((3, 2)))
-
-
 FORMS = (
     Form(
         "checkpoint_file.ckpt",
@@ -142,14 +137,6 @@ FORMS = (
         {"weights": lambda root: encoder_state(network_files.ENCODER, root / "encoder.pth")},
         network_files.encoder_file,
         allowed=(EncoderError,),
-    ),
-    Form(
-        "tree.npz",
-        "tree.npz",
-        network_files.trees,
-        {"tree": _tree},
-        network_files.tree_file,
-        allowed=(ValueError,),
     ),
     _video("mp4"),
     _video("avi"),
