@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from foundation.errors import DataError
 from foundation.files import to_json, write_text_atomically
+from foundation.reading import MissingFileError, UnreadableError, read_json
 
 EVALUATE = "evaluate"
 """The stage that only scores."""
@@ -23,14 +23,6 @@ RENAMED = {"machine": "kernel", "classify.machine": "classify.kernel"}
 def with_current_keys(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """A status, or the settings of a run, with the keys of :data:`RENAMED` replaced."""
     return {RENAMED.get(key, key): value for key, value in recorded.items()}
-
-
-def read_status(folder: Path) -> dict[str, Any]:
-    """The content of a run folder's ``status.json``; raises OSError or ValueError if it cannot be read."""
-    status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
-    if not isinstance(status, dict):
-        raise ValueError("it holds no JSON object")
-    return with_current_keys(status)
 
 
 class RunFolder:
@@ -63,9 +55,12 @@ class RunFolder:
 
     def lock(self) -> FileLock:
         """The lock that one process holds while it trains this run; the system frees it when the process ends."""
-        folder = self.output_dir / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{self.name}.lock")
+        self._lock_file.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(self._lock_file)
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.output_dir / "locks" / f"{self.name}.lock"
 
     @property
     def status(self) -> dict[str, Any]:
@@ -74,14 +69,18 @@ class RunFolder:
         Raises:
             DataError: if it cannot be read, so that a result of unknown state is not overwritten.
         """
+        path = self.path / "status.json"
         try:
-            return read_status(self.path)
-        except FileNotFoundError:
+            status = read_json(self.path, path.name)
+        except MissingFileError:
             return {}
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{self.path / 'status.json'} cannot be read.\nRestore the file, or move the folder {self.path} away."
-            ) from error
+        except UnreadableError as error:
+            status, reason = None, str(error)
+        else:
+            reason = "it holds no JSON object"
+        if not isinstance(status, dict):
+            raise DataError(f"{path} cannot be read: {reason}.\nRestore the file, or move the folder {self.path} away.")
+        return with_current_keys(status)
 
     def write_status(self, **changes: Any) -> None:
         """Update keys of ``status.json``, atomically."""
@@ -91,12 +90,16 @@ class RunFolder:
     def state(self) -> str:
         """new, running, done, failed or interrupted. A run recorded as running whose lock is free is interrupted."""
         state = self.status.get("state", "new")
-        if state != "running":
-            return state
+        return self.running_state() if state == "running" else state
+
+    def running_state(self) -> str:
+        """running or interrupted: the state of a run recorded as running, by its lock. Nothing is written for this."""
         try:
+            if not self._lock_file.exists():
+                return "interrupted"
             with self.lock().acquire(timeout=0):
                 return "interrupted"
-        except Timeout:
+        except (Timeout, OSError):  # held; or not ours to take, as in another user's folder
             return "running"
 
     @property
@@ -113,9 +116,9 @@ class RunFolder:
         """How often this run was started, including the starts that ``force=true`` moved to ``replaced/``."""
         attempts = [self.status.get("attempts", 0)]
         for aside in (self.output_dir / "replaced").glob(f"{self.name}-*"):
-            with contextlib.suppress(OSError, ValueError):
-                attempts.append(read_status(aside).get("attempts", 0))
-        return max(attempts)
+            with contextlib.suppress(UnreadableError, AttributeError):
+                attempts.append(read_json(aside, "status.json").get("attempts", 0))
+        return max(number for number in attempts if isinstance(number, int))
 
     def set_aside(self) -> None:
         """Move the run to ``replaced/`` (``force=true``), in any state; nothing is deleted."""
