@@ -109,8 +109,8 @@ class EpochCheckpoint(Checkpoint):
 
     Args:
         folder: the run folder.
-        monitor: the validation score to maximise; None keeps the last epoch's weights, as in pre-training: no
-            reconstruction score predicts which epoch parses best.
+        monitor: the validation score to maximise; None keeps the last epoch's weights, as without validation labels,
+            or in pre-training: no reconstruction score predicts which epoch parses best.
         description: plain values saved with the weights.
         throughput: measures the run.
     """
@@ -146,7 +146,7 @@ class EpochCheckpoint(Checkpoint):
         if self._is_best(trainer) and trainer.is_global_zero:
             scores = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
             content = {
-                "state_dict": {name: value.cpu() for name, value in pl_module.state_dict().items()},
+                "state_dict": {name: value.cpu() for name, value in _tested_weights(pl_module).items()},
                 "hyper_parameters": dict(pl_module.hparams),
                 "metrics": {name: float(value) for name, value in scores.items()},
                 "epoch": epoch,
@@ -170,6 +170,11 @@ class EpochCheckpoint(Checkpoint):
             return False
         self.score = score
         return True
+
+
+def _tested_weights(module: LightningModule) -> dict[str, torch.Tensor]:
+    """The weights that are validated: a module that averages its weights in training names them."""
+    return getattr(module, "tested_state_dict", module.state_dict)()
 
 
 def _curves(trainer: Trainer) -> list[Curves]:

@@ -262,11 +262,10 @@ class FaceDataModule(LightningDataModule):
         workers = min(8, cpu_count()) if self.workers is None else self.workers
         return DataLoader(
             dataset,
-            **order,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
-            collate_fn=collate,
+            **({"collate_fn": collate} | order),
         )
 
 

@@ -37,8 +37,8 @@ class Manifest:
 
 
 def count(fraction: float, total: int) -> int:
-    """Number of labelled faces: ``max(1, round(fraction * total))``."""
-    return max(1, round(fraction * total))
+    """Number of labelled faces: ``max(1, round(fraction * total))``, but 0 of a fraction of 0."""
+    return 0 if fraction == 0 else max(1, round(fraction * total))
 
 
 def manifest(folder: Path, dataset: str, ids: list[str], fraction: float, subset: int) -> Manifest:
@@ -49,7 +49,7 @@ def manifest(folder: Path, dataset: str, ids: list[str], fraction: float, subset
         dataset: name of the data set.
         ids: ids of all training faces. Their digest is part of the file's path, so that each partial copy of a data set
             gets its own manifests.
-        fraction: 0 < fraction <= 1.
+        fraction: 0 <= fraction <= 1.
         subset: 0, 1 or 2, the number of the independent sample.
 
     Raises:
@@ -64,7 +64,7 @@ def manifest(folder: Path, dataset: str, ids: list[str], fraction: float, subset
         write_text_atomically(path, "\n".join(chosen) + "\n")
     chosen = [line for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if line]
     unknown = sorted(set(chosen) - set(everything))
-    if unknown or not chosen:
+    if unknown or (not chosen and fraction > 0):
         raise DataError(
             f"The label manifest {path} does not fit the training set: "
             + (f"it names {unknown[0]!r}, which is missing." if unknown else "it is empty.")

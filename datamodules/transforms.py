@@ -20,6 +20,7 @@ from PIL import Image
 
 from datamodules.labels import IGNORE, OCCLUSION, LabelSet
 from datamodules.layouts.sample import RelativeBox
+from datamodules.photometric import Photometric
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -47,6 +48,7 @@ class Augmentation:
             margin on each side (:data:`MARGINS`), stretched to the output, like a detector's crop. Only for data sets
             with landmarks.
         recolour: probability of recolouring the occlusion, see :class:`Recolour`.
+        photometric: strength of light and camera, 0..1, see :class:`datamodules.photometric.Photometric`.
     """
 
     rotation: float = 0.0
@@ -57,6 +59,7 @@ class Augmentation:
     degrade: float = 0.0
     crop: float = 0.0
     recolour: float = 0.0
+    photometric: float = 0.0
 
 
 MARGINS = (-0.05, 0.4)
@@ -227,6 +230,8 @@ class FaceTransform:
         if move.color > 0:
             change = 0.4 * move.color
             steps.append(A.ColorJitter(change, change, change, hue=0.05 * move.color, p=0.8))
+        if move.photometric > 0:
+            steps.append(Photometric(move.photometric))
         if move.degrade > 0:
             steps += degradations(move.degrade)
         # Image and label map may differ in size: images are decoded no larger than needed.

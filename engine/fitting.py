@@ -141,7 +141,7 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
         module.get_submodule("model").compile()  # in place: the names of the weights do not change
 
     throughput = Throughput()
-    checkpoint = EpochCheckpoint(run.folder, run.stage.monitor, checkpoint_description(run, module), throughput)
+    checkpoint = EpochCheckpoint(run.folder, run.stage.monitored(run), checkpoint_description(run, module), throughput)
     own = _objects(config.get("callbacks") or {}, "callbacks", Callback)
     callbacks = [Quiet(), *own, Confusion(), StepSeed(run.own.seed), throughput, checkpoint]
     trainer = training_trainer(run, loggers, callbacks)

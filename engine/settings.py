@@ -2,7 +2,8 @@
 
 A group of settings is a pydantic model; :func:`setting` declares its fields. Validation, ``--help``, the YAML files of
 defaults, ``docs/settings.md`` and run ids are derived from it. Every setting of the groups that a stage reads enters
-its id, except settings that are ``harmless`` and settings that have no effect next to the others (``only``).
+its id, except settings that are ``harmless``, settings that have no effect next to the others (``only``), and the
+defaults of settings that are declared ``later`` than the runs they describe.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def setting(
     harmless: str = "",
     only: str = "",
     written: str = "",
+    later: bool = False,
     **limits: Any,
 ) -> Any:
     """Declare one setting of a group.
@@ -57,14 +59,16 @@ def setting(
             kernel=rbf|nystroem``: names of the same group, or dotted names of the command. Otherwise it does not
             enter the id.
         written: the default in YAML if it refers to another key, such as ``${seed}``.
+        later: declared after runs existed that had its default's behaviour: the default does not enter the id, so that
+            their ids stay.
         limits: ``ge``, ``gt``, ``le``, ``multiple_of``, as in pydantic.
     """
-    extra: dict[str, Any] = {"harmless": harmless, "only": only, "written": written}
+    extra: dict[str, Any] = {"harmless": harmless, "only": only, "written": written, "later": "later" if later else ""}
     return Field(default, description=description, json_schema_extra=extra, **limits)
 
 
 def note(field: FieldInfo, name: str) -> str:
-    """The ``harmless``, ``only`` or ``written`` of a setting, "" if it has none."""
+    """The ``harmless``, ``only``, ``written`` or ``later`` of a setting, "" if it has none."""
     extra = field.json_schema_extra
     return str(extra.get(name) or "") if isinstance(extra, dict) else ""
 
@@ -153,7 +157,10 @@ def entering(command: Settings, read: Iterable[str]) -> dict[str, Any]:
     found = {
         name: command[name]
         for name, field in fields(type(command))
-        if is_read(name, prefixes) and not note(field, "harmless") and _has_effect(name, note(field, "only"), command)
+        if is_read(name, prefixes)
+        and not note(field, "harmless")
+        and not (note(field, "later") and command[name] == field.get_default())
+        and _has_effect(name, note(field, "only"), command)
     }
     for prefix in prefixes:  # undeclared settings (trainer.*) enter too
         group = command[prefix]

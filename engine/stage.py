@@ -64,6 +64,11 @@ class Stage(ABC):
         """
         del run
 
+    def monitored(self, run: Run) -> str | None:
+        """The :attr:`monitor` of one run, whose settings may choose."""
+        del run
+        return self.monitor
+
     def before(self, settings: Any) -> list[Any]:
         """Settings of further runs of this stage, planned before this one, that it is compared with."""
         return []

@@ -27,8 +27,15 @@ from foundation.reading import (
 from foundation.run_folder import RunFolder, with_current_keys
 from foundation.shown_text import Paths, printable
 
-STAGES = ("pretrain", "finetune", "classify", "segment", "evaluate")
-METHODS = {"baseline": "baseline", "mtl": "MTL", "transfer": "transfer", "segment": "segmenter", "hybrid": "hybrid"}
+STAGES = ("pretrain", "finetune", "semi", "classify", "segment", "evaluate")
+METHODS = {
+    "baseline": "baseline",
+    "mtl": "MTL",
+    "transfer": "transfer",
+    "semi": "self-training",
+    "segment": "segmenter",
+    "hybrid": "hybrid",
+}
 """Display name of each method, in the order of tables."""
 TEXTS = (
     *("state", "stage", "id", "experiment", "sweep", "error", "split", "classes", "checkpoint", "git_sha", "manifest"),
@@ -144,8 +151,8 @@ class RecordedRun:
 
     @property
     def tested(self) -> bool:
-        """Whether this is a finished run of fine-tuning or classification, with test scores."""
-        return self.stage in ("finetune", "classify") and self.state == "done"
+        """Whether this is a finished run of fine-tuning, self-training or classification, with test scores."""
+        return self.stage in ("finetune", "semi", "classify") and self.state == "done"
 
     @property
     def evaluated(self) -> bool:

@@ -13,6 +13,7 @@ from torchmetrics import MeanMetric
 from lightning_modules.external import build_external_loss, build_external_network, require_logits, require_scalar
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.scoring import ScoredModule
+from models.averaging import WeightAverage
 from models.losses import mean_over_images, parsing_loss
 from models.parser import FaceParser
 
@@ -45,6 +46,8 @@ class FaceParsing(ScoredModule):
         architecture: see :class:`models.parser.Trunk`.
         network: ``{_target_: ...}``, an external parser, built with ``classes``: (N, 3, H, W) -> logits (N, C, H, W).
         background: whether it enters the means, see :class:`lightning_modules.metrics.SegmentationScores`.
+        ema_decay: decay of an average of the weights, see :class:`models.averaging.WeightAverage`, which is then what
+            is validated, tested and kept; None: the weights of the last step are.
 
     Logs ``train/loss``, ``val/loss`` and the scores of :class:`lightning_modules.metrics.SegmentationScores`, with
     the ground truth's pixels ``test/count/<class>`` in the test, exact up to 2^24. Where a batch holds ``full_label``,
@@ -72,6 +75,7 @@ class FaceParsing(ScoredModule):
         background: str = "literature",
         architecture: str | None = "unetplusplus",
         network: dict[str, Any] | None = None,
+        ema_decay: float | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["encoder_state"], logger=False)
@@ -79,6 +83,7 @@ class FaceParsing(ScoredModule):
             self.model = FaceParser(len(classes), encoder, features, encoder_state, str(architecture))
         else:
             self.model = build_external_network(network, "model.network", classes=len(classes))
+        self.average: WeightAverage | None = None
         self.own_loss = None if isinstance(loss, str) else build_external_loss(loss, "finetune.loss")
         self.frozen = [self.model.get_submodule(name).requires_grad_(False).eval() for name in FROZEN[trained]]
         self.scores = SegmentationScores(classes, background=background)
@@ -95,6 +100,28 @@ class FaceParsing(ScoredModule):
                     module.eval()
         return self
 
+    def setup(self, stage: str) -> None:
+        if stage == "fit" and self.hparams["ema_decay"] is not None:
+            self.average = WeightAverage(self.model, self.hparams["ema_decay"])
+            if self.model._compiled_call_impl is not None:
+                self.average.network.compile()
+
+    def on_fit_end(self) -> None:
+        self.average = None  # what is kept of it is in best.ckpt
+
+    def optimizer_step(self, *args: Any, **arguments: Any) -> None:
+        super().optimizer_step(*args, **arguments)
+        if self.average is not None:
+            self.average.update(self.model)
+
+    def tested_state_dict(self) -> dict[str, Tensor]:
+        """The weights that are validated, tested and kept, as a module without an average has them."""
+        state = self.state_dict()
+        if self.average is None:
+            return state
+        own = {name: value for name, value in state.items() if not name.startswith("average.")}
+        return own | {f"model.{name}": value for name, value in self.average.network.state_dict().items()}
+
     def _trunk_is_frozen(self) -> bool:
         return self._trainer is not None and self.current_epoch < self.hparams["frozen_epochs"]
 
@@ -107,8 +134,8 @@ class FaceParsing(ScoredModule):
                 parameter.grad = None  # not requires_grad: DDP expects a gradient of every parameter
 
     def forward(self, image: Tensor) -> Tensor:
-        """Image (N, 3, H, W), normalised -> logits (N, C, H, W)."""
-        return self.model(image)
+        """Image (N, 3, H, W), normalised -> logits (N, C, H, W); outside training of the average, if there is one."""
+        return self.model(image) if self.training or self.average is None else self.average(image)
 
     def loss(self, logits: Tensor, label: Tensor) -> Tensor:
         """Equations 2 and 3, or the external loss."""

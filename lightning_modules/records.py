@@ -23,7 +23,7 @@ CHOICES = {
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed", "64-true"),
     "datamodule.merging": ("official", "zllrunning", "farl"),
     "finetune.background": ("literature", "in", "out"),
-    **{f"{stage}.score_at": ("label", "input") for stage in ("finetune", "classify", "segment")},
+    **{f"{stage}.score_at": ("label", "input") for stage in ("finetune", "semi", "classify", "segment")},
 }
 """Recorded settings that evaluation takes over, and their values."""
 

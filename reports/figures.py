@@ -26,6 +26,7 @@ COLOURS = {
     "mtl": ("#0a5fb4", "#6fb6ff"),
     "baseline": ("#b54a00", "#ffa35c"),
     "transfer": ("#1a7f37", "#56d364"),
+    "semi": ("#7a3fb0", "#c79bff"),
     "other": ("#57606b", "#a3adb8"),
 }
 """Role -> its colour on light and on dark background; all but the grid have a contrast of at least 4.5 : 1."""
@@ -83,7 +84,7 @@ def charts(runs: Iterable[RecordedRun], with_curves: Iterable[RecordedRun] | Non
         if run.state in ("done", "running", "interrupted") and run.has_curves and run.curves
     ]
     pretrainings = grouped((run for run in plotted if run.stage == "pretrain"), _study)
-    finetunings = grouped((run for run in plotted if run.stage == "finetune"), _fraction_of_study)
+    finetunings = grouped((run for run in plotted if run.stage in ("finetune", "semi")), _fraction_of_study)
     segmentations = grouped((run for run in plotted if run.stage == "segment" and not run.in_a_fold), _study)
     scored = [run for run in every if run.tested and not math.isnan(run.metric("test/miou"))]
     studies = grouped((run for run in scored if LEAST_FRACTION <= run.number("label_fraction") <= 1), _study)

@@ -62,12 +62,15 @@ def _masking(run: Run) -> str | None:
     return own.masking if run.stage.name == "classify" else None
 
 
-def open_datamodule(run: Run, augmentation: Augmentation | None = None, **own: Any) -> FaceDataModule:
+def open_datamodule(
+    run: Run, augmentation: Augmentation | None = None, kind: type[FaceDataModule] | None = None, **own: Any
+) -> FaceDataModule:
     """The data module of a stage: all training images without labels, or those of the manifest with labels.
 
     Args:
         run: the run.
         augmentation: of training images; None: as its settings describe.
+        kind: of data module; None: by the data set.
         own: arguments that only some stages pass.
 
     Raises:
@@ -84,7 +87,7 @@ def open_datamodule(run: Run, augmentation: Augmentation | None = None, **own: A
         own = {"batch_size": run.own.batch_size, "steps_per_epoch": run.own.steps_per_epoch} | own
     settings, output_dir = run.settings.datamodule, run.folder.output_dir
     digest = functools.partial(digest_of_files, digest_cache(output_dir))
-    data = datamodule_type(run.layout)(
+    data = (kind or datamodule_type(run.layout))(
         layout=run.layout,
         image_size=settings.image_size,
         seed=run.own.seed,

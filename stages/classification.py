@@ -9,6 +9,7 @@ from engine.settings import Seed, Settings, setting
 from engine.stage import Run
 from foundation.errors import ConfigError
 from stages.building import TrainingStage, open_datamodule
+from stages.finetuning import PARSERS
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule
@@ -113,5 +114,5 @@ class Classification(TrainingStage):
             "after": after,
             "head": own.head,
             "kernel": None if conv else own.kernel,
-            "features": "map" if conv and after == "finetune" else own.features,
+            "features": "map" if conv and after in PARSERS else own.features,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -20,23 +21,26 @@ from engine.validation import validated
 from foundation.errors import ConfigError
 from foundation.files import require_folder
 from stages.classification import Classification, ClassifySettings
-from stages.finetuning import UNETPP, FinetuneSettings, Finetuning, start_of
+from stages.finetuning import PARSERS, UNETPP, FinetuneSettings, Finetuning, start_of
 from stages.groups import LOCATION_ONLY, DataSettings, ModelSettings, TrainerSettings
 from stages.outside_code import check_objects, outside_layout, outside_objects, stages_of, with_defaults
 from stages.pretraining import Pretraining, PretrainSettings
 from stages.segmentation import Segmentation, SegmentSettings
+from stages.self_training import SelfTrainingSettings, SelfTrainingStage
 
 STAGES: dict[str, Stage] = {
-    stage.name: stage for stage in (Pretraining(), Finetuning(), Segmentation(), Classification())
+    stage.name: stage for stage in (Pretraining(), Finetuning(), SelfTrainingStage(), Segmentation(), Classification())
 }
 METHODS = {
     "mtl": ("pretrain", "finetune"),
     "baseline": ("finetune",),
     "transfer": ("finetune",),
+    "semi": ("semi",),
     "segment": ("segment",),
     "hybrid": ("pretrain", "finetune", "classify"),
 }
-"""``transfer`` fine-tunes from ``finetune.start_from``, a run on whatever data; ``segment`` trains an occlusion
+"""``transfer`` fine-tunes from ``finetune.start_from``, a run on whatever data; ``semi`` learns from unlabelled faces
+too, from random weights or from ``semi.start_from``; ``segment`` trains an occlusion
 segmenter; ``hybrid`` fits heads to features, of pre-training alone if ``classify.after`` says so."""
 
 NAME = "a name; what it sets enters by itself"
@@ -50,10 +54,10 @@ class Command(Settings):
     experiment: str = setting(..., "set by the experiment's file; always to be given", harmless=NAME)
     scale: str = setting("paper", "set by the scale's file", harmless=NAME)
     recipe: str = setting("paper", "set by the recipe's file", harmless=NAME)
-    method: Literal["mtl", "baseline", "transfer", "segment", "hybrid"] = setting(
+    method: Literal["mtl", "baseline", "transfer", "semi", "segment", "hybrid"] = setting(
         "mtl",
-        "mtl: pre-train, then fine-tune; baseline: fine-tune; transfer: from finetune.start_from; segment: occlusions; "
-        "hybrid: SVM heads on features",
+        "mtl: pre-train, then fine-tune; baseline: fine-tune; transfer: from finetune.start_from; semi: self-training "
+        "with unlabelled faces; segment: occlusions; hybrid: SVM heads on features",
         harmless="enters as the ids of the runs that a run starts from",
     )
     stages: list[str | dict[str, Any]] | None = setting(
@@ -64,7 +68,11 @@ class Command(Settings):
     ablation: str | None = setting(None, "set by the ablation's file, for tables", harmless=NAME)
     sweep_name: str | None = setting(None, "set by the sweep's file: groups its runs", harmless=NAME)
     label_fraction: float = setting(
-        1.0, "fraction of the training labels that fine-tuning may use", gt=0, le=1, harmless=MANIFEST
+        1.0,
+        "fraction of the training labels that may be used; 0 only for semi, with synthetic labels",
+        ge=0,
+        le=1,
+        harmless=MANIFEST,
     )
     subset: Literal[0, 1, 2] = setting(0, "which of the nested random subsets of labels", harmless=MANIFEST)
     seed: Seed = setting(0, "every stage's seed, unless it has its own", harmless="enters as each stage's own seed")
@@ -75,6 +83,7 @@ class Command(Settings):
     model: ModelSettings = Field(default_factory=ModelSettings)
     pretrain: PretrainSettings = Field(default_factory=PretrainSettings)
     finetune: FinetuneSettings = Field(default_factory=FinetuneSettings)
+    semi: SelfTrainingSettings = Field(default_factory=SelfTrainingSettings)
     segment: SegmentSettings = Field(default_factory=SegmentSettings)
     classify: ClassifySettings = Field(default_factory=ClassifySettings)
     trainer: TrainerSettings = Field(default_factory=TrainerSettings)
@@ -152,12 +161,18 @@ def _check_data(settings: Command, stages: Iterable[Stage]) -> None:
             f"It must be {'official, zllrunning, farl' if dataset in MERGED_DATA else 'null'} there, the order of "
             f"painting CelebAMask-HQ's masks."
         )
+    needing = [stage.name for stage in stages if stage.labelled and stage.takes_fraction and stage.name != "semi"]
+    if settings.label_fraction == 0 and needing:
+        raise ConfigError(
+            f"label_fraction=0 leaves no labelled face for {needing[0]}.\n"
+            f"It must be above 0; or method=semi with synthetic labels, see experiment=semi_lapa_0."
+        )
 
 
 def _check_model(settings: Command, stages: Iterable[Stage]) -> None:
     names = [stage.name for stage in stages]
     model, start = settings.model, settings.finetune.start_from
-    if {"pretrain", "finetune", "classify"} & {*names}:
+    if {"pretrain", "finetune", "semi", "classify"} & {*names}:
         if model.architecture is None and model.network is None:
             raise ConfigError(
                 f"The model chosen segments occlusions (segment.network={settings.segment.network}), "
@@ -175,11 +190,22 @@ def _check_model(settings: Command, stages: Iterable[Stage]) -> None:
             f"method={settings.method} and finetune.start_from={start} do not go together.\n"
             f"It must be method=transfer finetune.start_from=<a run>, or neither."
         )
-    if "pretrain" in names and settings.finetune.transfer == "all":
+    if "semi" not in names and settings.semi.start_from is not None:
         raise ConfigError(
-            f"finetune.transfer=all is not for method={settings.method}: a head that reconstructs cannot parse.\n"
-            f"It must be finetune.transfer=trunk or encoder."
+            f"method={settings.method} and semi.start_from={settings.semi.start_from} do not go together.\n"
+            f"It must be method=semi, or semi.start_from=null."
         )
+    if "semi" in names[1:] and settings.semi.start_from is not None:
+        raise ConfigError(
+            f"semi.start_from={settings.semi.start_from} with stages=[{', '.join(names)}]: semi starts from the stage "
+            f"before it.\nIt must be null there."
+        )
+    for before, after in itertools.pairwise(names):
+        if before == "pretrain" and after in PARSERS and settings[after].transfer == "all":
+            raise ConfigError(
+                f"{after}.transfer=all is not for method={settings.method}: a head that reconstructs cannot parse.\n"
+                f"It must be {after}.transfer=trunk or encoder."
+            )
 
 
 # From settings to results
@@ -198,7 +224,7 @@ def plan(settings: Any, config: Mapping[str, Any] | None = None) -> list[Run]:
         layout = open_layout(data.dataset, data.root)
     else:
         layout = outside_layout(data.layout, "datamodule.layout", Path(data.root))
-    start = start_of(settings, layout) if stages and stages[0].name == "finetune" else None
+    start = start_of(settings, layout, stages[0].name) if stages and stages[0].name in PARSERS else None
     if settings.method == "hybrid" and settings.classify.after != "finetune":
         stages = [stage for stage in stages if stage.name != "finetune"]
     # Runs that a stage is compared with go before it.

@@ -14,7 +14,10 @@ from engine.validation import expected, options
 from stages.command import STAGES, Command
 
 DOCUMENT = CONF.parent / "docs" / "settings.md"
-DEFAULTS = ("pretrain/masked_patches", "finetune/parsing", "segment/occlusion", "classify/pixels", "trainer/auto")
+DEFAULTS = (
+    *("pretrain/masked_patches", "finetune/parsing", "semi/self_training", "segment/occlusion", "classify/pixels"),
+    "trainer/auto",
+)
 """Files of ``conf/`` with the defaults of the group that the folder is named after."""
 
 
@@ -74,6 +77,8 @@ def table(group: type[Settings], stages: Mapping[str, Iterable[str]]) -> str:
     for name, field in fields(group):
         readers = [stage for stage, read in stages.items() if is_read(name, read)]
         identity = f"none: {note(field, 'harmless')}" if note(field, "harmless") else ", ".join(readers) or "none"
+        if note(field, "later"):
+            identity += "; unless default"
         only = f"; only with {note(field, 'only')}" if note(field, "only") else ""
         default = "" if field.is_required() else note(field, "written") or yaml_value(field.get_default())
         shown = f"`{default}`" if default else ""

@@ -28,6 +28,7 @@ from foundation.files import require_folder
 from foundation.run_folder import EVALUATE, RunFolder
 from lightning_modules.records import recorded_settings, require_record
 from stages.command import ACTION, MERGED_DATA, plain_config
+from stages.finetuning import PARSERS
 from stages.groups import LOCATION_ONLY, ROUNDING_ONLY, SPEED_ONLY
 from stages.outside_code import outside_layout
 
@@ -342,7 +343,7 @@ def _require_scorable(checkpoint: str, path: Path, recorded: Mapping[str, Any]) 
     """See that a status or checkpoint is of a stage that parses or segments; one of the user's own records classes."""
     stage = recorded.get("stage", "unknown")
     own = recorded.get("class_set") is not None and stage != EVALUATE
-    if stage not in ("finetune", "classify", "segment") and not own:
+    if stage not in (*PARSERS, "classify", "segment") and not own:
         raise ConfigError(
             f"checkpoint={checkpoint}: {path} is of stage {stage}, which has no parser or segmenter.\n"
             f"It must be a run of fine-tuning, such as finetune-0123456789ab."
@@ -368,7 +369,7 @@ def _filled(settings: EvaluationSettings, trained: Trained) -> EvaluationSetting
     """
     names = {
         "score_at": (f"{trained.stage}.score_at", "label"),
-        "background": ("finetune.background", "literature"),
+        "background": (f"{trained.stage if trained.stage in PARSERS else 'finetune'}.background", "literature"),
         "image_size": ("datamodule.image_size", None),
         "trainer.precision": ("trainer.precision", "32-true"),
     }

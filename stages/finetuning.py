@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,7 +12,7 @@ from datamodules.labels import recorded_classes
 from engine.planning import LEFT_OUT
 from engine.plugins import require
 from engine.processes import is_leader
-from engine.settings import Plugin, ScaleRange, setting
+from engine.settings import Plugin, ScaleRange, Settings, setting
 from engine.stage import Run
 from foundation.digests import DigestCache
 from foundation.errors import ConfigError, DataError
@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     from pytorch_lightning import LightningModule
 
     from datamodules.layouts import Layout
+    from lightning_modules.parsing import FaceParsing
 
 ARCHITECTURES = ("unetplusplus", "deeplabv3plus", "segformer", "linknet")
 """Architectures with a file in ``conf/model``; any other of segmentation-models-pytorch is valid too."""
+PARSERS = ("finetune", "semi")
+"""Stages that leave a parser, of which another can start with its head."""
 UNETPP = "unetplusplus"
 """The paper's architecture, and the only one with a pre-training."""
 
@@ -37,6 +40,9 @@ class FinetuneAugmentation(Augmentation):
 
     rotation: float = setting(15.0, "degrees to either side", ge=0, le=180)
     scale: ScaleRange = setting([0.8, 1.2], "smallest and largest zoom")
+    photometric: float = setting(
+        0.0, "strength of random light, colours, blur and noise; 1 for synthetic faces", ge=0, le=1, later=True
+    )
 
 
 class FinetuneOptimizer(Optimizer):
@@ -82,6 +88,18 @@ class FinetuneSettings(TrainingSettings):
     background: Literal["literature", "in", "out"] = setting(
         "literature", "background class in mean scores; literature: in mean IoU and accuracy, not in mean F1"
     )
+    ema_decay: float | None = setting(
+        None,
+        "decay of an average of the weights, which is validated, tested and kept; null: none",
+        ge=0,
+        lt=1,
+        later=True,
+    )
+    select: Literal["best", "last"] = setting(
+        "best",
+        "kept weights: of the epoch with the best validation score, or of the last, without validation labels",
+        later=True,
+    )
 
 
 class Finetuning(TrainingStage):
@@ -89,61 +107,75 @@ class Finetuning(TrainingStage):
 
     name = "finetune"
     version = 4
-    settings = FinetuneSettings
+    settings: ClassVar[type[Settings]] = FinetuneSettings
     reads = (
         *("datamodule.dataset", "datamodule.image_size", "datamodule.layout", "datamodule.merging"),
         *("model", "finetune", "trainer"),
     )
 
     def check(self, settings: Any, config: Mapping[str, Any]) -> None:
-        own = settings.finetune
+        own = settings[self.name]
         if settings.model.network is not None:
             require(settings.model.network, "model.network", classes=0)
         if not isinstance(own.loss, str):
-            require(own.loss, "finetune.loss")
+            require(own.loss, f"{self.name}.loss")
         if own.trained != "head" and own.frozen_epochs >= own.epochs:
             raise ConfigError(
-                f"finetune.frozen_epochs={own.frozen_epochs} with finetune.epochs={own.epochs}: the trunk would never "
-                f"be trained.\nIt must be less than finetune.epochs; or set finetune.trained=head."
+                f"{self.name}.frozen_epochs={own.frozen_epochs} with {self.name}.epochs={own.epochs}: the trunk would "
+                f"never be trained.\nIt must be less than {self.name}.epochs; or set {self.name}.trained=head."
             )
         if settings.model.network is not None:
             required = {"trained": "all", "trunk_lr": 1.0, "frozen_epochs": 0, "statistics": "adapt"}
             for name, value in required.items():
                 if own[name] != value:
                     raise ConfigError(
-                        f"finetune.{name}={own[name]} needs a parser with trunk and head, which model.network is not.\n"
-                        f"finetune.{name} must be {value}."
+                        f"{self.name}.{name}={own[name]} needs a parser with trunk and head, which model.network is "
+                        f"not.\n{self.name}.{name} must be {value}."
                     )
 
     def identity(self, run: Run, digests: DigestCache) -> dict[str, Any]:
         entering = identity_of_weights(run, "model.encoder_weights", run.settings.model.encoder, digests)
-        return entering if run.upstreams else entering | {"finetune.transfer": LEFT_OUT}  # no weights are transferred
+        if run.upstreams:
+            return entering
+        return entering | {f"{self.name}.transfer": LEFT_OUT}  # no weights are transferred
+
+    def monitored(self, run: Run) -> str | None:
+        return self.monitor if run.own.select == "best" else None
 
     def require_network(self, run: Run) -> None:
         require_parser(run.settings.model, run.settings.datamodule.image_size)
 
     def module(self, run: Run) -> LightningModule:
-        from callbacks.checkpoints import load
         from lightning_modules.parsing import FaceParsing
-        from models.parser import transfer
 
+        return self.started(run, FaceParsing(**self.parsing_arguments(run)))
+
+    def parsing_arguments(self, run: Run) -> dict[str, Any]:
+        """The arguments of :class:`lightning_modules.parsing.FaceParsing`."""
         model, own = run.settings.model, run.own
         self.require_network(run)
         made = run.upstreams or model.network is not None
         names = (
             *("loss", "lambda_ce", "lambda_dice", "alpha", "gamma"),
-            *("background", "trained", "trunk_lr", "frozen_epochs", "statistics"),
+            *("background", "trained", "trunk_lr", "frozen_epochs", "statistics", "ema_decay"),
         )
-        module = FaceParsing(
-            run.layout.labels.classes,
+        return {
+            "classes": run.layout.labels.classes,
             **{name: own[name] for name in names},
             **hyperparameters(run),
-            encoder=model.encoder,
-            features=model.features,
-            encoder_state=None if made else encoder_weights(run, "model.encoder_weights", model.encoder),
-            architecture=model.architecture,
-            network=model.network,
-        )
+            "encoder": model.encoder,
+            "features": model.features,
+            "encoder_state": None if made else encoder_weights(run, "model.encoder_weights", model.encoder),
+            "architecture": model.architecture,
+            "network": model.network,
+        }
+
+    def started(self, run: Run, module: FaceParsing) -> FaceParsing:
+        """The module with the weights of the run that it starts from, if there is one."""
+        from callbacks.checkpoints import load
+        from models.parser import transfer
+
+        own = run.own
         if run.upstream is not None:
             trained = load(run.upstream.best)["state_dict"]
             weights = {key.removeprefix("model."): value for key, value in trained.items() if key.startswith("model.")}
@@ -158,11 +190,12 @@ class Finetuning(TrainingStage):
         return module
 
     def method_description(self, run: Run) -> dict[str, Any]:
-        model, loss = run.settings.model, run.own.loss
+        model, own, loss = run.settings.model, run.own, run.own.loss
         named = model.network["_target_"] if model.network is not None else model.architecture
         return {
             "loss": loss if isinstance(loss, str) else loss["_target_"],
             "network": None if named == UNETPP else named,
+            "validation_labels": len(run.layout.samples("val")) if own.select == "best" else 0,
         }
 
 
@@ -182,13 +215,14 @@ def require_parser(model: Any, image_size: int) -> None:
         raise ConfigError(str(error)) from error
 
 
-def start_of(settings: Any, layout: Layout) -> RunFolder | None:
-    """The finished run that ``finetune.start_from`` names; None if it is null.
+def start_of(settings: Any, layout: Layout, stage: str = "finetune") -> RunFolder | None:
+    """The finished run that ``start_from`` of a stage names; None if it is null.
 
     Raises:
         ConfigError: if it does not exist or is not finished, or its network does not fit.
     """
-    name = settings.finetune.start_from
+    own, key = settings[stage], f"{stage}.start_from"
+    name = own.start_from
     if name is None:
         return None
     path = Path(name)
@@ -196,21 +230,19 @@ def start_of(settings: Any, layout: Layout) -> RunFolder | None:
     if folder is None or not folder.done:
         state = "is not a run folder" if folder is None or not folder.path.is_dir() else f"is {folder.state}"
         raise ConfigError(
-            f"finetune.start_from={name}: {path if folder is None else folder.path} {state}.\n"
+            f"{key}={name}: {path if folder is None else folder.path} {state}.\n"
             f"It must be the name of a finished run, such as finetune-0123456789ab, or the path of its folder."
         )
-    if folder.stage not in ("pretrain", "finetune"):
-        raise ConfigError(
-            f"finetune.start_from={name} is of stage {folder.stage}.\nIt must be a pretrain or finetune run."
-        )
+    if folder.stage not in ("pretrain", *PARSERS):
+        raise ConfigError(f"{key}={name} is of stage {folder.stage}.\nIt must be a pretrain, finetune or semi run.")
     its = {"model.architecture": UNETPP, **recorded_settings(folder.status, folder.path)}
     shared = ("model.encoder", *(("model.features",) if settings.model.architecture == UNETPP else ()))
     needed = {key: settings[key] for key in ("model.architecture", *shared)}
-    if settings.finetune.transfer == "all":
+    if own.transfer == "all":
         needed["datamodule.dataset"] = layout.name
-        if folder.stage != "finetune":
+        if folder.stage not in PARSERS:
             raise ConfigError(
-                f"finetune.transfer=all transfers the head too, but {folder.name} has no parsing head.\n"
+                f"{stage}.transfer=all transfers the head too, but {folder.name} has no parsing head.\n"
                 f"It must be trunk or encoder."
             )
     for key, value in needed.items():
@@ -220,9 +252,9 @@ def start_of(settings: Any, layout: Layout) -> RunFolder | None:
                 f"Both must be equal, so that the weights fit."
             )
     theirs = recorded_classes(folder.status)
-    if settings.finetune.transfer == "all" and theirs is not None and not theirs.is_same_as(layout.labels):
+    if own.transfer == "all" and theirs is not None and not theirs.is_same_as(layout.labels):
         raise ConfigError(
             f"{folder.name} parses {', '.join(theirs.classes)}; {layout.root} has {', '.join(layout.labels.classes)}.\n"
-            f"The classes must be equal, so that the head fits; or set finetune.transfer=trunk."
+            f"The classes must be equal, so that the head fits; or set {stage}.transfer=trunk."
         )
     return folder

@@ -28,6 +28,7 @@ from lightning_modules.classification import PixelClassification
 from models.head_fitting import FittedHead, Fitting, fit_head
 from models.parser import Trunk
 from models.pixel_heads import PixelFeatures
+from stages.finetuning import PARSERS
 
 TIMED_PASSES = 5
 """Number of timed forward passes of the head; their median is its speed."""
@@ -49,7 +50,7 @@ def fit_and_score(run: Run, config: dict[str, Any], loggers: list[Logger]) -> di
     device = device_of(run.settings.trainer.accelerator)
     report: dict[str, Any] = {}
     head = None
-    if run.own.head != "conv" or run.upstream.stage != "finetune":  # that conv head needs no fitting
+    if run.own.head != "conv" or run.upstream.stage not in PARSERS:  # that conv head needs no fitting
         pixels = _pixels(run, data, trained, device)
         began = time.perf_counter()
         names = ("head", "kernel", "C", "gamma", "landmarks", "order", "seed")

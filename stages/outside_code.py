@@ -38,8 +38,10 @@ def stages_of(listed: Any, known: Mapping[str, Stage], taken: Iterable[str]) -> 
             raise ConfigError(f"stages lists {name} twice.\nEach must have a name of its own.")
         if place and name in FIRST:
             raise ConfigError(f"stages: {name} starts from no other run.\nIt must be the first of them.")
-    if "classify" in names and not {"pretrain", "finetune"} & {*names[: names.index("classify")]}:
-        raise ConfigError("stages: classify reads the features of a network.\nIt must come after pretrain or finetune.")
+    if "classify" in names and not {"pretrain", "finetune", "semi"} & {*names[: names.index("classify")]}:
+        raise ConfigError(
+            "stages: classify reads the features of a network.\nIt must come after pretrain, finetune or semi."
+        )
     return stages
 
 

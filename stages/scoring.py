@@ -31,6 +31,7 @@ from lightning_modules.metrics import SegmentationScores
 from lightning_modules.occlusion import OcclusionSegmentation
 from lightning_modules.occlusion_comparators import segmentation
 from lightning_modules.parsing import FaceParsing
+from lightning_modules.self_training import SelfTraining
 from models.encoders import EncoderError, require_encoder, require_usable
 from models.merged_classes import MergedClasses
 from models.weights import misfit
@@ -45,6 +46,7 @@ KINDS: dict[Any, Any] = {
     "segment": OcclusionSegmentation,
     "classify": PixelClassification,
     "finetune": FaceParsing,
+    "semi": SelfTraining,
     "lightning_modules.parsing.FaceParsing": FaceParsing,
 }
 """Modules of the stages here, and the one that a stage of the user's own may train."""

@@ -56,6 +56,10 @@ TINY = (
     "finetune.epochs=2",
     "finetune.steps_per_epoch=2",
     "finetune.batch_size=4",
+    "semi.epochs=2",
+    "semi.steps_per_epoch=2",
+    "semi.batch_size=4",
+    "semi.unlabelled_batch_size=4",
 )
 """Overrides with which every stage trains in less than a second. The encoder is a test model of timm with 82,300
 parameters, available by name in every process of Lightning, torchrun or SLURM."""

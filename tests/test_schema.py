@@ -46,12 +46,15 @@ def test_every_experiment_composes(experiment: str) -> None:
         assert settings["label_fraction"] == 1
         assert f"svm_{settings['datamodule.dataset']}".startswith(experiment)
         return
-    method, dataset, fraction = re.fullmatch(r"(mtl|baseline)_(lapa|celebamask|folder)(.*)", experiment).groups()  # type: ignore[union-attr]
-    assert settings["method"] == method
+    method, dataset, fraction = re.fullmatch(  # type: ignore[union-attr]
+        r"(mtl|baseline|semi|synthetic)_(lapa|celebamask|folder)(.*)", experiment
+    ).groups()
+    assert settings["method"] == {"synthetic": "baseline"}.get(method, method)
     assert settings["datamodule.dataset"] == {"celebamask": "celebamask_hq"}.get(dataset, dataset)
     assert settings["datamodule.merging"] == {"celebamask": "official"}.get(dataset)
     assert (
-        settings["label_fraction"] == {"": 1.0, "_full": 1.0, "_05pct": 0.005, "_1pct": 0.01, "_10pct": 0.1}[fraction]
+        settings["label_fraction"]
+        == {"": 1.0, "_full": 1.0, "_0": 0, "_05pct": 0.005, "_1pct": 0.01, "_10pct": 0.1}[fraction]
     )
 
 
@@ -95,7 +98,7 @@ def test_the_schema_knows_every_composed_key_and_no_other() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"label_fraction": 2}, "label_fraction=2 .*\n.*above 0 and at most 1"),
+        ({"label_fraction": 2}, "label_fraction=2 .*\n.*at least 0 and at most 1"),
         ({"label_fraction": 0}, "label_fraction=0"),
         ({"label_fraction": "ten"}, "label_fraction=ten"),
         ({"seed": -1}, "seed=-1 .*\n.*at least 0"),

@@ -1,0 +1,195 @@
+"""Stage ``semi``: self-training of a face parser, from few labelled and many unlabelled faces."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from omegaconf import OmegaConf
+from pydantic import Field
+
+from datamodules.layouts import PARSED, Layout, open_layout
+from engine.planning import data_digest, digest_cache
+from engine.settings import Settings, setting
+from engine.stage import Run
+from foundation.digests import DigestCache
+from foundation.errors import ConfigError, DataError
+from stages.building import open_datamodule
+from stages.finetuning import FinetuneSettings, Finetuning
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningDataModule, LightningModule
+
+    from datamodules.self_training import SyntheticLabels
+
+OmegaConf.register_new_resolver(
+    "if_start", lambda run, then, otherwise: otherwise if run is None else then, replace=True
+)
+"""One of two values for ``conf/``: whether a run to start from is given."""
+WITH_SYNTHETIC = "root!=null"
+
+
+class SyntheticSettings(Settings):
+    """Synthetic faces among the labelled ones."""
+
+    root: str | None = setting(
+        None, "a folder of prepare.py task=synthetic_faces; null: none", harmless="enters by its content"
+    )
+    share: float = setting(
+        0.25, "their share of the labelled images of a batch; 1 with label_fraction=0", gt=0, le=1, only=WITH_SYNTHETIC
+    )
+    schedule: Literal["constant", "linear"] = setting(
+        "constant", "constant, or a linear decrease of the share to 0", only=WITH_SYNTHETIC
+    )
+    photometric: float = setting(
+        1.0, "strength of their random light, colours, blur and noise", ge=0, le=1, only=WITH_SYNTHETIC
+    )
+
+
+class SelfTrainingSettings(FinetuneSettings):
+    """Self-training with an averaged teacher."""
+
+    batch_size: int = setting(16, "labelled images in a batch, over all devices", ge=1)
+    unlabelled_batch_size: int = setting(16, "unlabelled images in a batch, over all devices", ge=1)
+    steps_per_epoch: int | None = setting(None, "batches per epoch; null: every unlabelled image once", ge=1)
+    start_from: str | None = setting(
+        None,
+        "name or folder of the pretrain, finetune or semi run to start from; null: random weights, or the stage before",
+        harmless="enters as the id of that run",
+    )
+    ema_decay: float = setting(0.99, "decay of the teacher, the average of the student's weights", ge=0, lt=1)
+    threshold: float = setting(0.0, "least confidence of a pseudo-label; 0.8 and 0.95 are common", ge=0, lt=1)
+    weight: float = setting(1.0, "weight of the unlabelled loss after its ramp", ge=0)
+    wait: float = setting(0.05, "fraction of the steps without an unlabelled loss, at the start", ge=0, le=1)
+    ramp: float = setting(0.2, "fraction of the steps over which its weight then grows from 0", ge=0, le=1)
+    views: Literal[1, 2] = setting(1, "strong views of each unlabelled image")
+    cutmix: float = setting(0.5, "probability of CutMix for each strong view", ge=0, le=1)
+    synthetic: SyntheticSettings = Field(default_factory=SyntheticSettings)
+
+
+class SelfTrainingStage(Finetuning):
+    """Self-training on the labelled faces of a manifest and all images of the training split."""
+
+    name = "semi"
+    version = 1
+    settings: ClassVar[type[Settings]] = SelfTrainingSettings
+    reads = (
+        *("datamodule.dataset", "datamodule.image_size", "datamodule.layout", "datamodule.merging"),
+        *("model", "semi", "trainer"),
+    )
+
+    def check(self, settings: Any, config: Mapping[str, Any]) -> None:
+        super().check(settings, config)
+        own = settings.semi
+        if own.unlabelled_batch_size % settings.trainer.devices:
+            raise ConfigError(
+                f"semi.unlabelled_batch_size={own.unlabelled_batch_size} cannot be shared by trainer.devices="
+                f"{settings.trainer.devices}.\nIt must be a multiple of the number of devices: it is the total."
+            )
+        synthetic_alone = own.synthetic.root is not None and own.synthetic.share == 1
+        if settings.label_fraction > 0:
+            if synthetic_alone and own.synthetic.schedule == "constant":
+                raise ConfigError(
+                    "semi.synthetic.share=1 leaves no place in a batch for real labels.\n"
+                    "It must be less than 1; or set label_fraction=0, which uses none."
+                )
+            return
+        if not synthetic_alone or own.synthetic.schedule != "constant":
+            raise ConfigError(
+                "label_fraction=0 leaves no labelled face.\n"
+                "It must be above 0; or set semi.synthetic.root=<a folder of prepare.py task=synthetic_faces>, "
+                "semi.synthetic.share=1 and semi.synthetic.schedule=constant, so that all labels are synthetic."
+            )
+        if own.select != "last":
+            raise ConfigError(
+                f"semi.select={own.select} with label_fraction=0 would choose the weights by real validation labels.\n"
+                f"It must be last."
+            )
+
+    def extra_data(self, run: Run, digests: DigestCache) -> str | None:
+        """Digest of the synthetic faces."""
+        layout = synthetic_layout(run)
+        return None if layout is None else f"synthetic {layout.name} {data_digest(layout, ('train',), True, digests)}"
+
+    def data(self, run: Run) -> LightningDataModule:
+        from datamodules.self_training import SelfTrainingDataModule
+
+        return open_datamodule(
+            run,
+            kind=SelfTrainingDataModule,
+            unlabelled_batch_size=run.own.unlabelled_batch_size,
+            epochs=run.own.epochs,
+            synthetic=_synthetic_labels(run),
+        )
+
+    def module(self, run: Run) -> LightningModule:
+        from lightning_modules.self_training import SelfTraining
+
+        names = ("threshold", "weight", "wait", "ramp", "views", "cutmix")
+        own = {name: run.own[name] for name in names}
+        return self.started(run, SelfTraining(**own, **(self.parsing_arguments(run) | {"steps": _steps(run)})))
+
+    def method_description(self, run: Run) -> dict[str, Any]:
+        layout = synthetic_layout(run)
+        return super().method_description(run) | {
+            "unlabelled": len(run.layout.samples("train", labelled=False)),
+            "synthetic": 0 if layout is None else len(layout.samples("train")),
+        }
+
+
+def _steps(run: Run) -> int:
+    """Number of optimiser steps of the complete run."""
+    from datamodules.self_training import batches_of
+
+    own, unlabelled = run.own, len(run.layout.samples("train", labelled=False))
+    batches = batches_of(unlabelled, own.unlabelled_batch_size, own.steps_per_epoch)
+    accumulated = (run.settings.trainer.model_extra or {}).get("accumulate_grad_batches", 1)
+    return own.epochs * -(-batches // accumulated)
+
+
+def synthetic_layout(run: Run) -> Layout | None:
+    """The reader of a run's synthetic faces; None without any.
+
+    Raises:
+        ConfigError: if their classes do not map to those of the data set.
+        DataError: if the folder was not made by ``prepare.py task=synthetic_faces``.
+    """
+    root = run.own.synthetic.root
+    if root is None:
+        return None
+    try:
+        about = json.loads((Path(root) / "dataset.json").read_text(encoding="utf-8"))
+        name = about["layout"] if about["origin"] == "drawn" else None
+    except (OSError, ValueError, KeyError, TypeError):
+        name = None
+    if name not in PARSED:
+        raise DataError(
+            f"semi.synthetic.root={root} holds no labelled synthetic faces.\n"
+            f"It must be a folder made by python prepare.py task=synthetic_faces layout=lapa, or layout=celebamask_hq."
+        )
+    layout = open_layout(name, root)
+    if not layout.labels.maps_to(run.layout.labels):
+        raise ConfigError(
+            f"semi.synthetic.root={root} has the classes of {layout.labels.name}, which do not map to those of "
+            f"{run.layout.labels.name}: {', '.join(run.layout.labels.classes)}.\n"
+            f"It must have the same classes, or be of layout=celebamask_hq for data of the classes of lapa."
+        )
+    return layout
+
+
+def _synthetic_labels(run: Run) -> SyntheticLabels | None:
+    from datamodules.merging import Merging
+    from datamodules.self_training import SyntheticLabels
+    from stages.command import MERGED_DATA
+
+    layout, own = synthetic_layout(run), run.own.synthetic
+    if layout is None:
+        return None
+    merging = None
+    if layout.name in MERGED_DATA:
+        output_dir = run.folder.output_dir
+        order = run.settings.datamodule.merging or "official"
+        merging = Merging(order, layout.labels, output_dir / "cache" / "merged", digest_cache(output_dir))
+    return SyntheticLabels(layout, own.share, own.schedule, own.photometric, merging)
