@@ -18,8 +18,9 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from datamodules.image_files import IMAGE_SUFFIXES, is_image
 from datamodules.labels import OCCLUSION, LabelSet
-from datamodules.layouts.photographs import SUFFIXES
+from datamodules.layouts.layout import left_out
 from datamodules.reading import read_photograph
 from deploy.predictor import Masks, Predictor, load
 from deploy.settings import PredictionSettings, check_prediction
@@ -28,10 +29,9 @@ from deploy.video import open_clip, predict_clip
 from engine.environment import device_of
 from foundation.errors import BrokenFileError, ConfigError, DataError, RunError
 from foundation.files import atomic_write, require_folder, write_text_atomically
+from foundation.notices import notice
 from stages.command import plain_config
 
-IMAGE_SUFFIXES = (*SUFFIXES, ".gif", ".bmp", ".tif", ".tiff")
-"""Suffixes of image files; of files with several frames the first one is used."""
 IMAGES_AT_ONCE = 16
 """Number of images that are read and predicted together."""
 OPACITY = 0.5
@@ -150,12 +150,11 @@ def sources_of(given: str, out: Path) -> dict[str, Path]:
     """
     path = Path(given)
     if path.is_dir():
-        found = sorted(
-            (file.relative_to(path).as_posix(), file)
-            for file in path.rglob("*")
-            if file.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
-        )
-        named = {name: file for name, file in found if not any(part.startswith(".") for part in name.split("/"))}
+        found = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
+        seen = [(name, file) for name, file in found if not any(part.startswith(".") for part in name.split("/"))]
+        named = {name: file for name, file in seen if is_image(file) or file.suffix.lower() in VIDEO_SUFFIXES}
+        if others := [name for name, _ in seen if name not in named and name != "predictions.jsonl"]:
+            notice(f"{left_out(path, others)}.")
     elif path.is_file():
         named = {path.name: path}
     else:

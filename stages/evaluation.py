@@ -27,8 +27,8 @@ from foundation.errors import ConfigError, DataError, nearest
 from foundation.files import require_folder
 from foundation.run_folder import EVALUATE, RunFolder
 from stages.command import ACTION, MERGED_DATA, plain_config
-from stages.groups import LOCATION_ONLY, ROUNDING_ONLY, SPEED_ONLY
-from stages.outside_code import outside_layout
+from stages.groups import LOCATION_ONLY, ROUNDING_ONLY, SPEED_ONLY, MaskSettings
+from stages.outside_code import declared, outside_layout
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule
@@ -71,6 +71,7 @@ class EvaluationSettings(Settings):
         None, "a classes.yaml whose maps_to replaces the mapping of the checkpoint", harmless="enters as the mapping"
     )
     merging: Literal[None, "official", "zllrunning", "farl"] = setting(None, "painting order of CelebAMask-HQ's masks")
+    mask: MaskSettings = Field(default_factory=MaskSettings)
     split: Literal["test", "val", "all"] = setting(
         "test", "all: includes images that the network may have been trained on"
     )
@@ -127,7 +128,7 @@ class Evaluation(Stage):
     name = EVALUATE
     version = 4
     settings = EvaluationSettings
-    reads = ("dataset", "layout", "merging", "split", "score_at", "background", "image_size", "trainer")
+    reads = ("dataset", "layout", "merging", "mask", "split", "score_at", "background", "image_size", "trainer")
     takes_fraction = False
     one_process = True
     verb = "Scoring"
@@ -269,11 +270,11 @@ def plan_evaluation(settings: EvaluationSettings) -> Run:
 def _layout(settings: EvaluationSettings, trained: Trained) -> Layout:
     """The reader of the data."""
     if settings.dataset is not None:
-        return open_layout(settings.dataset, settings.root or ROOTS[settings.dataset])
+        return declared(open_layout(settings.dataset, settings.root or ROOTS[settings.dataset]), settings.mask)
     layout = outside_layout(settings.layout or {}, "layout", Path(settings.root or ""))
     if (layout.kind == "parsing") == (trained.stage == "segment"):
         raise ConfigError(f"layout: {layout.name} has no labels for {trained.name}.\nIts kind is {layout.kind}.")
-    return layout
+    return declared(layout, settings.mask)
 
 
 def _scored_in(trained: Trained, layout: Layout) -> LabelSet:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.layouts import Layout, open_layout
+from datamodules.mask_rules import MaskRules
 from engine.plugins import build, is_plugin, require
-from engine.settings import fields, flatten, nest, note
+from engine.settings import fields, flatten, nest, note, plain
 from engine.stage import Stage
 from foundation.errors import ConfigError, nearest
-from stages.groups import DataSettings
+from stages.groups import DataSettings, MaskSettings
 
 FIRST = ("pretrain", "segment")
 """Stages that start from nothing of a run before them."""
@@ -139,8 +140,32 @@ def layout_of(data: DataSettings) -> Layout:
         ConfigError: if it is from outside and cannot be built, or is no layout.
     """
     if data.layout is None:
-        return open_layout(data.dataset, data.root)
-    return outside_layout(data.layout, "datamodule.layout", Path(data.root))
+        return declared(open_layout(data.dataset, data.root), data.mask, "datamodule.")
+    return declared(outside_layout(data.layout, "datamodule.layout", Path(data.root)), data.mask, "datamodule.")
+
+
+def declared(layout: Layout, mask: MaskSettings, prefix: str = "") -> Layout:
+    """A layout with what is declared about its masks.
+
+    Args:
+        layout: the data set.
+        mask: the settings.
+        prefix: of their names, for messages.
+
+    Raises:
+        ConfigError: if something is declared, but it has no masks, or ones that this project wrote.
+    """
+    rules = mask.rules
+    if rules == MaskRules():
+        return layout
+    if layout.kind != "occlusion" or layout.mask is None:
+        name = next(name for name, value in mask if value not in (None, False))
+        raise ConfigError(
+            f"{prefix}mask.{name}={plain(mask[name])} does not go with {layout.name}, which has no masks of its own.\n"
+            f"It must be left out; or the data set image_mask_folder."
+        )
+    layout.mask = rules
+    return layout
 
 
 def outside_layout(value: Mapping[str, Any], key: str, root: Path) -> Layout:
