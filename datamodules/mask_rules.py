@@ -33,6 +33,12 @@ def value_of(code: int) -> Value:
     return red, green, blue
 
 
+def text_of(code: int) -> str:
+    """A value as settings write it."""
+    value = value_of(code)
+    return str(value) if isinstance(value, int) else str([*value]).replace(" ", "")
+
+
 @dataclass(frozen=True)
 class MaskRules:
     """What a user declares about the masks of a set.
@@ -87,6 +93,6 @@ class MaskReading:
     def describe(self) -> str:
         """One line for messages and reports."""
         names = {"colour": "value", "index": "palette index", "alpha": "alpha"}
-        occluded = " or ".join(str(value_of(code)) for code in self.occluded) or f"above {self.threshold}"
-        void = "".join(f", {value_of(code)} is void" for code in self.void)
+        occluded = " or ".join(map(text_of, self.occluded)) or f"above {self.threshold}"
+        void = "".join(f", {text_of(code)} is void" for code in self.void)
         return f"occluded where the {names[self.channel]} is {'not ' * self.invert}{occluded}{void}"

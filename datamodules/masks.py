@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from datamodules.decoding import TOLERANCE, opaque, opened, require_range, with_alpha
-from datamodules.mask_rules import COLOUR, Channel, MaskReading, MaskRules, Value, code_of, value_of
+from datamodules.mask_rules import COLOUR, Channel, MaskReading, MaskRules, Value, code_of, text_of
 from foundation.errors import BrokenFileError, DataError
 
 FEW = 8
@@ -171,11 +171,14 @@ class Found:
     def describe(self) -> str:
         """The most frequent values, each with its share of the pixels."""
         total = self.counts.total() + int(self.levels.sum())
-        shown = [f"{value_of(code)} ({100 * count / total:.2g} %)" for code, count in self.counts.most_common(FEW)]
+        shown = [f"{text_of(code)} ({100 * count / total:.1f} %)" for code, count in self.counts.most_common(FEW)]
         more = len(self.counts) - FEW
-        levels = np.flatnonzero(self.levels)
-        blurred = [f"a range of {levels[0]} to {levels[-1]} ({100 * self.levels.sum() / total:.2g} %)"] * self.blurred
-        return ", ".join([*shown, *([f"{more} more"] if more > 0 else []), *blurred])
+        if more > 0:
+            shown.append(f"{more} more")
+        if self.blurred:
+            levels = np.flatnonzero(self.levels)
+            shown.append(f"a range of {levels[0]} to {levels[-1]} ({100 * self.levels.sum() / total:.1f} %)")
+        return ", ".join(shown)
 
 
 def _is_exact(values: np.ndarray, lossy: bool) -> bool:
@@ -325,13 +328,12 @@ def _ambiguous(files: Sequence[MaskFile], rules: MaskRules, where: str, has_alph
         parts.append(f"palette indices {Found.all_of(file.channel('index') for file in files).describe()}")
     if has_alpha:
         parts.append(f"alpha {Found.all_of(file.channel('alpha') for file in files).describe()}")
-    shown = [code for code, _ in found.counts.most_common() if code]
-    example = value_of(shown[-1]) if shown else 255
-    text = str(list(example)) if isinstance(example, tuple) else str(example)
+    rarest = [code for code, _ in found.counts.most_common() if code not in (0, 255)]
+    example = text_of(rarest[-1] if rarest else 255)
     return AmbiguousMaskError(
         f"{where} do not say which pixels are occluded: {'; '.join(parts)}.\n"
         f"Expected: 0 and 255, 0 and 1, or one colour on black; 255 next to 0 and 1 is void. Say which values are "
-        f"occluded: mask.occluded=[{text}], with mask.void=255 if there are pixels to ignore, or mask.invert=true "
+        f"occluded: mask.occluded=[{example}], with mask.void=255 if there are pixels to ignore, or mask.invert=true "
         f"if masks mark the visible face (train.py: datamodule.mask.occluded=...)."
         + (" Blurred masks must be saved as PNG without smoothing." if found.blurred else "")
         + (f" mask.occluded={[*(rules.occluded or ())]} does not fit." if rules.occluded is not None else "")
