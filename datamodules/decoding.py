@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image
 
-from datamodules.image_files import UNSUPPORTED
+from datamodules.image_files import FORMS, UNSUPPORTED
 from foundation.errors import BrokenFileError, UserError
 
 MOST_PIXELS = 200_000_000
 """Largest image that is decoded, in pixels."""
-Image.MAX_IMAGE_PIXELS = MOST_PIXELS  # Pillow's own limit is 179 million; its frames and tiles are checked by it too
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS  # for Pillow too, which warns above, and refuses twice as many
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # refused here
 
 SIDEWAYS = (5, 6, 7, 8)
 """Orientations of EXIF that exchange width and height."""
@@ -40,9 +42,9 @@ def opened(path: Path, failed: str, expected: str = "Replace the file or remove 
         BrokenFileError: if it cannot be read, or its header declares more than :data:`MOST_PIXELS`.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=FORMS) as file:
             if file.width * file.height > MOST_PIXELS:
-                raise ValueError(f"it has {file.width}x{file.height} pixels, more than {MOST_PIXELS // 10**6} million")
+                raise Image.DecompressionBombError
             yield file
     except UserError:
         raise
@@ -54,8 +56,10 @@ def _reason(path: Path, error: Exception) -> str:
     form = UNSUPPORTED.get(path.suffix.lower())
     if form is not None and not isinstance(error, FileNotFoundError):
         return f"{form} is not supported; convert it to JPEG or PNG"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"its header declares more than {MOST_PIXELS // 10**6} million pixels"
     text = " ".join(str(error).split()).rstrip(".")
-    plain = isinstance(error, OSError | SyntaxError | ValueError | Image.DecompressionBombError)
+    plain = isinstance(error, OSError | SyntaxError | ValueError)
     return text if text and plain else f"{type(error).__name__}: {text}".rstrip(": ")
 
 

@@ -13,6 +13,29 @@ IMAGE_SUFFIXES = (
     *(".fit", ".fits", ".fli", ".flc"),
 )
 """Extensions of the raster images that Pillow reads, in lower case; of several frames the first one is used."""
+FORMS = (
+    *("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA", "SGI", "SUN", "PCX", "DCX", "PSD"),
+    *(
+        "QOI",
+        "DDS",
+        "ICO",
+        "CUR",
+        "ICNS",
+        "IM",
+        "IPTC",
+        "MSP",
+        "XBM",
+        "XPM",
+        "PCD",
+        "PIXAR",
+        "GBR",
+        "BLP",
+        "FTEX",
+        "DIB",
+    ),
+    *("FITS", "FLI"),
+)
+"""Pillow's names of these forms. It opens no other, whatever a file is called: for EPS it would start Ghostscript."""
 UNSUPPORTED = {
     **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC"),
     ".jxl": "JPEG XL",

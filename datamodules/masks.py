@@ -54,6 +54,7 @@ class MaskPixels:
         Raises:
             ValueError: if it has numbers of an unknown range.
         """
+        file.load()
         lossy = file.format in ("JPEG", "MPO")
         clear = with_alpha(file) if file.has_transparency_data else None
         if file.mode in ("I", "F") or file.mode.startswith("I;16"):
@@ -323,12 +324,14 @@ def _declared(files: Sequence[MaskFile], rules: MaskRules) -> MaskReading | None
 
 def _ambiguous(files: Sequence[MaskFile], rules: MaskRules, where: str, has_alpha: bool) -> AmbiguousMaskError:
     found = Found.all_of(file.colour for file in files)
+    indexed = any(file.index is not None for file in files)
     parts = [f"values {found.describe()}"]
-    if any(file.index is not None for file in files):
+    if indexed:
         parts.append(f"palette indices {Found.all_of(file.channel('index') for file in files).describe()}")
     if has_alpha:
         parts.append(f"alpha {Found.all_of(file.channel('alpha') for file in files).describe()}")
-    rarest = [code for code, _ in found.counts.most_common() if code not in (0, 255)]
+    counts = Found.all_of(file.channel("index") for file in files).counts if indexed else found.counts
+    rarest = [code for code, _ in counts.most_common() if code not in (0, 255)]
     example = text_of(rarest[-1] if rarest else 255)
     return AmbiguousMaskError(
         f"{where} do not say which pixels are occluded: {'; '.join(parts)}.\n"

@@ -111,6 +111,7 @@ def read_image(path: Path, least: int | None = None, upright: bool = True) -> De
     """
     with _opened_image(path) as file:
         frame = _draft(file, least, upright)
+        file.load()  # NumPy would swallow an AttributeError of the decoder
         image = in_mode(turned(file, frame.orientation), "RGB")
         if frame.factors != (1, 1):
             image = image.reduce(frame.factors)
@@ -244,6 +245,7 @@ def read_part_values(path: Path) -> np.ndarray:
     """The values of a part's mask, (H, W) uint8: 0 and 255 as published; see :func:`read_part`."""
     expected = "Expected: an image of 0 and 255; replace the file or remove the face."
     with opened(path, f"Cannot read the part mask {path}", expected) as file:
+        file.load()
         return np.asarray(opaque(in_bytes(file), "L"))
 
 
