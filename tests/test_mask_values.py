@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from datamodules.cache import Cache
@@ -27,6 +28,7 @@ from stages.groups import MaskSettings
 from stages.outside_code import declared
 from tests.conftest import TINY_SEGMENTER, settings_of
 from tests.test_evaluation import config_of
+from tests.test_occlusion import segmenter
 
 SIDE = 64
 VOC = [0, 0, 0, 128, 0, 0, 0, 128, 0, *[0] * (3 * 252), 224, 224, 192]
@@ -233,6 +235,48 @@ def test_declarations_are_refused_where_they_have_no_effect(masked: Path, tmp_pa
     with pytest.raises(ConfigError, match=r"datamodule\.mask\.occluded=.*\n.*null or a list"):
         planned(masked, tmp_path, "datamodule.mask.occluded=[300]")
     assert declared(ImageMaskFolder(tmp_path), MaskSettings(void=[1, 2, 3])).mask == MaskRules(void=(1, 2, 3))
+
+
+def test_void_is_scored_nowhere(tmp_path: Path) -> None:
+    """The same scores whatever is predicted there, at the size of the mask and of the input."""
+    layout, _ = masks(tmp_path / "set", lambda m: grey(bordered(m)))
+    for full in (True, False):
+        data = OcclusionDataModule(layout, 64, 2, 0, Augmentation(), workers=0, tested="all", full_labels=full)
+        (batch,) = data.test_dataloader()
+        label = torch.stack(batch["full_label"]).long() if full else batch["label"]
+        found = []
+        for void in (-9.0, 9.0):
+            logits = torch.where(label == 255, void, torch.where(label == 1, 9.0, -9.0)).unsqueeze(1)
+            module = segmenter(lambda_dice=0.0)
+            module.model = Constant(logits)
+            module.test_step(batch, 0)
+            scores = {name: value.item() for name, value in module.scores.compute().items()}
+            found.append((scores, module.mean_loss.compute().item()))
+        assert found[0] == found[1]
+        assert found[0][0]["miou"] == 1
+        assert found[0][1] < 0.01
+
+
+class Constant(torch.nn.Module):
+    """A network that predicts the same for all images."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, _: torch.Tensor) -> torch.Tensor:
+        return self.logits
+
+
+def test_real_masks_are_read_by_their_brightness(face_data: Path) -> None:
+    layout = ImageMaskFolder(face_data / "real" / "MFSD")
+    reading = survey_masks(layout).reading
+    assert reading == MaskReading()
+    for sample in layout.samples("all"):
+        assert sample.label is not None
+        with Image.open(sample.label) as file:
+            expected = np.asarray(file.convert("L")) > 127
+        np.testing.assert_array_equal(read_label(sample.label, replace(OCCLUSION, mask=reading)), expected)
 
 
 @pytest.mark.training
