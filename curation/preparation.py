@@ -17,6 +17,7 @@ from engine.plugins import is_plugin
 from engine.settings import CONF, Settings
 from engine.validation import unknown_key, validated
 from foundation.errors import ConfigError
+from stages.command import plain_config
 from stages.groups import MaskSettings
 from stages.outside_code import declared, outside_layout
 
@@ -108,8 +109,8 @@ def _audit(config: DictConfig) -> None:
         raise ConfigError(
             f"merging={config.merging} is invalid.\nIt must be one of {', '.join(sorted(PAINTING_ORDERS))}."
         )
-    declarations = cast(dict[str, Any], OmegaConf.to_container(config.mask))
-    layout = declared(_audited(config), validated(AuditSettings, {"mask": declarations}).mask)
+    given = validated(AuditSettings, {"mask": plain_config(config)["mask"]})
+    layout = declared(_audited(config), given.mask)
     from curation.audit.auditing import write_audit  # which needs image libraries
 
     write_audit(layout, out=Path(str(config.out or f"outputs/audit/{layout.name}")), order=config.merging)

@@ -488,6 +488,7 @@ def test_the_entry_point(lapa: Path, tmp_path: Path) -> None:
             ["bare=0.2 has no effect", "task=masked_faces", "out, dataset, root, layout, merging, mask"],
         ),
         (["dataset=lapa", "root=a", "mask.invert=true"], ["mask.invert=true does not go with lapa"]),
+        (["dataset=lapa", "mask=5"], ["There is no setting mask."]),
         (["dataset=image_mask_folder", "mask.occluded=2"], ["mask.occluded=2 is invalid", "null or a list"]),
         (["dataset=celebamask_hq", "merging=mine"], ["merging=mine", "farl, official, zllrunning"]),
     ],

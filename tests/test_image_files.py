@@ -20,6 +20,7 @@ from datamodules.decoding import in_mode
 from datamodules.image_files import FORMS, IMAGE_SUFFIXES, UNSUPPORTED, is_image
 from datamodules.layouts import AugmentedCelebA, FolderPerClass, ImageMaskFolder, Layout, open_layout
 from datamodules.layouts.photographs import photographs
+from datamodules.mask_rules import MaskRules
 from datamodules.masks import read_mask
 from datamodules.reading import ImageFiles, read_image, read_part_values, read_photograph, require_complete
 from deploy.prediction import sources_of
@@ -295,10 +296,15 @@ def test_the_audit_of_images_and_masks(tmp_path: Path) -> None:
     assert found["classes"]["occluded"]["share"] == pytest.approx(200 / 881)
     assert found["masks"]["read_as"] == "occluded where the value is above 127"
     assert found["masks"]["values"].startswith("0 (")
-    Image.fromarray(np.eye(20, dtype=np.uint8) * 2 + 1).save(root / "masks" / "4.png")
+    Image.fromarray(np.eye(20, dtype=np.uint8) + np.eye(20, k=3, dtype=np.uint8) * 3).save(root / "masks" / "4.png")
+    shutil.copy(root / "images" / "5.png", root / "images" / "4.png")  # a finding: both are on the sheet
     found = report(ImageMaskFolder(root), tmp_path / "out")
     assert (found["unclear_masks"], found["labelled"]) == (["set"], 0)
     assert "3 (" in found["masks"]["values"]
+    assert found["duplicate"] == ["4", "5"]
+    layout = ImageMaskFolder(root)
+    layout.mask = MaskRules((1, 255))
+    assert report(layout, tmp_path / "out")["masks"]["read_as"] == "occluded where the value is 1 or 255"
 
 
 def test_the_audit_of_a_built_set(masked: Path, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def _label(sample: Sample, labels: LabelSet, order: str) -> np.ndarray | None:
     with contextlib.suppress(BrokenFileError):
         if sample.parts is not None:
             return merge(sample, order, labels)
-        if sample.label is not None:
+        if sample.label is not None and not (labels.binary and labels.mask is None):
             return read_label(sample.label, labels) if labels.binary else read_ids(sample.label, labels)
     return None
 
