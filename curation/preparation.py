@@ -19,7 +19,7 @@ from engine.validation import unknown_key, validated
 from foundation.errors import ConfigError
 from stages.command import plain_config
 from stages.groups import MaskSettings
-from stages.outside_code import declared, outside_layout
+from stages.outside_code import check_masks, declared, outside_layout
 
 
 def prepare(config: DictConfig) -> None:
@@ -110,6 +110,7 @@ def _audit(config: DictConfig) -> None:
             f"merging={config.merging} is invalid.\nIt must be one of {', '.join(sorted(PAINTING_ORDERS))}."
         )
     given = validated(AuditSettings, {"mask": plain_config(config)["mask"]})
+    check_masks(config.dataset, given.mask)
     layout = declared(_audited(config), given.mask)
     from curation.audit.auditing import write_audit  # which needs image libraries
 

@@ -63,6 +63,18 @@ def _reason(path: Path, error: Exception) -> str:
     return text if text and plain else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
+def load(file: Image.Image) -> None:
+    """Decode an image now: NumPy, which would do so later, swallows an AttributeError of a decoder.
+
+    Raises:
+        ValueError: if its size is not that of its header, as of a TIFF with damaged frames, which Pillow does not turn.
+    """
+    size = file.size
+    file.load()
+    if file.format == "TIFF" and file.size != size:
+        raise ValueError("its size differs from that in its header")
+
+
 def orientation_of(file: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; other tags are not read, and damaged EXIF has none."""
     if file.format == "TIFF":  # Pillow turns it as it decodes

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from datamodules.decoding import TOLERANCE, opaque, opened, require_range, with_alpha
+from datamodules.decoding import TOLERANCE, load, opaque, opened, require_range, with_alpha
 from datamodules.mask_rules import COLOUR, Channel, MaskReading, MaskRules, Value, code_of, text_of
 from foundation.errors import BrokenFileError, DataError
 
@@ -54,7 +54,7 @@ class MaskPixels:
         Raises:
             ValueError: if it has numbers of an unknown range.
         """
-        file.load()
+        load(file)
         lossy = file.format in ("JPEG", "MPO")
         clear = with_alpha(file) if file.has_transparency_data else None
         if file.mode in ("I", "F") or file.mode.startswith("I;16"):

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from datamodules.coloured_labels import COLOURED, ids_of_colours, require_indexed_by_id
-from datamodules.decoding import SIDEWAYS, in_bytes, in_mode, opaque, opened, orientation_of, turned
+from datamodules.decoding import SIDEWAYS, in_bytes, in_mode, load, opaque, opened, orientation_of, turned
 from datamodules.labels import IGNORE, LabelSet
 from datamodules.layouts import Sample
 from datamodules.masks import opened_mask, read_mask
@@ -111,7 +111,7 @@ def read_image(path: Path, least: int | None = None, upright: bool = True) -> De
     """
     with _opened_image(path) as file:
         frame = _draft(file, least, upright)
-        file.load()  # NumPy would swallow an AttributeError of the decoder
+        load(file)
         image = in_mode(turned(file, frame.orientation), "RGB")
         if frame.factors != (1, 1):
             image = image.reduce(frame.factors)
@@ -139,7 +139,7 @@ def read_photograph(path: Path, grey: bool = False) -> np.ndarray:
     with _opened_image(path) as file:
         mode = "L" if grey else "RGB"
         file.draft(mode, file.size)
-        file.load()  # now a PNG's EXIF after its pixels is known
+        load(file)  # now a PNG's EXIF after its pixels is known
         return np.asarray(in_mode(turned(file, orientation_of(file)), mode))
 
 
@@ -192,7 +192,7 @@ def read_ids(path: Path, labels: LabelSet) -> np.ndarray:
         BrokenFileError: if the file cannot be read or has undeclared colours.
     """
     with _opened_label(path, labels) as file:
-        file.load()
+        load(file)
         if file.mode in COLOURED:
             return ids_of_colours(path, np.asarray(file), labels)
         ids = np.asarray(file, dtype=np.uint8)
@@ -245,7 +245,7 @@ def read_part_values(path: Path) -> np.ndarray:
     """The values of a part's mask, (H, W) uint8: 0 and 255 as published; see :func:`read_part`."""
     expected = "Expected: an image of 0 and 255; replace the file or remove the face."
     with opened(path, f"Cannot read the part mask {path}", expected) as file:
-        file.load()
+        load(file)
         return np.asarray(opaque(in_bytes(file), "L"))
 
 

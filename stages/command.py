@@ -21,7 +21,15 @@ from foundation.files import require_folder
 from stages.classification import Classification, ClassifySettings
 from stages.finetuning import UNETPP, FinetuneSettings, Finetuning, start_of
 from stages.groups import LOCATION_ONLY, DataSettings, ModelSettings, TrainerSettings
-from stages.outside_code import check_objects, layout_of, outside_objects, require_layout, stages_of, with_defaults
+from stages.outside_code import (
+    check_masks,
+    check_objects,
+    layout_of,
+    outside_objects,
+    require_layout,
+    stages_of,
+    with_defaults,
+)
 from stages.pretraining import Pretraining, PretrainSettings
 from stages.segmentation import Segmentation, SegmentSettings
 
@@ -142,6 +150,7 @@ def _check_data(settings: Command, stages: Iterable[Stage]) -> None:
             f"method={settings.method} does not go with datamodule.dataset={dataset}.\n"
             f"It must be datamodule=<one of {', '.join(fitting)}> there."
         )
+    check_masks(dataset if settings.datamodule.layout is None else None, settings.datamodule.mask, "datamodule.")
     merging = settings.datamodule.merging
     if (merging is None) == (dataset in MERGED_DATA):
         raise ConfigError(

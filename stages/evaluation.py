@@ -28,7 +28,7 @@ from foundation.files import require_folder
 from foundation.run_folder import EVALUATE, RunFolder
 from stages.command import ACTION, MERGED_DATA, plain_config
 from stages.groups import LOCATION_ONLY, ROUNDING_ONLY, SPEED_ONLY, MaskSettings
-from stages.outside_code import declared, outside_layout
+from stages.outside_code import check_masks, declared, outside_layout
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule
@@ -228,6 +228,7 @@ def check_evaluation(config: Mapping[str, Any]) -> EvaluationSettings:
             f"dataset={plain(settings.dataset)} does not go with layout={plain(settings.layout)}.\n"
             f"It must be dataset=<one of those known>, or layout={{_target_: ...}} root=<its folder>."
         )
+    check_masks(settings.dataset, settings.mask)
     if settings.merging is not None and settings.dataset not in MERGED_DATA:
         raise ConfigError(
             f"merging={settings.merging} does not go with dataset={settings.dataset}.\n"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from datamodules.layouts import Layout, open_layout
+from datamodules.layouts import LAYOUTS, Layout, open_layout
 from datamodules.mask_rules import MaskRules
 from engine.plugins import build, is_plugin, require
 from engine.settings import fields, flatten, nest, note, plain
@@ -140,31 +140,35 @@ def layout_of(data: DataSettings) -> Layout:
         ConfigError: if it is from outside and cannot be built, or is no layout.
     """
     if data.layout is None:
-        return declared(open_layout(data.dataset, data.root), data.mask, "datamodule.")
-    return declared(outside_layout(data.layout, "datamodule.layout", Path(data.root)), data.mask, "datamodule.")
+        return declared(open_layout(data.dataset, data.root), data.mask)
+    return declared(outside_layout(data.layout, "datamodule.layout", Path(data.root)), data.mask)
 
 
-def declared(layout: Layout, mask: MaskSettings, prefix: str = "") -> Layout:
-    """A layout with what is declared about its masks.
+def check_masks(dataset: str | None, mask: MaskSettings, prefix: str = "") -> None:
+    """See that something is declared about masks only for a data set that has masks of its own.
 
     Args:
-        layout: the data set.
+        dataset: its layout; None for one from outside.
         mask: the settings.
         prefix: of their names, for messages.
 
     Raises:
-        ConfigError: if something is declared, but it has no masks, or ones that this project wrote.
+        ConfigError: if not.
     """
-    rules = mask.rules
-    if rules == MaskRules():
-        return layout
-    if layout.kind != "occlusion" or layout.mask is None:
-        name = next(name for name, value in mask if value not in (None, False))
-        raise ConfigError(
-            f"{prefix}mask.{name}={plain(mask[name])} does not go with {layout.name}, which has no masks of its own.\n"
-            f"It must be left out; or the data set image_mask_folder."
-        )
-    layout.mask = rules
+    known = LAYOUTS.get(dataset or "")
+    if mask.rules == MaskRules() or known is None or (known.kind == "occlusion" and known.mask is not None):
+        return
+    name = next(name for name, value in mask if value not in (None, False))
+    raise ConfigError(
+        f"{prefix}mask.{name}={plain(mask[name])} does not go with {dataset}, which has no masks of its own.\n"
+        f"It must be left out; or the data set image_mask_folder."
+    )
+
+
+def declared(layout: Layout, mask: MaskSettings) -> Layout:
+    """A layout with what is declared about its masks, if it has any."""
+    if mask.rules != MaskRules() and layout.kind == "occlusion" and layout.mask is not None:
+        layout.mask = mask.rules
     return layout
 
 
