@@ -9,14 +9,17 @@ from typing import Any, cast
 
 from joblib import cpu_count
 from omegaconf import DictConfig, OmegaConf
+from pydantic import Field
 
 from datamodules.labels import PAINTING_ORDERS
-from datamodules.layouts import PARSED, Layout
+from datamodules.layouts import MASKED, PARSED, Layout
 from engine.plugins import is_plugin
-from engine.settings import CONF
-from engine.validation import unknown_key
+from engine.settings import CONF, Settings
+from engine.validation import unknown_key, validated
 from foundation.errors import ConfigError
-from stages.outside_code import outside_layout
+from stages.command import plain_config
+from stages.groups import MaskSettings
+from stages.outside_code import check_masks, declared, outside_layout
 
 
 def prepare(config: DictConfig) -> None:
@@ -85,13 +88,21 @@ def _masked_faces(config: DictConfig) -> None:
     write_masked_faces(Path(str(config.out or "data/AugmentedCelebA")), masked_faces, _workers(config))
 
 
+class AuditSettings(Settings):
+    """Settings of task=audit with a type of their own."""
+
+    mask: MaskSettings = Field(default_factory=MaskSettings)
+
+
 def _audit(config: DictConfig) -> None:
     """Report the errors of a data set; findings are no failure."""
     if config.merging not in PAINTING_ORDERS:
         raise ConfigError(
             f"merging={config.merging} is invalid.\nIt must be one of {', '.join(sorted(PAINTING_ORDERS))}."
         )
-    layout = _audited(config)
+    given = validated(AuditSettings, {"mask": plain_config(config)["mask"]})
+    check_masks(config.dataset, given.mask)
+    layout = declared(_audited(config), given.mask)
     from curation.audit.auditing import write_audit  # which needs image libraries
 
     write_audit(layout, out=Path(str(config.out or f"outputs/audit/{layout.name}")), order=config.merging)
@@ -100,18 +111,19 @@ def _audit(config: DictConfig) -> None:
 def _audited(config: DictConfig) -> Layout:
     """The data set to audit: of a known layout, or of the user's own by ``_target_``."""
     own = None if isinstance(config.layout, str) else OmegaConf.to_container(config.layout)
-    if own is None and config.dataset in PARSED:
-        kind = PARSED[config.dataset]
+    known = PARSED | MASKED
+    if own is None and config.dataset in known:
+        kind = known[config.dataset]
         return kind(Path(str(config.root or f"data/{kind.title}")))
     if not is_plugin(own) or config.dataset is not None or config.root is None:
         raise ConfigError(
             f"dataset={config.dataset} root={config.root} layout={own} is no data set to audit.\n"
-            f"It must be dataset=<one of {', '.join(sorted(PARSED))}>; or root=<its folder> and "
+            f"It must be dataset=<one of {', '.join(sorted(known))}>; or root=<its folder> and "
             f"layout={{_target_: my_package.MyLayout}}, without dataset."
         )
     layout = outside_layout(cast(dict[str, Any], own), "layout", Path(str(config.root)))
-    if layout.kind != "parsing":
-        raise ConfigError(f"layout: {layout.name} has no label maps to audit.\nIts kind is {layout.kind}.")
+    if layout.kind == "annotations":
+        raise ConfigError(f"layout: {layout.name} has no label maps or masks to audit.\nIts kind is {layout.kind}.")
     return layout
 
 
@@ -147,7 +159,7 @@ PHOTOGRAPHS = ("source", "split", "crop", "format", "photographs", "fallbacks", 
 TASKS = {
     "synthetic_faces": Task(_synthetic_faces, ("layout", *RENDERING)),
     "masked_faces": Task(_masked_faces, (*PHOTOGRAPHS, *MASKS, *RENDERING)),
-    "audit": Task(_audit, ("dataset", "root", "layout", "merging")),
+    "audit": Task(_audit, ("dataset", "root", "layout", "merging", "mask")),
     "compare_datasets": Task(
         _compare_datasets, ("a", "b", "a_split", "b_split", "images", "pixels", "permutations", "seed")
     ),

@@ -23,12 +23,13 @@ from filelock import FileLock
 from joblib import cpu_count
 
 from datamodules.labels import LabelSet
+from datamodules.mask_rules import MaskReading
 from datamodules.reading import DecodedImage, ImageFiles, LabelFiles
 from foundation.errors import BrokenFileError, RunError
 from foundation.files import atomic_write, remove_drafts
 from foundation.locks import held
 
-VERSION = 2
+VERSION = 3
 """Version of the pack format; raise it when the format changes, or when reading returns other pixels."""
 
 HEADER = np.dtype([("format", "S16"), ("channels", "<i8"), ("count", "<i8"), ("bytes", "<i8")])
@@ -156,6 +157,8 @@ class Cache:
     def labels(self, files: Sequence[tuple[str, Path]], labels: LabelSet) -> PackedLabels:
         """Pack label maps, see :meth:`images`; ``labels`` are the classes that may occur."""
         name = f"labels-{len(labels)}classes" + ("-binary" if labels.binary else "")
+        if labels.mask is not None and labels.mask != MaskReading():
+            name += f"-{labels.mask.digest}"
         if labels.coloured or not labels.ignored:  # reading depends on the declared classes
             name += f"-{labels.digest_of_reading}"
         return self._pack(PackedLabels, name, files, lambda paths: LabelFiles(paths, labels))

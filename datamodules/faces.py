@@ -183,6 +183,11 @@ class FaceDataModule(LightningDataModule):
         self._datasets: dict[str, Faces] = {}
         self._labelled: dict[str, list[Sample]] = {}
 
+    @property
+    def read_labels(self) -> LabelSet:
+        """The data set's classes with the decision how its masks are read, if it has masks."""
+        return self.layout.labels
+
     def labelled(self, split: str) -> list[Sample]:
         """The labelled faces of a split that are trained on or scored, each with its label map as one file.
 
@@ -209,7 +214,7 @@ class FaceDataModule(LightningDataModule):
         for split in ("val", "test"):
             for sample in self.labelled(split):
                 if sample.label is not None:
-                    label = LabelFiles((sample.label,), self.layout.labels).frame(0)
+                    label = LabelFiles((sample.label,), self.read_labels).frame(0)
                     require_size(sample, label.shape, ImageFiles((sample.image,)).frame(0).size)
 
     def train_dataloader(self) -> DataLoader:
@@ -253,7 +258,7 @@ class FaceDataModule(LightningDataModule):
     def _open(self, split: str, transform: FaceTransform, cache: Cache | None) -> Faces:
         samples = self.labelled(split)
         images = open_images(samples, transform.least_source, cache)
-        labels = open_labels(samples, self.layout.labels, cache)
+        labels = open_labels(samples, self.read_labels, cache)
         full = self.full_labels and split != "train"
         table = self._table if split == "test" else None
         return LabelledFaces(samples, transform, images, labels, full, table)

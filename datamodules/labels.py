@@ -6,11 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from foundation.errors import ConfigError
+
+if TYPE_CHECKING:
+    from datamodules.mask_rules import MaskReading
 
 IGNORE = 255
 """Label of pixels that belong to no image (the border a rotation leaves): neither trained on nor scored."""
@@ -33,6 +36,7 @@ class LabelSet:
         coloured: whether label maps may be RGB images in the colours of the palette, besides ids.
         ignored: whether label maps may hold :data:`IGNORE`.
         ignored_colour: RGB colour of pixels that are ignored, in coloured label maps.
+        mask: how binary masks are read; None decides by the values of each; no part of the classes.
     """
 
     name: str
@@ -45,6 +49,7 @@ class LabelSet:
     coloured: bool = False
     ignored: bool = True
     ignored_colour: Colour | None = None
+    mask: MaskReading | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -96,7 +101,7 @@ class LabelSet:
 
     def as_plain(self) -> dict[str, Any]:
         """The set as plain lists, texts and numbers, for a checkpoint, a status or an exported file."""
-        return json.loads(json.dumps(asdict(self)))
+        return json.loads(json.dumps({name: value for name, value in asdict(self).items() if name != "mask"}))
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> LabelSet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +12,9 @@ import torch
 
 from datamodules.cache import Cache
 from datamodules.faces import FaceDataModule, Faces, open_images
+from datamodules.labels import LabelSet
 from datamodules.layouts import AugmentedCelebA
+from datamodules.mask_survey import survey_masks
 from datamodules.reading import DecodedImage
 from datamodules.sampling import SampleKey
 from datamodules.transforms import FaceTransform
@@ -64,6 +67,17 @@ class OcclusionDataModule(FaceDataModule):
     """
 
     render_masks: RenderMasks | None = None
+
+    @functools.cached_property
+    def read_labels(self) -> LabelSet:
+        """The classes with how the masks of the set are read, from the values of all of them.
+
+        Raises:
+            AmbiguousMaskError: if these do not say which pixels are occluded.
+        """
+        survey = survey_masks(self.layout)
+        survey.warn()
+        return replace(self.layout.labels, mask=survey.reading)
 
     def _open(self, split: str, transform: FaceTransform, cache: Cache | None) -> Faces:
         if split != "train" or self.render_masks is None:

@@ -8,18 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
 from datamodules.coloured_labels import COLOURED, ids_of_colours, require_indexed_by_id
+from datamodules.decoding import SIDEWAYS, in_bytes, in_mode, load, opaque, opened, orientation_of, turned
 from datamodules.labels import IGNORE, LabelSet
 from datamodules.layouts import Sample
+from datamodules.masks import opened_mask, read_mask
 from foundation.errors import BrokenFileError
-
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""Pillow's errors for files that it cannot decode."""
-
-SIDEWAYS = (5, 6, 7, 8)
-"""Orientations of EXIF that exchange width and height."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +90,7 @@ class LabelFiles:
     def frame(self, index: int) -> Frame:
         """Sizes of a label map, see :func:`read_label` for errors."""
         path = self.paths[index]
-        with _opened_mask(path) if self.labels.binary else _opened_label(path, self.labels) as file:
+        with opened_mask(path) if self.labels.binary else _opened_label(path, self.labels) as file:
             size = (file.height, file.width)
             return Frame(size, size, size)
 
@@ -115,9 +111,8 @@ def read_image(path: Path, least: int | None = None, upright: bool = True) -> De
     """
     with _opened_image(path) as file:
         frame = _draft(file, least, upright)
-        if frame.orientation != 1:
-            ImageOps.exif_transpose(file, in_place=True)
-        image = in_mode(file, "RGB")
+        load(file)
+        image = in_mode(turned(file, frame.orientation), "RGB")
         if frame.factors != (1, 1):
             image = image.reduce(frame.factors)
         return DecodedImage(np.asarray(image), frame.size, frame.extent)
@@ -144,23 +139,13 @@ def read_photograph(path: Path, grey: bool = False) -> np.ndarray:
     with _opened_image(path) as file:
         mode = "L" if grey else "RGB"
         file.draft(mode, file.size)
-        ImageOps.exif_transpose(file, in_place=True)
-        return np.asarray(in_mode(file, mode))
-
-
-def in_mode(image: Image.Image, mode: str) -> Image.Image:
-    """An image of any mode in ``RGB`` or ``L``."""
-    if image.mode.startswith("I;16"):  # Pillow's conversion would clip everything above 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        clear = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
-    return image if image.mode == mode else image.convert(mode)
+        load(file)  # now a PNG's EXIF after its pixels is known
+        return np.asarray(in_mode(turned(file, orientation_of(file)), mode))
 
 
 def _draft(file: Image.Image, least: int | None, upright: bool = True) -> Frame:
     """Let the JPEG decoder shrink by 2, 4 or 8 if that leaves enough pixels; other formats ignore it."""
-    orientation = _orientation(file) if upright else 1
+    orientation = orientation_of(file) if upright else 1
     width, height = file.size[::-1] if orientation in SIDEWAYS else file.size
     across, down = float(width), float(height)
     stored = (width, height)
@@ -175,43 +160,27 @@ def _draft(file: Image.Image, least: int | None, upright: bool = True) -> Frame:
     return Frame(shape, (height, width), (down / factors[1], across / factors[0]), factors, orientation)
 
 
-def _orientation(file: Image.Image) -> int:
-    if file.format == "PNG" and "exif" not in file.info:  # Pillow would decode it to find EXIF after the pixels
-        return 1
-    orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
-    return orientation if orientation in range(1, 9) else 1
-
-
 def _factors(width: int, height: int, least: int) -> tuple[int, int]:
     """Integer factors, across and down, that leave at least so many pixels."""
     return max(1, width // least), max(1, height // least)
 
 
-@contextlib.contextmanager
-def _opened(path: Path, failed: str, expected: str = "Replace the file or remove the face.") -> Iterator[Image.Image]:
-    """An open file; Pillow's errors, then and as the file is decoded, become one with these texts."""
-    try:
-        with Image.open(path) as file:
-            yield file
-    except UNREADABLE as error:
-        raise BrokenFileError(f"{failed}: {error}.\n{expected}") from error
-
-
 def _opened_image(path: Path) -> contextlib.AbstractContextManager[Image.Image]:
-    return _opened(path, f"Cannot read the image {path}")
+    return opened(path, f"Cannot read the image {path}")
 
 
 def read_label(path: Path, labels: LabelSet) -> np.ndarray:
     """A label map as ids, (H, W) uint8.
 
     Args:
-        path: single-channel PNG of class ids, or RGB PNG in declared colours; of a binary set, see :func:`read_mask`.
+        path: single-channel PNG of class ids, or RGB PNG in declared colours; of a binary set, see
+            :func:`datamodules.masks.read_mask`.
         labels: the classes that may occur.
 
     Raises:
         BrokenFileError: if the file cannot be read, or has an unknown id or undeclared colours.
     """
-    label = read_mask(path).astype(np.uint8) if labels.binary else read_ids(path, labels)
+    label = read_mask(path, labels.mask) if labels.binary else read_ids(path, labels)
     require_known_ids(path, label, labels)
     return label
 
@@ -223,7 +192,7 @@ def read_ids(path: Path, labels: LabelSet) -> np.ndarray:
         BrokenFileError: if the file cannot be read or has undeclared colours.
     """
     with _opened_label(path, labels) as file:
-        file.load()
+        load(file)
         if file.mode in COLOURED:
             return ids_of_colours(path, np.asarray(file), labels)
         ids = np.asarray(file, dtype=np.uint8)
@@ -250,7 +219,7 @@ def require_known_ids(path: Path, label: np.ndarray, labels: LabelSet) -> None:
 
 @contextlib.contextmanager
 def _opened_label(path: Path, labels: LabelSet) -> Iterator[Image.Image]:
-    with _opened(path, f"Cannot read the label map {path}") as file:
+    with opened(path, f"Cannot read the label map {path}") as file:
         if file.mode not in ("L", "P", "1", *(COLOURED if labels.coloured else ())):
             raise BrokenFileError(
                 f"The label map {path} is a {file.mode} image.\n"
@@ -258,32 +227,6 @@ def _opened_label(path: Path, labels: LabelSet) -> Iterator[Image.Image]:
                 + (", or an RGB one." if labels.coloured else "; a colour rendering is invalid.")
             )
         yield file
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """A binary mask, (H, W) bool, True where it is white.
-
-    Masks are published as images of 0 and 255, also with a palette, in colour, or as JPEG, which blurs their edges:
-    values above 127 are white. A file without values above 1 is read as ids 0 and 1.
-
-    Raises:
-        BrokenFileError: if the file cannot be read.
-    """
-    with _opened_mask(path) as file:
-        if file.mode.startswith("I;16"):  # 16 bits, or 8 or 1 stored in 16
-            wide = np.asarray(file)
-            most = int(wide.max(initial=0))
-            return wide > (0 if most == 1 else 127 if most <= 255 else 32767)
-        brightness = np.asarray(file.convert("L"))
-        stored = np.asarray(file) if file.mode in ("L", "P") else brightness
-    if stored.max(initial=0) == 1 and brightness.max() <= 127:  # no palette makes the 1 white
-        return stored == 1
-    return brightness > 127
-
-
-def _opened_mask(path: Path) -> contextlib.AbstractContextManager[Image.Image]:
-    expected = "Expected: an image, white where the face is occluded; replace the file or remove the face."
-    return _opened(path, f"Cannot read the mask {path}", expected)
 
 
 def read_part(path: Path) -> np.ndarray:
@@ -301,8 +244,9 @@ def read_part(path: Path) -> np.ndarray:
 def read_part_values(path: Path) -> np.ndarray:
     """The values of a part's mask, (H, W) uint8: 0 and 255 as published; see :func:`read_part`."""
     expected = "Expected: an image of 0 and 255; replace the file or remove the face."
-    with _opened(path, f"Cannot read the part mask {path}", expected) as file:
-        return np.asarray(file.convert("L"))
+    with opened(path, f"Cannot read the part mask {path}", expected) as file:
+        load(file)
+        return np.asarray(opaque(in_bytes(file), "L"))
 
 
 def require_complete(path: Path) -> None:
@@ -311,7 +255,7 @@ def require_complete(path: Path) -> None:
     Raises:
         BrokenFileError: if the file is damaged.
     """
-    with _opened(path, f"{path} is damaged") as file:
+    with opened(path, f"{path} is damaged") as file:
         file.verify()
 
 

@@ -36,6 +36,7 @@ from lightning_modules.metrics import SegmentationScores
 from models.deployed import Deployed
 from stages.command import plain_config
 from stages.evaluation import ROOTS, Evaluation, EvaluationSettings, EvaluationTrainer, Trained, find, plan_evaluation
+from stages.groups import MaskSettings
 from stages.scoring import scored_faces, scored_module
 from stages.segmentation import DETECTORS
 
@@ -168,6 +169,7 @@ def _evaluation(settings: ExportSettings, trained: Trained) -> Run:
         "batch_size": 8,
         "dataset": dataset,
         "layout": layout,
+        "mask": _recorded_mask(trained) if settings.dataset is None else MaskSettings(),
     }
     run = plan_evaluation(
         EvaluationSettings(**given, **fixed, trainer=EvaluationTrainer(accelerator="cpu", precision="32-true"))
@@ -179,6 +181,12 @@ def _evaluation(settings: ExportSettings, trained: Trained) -> Run:
             f"It must contain faces with the classes of the network."
         )
     return run
+
+
+def _recorded_mask(trained: Trained) -> MaskSettings:
+    """What was declared about the masks that a segmenter was trained on."""
+    recorded = {name: trained.settings.get(f"datamodule.mask.{name}") for name in MaskSettings.model_fields}
+    return MaskSettings(**{name: value for name, value in recorded.items() if value is not None})
 
 
 def _images(evaluation: Run, split: str, count: int, console: Console) -> Iterator[np.ndarray]:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
-from datamodules.reading import SIDEWAYS, in_mode, read_photograph
+from datamodules.decoding import MOST_PIXELS, SIDEWAYS, in_bytes, in_mode, load, opened, orientation_of
+from datamodules.reading import read_photograph
 from foundation.errors import BrokenFileError
 
-MOST_PIXELS = 200_000_000
-"""Largest image that is read, in pixels."""
 DECODER_BYTES = 820_000_000
 """Memory that a decoder may take: that of 200 megapixels in most formats."""
 CANVASES = ("WEBP", "AVIF", "JPEG2000")
@@ -81,29 +77,11 @@ def read(path: Path) -> Photo:
     Raises:
         BrokenFileError: if it cannot be read or is larger than memory allows; the first line is a full message.
     """
-    try:
-        with _opened(path) as file:
-            if file.width * file.height > AT_ONCE:
-                _require_readable(path, file)
-                return _read_large(file)
-        pixels = read_photograph(path)
-    except BrokenFileError:
-        raise
-    except Exception as error:  # decoders raise anything on a damaged file, which must not end a folder
-        raise BrokenFileError(f"Cannot read the image {path}: {type(error).__name__}: {error}") from error
-    return Photo.of(pixels)
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image of any size; Pillow refuses those above 179 megapixels."""
-    limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        with warnings.catch_warnings(), Image.open(path) as file:
-            yield file
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    with opened(path, f"Cannot read the image {path}") as file:
+        if file.width * file.height > AT_ONCE:
+            _require_readable(path, file)
+            return _read_large(file)
+    return Photo.of(read_photograph(path))
 
 
 def _require_readable(path: Path, file: Image.Image) -> None:
@@ -133,14 +111,15 @@ def _read_large(file: Image.Image) -> Photo:
     # The JPEG decoder shrinks by up to 8 and needs no memory for the rest.
     file.draft("RGB", (max(1, width // factor), max(1, height // factor)))
     decoded = max(1, round(width / file.size[0]), round(height / file.size[1]))
-    file.load()
-    orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
+    load(file)
+    orientation = orientation_of(file)
     pixels = _upright(in_strips(file, factor // decoded), orientation)
     return Photo(pixels, (width, height) if orientation in SIDEWAYS else (height, width), factor)
 
 
 def in_strips(image: Image.Image, factor: int) -> np.ndarray:
     """An image of any mode as RGB (H, W, 3) uint8, shrunk by box averages, converted strip by strip."""
+    image = in_bytes(image)
     width, height = image.size
     pixels = np.empty((-(-height // factor), -(-width // factor), 3), np.uint8)
     rows = max(1, AT_ONCE // 4 // (width * factor)) * factor

@@ -8,11 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.layouts.photographs import SUFFIXES
+from datamodules.image_files import is_image
 from foundation.errors import DataError
 
-IMAGE_SUFFIXES = (*SUFFIXES, ".gif", ".bmp", ".tif", ".tiff")
-"""Suffixes of image files; of files with several frames the first one is used."""
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 """Suffixes of video files."""
 OUTPUT_FOLDERS = ("labels", "overlays", "parts")
@@ -28,7 +26,7 @@ class Inputs:
     Args:
         images: the images.
         videos: the videos.
-        left_out: names of files of the folder that are neither, by their suffix.
+        left_out: names of files of the folder that are neither, by suffix or, without one, by content.
     """
 
     images: dict[str, Path]
@@ -41,15 +39,7 @@ class Inputs:
             return ""
         rest = len(self.left_out) - NAMED
         names = ", ".join(self.left_out[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
-        return (
-            f"Left out, by their suffix: {len(self.left_out)} files ({names}). "
-            f"Images are {', '.join(IMAGE_SUFFIXES)}; videos {', '.join(VIDEO_SUFFIXES)}."
-        )
-
-
-def is_image(path: Path) -> bool:
-    """Whether a file of a folder is an image, by its suffix; it is not opened."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
+        return f"Left out, neither images nor videos: {len(self.left_out)} files ({names})."
 
 
 def is_video(path: Path) -> bool:
@@ -92,8 +82,8 @@ def inputs_of(given: str, out: Path) -> Inputs:
     if not inputs.images and not inputs.videos:
         raise DataError(
             f"input={given} matches no image.\nIt must be an image, a video, a folder, a pattern in quotes, such as "
-            f'input="photos/*.jpg", or a camera number; file types: {", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))}.'
-            + (f"\n{inputs.describe_left_out()}" if inputs.left_out else "")
+            f'input="photos/*.jpg", or a camera number. Images are of any form that Pillow reads; videos '
+            f"{', '.join(VIDEO_SUFFIXES)}." + (f"\n{inputs.describe_left_out()}" if inputs.left_out else "")
         )
     return inputs
 

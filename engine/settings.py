@@ -84,6 +84,8 @@ SizeRange = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max
 ScaleRange = Annotated[
     list[Annotated[float, Field(ge=0.1, le=10)]], Field(min_length=2, max_length=2), AfterValidator(_ordered)
 ]
+MaskValue = Annotated[int, Field(ge=0, le=255)]
+MaskColour = Annotated[list[MaskValue], Field(min_length=3, max_length=3)]
 Plugin = dict[str, Any]
 """``{_target_: my_package.MyClass, argument: value}``: user code, see :mod:`engine.plugins`."""
 

@@ -134,6 +134,8 @@ def _kind(kind: Any, metadata: Iterable[Any]) -> str:
         return _kind(inner.annotation, [*inner.metadata, *metadata])
     if get_origin(kind) is list:
         item = get_args(kind)[0]
+        if any(getattr(limit, "min_length", 0) == 3 for limit in metadata):
+            return f"[red, green, blue], each {_kind(item, ())}"
         return f"[smallest, largest], each {_kind(item, ())}" if get_origin(item) is Annotated else "a list"
     if get_origin(kind) is dict:
         return "_target_ and its arguments"

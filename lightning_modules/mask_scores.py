@@ -41,16 +41,26 @@ class MaskScores(Metric):
         self.add_state("bare", torch.zeros(2, dtype=torch.long), dist_reduce_fx="sum")  # false pixels, pixels
         self.add_state("ssim", torch.zeros(2, dtype=torch.float32), dist_reduce_fx="sum")  # sum over faces, faces
 
-    def update(self, prediction: Tensor, ground_truth: Tensor, groups: Sequence[Sequence[str]] | None = None) -> None:
+    def update(
+        self,
+        prediction: Tensor,
+        ground_truth: Tensor,
+        groups: Sequence[Sequence[str]] | None = None,
+        valid: Tensor | None = None,
+    ) -> None:
         """Count pixels of faces.
 
         Args:
             prediction: (N, H, W) bool, True where occluded.
             ground_truth: (N, H, W) bool.
             groups: the groups that each face belongs to; unknown ones are ignored.
+            valid: (N, H, W) bool, the pixels that count; None takes all. In SSIM the others are seen, in both images.
         """
+        if valid is not None:
+            prediction, ground_truth = prediction & valid, ground_truth & valid
         for index, (predicted, occluded) in enumerate(zip(prediction, ground_truth, strict=True)):
-            counts = torch.bincount((2 * (~predicted) + (~occluded)).flatten().long(), minlength=4)
+            codes = 2 * (~predicted) + (~occluded)  # hit, false, missed, rest
+            counts = torch.bincount((codes if valid is None else codes[valid[index]]).flatten().long(), minlength=4)
             self.counts[0] += counts
             for group in groups[index] if groups is not None else ():
                 if group in self.groups:

@@ -137,16 +137,16 @@ class OcclusionSegmentation(ScoredModule):
         self.mean_loss.update(mean_over_images(self.loss, logits, batch["label"]), weight=len(batch["id"]))
         groups = batch.get("groups")
         if "full_label" not in batch:
-            self._count((logits > 0).squeeze(1), batch["label"] == OCCLUDED, groups)
+            self._count((logits > 0).squeeze(1), batch["label"], groups)
             return
         for place, (single, label) in enumerate(zip(logits.float().split(1), batch["full_label"], strict=True)):
             full = F.interpolate(single, size=tuple(label.shape), mode="bilinear", align_corners=False)
-            own = None if groups is None else [groups[place]]
-            self._count((full > 0).squeeze(1), (label == OCCLUDED).unsqueeze(0), own)
+            self._count((full > 0).squeeze(1), label.unsqueeze(0), None if groups is None else [groups[place]])
 
-    def _count(self, occluded: Tensor, ground_truth: Tensor, groups: Sequence[Sequence[str]] | None) -> None:
-        self.scores.update(occluded, ground_truth, groups)
-        self.cleaned.update(self.clean(occluded), ground_truth)
+    def _count(self, occluded: Tensor, label: Tensor, groups: Sequence[Sequence[str]] | None) -> None:
+        ground_truth, valid = label == OCCLUDED, label != IGNORE
+        self.scores.update(occluded, ground_truth, groups, valid)
+        self.cleaned.update(self.clean(occluded), ground_truth, valid=valid)
 
     def log_scores(self, split: str) -> None:
         if self.annotated.update_called:

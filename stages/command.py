@@ -23,7 +23,15 @@ from foundation.files import require_folder
 from stages.classification import Classification, ClassifySettings
 from stages.finetuning import PARSERS, UNETPP, FinetuneSettings, Finetuning, start_of
 from stages.groups import LOCATION_ONLY, DataSettings, ModelSettings, TrainerSettings
-from stages.outside_code import check_objects, outside_layout, outside_objects, stages_of, with_defaults
+from stages.outside_code import (
+    check_masks,
+    check_objects,
+    declared,
+    outside_layout,
+    outside_objects,
+    stages_of,
+    with_defaults,
+)
 from stages.pretraining import Pretraining, PretrainSettings
 from stages.segmentation import Segmentation, SegmentSettings
 from stages.self_training import SelfTrainingSettings, SelfTrainingStage
@@ -154,6 +162,7 @@ def _check_data(settings: Command, stages: Iterable[Stage]) -> None:
             f"method={settings.method} does not go with datamodule.dataset={dataset}.\n"
             f"It must be datamodule=<one of {', '.join(fitting)}> there."
         )
+    check_masks(dataset if settings.datamodule.layout is None else None, settings.datamodule.mask, "datamodule.")
     merging = settings.datamodule.merging
     if (merging is None) == (dataset in MERGED_DATA):
         raise ConfigError(
@@ -224,6 +233,7 @@ def plan(settings: Any, config: Mapping[str, Any] | None = None) -> list[Run]:
         layout = open_layout(data.dataset, data.root)
     else:
         layout = outside_layout(data.layout, "datamodule.layout", Path(data.root))
+    layout = declared(layout, data.mask)
     start = start_of(settings, layout, stages[0].name) if stages and stages[0].name in PARSERS else None
     if settings.method == "hybrid" and settings.classify.after != "finetune":
         stages = [stage for stage in stages if stage.name != "finetune"]

@@ -29,8 +29,8 @@ from foundation.run_folder import EVALUATE, RunFolder
 from lightning_modules.records import recorded_settings, require_record
 from stages.command import ACTION, MERGED_DATA, plain_config
 from stages.finetuning import PARSERS
-from stages.groups import LOCATION_ONLY, ROUNDING_ONLY, SPEED_ONLY
-from stages.outside_code import outside_layout
+from stages.groups import LOCATION_ONLY, ROUNDING_ONLY, SPEED_ONLY, MaskSettings
+from stages.outside_code import check_masks, declared, outside_layout
 
 ROOTS = {"lapa": "data/LaPa", "celebamask_hq": "data/CelebAMask-HQ", "folder": "data/my_faces"}
 ROOTS |= {"augmented_celeba": "data/AugmentedCelebA", "image_mask_folder": "data/MFSD"}
@@ -67,6 +67,7 @@ class EvaluationSettings(Settings):
         None, "a classes.yaml whose maps_to replaces the mapping of the checkpoint", harmless="enters as the mapping"
     )
     merging: Literal[None, "official", "zllrunning", "farl"] = setting(None, "painting order of CelebAMask-HQ's masks")
+    mask: MaskSettings = Field(default_factory=MaskSettings)
     split: Literal["test", "val", "all"] = setting(
         "test", "all: includes images that the network may have been trained on"
     )
@@ -120,7 +121,7 @@ class Evaluation(Stage):
     name = EVALUATE
     version = 4
     settings = EvaluationSettings
-    reads = ("dataset", "layout", "merging", "split", "score_at", "background", "image_size", "trainer")
+    reads = ("dataset", "layout", "merging", "mask", "split", "score_at", "background", "image_size", "trainer")
     takes_fraction = False
     one_process = True
     verb = "Scoring"
@@ -227,6 +228,7 @@ def check_evaluation(config: Mapping[str, Any]) -> EvaluationSettings:
             f"dataset={plain(settings.dataset)} does not go with layout={plain(settings.layout)}.\n"
             f"It must be dataset=<one of those known>, or layout={{_target_: ...}} root=<its folder>."
         )
+    check_masks(settings.dataset, settings.mask)
     if settings.merging is not None and settings.dataset not in MERGED_DATA:
         raise ConfigError(
             f"merging={settings.merging} does not go with dataset={settings.dataset}.\n"
@@ -267,11 +269,11 @@ def plan_evaluation(settings: EvaluationSettings) -> Run:
 def _layout(settings: EvaluationSettings, trained: Trained) -> Layout:
     """The reader of the data."""
     if settings.dataset is not None:
-        return open_layout(settings.dataset, settings.root or ROOTS[settings.dataset])
+        return declared(open_layout(settings.dataset, settings.root or ROOTS[settings.dataset]), settings.mask)
     layout = outside_layout(settings.layout or {}, "layout", Path(settings.root or ""))
     if (layout.kind == "parsing") == (trained.stage == "segment"):
         raise ConfigError(f"layout: {layout.name} has no labels for {trained.name}.\nIts kind is {layout.kind}.")
-    return layout
+    return declared(layout, settings.mask)
 
 
 def _scored_in(trained: Trained, layout: Layout) -> LabelSet:

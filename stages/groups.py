@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from datamodules.labels import PAINTING_ORDERS
-from engine.settings import Plugin, ScaleRange, Seed, Settings, setting
+from datamodules.mask_rules import MaskRules
+from engine.settings import MaskColour, MaskValue, Plugin, ScaleRange, Seed, Settings, setting
 from foundation.errors import ConfigError, did_you_mean
 
 SPEED_ONLY = "same samples and scores; changes speed only"
@@ -40,6 +41,32 @@ TRAINER_ARGUMENTS = (
 """Arguments of Lightning's Trainer, listed to detect a mistyped one without importing Lightning."""
 
 
+class MaskSettings(Settings):
+    """What the values of binary masks mean, where they do not say so themselves; enters the id if it is set."""
+
+    occluded: list[MaskValue | MaskColour] | None = setting(
+        None,
+        "values of occluded pixels: greys, palette indices or [r, g, b]; null: by the values found",
+        only="occluded!=null",
+    )
+    void: MaskValue | MaskColour | None = setting(
+        None, "value of pixels that are neither trained on nor scored; null: 255 next to ids", only="void!=null"
+    )
+    invert: bool = setting(False, "masks mark the visible face", only="invert!=false")
+
+    @property
+    def rules(self) -> MaskRules:
+        occluded = None if self.occluded is None else tuple(_plain(value) for value in self.occluded)
+        return MaskRules(occluded, None if self.void is None else _plain(self.void), self.invert)
+
+
+def _plain(value: int | list[int]) -> int | tuple[int, int, int]:
+    if isinstance(value, int):
+        return value
+    red, green, blue = value
+    return red, green, blue
+
+
 class DataSettings(Settings):
     """The data set."""
 
@@ -49,6 +76,7 @@ class DataSettings(Settings):
     merging: Literal[None, "official", "zllrunning", "farl"] = setting(
         None, "painting order for labels with one mask per class"
     )
+    mask: MaskSettings = Field(default_factory=MaskSettings)
     image_size: int = setting(480, "side of the network's input in pixels", ge=32, multiple_of=32)
     eval_batch_size: int = setting(16, "images in a validation or test batch", ge=1, harmless=SPEED_ONLY)
     workers: int | None = setting(None, "loader processes; null: one per core, at most 8", ge=0, harmless=SPEED_ONLY)

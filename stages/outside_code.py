@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from datamodules.layouts import Layout
+from datamodules.layouts import LAYOUTS, Layout
+from datamodules.mask_rules import MaskRules
 from engine.plugins import build, is_plugin, require
-from engine.settings import fields, flatten, nest, note
+from engine.settings import fields, flatten, nest, note, plain
 from engine.stage import Stage
 from foundation.errors import ConfigError, did_you_mean
+from stages.groups import MaskSettings
 
 FIRST = ("pretrain", "segment")
 """Stages that start from nothing of a run before them."""
@@ -110,6 +112,34 @@ def outside_objects(config: Mapping[str, Any]) -> dict[str, Any]:
         for name, entry in callbacks.items()
         if entry is not None and not str(entry["_target_"]).startswith("callbacks.")
     }
+
+
+def check_masks(dataset: str | None, mask: MaskSettings, prefix: str = "") -> None:
+    """See that something is declared about masks only for a data set that has masks of its own.
+
+    Args:
+        dataset: its layout; None for one from outside.
+        mask: the settings.
+        prefix: of their names, for messages.
+
+    Raises:
+        ConfigError: if not.
+    """
+    known = LAYOUTS.get(dataset or "")
+    if mask.rules == MaskRules() or known is None or (known.kind == "occlusion" and known.mask is not None):
+        return
+    name = next(name for name, value in mask if value not in (None, False))
+    raise ConfigError(
+        f"{prefix}mask.{name}={plain(mask[name])} does not go with {dataset}, which has no masks of its own.\n"
+        f"It must be left out; or the data set image_mask_folder."
+    )
+
+
+def declared(layout: Layout, mask: MaskSettings) -> Layout:
+    """A layout with what is declared about its masks, if it has any."""
+    if mask.rules != MaskRules() and layout.kind == "occlusion" and layout.mask is not None:
+        layout.mask = mask.rules
+    return layout
 
 
 def outside_layout(value: Mapping[str, Any], key: str, root: Path) -> Layout:

@@ -110,7 +110,14 @@ class Segmentation(TrainingStage):
     name = "segment"
     version = 5
     settings = SegmentSettings
-    reads = ("datamodule.dataset", "datamodule.image_size", "datamodule.layout", "segment", "trainer")
+    reads = (
+        "datamodule.dataset",
+        "datamodule.image_size",
+        "datamodule.layout",
+        "datamodule.mask",
+        "segment",
+        "trainer",
+    )
 
     def check(self, settings: Any, config: Mapping[str, Any]) -> None:
         own = settings.segment

@@ -470,8 +470,14 @@ def test_the_entry_point(lapa: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["dataset=lappa"], ["dataset=lappa", "celebamask_hq, folder, lapa"]),
-        ([], ["dataset=<one of celebamask_hq, folder, lapa>", "layout={_target_: my_package.MyLayout}"]),
+        (["dataset=lappa"], ["dataset=lappa", "celebamask_hq, folder, image_mask_folder, lapa"]),
+        (
+            [],
+            [
+                "dataset=<one of augmented_celeba, celebamask_hq, folder, image_mask_folder, lapa>",
+                "layout={_target_: my_package.MyLayout}",
+            ],
+        ),
         (["layout={_target_:examples.own_dataset.layout.HashedSplits}"], ["root=None", "root=<its folder>"]),
         (["dataset=lapa", "root=a", "layout={_target_:examples.own_dataset.layout.HashedSplits}"], ["without dataset"]),
         (["root=a", "layout={_target_:datamodules.layouts.Nothing}"], ["datamodules.layouts has no Nothing"]),
@@ -479,8 +485,11 @@ def test_the_entry_point(lapa: Path, tmp_path: Path) -> None:
         (["dataset=lapa"], ["data/LaPa does not exist"]),
         (
             ["dataset=lapa", "bare=0.2"],
-            ["bare=0.2 has no effect", "task=masked_faces", "out, dataset, root, layout, merging"],
+            ["bare=0.2 has no effect", "task=masked_faces", "out, dataset, root, layout, merging, mask"],
         ),
+        (["dataset=lapa", "root=a", "mask.invert=true"], ["mask.invert=true does not go with lapa"]),
+        (["dataset=lapa", "mask=5"], ["There is no setting mask."]),
+        (["dataset=image_mask_folder", "mask.occluded=2"], ["mask.occluded=2 is invalid", "null or a list"]),
         (["dataset=celebamask_hq", "merging=mine"], ["merging=mine", "farl, official, zllrunning"]),
     ],
 )

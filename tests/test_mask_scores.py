@@ -64,6 +64,23 @@ def test_scores_of_groups_and_false_area_of_bare_faces() -> None:
     assert got["false_area"] == pytest.approx(predicted[3].float().mean().item(), abs=1e-6)
 
 
+def test_pixels_that_do_not_count_are_neither_right_nor_wrong() -> None:
+    predicted, occluded, valid = blobs(0), blobs(1), blobs(4)
+    scores, others = MaskScores(), MaskScores()
+    scores.update(predicted, occluded, valid=valid)
+    others.update(predicted ^ ~valid, occluded, valid=valid)  # another prediction there
+    got = {name: value.item() for name, value in scores.compute().items()}
+    assert got == {name: value.item() for name, value in others.compute().items()}
+    ground_truth, prediction = occluded[valid].numpy(), predicted[valid].numpy()
+    assert got["accuracy"] == pytest.approx(accuracy_score(ground_truth, prediction), abs=1e-6)
+    assert got["miou"] == pytest.approx(jaccard_score(ground_truth, prediction, average="macro"), abs=1e-6)
+    full = MaskScores()
+    full.update(predicted, occluded, valid=torch.ones_like(valid))
+    without = MaskScores()
+    without.update(predicted, occluded)
+    assert full.compute() == without.compute()
+
+
 def test_the_confusion_is_summed_over_processes() -> None:
     predicted, occluded = blobs(0), blobs(1)
     scores = MaskScores()

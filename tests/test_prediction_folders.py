@@ -47,17 +47,19 @@ def test_files_of_a_folder_that_are_left_out_are_counted(
 ) -> None:
     folder, out = tmp_path / "photos", tmp_path / "masks"
     (folder / "deeper").mkdir(parents=True)
-    Image.new("RGB", (40, 30)).save(folder / "a.jpg")
-    for name in ("b.jfif", "c.jp2", "no_suffix", "deeper/d.ppm", "notes.txt", "x.raw", ".dotfile"):
+    for name, form in (("a.jpg", "JPEG"), ("b.jfif", "JPEG"), ("deeper/c.ppm", "PPM"), ("d", "PNG")):
+        Image.new("RGB", (40, 30)).save(folder / name, form)
+    for name in ("e.txt", "f.raw", "g.md", "deeper/h.csv", "i.json", "no_suffix", ".dotfile"):
         (folder / name).touch()
     inputs = inputs_of(str(folder), out)
-    assert list(inputs.images) == ["a.jpg"]
-    assert inputs.left_out == ("b.jfif", "c.jp2", "deeper/d.ppm", "no_suffix", "notes.txt", "x.raw")
+    assert list(inputs.images) == ["a.jpg", "b.jfif", "d", "deeper/c.ppm"]
+    assert inputs.left_out == ("deeper/h.csv", "e.txt", "f.raw", "g.md", "i.json", "no_suffix")
     run_predict(f"checkpoint={segmenter_run.folder.path}", f"input={folder}", f"out={out}", "faces=whole")
     screen = capsys.readouterr().err
-    assert "Left out, by their suffix: 6 files (b.jfif, c.jp2, deeper/d.ppm, no_suffix, notes.txt and 1 more)" in screen
-    (folder / "a.jpg").unlink()
-    with pytest.raises(DataError, match=r"matches no image.*\n.*\n.*6 files \(b\.jfif"):
+    assert "neither images nor videos: 6 files (deeper/h.csv, e.txt, f.raw, g.md, i.json and 1 more)" in screen
+    for name in inputs.images:
+        (folder / name).unlink()
+    with pytest.raises(DataError, match=r"matches no image.*\n.*\n.*6 files \(deeper/h\.csv"):
         inputs_of(str(folder), out)
     assert list(inputs_of(str(folder / "no_suffix"), out).images) == ["no_suffix"], "a file by its name is tried"
 

@@ -102,6 +102,9 @@ CHANGES: dict[str, tuple[object, set[str]]] = {
     "datamodule.root": ("copy", NEITHER),
     "datamodule.dataset": ("lapa_again", BOTH),
     "datamodule.merging": ("farl", SECOND),
+    "datamodule.mask.occluded": ([2], NEITHER),
+    "datamodule.mask.void": (255, NEITHER),
+    "datamodule.mask.invert": (True, NEITHER),
     "datamodule.image_size": (64, BOTH),
     "datamodule.eval_batch_size": (3, NEITHER),
     "datamodule.workers": (2, NEITHER),
@@ -175,6 +178,9 @@ CHANGES: dict[str, tuple[object, set[str]]] = {
 }
 """Another value of every setting, and the stages of an MTL command whose ids it changes."""
 SEGMENT: dict[str, tuple[object, bool]] = {
+    "datamodule.mask.occluded": ([2], True),
+    "datamodule.mask.void": (255, True),
+    "datamodule.mask.invert": (True, True),
     "segment.seed": (7, True),
     "segment.batch_size": (6, True),
     "segment.epochs": (3, True),

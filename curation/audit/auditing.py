@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich import get_console
 
 from curation.audit.faces import Inspection
-from curation.audit.findings import Findings
+from curation.audit.findings import Finding, Findings
 from curation.audit.screen import tables
 from curation.audit.sheet import contact_sheet
 from curation.audit.tally import Tally
 from datamodules.cache import in_threads
+from datamodules.labels import LabelSet
 from datamodules.layouts import Layout, Sample
+from datamodules.mask_rules import MaskReading
+from datamodules.mask_survey import MaskSurvey, described, files_of
+from datamodules.masks import AmbiguousMaskError, decide
 from foundation.errors import DataError, RunError
 from foundation.files import atomic_write, require_outside, to_json, write_text_atomically
 
@@ -39,7 +45,7 @@ def write_audit(layout: Layout, out: Path, order: str) -> Tally:
         console.print(table)
     about = {"dataset": layout.name, "root": str(layout.root), "origin": layout.origin}
     merging = {"merging": order} if any(sample.parts for sample in samples) else {}
-    sheet = contact_sheet(tally.findings, samples, layout, order)
+    sheet = contact_sheet(tally.findings, samples, layout, tally.labels, order)
     try:
         write_text_atomically(out / REPORT, to_json(about | merging | tally.as_plain()))
         if sheet is None:
@@ -70,11 +76,27 @@ def audit(layout: Layout, order: str) -> tuple[Tally, list[Sample]]:
             f"No {layout.title} faces: {layout.root} {state}.\nExpected under it:  {layout.published}\n"
             f"  - give its path: root=/path/to/{layout.title}"
         )
-    inspect = Inspection(layout.labels, order)
-    tally = Tally(layout.labels, findings)
+    labels, masks = _read_labels(layout, findings) if layout.labels.binary else (layout.labels, {})
+    inspect = Inspection(labels, order)
+    tally = Tally(labels, findings, masks=masks)
     samples = [sample for _, sample in faces]
     # Threads: decoding releases Python's lock; processes are no faster and take seconds to start.
     for index, face in enumerate(in_threads(lambda index: inspect(samples[index]), len(samples), "reading every file")):
         tally.add(face, faces[index][0])
     tally.close()
     return tally, samples
+
+
+def _read_labels(layout: Layout, findings: Findings) -> tuple[LabelSet, dict[str, Any]]:
+    """The classes of a set of masks with how these are read, if that is clear; and the values found, for the report."""
+    name, where = layout.root.name, f"The masks of {layout.root}"
+    files = files_of(layout)
+    about = described(files)
+    try:
+        survey = MaskSurvey(where, files, MaskReading() if layout.mask is None else decide(files, layout.mask, where))
+    except AmbiguousMaskError as error:
+        findings.add(Finding("unclear_masks", name, str(error).splitlines()[0]))
+        return layout.labels, about
+    if (text := survey.describe_nothing()) is not None:
+        findings.add(Finding("no_occlusion", name, text))
+    return replace(layout.labels, mask=survey.reading), {**about, "read_as": survey.reading.describe()}

@@ -15,6 +15,7 @@ from datamodules.merging import paint
 from datamodules.reading import (
     read_ids,
     read_image,
+    read_label,
     read_part_values,
     require_complete,
     require_known_ids,
@@ -85,14 +86,16 @@ class Inspection:
     def _label_map(self, face: Face) -> np.ndarray | None:
         """The label map (H, W) uint8 of a face; None if it is unlabelled or unreadable."""
         path = face.sample.label
-        if path is None:
+        if path is None or (self.labels.binary and self.labels.mask is None):  # nobody knows what its values mean
             return None
         try:
-            label = read_ids(path, self.labels)
+            label = read_label(path, self.labels) if self.labels.binary else read_ids(path, self.labels)
             require_complete(path)
         except BrokenFileError as error:
             face.add("unreadable_label", error)
             return None
+        if self.labels.binary:  # a mask without a pixel is a face without occlusion
+            return label
         try:
             require_known_ids(path, label, self.labels)
         except BrokenFileError as error:

@@ -20,6 +20,8 @@ KINDS: dict[str, str] = {
     "missing_image": "label without image",
     "unreadable_image": "unreadable image",
     "unreadable_label": "unreadable label map or part mask",
+    "unclear_masks": "masks whose values do not say what is occluded: see mask.occluded",
+    "no_occlusion": "no mask marks an occluded pixel, or every mask all of its image",
     "unknown_ids": "class ids out of range",
     "odd_values": "part mask with values other than 0 and 255",
     "parts_differ": "part masks of different sizes",

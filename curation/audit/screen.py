@@ -34,6 +34,8 @@ def _classes(tally: Tally) -> Table:
     for name, share, count in zip(tally.labels.classes, tally.shares, tally.holders, strict=True):
         table.add_row(name, f"{100 * share:.3f}", str(count), "small" if share < SMALL else "")
     table.caption = f"small: below {100 * SMALL:.0f} % of pixels"
+    for name, text in tally.masks.items():
+        table.caption += f"\nmasks, {name.replace('_', ' ')}: {text}"
     return table
 
 

@@ -16,7 +16,7 @@ from curation.audit.sides import SCATTERED, place, side_names
 from datamodules.labels import LabelSet
 from datamodules.layouts import Layout, Sample
 from datamodules.merging import merge
-from datamodules.reading import read_ids, read_image
+from datamodules.reading import read_ids, read_image, read_label
 from foundation.errors import BrokenFileError
 
 MOST = 60
@@ -28,7 +28,9 @@ COVER = 0.45
 """Opacity of the label overlay."""
 
 
-def contact_sheet(findings: Findings, samples: Sequence[Sample], layout: Layout, order: str) -> Image.Image | None:
+def contact_sheet(
+    findings: Findings, samples: Sequence[Sample], layout: Layout, labels: LabelSet, order: str
+) -> Image.Image | None:
     """Faces with findings, of each kind in turn, at most :data:`MOST`; None if no face has any.
 
     L and R mark left and right eye, brow and ear according to the labels.
@@ -48,7 +50,7 @@ def contact_sheet(findings: Findings, samples: Sequence[Sample], layout: Layout,
     for index, (sample, found) in enumerate(chosen):
         left = GAP + index % columns * (SIDE + GAP)
         top = HEAD + index // columns * (SIDE + TEXT + GAP)
-        sheet.paste(_tile(sample, layout.labels, order), (left, top))
+        sheet.paste(_tile(sample, labels, order), (left, top))
         draw.multiline_text((left, top + SIDE + 2), _caption(sample, found), INK, load_default(11), spacing=2)
     return sheet
 
@@ -116,8 +118,8 @@ def _label(sample: Sample, labels: LabelSet, order: str) -> np.ndarray | None:
     with contextlib.suppress(BrokenFileError):
         if sample.parts is not None:
             return merge(sample, order, labels)
-        if sample.label is not None:
-            return read_ids(sample.label, labels)
+        if sample.label is not None and not (labels.binary and labels.mask is None):
+            return read_label(sample.label, labels) if labels.binary else read_ids(sample.label, labels)
     return None
 
 

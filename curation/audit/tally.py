@@ -23,6 +23,7 @@ class Tally:
     Args:
         labels: the classes.
         findings: the layout reader's findings.
+        masks: the values of a set of masks and how they are read.
     """
 
     labels: LabelSet
@@ -35,6 +36,7 @@ class Tally:
     """(classes,) pixels of each class."""
     holders: np.ndarray = field(init=False)
     """(classes,) faces that have each class."""
+    masks: dict[str, Any] = field(default_factory=dict)
     _by_digest: dict[bytes, list[tuple[str, Face]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -86,6 +88,7 @@ class Tally:
             "splits": {split or "none": count for split, count in self.splits.items()},
             "sizes": {f"{width}x{height}": count for (height, width), count in self.sizes.most_common()},
             "classes": classes,
+            **({"masks": self.masks} if self.masks else {}),
             **{kind: self.findings.ids(kind) for kind in KINDS},
             "details": {kind: texts for kind in KINDS if (texts := self.findings.texts(kind))},
         }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from datamodules.image_files import is_image
 from datamodules.labels import OCCLUSION
-from datamodules.layouts.layout import ALL, OWN_SUFFIXES, ErrorHandler, Layout, files_below
+from datamodules.layouts.layout import ALL, ErrorHandler, Layout, files_below
 from datamodules.layouts.sample import Sample
 
 
@@ -21,4 +22,4 @@ class AnnotatedLayout(Layout):
 
     def _images_below(self) -> list[Path]:
         """The images at any depth, by their names below the root."""
-        return [self.root / name for name in files_below(self.root, OWN_SUFFIXES)]
+        return [path for name in files_below(self.root) if is_image(path := self.root / name)]

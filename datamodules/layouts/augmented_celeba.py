@@ -11,6 +11,7 @@ from datamodules.layouts.layout import ALL, ErrorHandler, Layout, names_in
 from datamodules.layouts.sample import RelativeBox, Sample
 from datamodules.pose import pose_groups
 from foundation.errors import DataError
+from foundation.notices import first_of
 
 MANIFEST, PHOTOGRAPHS = "manifest.jsonl", "photographs"
 Points = list[list[float]]
@@ -25,6 +26,7 @@ class AugmentedCelebA(Layout):
     labels = OCCLUSION
     title = "AugmentedCelebA"
     knows_faces = True
+    mask = None
     origin = "augmented"  # masks are rendered, faces may be real
     published = (
         "manifest.jsonl, images/, masks/, as they are built by\n"
@@ -71,9 +73,19 @@ class AugmentedCelebA(Layout):
         except (OSError, ValueError, TypeError) as error:
             raise DataError(f"{file} cannot be read ({error}).\nBuild the set again.") from error
 
-    def survey(self, on_error: ErrorHandler) -> dict[str, list[Sample]]:  # noqa: ARG002 (a built set is complete)
-        """Every face by its split."""
-        return {split: self.samples(split) for split in sorted({row["split"] for row in self._rows()})}
+    def survey(self, on_error: ErrorHandler) -> dict[str, list[Sample]]:
+        """Every face by its split; files of the manifest that are absent, and others that it does not name."""
+        samples = {split: self.samples(split) for split in sorted({row["split"] for row in self._rows()})}
+        every = [sample for some in samples.values() for sample in some]
+        files = {"image": {sample.image: sample.id for sample in every}}
+        files["label"] = {sample.label: sample.id for sample in every if sample.label is not None}
+        for (kind, named), folder in zip(files.items(), ("images", "masks"), strict=True):
+            for path in sorted(path for path in named if not path.is_file()):
+                on_error(f"missing_{kind}", [named[path]], DataError(f"{path} is absent.\nBuild the set again."))
+            if others := [name for name in names_in(self.root / folder) if self.root / folder / name not in named]:
+                text = f"{len(others)} files in {self.root / folder} are not of {MANIFEST}: {first_of(others)}."
+                on_error("foreign_file", others, DataError(text))
+        return samples
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         manifest = self.root / MANIFEST

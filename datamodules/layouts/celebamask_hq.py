@@ -14,11 +14,10 @@ from pathlib import Path
 from datamodules.labels import CELEBAMASK_HQ
 from datamodules.layouts.layout import (
     ALL,
-    IMAGE_SUFFIXES,
     SPLITS,
     ErrorHandler,
     Layout,
-    files_by_stem,
+    images_by_stem,
     names_in,
     raise_error,
     rows_of_list,
@@ -99,7 +98,7 @@ class CelebAMaskHQ(Layout):
         """The images by their numbers, sorted."""
         folder = self.root / "CelebA-HQ-img"
         images: dict[int, Path] = {}
-        for stem, image in files_by_stem(folder, IMAGE_SUFFIXES, on_error).items():
+        for stem, image in images_by_stem(folder, on_error).items():
             if not _is_number(stem):
                 error = DataError(f"{image} is not an image of CelebA-HQ.\nExpected: names as 0.jpg; move it away.")
                 on_error("foreign_file", [image.name], error)

@@ -19,20 +19,20 @@ import json
 from pathlib import Path
 
 from datamodules.declared_classes import FILE, read_classes
+from datamodules.image_files import is_image
 from datamodules.layouts.layout import (
     ALL,
-    OWN_SUFFIXES,
     SPLITS,
     ErrorHandler,
     Layout,
     files_below,
     files_by_stem,
+    images_by_stem,
     raise_error,
 )
 from datamodules.layouts.sample import Sample
 from foundation.errors import DataError
 
-NO_LABELS = tuple(suffix for suffix in OWN_SUFFIXES if suffix != ".png")
 SCORED = 0.1
 """Share of the labelled images that a random split gives to validation, and to the test."""
 
@@ -139,7 +139,7 @@ class Folder(Layout):
                 where = f"{file}, line {number}: {name[:80]!r}"
                 if name not in known:
                     error = DataError(
-                        f"{where} names no image: {self.root / 'images' / name}{'|'.join(OWN_SUFFIXES)} is absent.\n"
+                        f"{where} names no image: {self.root / 'images' / name}.jpg or the like is absent.\n"
                         f"Expected: ids of images, which are their paths below images/ without extension."
                     )
                     on_error("broken_row", [f"{file.name}:{number}"], error)
@@ -168,9 +168,12 @@ class Folder(Layout):
 
     def _samples_in(self, folder: Path, on_error: ErrorHandler) -> list[Sample]:
         """The images below ``images`` with their label maps, sorted by id."""
-        images = files_by_stem(folder / "images", OWN_SUFFIXES, on_error, deep=True)
+        images = images_by_stem(folder / "images", on_error, deep=True)
         labels = files_by_stem(folder / "labels", (".png",), on_error, deep=True)
-        if others := files_below(folder / "labels", NO_LABELS):
+        below = files_below(folder / "labels")
+        if others := [
+            name for name in below if not name.lower().endswith(".png") and is_image(folder / "labels" / name)
+        ]:
             error = DataError(
                 f"{folder / 'labels' / others[0]} is no PNG, as are {len(others) - 1} more label maps.\n"
                 f"Expected: label maps as PNG, which keeps every pixel as it is."

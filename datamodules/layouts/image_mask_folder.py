@@ -10,16 +10,17 @@ import hashlib
 from pathlib import Path
 
 from datamodules.labels import OCCLUSION
-from datamodules.layouts.layout import ALL, OWN_SUFFIXES, SPLITS, ErrorHandler, Layout, files_by_stem, raise_error
+from datamodules.layouts.layout import ALL, SPLITS, ErrorHandler, Layout, images_by_stem, raise_error
 from datamodules.layouts.sample import Sample
 from foundation.errors import DataError
+from foundation.notices import first_of, notice
 
 SHARES = (0.7, 0.8)
 """Cumulated shares of training and validation faces."""
 
 
 class ImageMaskFolder(Layout):
-    """Reads images and their masks, see :func:`datamodules.reading.read_mask`."""
+    """Reads images and their masks, see :mod:`datamodules.masks`."""
 
     name = "image_mask_folder"
     kind = "occlusion"
@@ -62,12 +63,12 @@ class ImageMaskFolder(Layout):
         return not (self.root / "images").is_dir() and any((self.root / split).is_dir() for split in SPLITS)
 
     def _folder(self, folder: Path, labelled: bool, on_error: ErrorHandler) -> list[Sample]:
-        images = files_by_stem(folder / "images", OWN_SUFFIXES, on_error)
+        images = images_by_stem(folder / "images", on_error)
         if not images:
             on_error("missing_folder", [str(folder / "images")], self.missing(folder / "images"))
         if not labelled:
             return [Sample(stem, image) for stem, image in sorted(images.items())]
-        masks = files_by_stem(folder / "masks", OWN_SUFFIXES, on_error)
+        masks = images_by_stem(folder / "masks", on_error)
         if without := sorted(images.keys() - masks.keys()):
             error = DataError(
                 f"{len(without)} of {len(images)} images in {folder / 'images'} have no mask, the first is "
@@ -76,4 +77,10 @@ class ImageMaskFolder(Layout):
                 f"Add the masks (all black for a face without occlusion), or move those images away."
             )
             on_error("missing_label", without, error)
+        if unmatched := sorted(masks.keys() - images.keys()):
+            text = f"{len(unmatched)} of {len(masks)} masks in {folder / 'masks'} have no image: {first_of(unmatched)}."
+            if on_error is raise_error:  # they are of no use, but do no harm
+                notice(text)
+            else:
+                on_error("missing_image", unmatched, DataError(text))
         return [Sample(stem, image, masks.get(stem)) for stem, image in sorted(images.items())]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from datamodules.labels import LAPA
-from datamodules.layouts.layout import ALL, IMAGE_SUFFIXES, SPLITS, ErrorHandler, Layout, files_by_stem, raise_error
+from datamodules.layouts.layout import ALL, SPLITS, ErrorHandler, Layout, files_by_stem, images_by_stem, raise_error
 from datamodules.layouts.sample import Sample
 from foundation.errors import DataError
 
@@ -31,26 +31,26 @@ class LaPa(Layout):
         if split == ALL:
             there = [name for name in SPLITS if (self.root / name).is_dir()] or SPLITS[:1]
             return [sample for name in there for sample in self.samples(name, labelled)]
-        images = self._files(split, "images", IMAGE_SUFFIXES, raise_error)
+        images = self._files(split, "images", raise_error)
         if not labelled:
             return [Sample(stem, image) for stem, image in sorted(images.items())]
-        return self._labelled(split, images, self._files(split, "labels", (".png",), raise_error), raise_error)
+        return self._labelled(split, images, self._files(split, "labels", raise_error), raise_error)
 
     def survey(self, on_error: ErrorHandler) -> dict[str, list[Sample]]:
         """Every image of the three splits, see :meth:`Layout.survey`."""
         found = {}
         for split in SPLITS:
-            images = self._files(split, "images", IMAGE_SUFFIXES, on_error)
-            labels = self._files(split, "labels", (".png",), on_error)
+            images = self._files(split, "images", on_error)
+            labels = self._files(split, "labels", on_error)
             for stem in sorted(labels.keys() - images.keys()):
                 on_error("missing_image", [stem], DataError(f"{labels[stem]} has no image."))
             found[split] = self._labelled(split, images, labels, on_error)
         return found
 
-    def _files(self, split: str, kind: str, suffixes: tuple[str, ...], on_error: ErrorHandler) -> dict[str, Path]:
+    def _files(self, split: str, kind: str, on_error: ErrorHandler) -> dict[str, Path]:
         """Images or label maps of a split by their stems."""
         folder = self.root / split / kind
-        files = files_by_stem(folder, suffixes, on_error)
+        files = images_by_stem(folder, on_error) if kind == "images" else files_by_stem(folder, (".png",), on_error)
         if not files:
             on_error("missing_folder", [f"{split}/{kind}"], self.missing(folder))
         return files

@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from datamodules.image_files import UNSUPPORTED, is_image, stem_of
 from datamodules.labels import LabelSet
 from datamodules.layouts.sample import Sample
+from datamodules.mask_rules import MaskRules
 from foundation.errors import DataError
+from foundation.notices import first_of, notice
 
 SPLITS = ("train", "val", "test")
 ALL = "all"
 """All faces, in no matter which split: for scoring and prediction, not for training."""
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-OWN_SUFFIXES = (*IMAGE_SUFFIXES, ".webp", ".bmp")
-"""Images of a user's own folders, and of data sets without a fixed format."""
 
 SYNTHETIC_FACES = "  - start with synthetic faces: make demo"
 ALTERNATIVES = {
@@ -64,6 +64,8 @@ class Layout(abc.ABC):
     """The owner's name for the data; None for a published data set."""
     declared: str | None = None
     """The folder's own declarations that change how labels are read; None for a published data set."""
+    mask: MaskRules | None = MaskRules()
+    """What is declared about binary masks; None: they are 0 and 255, as this project writes them."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
@@ -123,12 +125,48 @@ def files_by_stem(
         on_error: called with the error that two files share a stem.
         deep: take files at any depth, by their paths below the folder.
     """
+    names = files_below(folder) if deep else names_in(folder)
+    return _by_stem(folder, [name for name in names if name.lower().endswith(suffixes)], on_error)
+
+
+def images_by_stem(folder: Path, on_error: ErrorHandler = raise_error, deep: bool = False) -> dict[str, Path]:
+    """The images of a folder, of all forms that are read, see :func:`files_by_stem`; other files are named.
+
+    Raises:
+        DataError: if ``on_error`` raises: for images of a form that is not supported, and for two of one stem.
+    """
+    images, others = sorted_images(folder, files_below(folder) if deep else names_in(folder))
+    others = [name for name in others if deep or not (folder / name).is_dir()]
+    if others and on_error is raise_error:
+        notice(f"{left_out(folder, others)}.")
+    elif others:
+        on_error("foreign_file", others, DataError(f"{left_out(folder, others)}."))
+    files = _by_stem(folder, images, on_error)
+    if unsupported := [stem for stem, path in files.items() if path.suffix.lower() in UNSUPPORTED]:
+        names = [files[stem].name for stem in unsupported]
+        error = DataError(
+            f"{len(names)} of {len(images)} images in {folder} are of an unsupported form: {first_of(names)}.\n"
+            f"Expected: JPEG, PNG, WebP, TIFF or the like; convert them, or move them away."
+        )
+        on_error("unreadable_image", unsupported, error)
+    return files
+
+
+def sorted_images(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The names of a folder's images, and those of its other files."""
+    images = [name for name in names if is_image(folder / name)]
+    return images, sorted({*names} - {*images}) if len(images) < len(names) else []
+
+
+def left_out(folder: Path, names: Sequence[str]) -> str:
+    """The message about files of a folder that are no images."""
+    return f"{len(names)} files in {folder} are left out, since they are no images: {first_of(names)}"
+
+
+def _by_stem(folder: Path, names: Sequence[str], on_error: ErrorHandler) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    for name in files_below(folder, suffixes) if deep else names_in(folder):
-        stem, _, suffix = name.rpartition(".")
-        if f".{suffix.lower()}" not in suffixes:
-            continue
-        path = folder / name
+    for name in names:
+        stem, path = stem_of(name), folder / name
         if stem in files:
             on_error("same_name", [stem], same_name(path.parent, files[stem].name, path.name))
         else:
@@ -136,20 +174,19 @@ def files_by_stem(
     return files
 
 
-def files_below(folder: Path, suffixes: tuple[str, ...], left_out: Callable[[Path], bool] | None = None) -> list[str]:
-    """Paths of the files below a folder with one of the extensions, at any depth, sorted; hidden files are left out.
+def files_below(folder: Path, skipped: Callable[[Path], bool] | None = None) -> list[str]:
+    """Paths of the files below a folder, at any depth, sorted; hidden files are left out.
 
     Args:
         folder: the folder.
-        suffixes: extensions in lower case, each with its dot.
-        left_out: whether a folder is left out with all below it; None takes all others.
+        skipped: whether a folder is left out with all below it; None takes all others.
     """
     found: list[str] = []
     for place, folders, names in os.walk(folder):
         here = Path(place)
-        folders[:] = [name for name in folders if not (name[0] == "." or (left_out and left_out(here / name)))]
+        folders[:] = [name for name in folders if not (name[0] == "." or (skipped and skipped(here / name)))]
         above = f"{here.relative_to(folder).as_posix()}/".removeprefix("./")
-        found += [above + name for name in names if name[0] != "." and name.lower().endswith(suffixes)]
+        found += [above + name for name in names if name[0] != "."]
     return sorted(found)
 
 

@@ -6,7 +6,7 @@ its authors do; next to them, or in their ``Eval/`` and ``Anno/``, ``list_eval_p
 ``list_bbox_celeba`` (which fits the wild images only) as ``.txt``, separated by blanks, or ``.csv``; and
 ``landmarks_68/`` of synthetic faces. A partial copy of the data set is valid.
 LaPa, CelebAMask-HQ and a folder with ``classes.yaml`` give images and splits, LaPa also landmarks. Any other folder
-gives all files with an image's extension, at any depth, except sets of masked faces that were built in it.
+gives all images, at any depth, except sets of masked faces that were built in it.
 """
 
 from __future__ import annotations
@@ -17,24 +17,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.declared_classes import FILE
+from datamodules.image_files import is_image
 from datamodules.layouts.celebamask_hq import CelebAMaskHQ
 from datamodules.layouts.folder import Folder
 from datamodules.layouts.lapa import LaPa
 from datamodules.layouts.layout import (
     ALL,
-    IMAGE_SUFFIXES,
     SPLITS,
     Layout,
     files_below,
+    left_out,
     names_in,
     recorded_origin,
     rows_of_list,
+    sorted_images,
 )
 from datamodules.layouts.sample import Box
 from foundation.errors import DataError
+from foundation.notices import notice
 
 IMAGE_FOLDERS = ("img_align_celeba", "img_celeba")
-SUFFIXES = (*IMAGE_SUFFIXES, ".webp")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def photographs(root: Path, key: str = "source") -> list[Photograph]:
     found = list(_found(root))
     if not found:
         raise DataError(
-            f"{key}={root} holds no images.\nExpected: *.jpg, *.png or *.webp, at any depth; or CelebA as published "
+            f"{key}={root} holds no images.\nExpected: JPEG, PNG or other images, at any depth; or CelebA as published "
             f"({' or '.join(IMAGE_FOLDERS)}, list_eval_partition.txt)."
         )
     return found
@@ -114,7 +116,7 @@ def is_aligned(root: Path) -> bool:
 def _image_folder(root: Path) -> Path | None:
     for name in IMAGE_FOLDERS:
         for folder in (root / name / name, root / name, root / "Img" / name):
-            if any(Path(file).suffix.lower() in SUFFIXES for file in names_in(folder)):
+            if any(is_image(folder / file) for file in names_in(folder)):
                 return folder
     return None
 
@@ -130,10 +132,11 @@ def _celeba(root: Path, folder: Path) -> Iterator[Photograph]:
     identities = {row[0]: row[1] for row in _rows(root, "identity_CelebA", 2)}
     wild = IMAGE_FOLDERS[0] not in folder.relative_to(root).parts
     boxes = {row[0]: row[1:] for row in _rows(root, "list_bbox_celeba", 5)} if wild else {}
-    for name in names_in(folder):
+    images, others = sorted_images(folder, names_in(folder))
+    if others:
+        notice(f"{left_out(folder, others)}.")
+    for name in images:
         image = folder / name
-        if image.suffix.lower() not in SUFFIXES:
-            continue
         landmarks = root / "landmarks_68" / f"{image.stem}.txt"
         yield Photograph(
             image.relative_to(root).as_posix(),
@@ -149,7 +152,11 @@ def _any(root: Path) -> Iterator[Photograph]:
     masked = (root / "images").is_dir() and (root / "masks").is_dir()  # of images with masks, the images
     folder = root / "images" if masked else root
     # A set of masked faces that was built in this folder is left out.
-    for name in files_below(folder, SUFFIXES, left_out=lambda below: recorded_origin(below) == "augmented"):
+    names = files_below(folder, lambda below: recorded_origin(below) == "augmented")
+    images, others = sorted_images(folder, names)
+    if others:
+        notice(f"{left_out(folder, others)}.")
+    for name in images:
         image = folder / name
         if image.is_file():
             yield Photograph(image.relative_to(root).as_posix(), image)
@@ -174,7 +181,7 @@ def _rows(root: Path, name: str, columns: int) -> Iterator[list[str]]:
     file = next((place for place in places if place.is_file()), None)
     if file is None:
         return iter(())
-    return rows_of_list(file, columns, lambda line, first: line <= 2 and Path(first).suffix.lower() not in SUFFIXES)
+    return rows_of_list(file, columns, lambda line, first: line <= 2 and not (Path(first).suffix and is_image(first)))
 
 
 def _corners(root: Path, name: str, row: list[str]) -> Box:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
+from datamodules.decoding import in_bytes, opened
 from foundation.errors import BrokenFileError, ConfigError
 from synthesis.masks.shapes import Face
 
@@ -94,13 +94,8 @@ def opaque_pixels(file: Path, factor: int) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         BrokenFileError: if the file cannot be read.
     """
-    try:
-        with Image.open(file) as image:
-            pixels = np.asarray(image.convert("RGBA")).astype(np.float32)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise BrokenFileError(
-            f"The template {file} cannot be read: {error}.\nReplace it by MaskTheFace's own."
-        ) from error
+    with opened(file, f"The template {file} cannot be read", "Replace it by MaskTheFace's own.") as image:
+        pixels = np.asarray(in_bytes(image).convert("RGBA")).astype(np.float32)
     pixels[..., :3] *= pixels[..., 3:] / 255
     height, width = pixels.shape[:2]
     across, down = (max(1, round(side / factor)) for side in (width, height))
