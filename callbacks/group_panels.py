@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from callbacks.panels import Tiles, grid, occlusion_tiles, save_image
+from foundation.names import file_name
 from lightning_modules.occlusion import OcclusionSegmentation
 
 NAME_WIDTH = 110
@@ -50,7 +51,7 @@ class GroupPanels(Callback):
         folder = Path(trainer.default_root_dir) / "panels" / "groups"
         kinds: dict[str, dict[str, list[Tiles]]] = defaultdict(dict)
         for group in sorted(self._tiles):
-            kind, _, name = group.partition("/")
+            kind, name = (file_name(part) for part in group.partition("/")[::2])
             kinds[kind][name] = self._tiles[group]
         for kind, groups in kinds.items():
             save_image(_sheet(groups), folder / f"{kind}.png")

@@ -15,6 +15,7 @@ from torch import Tensor
 from datamodules.labels import LabelSet
 from datamodules.transforms import denormalize
 from foundation.files import atomic_write
+from foundation.names import file_name
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.occlusion import OCCLUDED, OcclusionSegmentation
 from lightning_modules.pretraining import MaskedPretraining
@@ -130,8 +131,8 @@ def grid(tiles: Tiles) -> np.ndarray:
 
 
 def flat(face: str) -> str:
-    """A face's id as part of a file name: ids from nested folders contain slashes."""
-    return face.replace("/", "__")
+    """A face's id as part of a file name, see :func:`foundation.names.file_name`."""
+    return file_name(face)
 
 
 def _save_tiles(tiles: Tiles, ids: list[str], folder: Path) -> None:

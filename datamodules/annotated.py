@@ -13,9 +13,14 @@ from datamodules.landmarks import square
 from datamodules.reading import read_image, read_photograph, shrunk
 from datamodules.sampling import SampleKey
 from datamodules.transforms import FaceTransform
+from foundation.errors import BrokenFileError
 
 MARGIN = 1.5
 """Side of the square crop, in sides of the face's box: CelebA's images show about as much."""
+
+
+LARGEST = 3
+"""Largest side of a crop, in sides of the image: a larger box is an error, and its crop may not fit into memory."""
 
 
 class AnnotatedFaces(Faces):
@@ -39,6 +44,12 @@ class AnnotatedFaces(Faces):
             side = max(1, round(MARGIN * max(right - left, low - top)))
             left, top = round((left + right - side) / 2), round((top + low - side) / 2)
             stored = read_image(sample.image, upright=False).pixels
+            if side > LARGEST * max(stored.shape[:2]):
+                raise BrokenFileError(
+                    f"{annotation.file} has a face of {annotation.face[2] - annotation.face[0]:g}x"
+                    f"{annotation.face[3] - annotation.face[1]:g} pixels in {sample.image}, which is "
+                    f"{stored.shape[1]}x{stored.shape[0]}.\nExpected: a box that fits the image; repair it."
+                )
             cut = shrunk(square(stored, left, top, side), self.transform.least_source)
             image, _ = self.transform(cut.pixels, None, epoch, position, cut.extent)
             if annotation.occluder is not None:

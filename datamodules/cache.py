@@ -45,6 +45,15 @@ Files = ImageFiles | LabelFiles
 Result = TypeVar("Result")
 
 
+def _fits(entries: np.ndarray, channels: int, pixels: int) -> bool:
+    """Whether the entries of a pack describe its pixels: one file's after another's, up to the last byte."""
+    shape = entries["shape"].astype(np.int64)
+    ends = np.cumsum(shape[:, 0] * shape[:, 1] * channels)
+    starts = np.concatenate([np.zeros(1, np.int64), ends])
+    in_order = np.array_equal(entries["start"], starts[:-1]) and int(starts[-1]) == pixels
+    return in_order and bool((shape > 0).all())
+
+
 @dataclass(eq=False, repr=False)
 class Pack:
     """Decoded pixels of many files in one flat array.
@@ -76,6 +85,8 @@ class Pack:
                 if count != len(places) or start + pixels != os.fstat(file.fileno()).st_size:
                     return None
                 entries = np.fromfile(file, ENTRY, count)
+                if not _fits(entries, cls.channels, pixels):
+                    return None
                 store = np.memmap(file, np.uint8, mode="r", offset=start, shape=(pixels,))
         except FileNotFoundError:
             return None

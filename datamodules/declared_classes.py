@@ -13,6 +13,8 @@ import yaml
 
 from datamodules.labels import CLASS_SETS, IGNORE, Colour, LabelSet
 from foundation.errors import DataError, nearest
+from foundation.names import shown
+from foundation.paths import ordinary
 
 FILE = "classes.yaml"
 MOST_BYTES = 65_536
@@ -105,7 +107,7 @@ class _Reader:
 
     def _content(self) -> Mapping[str, Any]:
         try:
-            with self.path.open("rb") as file:
+            with ordinary(self.path).open("rb") as file:
                 raw = file.read(MOST_BYTES + 1)
         except OSError as error:
             raise DataError(
@@ -117,7 +119,8 @@ class _Reader:
             text = raw.decode("utf-8-sig")
             self._require_plain(text)
             content = yaml.safe_load(text)
-        except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        # A tag such as !!int on another value ends its constructor in an error that is none of YAML's.
+        except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             first = " ".join(str(error).split())[:200]
             raise DataError(f"{self.path} is not YAML: {first}\n{EXAMPLE}") from error
         if not isinstance(content, dict):
@@ -194,7 +197,7 @@ class _Reader:
 
     def _name(self, name: Any) -> str:
         if name is None:
-            name = self.path.resolve().parent.name or "folder"
+            name = shown(self.path.resolve().parent.name) or "folder"
             return "folder" if set_name(name) in CLASS_SETS else name
         if not isinstance(name, str) or not NAME.fullmatch(name):
             self._refuse(f"has the name {reprlib.repr(name)}", "Expected: a short text, as my_faces.")

@@ -13,6 +13,7 @@ import numpy as np
 
 from datamodules.layouts.sample import Box
 from foundation.errors import BrokenFileError, ConfigError
+from foundation.paths import ordinary
 
 MODEL = "shape_predictor_68_face_landmarks.dat"
 FOUND = ("detector", "padded", "upsampled", "box", "image", "layout")
@@ -235,11 +236,11 @@ def read_landmarks(path: Path) -> np.ndarray:
         BrokenFileError: if it holds anything else.
     """
     try:
-        count, *rows = path.read_text().split()
+        count, *rows = ordinary(path).read_text(encoding="utf-8").split()
         points = np.array(rows, np.float32).reshape(-1, 2)
         if int(count) != len(points) or len(points) not in (68, 106) or not np.isfinite(points).all():
             raise ValueError
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         raise BrokenFileError(
             f"{path} does not hold 68 landmarks.\n"
             f"Expected: the number 68 (or LaPa's 106), then x and y of one point per line."

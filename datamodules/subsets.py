@@ -16,6 +16,8 @@ import numpy as np
 from datamodules.layouts import Sample
 from foundation.errors import DataError
 from foundation.files import write_text_atomically
+from foundation.names import one_line, to_bytes
+from foundation.paths import ordinary
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Manifest:
     @property
     def digest(self) -> str:
         """Digest of the set of ids, which enters a run's identity."""
-        return hashlib.sha256("\n".join(sorted(self.ids)).encode()).hexdigest()[:16]
+        return hashlib.sha256(to_bytes("\n".join(sorted(self.ids)))).hexdigest()[:16]
 
 
 def count(fraction: float, total: int) -> int:
@@ -56,21 +58,31 @@ def manifest(folder: Path, dataset: str, ids: list[str], fraction: float, subset
         DataError: if an existing file names faces that the training set does not hold.
     """
     everything = sorted(ids)
-    place = hashlib.sha256("\n".join(everything).encode()).hexdigest()[:8]
+    place = hashlib.sha256(to_bytes("\n".join(everything))).hexdigest()[:8]
     path = folder / f"{dataset}-{place}" / f"subset{subset}-{fraction * 100:g}pct.txt"
     if not path.exists():
         order = np.random.default_rng([subset]).permutation(len(everything))
         chosen = [everything[index] for index in order[: count(fraction, len(everything))]]
-        write_text_atomically(path, "\n".join(chosen) + "\n")
-    chosen = [line for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if line]
-    unknown = sorted(set(chosen) - set(everything))
-    if unknown or (not chosen and fraction > 0):
+        write_text_atomically(path, "".join(f"{one_line(name)}\n" for name in chosen) or "\n")
+    lines = [line for line in _read(path).split("\n") if line]
+    ids_of_lines = {one_line(name): name for name in everything}
+    unknown = sorted(set(lines) - set(ids_of_lines))
+    if unknown or (not lines and fraction > 0):
         raise DataError(
             f"The label manifest {path} does not fit the training set: "
             + (f"it names {unknown[0]!r}, which is missing." if unknown else "it is empty.")
             + "\nDelete the file; it is sampled again."
         )
-    return Manifest(path, tuple(chosen))
+    return Manifest(path, tuple(ids_of_lines[line] for line in lines))
+
+
+def _read(path: Path) -> str:
+    try:
+        return ordinary(path).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise DataError(
+            f"The label manifest {path} cannot be read: {error.strerror}.\nMove it away; it is sampled again."
+        ) from error
 
 
 def of_fold(samples: Sequence[Sample], split: str, fold: int, count: int) -> list[Sample]:
@@ -87,7 +99,7 @@ def of_fold(samples: Sequence[Sample], split: str, fold: int, count: int) -> lis
         DataError: if there are fewer photographs than folds.
     """
     source = {sample.id: sample.source or sample.id for sample in samples}
-    shuffled = sorted(set(source.values()), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    shuffled = sorted(set(source.values()), key=lambda name: hashlib.sha256(to_bytes(name)).hexdigest())
     if len(shuffled) < count:
         raise DataError(f"The training set is of {len(shuffled)} photographs, too few for {count} folds.")
     validated = set(shuffled[fold::count])

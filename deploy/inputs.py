@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.image_files import is_image
 from foundation.errors import DataError
+from foundation.names import LONGEST, file_name, shown, to_bytes
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 """Suffixes of video files."""
 OUTPUT_FOLDERS = ("labels", "overlays", "parts")
 """Folders in ``out``."""
+ENDINGS = 80
+"""Bytes of a file name that are free for endings such as ``_left_eye.png``."""
 NAMED = 5
 """Number of files that a message names."""
 
@@ -38,7 +41,7 @@ class Inputs:
         if not self.left_out:
             return ""
         rest = len(self.left_out) - NAMED
-        names = ", ".join(self.left_out[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
+        names = ", ".join(shown(name) for name in self.left_out[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
         return f"Left out, neither images nor videos: {len(self.left_out)} files ({names})."
 
 
@@ -85,7 +88,17 @@ def inputs_of(given: str, out: Path) -> Inputs:
             f'input="photos/*.jpg", or a camera number. Images are of any form that Pillow reads; videos '
             f"{', '.join(VIDEO_SUFFIXES)}." + (f"\n{inputs.describe_left_out()}" if inputs.left_out else "")
         )
-    return inputs
+    return Inputs(_by_output_name(inputs.images), _by_output_name(inputs.videos), inputs.left_out)
+
+
+def _by_output_name(files: Mapping[str, Path]) -> dict[str, Path]:
+    return {output_name(name): file for name, file in files.items()}
+
+
+def output_name(name: str) -> str:
+    """The name of a file's outputs: its own, with a digest in it where that and their endings are too long."""
+    folder, slash, last = name.rpartition("/")
+    return name if len(to_bytes(last)) <= LONGEST - ENDINGS else folder + slash + file_name(last, ENDINGS)
 
 
 def _matches(pattern: str) -> list[Path]:

@@ -28,6 +28,7 @@ from engine.environment import device_of
 from foundation.errors import BrokenFileError, ConfigError, DataError, RunError
 from foundation.files import atomic_write, remove_drafts, require_folder, write_text_atomically
 from foundation.locks import sole_writer
+from foundation.names import file_name
 from stages.command import plain_config
 
 LINES = "predictions.jsonl"
@@ -243,7 +244,7 @@ def _label_maps(name: str, masks: Masks, settings: PredictionSettings) -> Iterat
         for class_id in _classes_in(masks.label):
             if class_id:
                 part = (masks.label == class_id) * np.uint8(255)
-                yield f"parts/{name}_{masks.labels.classes[class_id]}.png", part
+                yield f"parts/{name}_{file_name(masks.labels.classes[class_id])}.png", part
 
 
 def _classes_in(label: np.ndarray) -> list[int]:

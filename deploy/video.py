@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from rich.progress import Progress
 from deploy.predictor import Masks, Predictor
 from foundation.errors import BrokenFileError, ConfigError, RunError
 from foundation.files import atomic_path
+from foundation.names import shown, to_bytes
 
 RATE = 25.0
 """Frames per second if the video does not record them."""
@@ -59,6 +61,18 @@ class PredictedClip:
     unwritten: str = ""
 
 
+@contextlib.contextmanager
+def _utf8_path(path: Path) -> Iterator[str]:
+    """The path of a file or folder for OpenCV, which crashes on names that are not UTF-8: those get a link."""
+    if to_bytes(str(path)).decode("utf-8", "replace") == str(path):
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / f"link{path.suffix}"
+        link.symlink_to(path.resolve())
+        yield str(link)
+
+
 def open_clip(source: str | Path | int) -> Clip:
     """Open a video file, or a camera by its number.
 
@@ -66,8 +80,9 @@ def open_clip(source: str | Path | int) -> Clip:
         BrokenFileError: if the file is not a video, or has no frame.
         ConfigError: if there is no such camera.
     """
-    capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
-    read, first = capture.read() if capture.isOpened() else (False, None)
+    with contextlib.nullcontext(source) if isinstance(source, int) else _utf8_path(Path(source)) as opened:
+        capture = cv2.VideoCapture(opened)
+        read, first = capture.read() if capture.isOpened() else (False, None)
     if not read or first is None:
         capture.release()
         if isinstance(source, int):
@@ -118,7 +133,7 @@ def predict_clip(
         with contextlib.nullcontext() if target is None else OverlayWriter.open(target, clip.rate) as writer:
             try:
                 with Progress(console=console) as progress:
-                    task = progress.add_task(name, total=clip.count or None)
+                    task = progress.add_task(shown(name), total=clip.count or None)
                     for frames in _grouped(clip.frames, FRAMES_AT_ONCE if clip.count else 1):
                         for frame, masks in zip(frames, predictor.predict_many(frames), strict=True):
                             lines.append(keep(len(lines), frame, masks))
@@ -132,9 +147,13 @@ def predict_clip(
         unwritten = str(error)
     missing = ""
     if len(lines) < clip.count - clip.slack:
-        missing = f"{name}: {len(lines)} of {clip.count} frames could be read; the file is damaged or incomplete."
+        missing = (
+            f"{shown(name)}: {len(lines)} of {clip.count} frames could be read; the file is damaged or incomplete."
+        )
     of = f" of {clip.count}" if missing else ""
-    console.print(f"{name}: {len(lines)}{of} frames, {len(lines) / (time.perf_counter() - started):.1f} per second.")
+    console.print(
+        f"{shown(name)}: {len(lines)}{of} frames, {len(lines) / (time.perf_counter() - started):.1f} per second."
+    )
     return PredictedClip(lines, missing, unwritten)
 
 
@@ -160,8 +179,8 @@ class OverlayWriter:
         Raises:
             RunError: if the written video does not hold every frame; there is no video then.
         """
-        with atomic_path(target) as draft:
-            writer = OverlayWriter(draft, target, rate)
+        with atomic_path(target, "overlay.mp4") as draft, _utf8_path(draft.parent) as folder:
+            writer = OverlayWriter(Path(folder) / draft.name, target, rate)
             try:
                 yield writer
             finally:

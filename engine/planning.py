@@ -45,7 +45,9 @@ def plan(
         DataError: if the data is not at the configured path.
     """
     runs: list[Run] = []
-    with DigestCache(digest_cache(output_dir)) as digests:
+    steps = list(steps)
+    verify = any(getattr(settings, "verify", False) for _, settings in steps)
+    with DigestCache(digest_cache(output_dir), verify) as digests:
         for stage, settings in steps:
             before = [run.folder for run in runs if run.stage.name != stage.name]
             upstreams = tuple(before[-1:] or ([] if start is None else [start]))

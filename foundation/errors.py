@@ -9,11 +9,20 @@ import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from foundation.names import shown
+
 
 class UserError(Exception):
-    """An error that the user can fix; the message names what is wrong, where, what is valid, and what to do."""
+    """An error that the user can fix; the message names what is wrong, where, what is valid, and what to do.
+
+    Messages quote names from data. They are shown on terminals and written to files, so control characters and bytes
+    that are not UTF-8 are escaped.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(shown(message, lines=True))
 
 
 class ConfigError(UserError):

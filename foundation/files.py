@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from foundation.errors import ConfigError
+from foundation.names import LONGEST, file_name, to_bytes
 
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
@@ -72,7 +73,14 @@ def atomic_path(path: Path, draft_name: str | None = None) -> Iterator[Path]:
 
 
 def _draft(path: Path, exclusive: bool = False) -> Path:
-    return path.with_name(f".{path.name}.tmp" if exclusive else f".{path.name}.{os.getpid()}.tmp")
+    name = _draft_stem(path.name)
+    return path.with_name(f".{name}.tmp" if exclusive else f".{name}.{os.getpid()}.tmp")
+
+
+def _draft_stem(name: str) -> str:
+    """The part of a draft's name that identifies its file: the file's name, shortened if the rest would not fit."""
+    room = 25  # for the dot in front, and .<process>.tmp
+    return name if len(to_bytes(name)) <= LONGEST - room else file_name(name, room)
 
 
 def remove_drafts(folder: Path, name: str | None = None, recursive: bool = False) -> None:
@@ -83,7 +91,7 @@ def remove_drafts(folder: Path, name: str | None = None, recursive: bool = False
         name: only drafts of the file or folder of this name; None removes all.
         recursive: look in all folders below too.
     """
-    pattern = ".*.tmp" if name is None else f".{glob.escape(name)}.*.tmp"
+    pattern = ".*.tmp" if name is None else f".{glob.escape(_draft_stem(name))}.*.tmp"
     for draft in [*(folder.rglob(pattern) if recursive else folder.glob(pattern))]:
         if draft.is_dir() and not draft.is_symlink():
             shutil.rmtree(draft, ignore_errors=True)
@@ -117,8 +125,8 @@ def require_outside(path: Path, root: Path) -> None:
         )
 
 
-def write_text_atomically(path: Path, text: str, errors: str = "strict") -> None:
-    """Write a text file in UTF-8, see :func:`atomic_write`; ``errors="replace"`` if it may contain file names."""
+def write_text_atomically(path: Path, text: str, errors: str = "backslashreplace") -> None:
+    """Write a text file in UTF-8, see :func:`atomic_write`; ``errors`` is for file names that are not UTF-8."""
     with atomic_write(path) as file:
         file.write(text.encode("utf-8", errors))
 

@@ -86,6 +86,7 @@ class Command(Settings):
     seed: Seed = setting(0, "every stage's seed, unless it has its own", harmless="enters as each stage's own seed")
     output_dir: str = setting("outputs", "runs, reports, manifests and caches", harmless=LOCATION_ONLY)
     force: bool = setting(False, "train every stage again; old runs move to output_dir/replaced", harmless=ACTION)
+    verify: bool = setting(False, "read all data again for their digests, whatever is known of them", harmless=ACTION)
     dry_run: bool = setting(False, "list the stages, their ids and what would run, and stop", harmless=ACTION)
     datamodule: DataSettings = Field(default_factory=DataSettings)
     model: ModelSettings = Field(default_factory=ModelSettings)

@@ -25,6 +25,7 @@ from engine.validation import validated
 from foundation.digests import DigestCache
 from foundation.errors import ConfigError, DataError, did_you_mean
 from foundation.files import require_folder
+from foundation.names import file_name
 from foundation.run_folder import EVALUATE, RunFolder
 from lightning_modules.records import recorded_settings, require_record
 from stages.command import ACTION, MERGED_DATA, plain_config
@@ -78,6 +79,8 @@ class EvaluationSettings(Settings):
     image_size: int | None = setting(None, "side of the network's input in pixels", ge=32, multiple_of=32)
     batch_size: int = setting(16, "images in a batch", ge=1, harmless=SPEED_ONLY)
     workers: int | None = setting(None, "loader processes; null: one per core, at most 8", ge=0, harmless=SPEED_ONLY)
+    skip_broken: bool = setting(False, "of mafa and fmld: leave broken annotations out", only="skip_broken=true")
+    verify: bool = setting(False, "read all data again for their digests, whatever is known of them", harmless=ACTION)
     panels: int = setting(6, "number of faces of the first batch in panels/test; 0: none", ge=0, harmless=ACTION)
     trust: str | None = setting(
         None, "trusted package: the checkpoint may use a network or loss of it", harmless=BY_CONTENT
@@ -121,7 +124,10 @@ class Evaluation(Stage):
     name = EVALUATE
     version = 4
     settings = EvaluationSettings
-    reads = ("dataset", "layout", "merging", "mask", "split", "score_at", "background", "image_size", "trainer")
+    reads = (
+        *("dataset", "layout", "merging", "mask", "split", "score_at", "background", "image_size", "skip_broken"),
+        "trainer",
+    )
     takes_fraction = False
     one_process = True
     verb = "Scoring"
@@ -229,6 +235,10 @@ def check_evaluation(config: Mapping[str, Any]) -> EvaluationSettings:
             f"It must be dataset=<one of those known>, or layout={{_target_: ...}} root=<its folder>."
         )
     check_masks(settings.dataset, settings.mask)
+    if settings.skip_broken and settings.dataset not in ("mafa", "fmld"):
+        raise ConfigError(
+            f"skip_broken=true does not go with dataset={plain(settings.dataset)}.\nIt must be false; or mafa or fmld."
+        )
     if settings.merging is not None and settings.dataset not in MERGED_DATA:
         raise ConfigError(
             f"merging={settings.merging} does not go with dataset={settings.dataset}.\n"
@@ -269,7 +279,8 @@ def plan_evaluation(settings: EvaluationSettings) -> Run:
 def _layout(settings: EvaluationSettings, trained: Trained) -> Layout:
     """The reader of the data."""
     if settings.dataset is not None:
-        return declared(open_layout(settings.dataset, settings.root or ROOTS[settings.dataset]), settings.mask)
+        layout = open_layout(settings.dataset, settings.root or ROOTS[settings.dataset], settings.skip_broken)
+        return declared(layout, settings.mask)
     layout = outside_layout(settings.layout or {}, "layout", Path(settings.root or ""))
     if (layout.kind == "parsing") == (trained.stage == "segment"):
         raise ConfigError(f"layout: {layout.name} has no labels for {trained.name}.\nIts kind is {layout.kind}.")
@@ -335,7 +346,7 @@ def find(checkpoint: str, output_dir: Path) -> Trained:
 
         recorded = load(best)
         _require_scorable(checkpoint, path, recorded)
-        name, settings = f"{recorded['stage']}-{recorded['id']}", recorded.get("settings", {})
+        name, settings = file_name(f"{recorded['stage']}-{recorded['id']}"), recorded.get("settings", {})
     stage = recorded["stage"]
     labels = None if stage == "segment" else recorded_classes(recorded)
     return Trained(best, name, recorded["id"], stage, recorded["dataset"], settings, status, labels)

@@ -275,6 +275,8 @@ def score(run: Run) -> dict[str, Any]:
     pl.seed_everything(0, workers=True, verbose=False)
     module, datamodule = scored_network(run), scored_faces(run)
     faces = len(datamodule.labelled("test"))
+    for note in run.layout.notes:
+        print(note, flush=True)
     shown = [Panels(settings.panels), GroupPanels()] if settings.panels else []
     callbacks = [Quiet(), *shown, Confusion(), EpochProgressBar()]
     trainer = scoring_trainer(settings.trainer.accelerator, settings.trainer.precision, run.folder.path, callbacks)
@@ -285,6 +287,7 @@ def score(run: Run) -> dict[str, Any]:
         "metrics": {name: float(value) for name, value in scores.items()},
         "parameters": sum(parameter.numel() for parameter in module.get_submodule("model").parameters()) or None,
         "faces": faces,
+        **({"left_out": list(run.layout.notes)} if run.layout.notes else {}),
         "seconds": round(seconds, 2),
         "images_per_second": round(faces / seconds, 2),
         "peak_memory_mb": round(peak_memory_mb(trainer.strategy.root_device), 1),

@@ -222,7 +222,7 @@ def test_one_of_several_processes_builds(lapa: Path, tmp_path: Path, monkeypatch
     assert len(packs(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("damage", ["truncated", "longer", "empty", "foreign", "count"])
+@pytest.mark.parametrize("damage", ["truncated", "longer", "empty", "foreign", "count", "shape", "start"])
 def test_a_damaged_pack_is_built_again(lapa: Path, tmp_path: Path, damage: str) -> None:
     files = faces_of(lapa)
     disk(tmp_path).images(files, 32)
@@ -233,6 +233,8 @@ def test_a_damaged_pack_is_built_again(lapa: Path, tmp_path: Path, damage: str) 
         "longer": content + b"\0",
         "empty": b"",
         "foreign": b"x" * len(content),
+        "shape": content[:48] + (8).to_bytes(4, "little") + content[52:],
+        "start": content[:80] + (8).to_bytes(8, "little") + content[88:],
         "count": content[:24] + (31).to_bytes(8, "little") + content[32:],
     }[damage]
     path.write_bytes(damaged)

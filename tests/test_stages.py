@@ -94,6 +94,7 @@ CHANGES: dict[str, tuple[object, set[str]]] = {
     "seed": (7, BOTH),
     "output_dir": ("named", NEITHER),
     "force": (True, NEITHER),
+    "verify": (True, NEITHER),
     "dry_run": (True, NEITHER),
     "stages": (["pretrain", "finetune"], NEITHER),
     "datamodule.layout": ({"_target_": "datamodules.layouts.LaPa"}, BOTH),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from datamodules.layouts import Sample
 from foundation.errors import DataError
+from foundation.names import shown
 
 KINDS: dict[str, str] = {
     "missing_folder": "folder of the layout that is absent or empty",
@@ -73,12 +74,12 @@ class Findings:
 
     def ids(self, kind: str) -> list[str]:
         """The ids with a kind of finding, each once; numbers sorted, names in the order of the splits."""
-        ids = dict.fromkeys(finding.id for finding in self.of_kind[kind])
+        ids = dict.fromkeys(shown(finding.id) for finding in self.of_kind[kind])
         return sorted(ids, key=lambda name: int(name) if name.isdecimal() else 0)
 
     def texts(self, kind: str) -> dict[str, str]:
         """Texts of a kind of finding by id."""
         texts: dict[str, list[str]] = {}
         for finding in self.of_kind[kind]:
-            texts.setdefault(finding.id, []).append(finding.text)
+            texts.setdefault(shown(finding.id), []).append(shown(finding.text))
         return {id: "; ".join(dict.fromkeys(parts)) for id, parts in texts.items()}  # noqa: A001

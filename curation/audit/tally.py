@@ -11,9 +11,19 @@ import numpy as np
 from curation.audit.faces import Face
 from curation.audit.findings import KINDS, Finding, Findings
 from datamodules.labels import LabelSet
+from foundation.names import shown
 
 SMALL = 0.01
 """Share of pixels below which a class is a small one, in the paper's sense."""
+
+
+NAMED = 5
+"""Other images that the finding of a duplicate names; ``duplicate_groups`` of the report has all."""
+
+
+def _name_in_split(split: str, face: Face) -> str:
+    name = shown(face.sample.id)
+    return f"{name} ({split})" if split else name
 
 
 @dataclass
@@ -56,16 +66,23 @@ class Tally:
             self.holders += face.pixels > 0
 
     def close(self) -> None:
-        """Find duplicate images, after all faces were added."""
-        for group in self._by_digest.values():
-            for _, face in group if len(group) > 1 else ():
-                others = [
-                    f"{other.sample.id} ({split})" if split else other.sample.id
-                    for split, other in group
-                    if other is not face
-                ]
-                text = f"{face.sample.image.name} has the pixels of {', '.join(others)}."
+        """Find duplicate images, after all faces were added.
+
+        A finding names a few of the others, so that a thousand copies of one image give a thousand short findings.
+        """
+        for group in self.duplicates:
+            first = [_name_in_split(split, face) for split, face in group[: NAMED + 1]]
+            for index, (_, face) in enumerate(group):
+                others = [name for number, name in enumerate(first) if number != index][:NAMED]
+                more = len(group) - 1 - len(others)
+                named = ", ".join(others) + (f" and {more} more" if more else "")
+                text = f"{shown(face.sample.image.name)} has the pixels of {named}."
                 self.findings.add(Finding("duplicate", face.sample.id, text, face.sample))
+
+    @property
+    def duplicates(self) -> list[list[tuple[str, Face]]]:
+        """Groups of faces, each with its split, whose images have the same pixels."""
+        return [group for group in self._by_digest.values() if len(group) > 1]
 
     @property
     def faces(self) -> int:
@@ -90,5 +107,6 @@ class Tally:
             "classes": classes,
             **({"masks": self.masks} if self.masks else {}),
             **{kind: self.findings.ids(kind) for kind in KINDS},
+            "duplicate_groups": [[_name_in_split(*one) for one in group] for group in self.duplicates],
             "details": {kind: texts for kind in KINDS if (texts := self.findings.texts(kind))},
         }

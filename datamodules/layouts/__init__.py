@@ -49,8 +49,13 @@ __all__ = [
 ]
 
 
-def open_layout(dataset: str, root: str | Path) -> Layout:
+def open_layout(dataset: str, root: str | Path, skip_broken: bool = False) -> Layout:
     """The reader of data set ``dataset`` at folder ``root``.
+
+    Args:
+        dataset: a name of :data:`LAYOUTS`.
+        root: its folder.
+        skip_broken: leave broken annotations out, of a set of :data:`ANNOTATED`.
 
     Raises:
         ConfigError: if no layout has that name.
@@ -58,4 +63,5 @@ def open_layout(dataset: str, root: str | Path) -> Layout:
     """
     if dataset not in LAYOUTS:
         raise ConfigError(f"datamodule.dataset={dataset} is not known; expected one of: {', '.join(sorted(LAYOUTS))}.")
-    return LAYOUTS[dataset](Path(root))
+    options = {"skip_broken": True} if skip_broken else {}
+    return LAYOUTS[dataset](Path(root), **options)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from datamodules.labels import OCCLUSION
-from datamodules.layouts.layout import ALL, ErrorHandler, Layout, names_in
+from datamodules.layouts.layout import ALL, SPLITS, ErrorHandler, Layout, names_in
 from datamodules.layouts.sample import RelativeBox, Sample
 from datamodules.pose import pose_groups
 from foundation.errors import DataError
+from foundation.names import is_name, shown
 from foundation.notices import first_of
+from foundation.paths import DataRoot, ordinary
 
 MANIFEST, PHOTOGRAPHS = "manifest.jsonl", "photographs"
 Points = list[list[float]]
@@ -37,21 +40,23 @@ class AugmentedCelebA(Layout):
 
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:  # noqa: ARG002 (masks are always there)
         """The faces of a split, in the manifest's order, see :meth:`Layout.samples`."""
-        rows = [row for row in self._rows() if split in (ALL, row["split"])]
+        manifest = self.root / MANIFEST
+        rows = [(number, row) for number, row in self._rows() if split in (ALL, row["split"])]
         if not rows:
             raise DataError(
-                f"{self.root / MANIFEST} has no face of the split {split}.\nExpected: one at least; build a larger set."
+                f"{manifest} has no face of the split {split}.\nExpected: one at least; build a larger set."
             )
         kept = set(names_in(self.root / PHOTOGRAPHS))
-        return [self._sample(row, kept) for row in rows]
+        files = DataRoot(self.root)
+        return [self._sample(row, kept, files, f"{manifest}, line {number}") for number, row in rows]
 
-    def _sample(self, row: Mapping[str, Any], kept: Container[str]) -> Sample:
-        image = self.root / row["image"]
+    def _sample(self, row: Mapping[str, Any], kept: Container[str], files: DataRoot, where: str) -> Sample:
+        image = files.file(row["image"], where)
         return Sample(
             row["id"],
             image,
-            self.root / row["mask"],
-            photograph=self.root / PHOTOGRAPHS / image.name if image.name in kept else None,
+            files.file(row["mask"], where),
+            photograph=files.file(f"{PHOTOGRAPHS}/{image.name}", where) if image.name in kept else None,
             source=row["source"],
             face=face_box(row),
             groups=groups(row),
@@ -59,7 +64,7 @@ class AugmentedCelebA(Layout):
 
     def landmarks(self) -> dict[str, list[Points]]:
         """The 68 landmarks of each face of each sample, in pixels, by the sample's id."""
-        return {row["id"]: [face["landmarks"] for face in row["faces"]] for row in self._rows()}
+        return {row["id"]: [face["landmarks"] for face in row["faces"]] for _, row in self._rows()}
 
     def parameters(self) -> dict[str, Any]:
         """The parameters that the set was built with, see ``MaskedFacesConfig.parameters``.
@@ -69,13 +74,13 @@ class AugmentedCelebA(Layout):
         """
         file = self.root / "dataset.json"
         try:
-            return dict(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            return dict(json.loads(ordinary(file).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise DataError(f"{file} cannot be read ({error}).\nBuild the set again.") from error
 
     def survey(self, on_error: ErrorHandler) -> dict[str, list[Sample]]:
         """Every face by its split; files of the manifest that are absent, and others that it does not name."""
-        samples = {split: self.samples(split) for split in sorted({row["split"] for row in self._rows()})}
+        samples = {split: self.samples(split) for split in sorted({row["split"] for _, row in self._rows()})}
         every = [sample for some in samples.values() for sample in some]
         files = {"image": {sample.image: sample.id for sample in every}}
         files["label"] = {sample.label: sample.id for sample in every if sample.label is not None}
@@ -87,18 +92,56 @@ class AugmentedCelebA(Layout):
                 on_error("foreign_file", others, DataError(text))
         return samples
 
-    def _rows(self) -> Iterator[dict[str, Any]]:
+    def _rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The lines of the manifest, by their numbers."""
         manifest = self.root / MANIFEST
         try:
-            lines = manifest.read_text(encoding="utf-8").splitlines()
+            lines = ordinary(manifest).read_text(encoding="utf-8").splitlines()
         except (FileNotFoundError, NotADirectoryError):
             raise self.missing(self.root) from None
+        except (OSError, ValueError) as error:
+            raise DataError(f"{manifest} cannot be read ({error}).\nBuild the set again.") from error
+        ids: set[str] = set()
         for number, line in enumerate(lines, start=1):
             try:
-                row = json.loads(line)
-                yield {key: row[key] for key in ("id", "image", "mask", "split", "source", "size", "faces")}
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(f"{manifest}, line {number} is damaged ({error}).\nBuild the set again.") from error
+                row = _checked(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+                reason = f"{error} is missing" if isinstance(error, KeyError) else error
+                raise DataError(f"{manifest}, line {number} is damaged ({reason}).\nBuild the set again.") from error
+            if row["id"] in ids:
+                raise DataError(f"{manifest}, line {number}: the id {row['id']} is there twice.\nBuild the set again.")
+            ids.add(row["id"])
+            yield number, row
+
+
+def _checked(line: Mapping[str, Any]) -> dict[str, Any]:
+    """One line of a manifest, with values of the expected types: ids and groups become names of files and columns.
+
+    Raises:
+        KeyError, TypeError, ValueError: if a value is missing or is another.
+    """
+    row = {key: line[key] for key in ("id", "image", "mask", "split", "source", "size", "faces")}
+    names = [("id", row["id"]), *((key, face[key]) for face in row["faces"] for key in GROUPED_BY if face.get(key))]
+    for key, name in names:
+        if not is_name(name):
+            raise ValueError(
+                f"{key}: {shown(repr(name))[:120]} is no name: a short text without / and control characters"
+            )
+    if row["split"] not in SPLITS:
+        raise ValueError(f"split: {shown(repr(row['split']))[:120]} is not one of {', '.join(SPLITS)}")
+    if not isinstance(row["source"], str):
+        raise TypeError("source is no text")
+    if len(row["size"]) != 2 or not all(type(side) is int and side > 0 for side in row["size"]):
+        raise ValueError("size is not a width and a height")
+    if not row["faces"] or not all(_are_landmarks(face["landmarks"]) for face in row["faces"]):
+        raise ValueError("landmarks are not 68 points for each face")
+    return row
+
+
+def _are_landmarks(points: Points) -> bool:
+    return len(points) == 68 and all(
+        len(point) == 2 and math.isfinite(point[0]) and math.isfinite(point[1]) for point in points
+    )
 
 
 def face_box(row: Mapping[str, Any]) -> RelativeBox:

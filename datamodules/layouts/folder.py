@@ -28,10 +28,14 @@ from datamodules.layouts.layout import (
     files_below,
     files_by_stem,
     images_by_stem,
+    lines_of,
     raise_error,
+    split_folder,
+    state_of,
 )
 from datamodules.layouts.sample import Sample
 from foundation.errors import DataError
+from foundation.names import one_line, to_bytes
 
 SCORED = 0.1
 """Share of the labelled images that a random split gives to validation, and to the test."""
@@ -66,9 +70,8 @@ class Folder(Layout):
 
     def missing(self, place: Path) -> DataError:
         """See :meth:`Layout.missing`."""
-        state = "is empty" if place.is_dir() else "does not exist"
         return DataError(
-            f"No images of your own: {place} {state}.\nExpected under {self.root}:  {self.published}\n"
+            f"No images of your own: {place} {state_of(place)}.\nExpected under {self.root}:  {self.published}\n"
             f"  - name the folder that holds them: datamodule.root=/path/to/{self.title}"
         )
 
@@ -90,7 +93,7 @@ class Folder(Layout):
 
     @property
     def _in_folders(self) -> bool:
-        return any((self.root / split / "images").is_dir() for split in SPLITS)
+        return any((split_folder(self.root, split) / "images").is_dir() for split in SPLITS)
 
     @property
     def _lists(self) -> list[Path]:
@@ -114,7 +117,7 @@ class Folder(Layout):
             )
             on_error("foreign_file", others, error)
         if self._in_folders:
-            return {split: self._samples_in(self.root / split, on_error) for split in SPLITS}
+            return {split: self._samples_in(split_folder(self.root, split), on_error) for split in SPLITS}
         samples = self._samples_in(self.root, on_error)
         if not samples:
             on_error("missing_folder", ["images"], self.missing(self.root / "images"))
@@ -124,14 +127,14 @@ class Folder(Layout):
         # By the ids alone: an image more or less moves few others, and every machine splits alike.
         order = sorted(
             (sample.id for sample in samples if sample.label is not None),
-            key=lambda name: hashlib.sha256(f"{self.split_seed}/{name}".encode()).digest(),
+            key=lambda name: hashlib.sha256(to_bytes(f"{self.split_seed}/{name}")).digest(),
         )
         count = max(1, round(SCORED * len(order)))
         scored = dict.fromkeys(order[:count], "test") | dict.fromkeys(order[count : 2 * count], "val")
         return {split: [sample for sample in samples if scored.get(sample.id, "train") == split] for split in SPLITS}
 
     def _split_by_lists(self, samples: list[Sample], on_error: ErrorHandler) -> dict[str, list[Sample]]:
-        known = {sample.id for sample in samples}
+        known = {line: sample.id for sample in samples for line in (sample.id, one_line(sample.id))}
         splits: dict[str, str] = {}
         for split in SPLITS:
             file = self.root / f"{split}.txt"
@@ -143,11 +146,11 @@ class Folder(Layout):
                         f"Expected: ids of images, which are their paths below images/ without extension."
                     )
                     on_error("broken_row", [f"{file.name}:{number}"], error)
-                elif name in splits:
-                    error = DataError(f"{where} is in {splits[name]}.txt already.\nExpected: every image once.")
+                elif known[name] in splits:
+                    error = DataError(f"{where} is in {splits[known[name]]}.txt already.\nExpected: every image once.")
                     on_error("broken_row", [f"{file.name}:{number}"], error)
                 else:
-                    splits[name] = split
+                    splits[known[name]] = split
         found: dict[str, list[Sample]] = {split: [] for split in (*SPLITS, "")}
         for sample in samples:
             found[splits.get(sample.id, "train" if sample.label is None else "")].append(sample)
@@ -156,10 +159,10 @@ class Folder(Layout):
     def _listed(self, file: Path, on_error: ErrorHandler) -> list[tuple[int, str]]:
         """Number and id of each line of a list that is not empty."""
         try:
-            lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-        except OSError as reason:
+            lines = lines_of(file)
+        except DataError as reason:
             error = DataError(
-                f"{file} cannot be read ({reason.strerror}), but there is {self._lists[0].name}.\n"
+                f"{str(reason).splitlines()[0].rstrip('.')}, but there is {self._lists[0].name}.\n"
                 f"Expected: train.txt, val.txt and test.txt, one id a line; or none of them for a random split."
             )
             on_error("missing_list", [file.name], error)

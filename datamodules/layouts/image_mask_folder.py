@@ -10,9 +10,18 @@ import hashlib
 from pathlib import Path
 
 from datamodules.labels import OCCLUSION
-from datamodules.layouts.layout import ALL, SPLITS, ErrorHandler, Layout, images_by_stem, raise_error
+from datamodules.layouts.layout import (
+    ALL,
+    SPLITS,
+    ErrorHandler,
+    Layout,
+    images_by_stem,
+    raise_error,
+    split_folder,
+)
 from datamodules.layouts.sample import Sample
 from foundation.errors import DataError
+from foundation.names import to_bytes
 from foundation.notices import first_of, notice
 
 SHARES = (0.7, 0.8)
@@ -35,13 +44,14 @@ class ImageMaskFolder(Layout):
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:
         """The faces of a split, sorted by name, see :meth:`Layout.samples`."""
         if self._in_splits:
-            there = [name for name in SPLITS if (self.root / name).is_dir()] if split == ALL else [split]
-            return [sample for name in there for sample in self._folder(self.root / name, labelled, raise_error)]
+            folders = [split_folder(self.root, name) for name in (SPLITS if split == ALL else (split,))]
+            there = [folder for folder in folders if folder.is_dir() or split != ALL]
+            return [sample for folder in there for sample in self._folder(folder, labelled, raise_error)]
         samples = self._folder(self.root, labelled, raise_error)
         if split == ALL:
             return samples
         # By the hashes of the names: one face more or less moves few others, and all machines agree.
-        shuffled = sorted(samples, key=lambda sample: hashlib.sha256(sample.id.encode()).hexdigest())
+        shuffled = sorted(samples, key=lambda sample: hashlib.sha256(to_bytes(sample.id)).hexdigest())
         edges = [0, *(round(share * len(shuffled)) for share in SHARES), len(shuffled)]
         place = SPLITS.index(split)
         chosen = sorted(shuffled[edges[place] : edges[place + 1]])
@@ -55,12 +65,12 @@ class ImageMaskFolder(Layout):
     def survey(self, on_error: ErrorHandler) -> dict[str, list[Sample]]:
         """Every image by its split, see :meth:`Layout.survey`."""
         if self._in_splits:
-            return {split: self._folder(self.root / split, True, on_error) for split in SPLITS}
+            return {split: self._folder(split_folder(self.root, split), True, on_error) for split in SPLITS}
         return {"": self._folder(self.root, True, on_error)}
 
     @property
     def _in_splits(self) -> bool:
-        return not (self.root / "images").is_dir() and any((self.root / split).is_dir() for split in SPLITS)
+        return not (self.root / "images").is_dir() and any(split_folder(self.root, split).is_dir() for split in SPLITS)
 
     def _folder(self, folder: Path, labelled: bool, on_error: ErrorHandler) -> list[Sample]:
         images = images_by_stem(folder / "images", on_error)

@@ -1,17 +1,33 @@
 """LaPa as published (Liu et al., AAAI 2020): ``{train,val,test}/{images,labels,landmarks}``, one stem per face.
 
 Images have any size; label maps are single-channel PNGs of class ids 0..10; landmarks are optional here. Files are
-counted, never assumed: copies of the data set in circulation hold between 18,168 and 18,176 training faces.
+counted, never assumed: copies of the data set in circulation hold between 18,168 and 18,176 training faces. Copies may
+lie one folder deeper (``LaPa/LaPa``) and call ``val`` ``valid``.
 """
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from datamodules.labels import LAPA
-from datamodules.layouts.layout import ALL, SPLITS, ErrorHandler, Layout, files_by_stem, images_by_stem, raise_error
+from datamodules.layouts.layout import (
+    ALL,
+    SPLIT_OF_FOLDER,
+    SPLITS,
+    ErrorHandler,
+    Layout,
+    files_by_stem,
+    folder_with,
+    images_by_stem,
+    raise_error,
+    split_folder,
+    unpacked,
+)
 from datamodules.layouts.sample import Sample
 from foundation.errors import DataError
+
+IMAGES = tuple(f"{folder}/images" for folder in SPLIT_OF_FOLDER)
 
 
 class LaPa(Layout):
@@ -26,10 +42,14 @@ class LaPa(Layout):
         "  - put the data set there: https://github.com/lucia123/lapa-dataset (non-commercial research)"
     )
 
+    @functools.cached_property
+    def _base(self) -> Path:
+        return folder_with(self.root, IMAGES) or self.root
+
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:
         """The faces of a split, sorted by id, see :meth:`Layout.samples`; ``all`` needs one split at least."""
         if split == ALL:
-            there = [name for name in SPLITS if (self.root / name).is_dir()] or SPLITS[:1]
+            there = [name for name in SPLITS if split_folder(self._base, name).is_dir()] or SPLITS[:1]
             return [sample for name in there for sample in self.samples(name, labelled)]
         images = self._files(split, "images", raise_error)
         if not labelled:
@@ -49,7 +69,7 @@ class LaPa(Layout):
 
     def _files(self, split: str, kind: str, on_error: ErrorHandler) -> dict[str, Path]:
         """Images or label maps of a split by their stems."""
-        folder = self.root / split / kind
+        folder = unpacked(split_folder(self._base, split) / kind)
         files = images_by_stem(folder, on_error) if kind == "images" else files_by_stem(folder, (".png",), on_error)
         if not files:
             on_error("missing_folder", [f"{split}/{kind}"], self.missing(folder))
@@ -59,7 +79,7 @@ class LaPa(Layout):
         self, split: str, images: dict[str, Path], labels: dict[str, Path], on_error: ErrorHandler
     ) -> list[Sample]:
         """The faces of a split, sorted by id, with their label maps."""
-        folder = self.root / split
+        folder = split_folder(self._base, split)
         unlabelled = sorted(images.keys() - labels.keys())
         if unlabelled:
             error = DataError(
@@ -70,5 +90,5 @@ class LaPa(Layout):
                 f"  python prepare.py task=audit dataset={self.name} root={self.root}"
             )
             on_error("missing_label", unlabelled, error)
-        landmarks = files_by_stem(folder / "landmarks", (".txt",))
+        landmarks = files_by_stem(unpacked(folder / "landmarks"), (".txt",))
         return [Sample(stem, image, labels.get(stem), landmarks.get(stem)) for stem, image in sorted(images.items())]

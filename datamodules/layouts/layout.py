@@ -14,11 +14,16 @@ from datamodules.labels import LabelSet
 from datamodules.layouts.sample import Sample
 from datamodules.mask_rules import MaskRules
 from foundation.errors import DataError
+from foundation.names import shown
 from foundation.notices import first_of, notice
+from foundation.paths import ordinary
 
 SPLITS = ("train", "val", "test")
 ALL = "all"
 """All faces, in no matter which split: for scoring and prediction, not for training."""
+SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+"""Names of a split's folder in copies of data sets, the published one first."""
+SPLIT_OF_FOLDER = {folder: split for split, folders in SPLIT_FOLDERS.items() for folder in folders}
 
 SYNTHETIC_FACES = "  - start with synthetic faces: make demo"
 ALTERNATIVES = {
@@ -66,6 +71,8 @@ class Layout(abc.ABC):
     """The folder's own declarations that change how labels are read; None for a published data set."""
     mask: MaskRules | None = MaskRules()
     """What is declared about binary masks; None: they are 0 and 255, as this project writes them."""
+    notes: Sequence[str] = ()
+    """What the reader left out of the faces it returned, one line each, for the console and the status."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
@@ -73,7 +80,12 @@ class Layout(abc.ABC):
     @property
     def origin(self) -> str:
         """``drawn`` for synthetic faces of this project's generator, else ``real``; recorded in the runs' status."""
-        return "drawn" if recorded_origin(self.root) == "drawn" else "real"
+        return "drawn" if "drawn" in (recorded_origin(self.root), recorded_origin(self._base)) else "real"
+
+    @property
+    def _base(self) -> Path:
+        """The folder that holds the published folders: the root, or one in it, see :func:`folder_with`."""
+        return self.root
 
     @abc.abstractmethod
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:
@@ -96,7 +108,7 @@ class Layout(abc.ABC):
 
     def missing(self, place: Path) -> DataError:
         """The error for a missing folder or file of the layout, with its expected content and what to do."""
-        state = "is empty" if place.is_dir() else "does not exist"
+        state = state_of(place)
         alternative = ALTERNATIVES[self.kind].format(name=self.name, title=self.title)
         return DataError(
             f"No {self.title} faces: {place} {state}.\n"
@@ -105,11 +117,45 @@ class Layout(abc.ABC):
         )
 
 
+def state_of(place: Path) -> str:
+    """What is wrong with a folder or file that lacks what was expected of it, for messages."""
+    if not place.is_dir():
+        return "is not an ordinary file" if place.exists() else "does not exist"
+    names = [shown(name)[:40] for name in names_in(place)]
+    if not names:
+        return "is empty"
+    return f"holds {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}, which is not what is expected there"
+
+
+def split_folder(root: Path, split: str) -> Path:
+    """The folder of a split, by the first of its names that exists; by the published name if none does."""
+    folders = [root / name for name in SPLIT_FOLDERS.get(split, (split,))]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
+
+
+def folder_with(root: Path, expected: Sequence[str]) -> Path | None:
+    """The folder that holds one of the expected folders: the root, or the only one in it that does.
+
+    Archives contain a folder, and are often unpacked into one of the same name: ``LaPa/LaPa/train/images``.
+    """
+    inner = (root / name for name in names_in(root) if name != "__MACOSX")
+    for places in ([root], inner):
+        holding = [place for place in places if any((place / name).is_dir() for name in expected)]
+        if len(holding) == 1:
+            return holding[0]
+    return None
+
+
+def unpacked(folder: Path) -> Path:
+    """A folder, or the folder of the same name in it."""
+    return inner if (inner := folder / folder.name).is_dir() else folder
+
+
 def recorded_origin(folder: Path) -> str | None:
     """The origin that a built data set records; None for other folders."""
     try:
-        about = json.loads((folder / "dataset.json").read_text())
-    except (OSError, ValueError):  # absent, or of another tool
+        about = json.loads(ordinary(folder / "dataset.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):  # absent, or of another tool
         return None
     return about.get("origin") if isinstance(about, dict) else None
 
@@ -201,7 +247,7 @@ def rows_of_list(
         is_header: whether the line of a number, from 1 on, with this first column is no row.
         on_error: called with the error of a row, which is left out if it returns.
     """
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(lines_of(file), start=1):
         row = line.replace(",", " ").split()
         if not row or is_header(number, row[0]):
             continue
@@ -212,6 +258,19 @@ def rows_of_list(
                 f"{file}, line {number}: {line[:80]!r}.\nExpected: {columns} columns; take the list as published."
             )
             on_error("broken_row", [f"{file.name}:{number}"], error)
+
+
+def lines_of(file: Path) -> list[str]:
+    """The lines of a list of file names, which need not be UTF-8.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    try:
+        text = ordinary(file).read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}.\nExpected: a text file.") from error
+    return text.split("\n")
 
 
 def names_in(folder: Path) -> list[str]:

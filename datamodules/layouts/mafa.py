@@ -8,19 +8,22 @@ orientation, box of glasses; a test face 18: box, kind of face, box of the occlu
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from datamodules.layouts.annotated import AnnotatedLayout
+from datamodules.layouts.annotated import AnnotatedLayout, Broken
 from datamodules.layouts.layout import ALL
 from datamodules.layouts.sample import Annotation, Box, Sample
 from foundation.errors import DataError
+from foundation.paths import DataRoot, ordinary
 
 SPLITS = {"train": ("Train", "label_train", 1), "test": ("Test", "LabelTest", 0)}
 """Split -> part of its file names, its table, and the table's column with the image's name."""
 TEST_KINDS = {1: "masked", 2: "bare"}  # 3 is an invalid face
 OCCLUDERS = {1: "simple", 2: "complex", 3: "body"}
+LARGEST = 65_535
+"""Largest coordinate of a box, in pixels: that of the largest JPEG."""
 ORIENTATIONS = {1: "left", 2: "left_frontal", 3: "frontal", 4: "right_frontal", 5: "right"}
 
 
@@ -41,7 +44,7 @@ class MAFA(AnnotatedLayout):
         there = {name: table for name, table in tables.items() if table is not None}
         if not there:
             raise self.missing(self.root / f"MAFA-Label-{'Train' if split == 'train' else 'Test'}")
-        return [sample for name, table in there.items() for sample in self._faces(name, table)]
+        return self._intact((one for name, table in there.items() for one in self._faces(name, table)), split)
 
     def _table(self, split: str) -> Path | None:
         half = SPLITS[split][0]
@@ -49,45 +52,37 @@ class MAFA(AnnotatedLayout):
         places = (self.root / f"MAFA-Label-{half}" / file, self.root / file)
         return next((place for place in places if place.is_file()), None)
 
-    def _faces(self, split: str, table: Path) -> Iterator[Sample]:
+    def _faces(self, split: str, table: Path) -> Iterator[Sample | Broken]:
         # Imported late: importing the readers must stay fast.
         from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
 
         _, key, column = SPLITS[split]
         try:
-            rows = [(str(row[column][0]), row[column + 1].tolist()) for row in loadmat(table)[key][0]]
-        except (
-            MatReadError,
-            NotImplementedError,  # scipy's error for files of MATLAB 7.3, which MAFA's are not
-            OSError,
-            LookupError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            zlib.error,
-        ) as error:
+            rows = [(str(row[column].item()), row[column + 1].tolist()) for row in loadmat(ordinary(table))[key][0]]
+        except Exception as error:
             raise DataError(
                 f"{table} is not a table of MAFA ({type(error).__name__}: {error}).\n"
                 f"Expected: {key}, with an image's name and its faces in each row, as published."
             ) from error
-        folder = self.root / f"{split}-images" / "images"
+        folder = DataRoot(self.root / f"{split}-images" / "images", links=True)
         for name, faces in rows:
-            image = folder / name
+            image = folder.file(name, str(table))
             if not image.is_file():
-                raise DataError(f"{table} names {name}, which is not in {folder}.\nExpected: all of MAFA's images.")
-            for number, face in enumerate(faces):
-                sample = _face(split, f"{Path(name).stem}_{number}", image, table, face)
-                if sample is not None:
-                    yield sample
+                yield Broken("missing image", f"{table} names {name}, which is not in {folder.folder}.")
+                continue
+            for number, face in enumerate(faces if isinstance(faces, list) else [faces]):
+                one = _face(split, f"{Path(name).stem}_{number}", image, table, face)
+                if one is not None:
+                    yield one
 
 
-def _face(split: str, face_id: str, image: Path, table: Path, row: Sequence[int]) -> Sample | None:
-    if len(row) != (21 if split == "train" else 18):
-        raise DataError(
-            f"{table}: face {face_id} has {len(row)} numbers.\n"
-            f"Expected: 21 in LabelTrainAll.mat, 18 in LabelTestAll.mat."
-        )
+def _face(split: str, face_id: str, image: Path, table: Path, row: Any) -> Sample | Broken | None:
+    count = len(row) if isinstance(row, list) else 1
+    if count != (21 if split == "train" else 18) or not all(isinstance(part, int | float) for part in row):
+        expected = "Expected: 21 in LabelTrainAll.mat, 18 in LabelTestAll.mat."
+        return Broken("invalid row", f"{table}: face {face_id} has {count} numbers. {expected}")
+    if not all(abs(part) <= LARGEST for part in row):  # false for NaN too
+        return Broken("invalid row", f"{table}: face {face_id} has a number that is no pixel of an image.")
     x, y, width, height = row[:4]
     kind = "masked" if split == "train" else TEST_KINDS.get(row[4])
     (left, top, *size), rest = (row[8:12], row[12:]) if split == "train" else (row[5:9], row[9:])

@@ -18,14 +18,17 @@ from pathlib import Path
 
 from datamodules.declared_classes import FILE
 from datamodules.image_files import is_image
+from datamodules.layouts.celebamask_hq import IMAGES as CELEBA_HQ_IMAGES
 from datamodules.layouts.celebamask_hq import CelebAMaskHQ
 from datamodules.layouts.folder import Folder
+from datamodules.layouts.lapa import IMAGES as LAPA_IMAGES
 from datamodules.layouts.lapa import LaPa
 from datamodules.layouts.layout import (
     ALL,
     SPLITS,
     Layout,
     files_below,
+    folder_with,
     left_out,
     names_in,
     recorded_origin,
@@ -34,6 +37,7 @@ from datamodules.layouts.layout import (
 )
 from datamodules.layouts.sample import Box
 from foundation.errors import DataError
+from foundation.names import to_bytes
 from foundation.notices import notice
 
 IMAGE_FOLDERS = ("img_align_celeba", "img_celeba")
@@ -87,9 +91,9 @@ def _found(root: Path) -> Iterator[Photograph]:
         return _celeba(root, folder)
     if (root / FILE).is_file():
         return _of_layout(Folder(root))
-    if (root / SPLITS[0] / "images").is_dir():
+    if folder_with(root, LAPA_IMAGES) is not None:
         return _of_layout(LaPa(root))
-    if (root / "CelebA-HQ-img").is_dir():
+    if folder_with(root, (CELEBA_HQ_IMAGES,)) is not None:
         return _of_layout(CelebAMaskHQ(root))
     return _any(root)
 
@@ -172,7 +176,7 @@ def digest(images: Sequence[Photograph]) -> str:
         except OSError:  # a broken link: counted as unreadable
             size_and_time = 0, 0
         lines.append(repr((image.id, image.split, image.identity, image.box, *size_and_time)))
-    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+    return hashlib.sha256(to_bytes("\n".join(lines))).hexdigest()
 
 
 def _rows(root: Path, name: str, columns: int) -> Iterator[list[str]]:

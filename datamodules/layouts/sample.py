@@ -14,16 +14,20 @@ class Parts:
         folder: folder of the masks.
         face: prefix of their names.
         names: the parts that have a mask.
+        suffixes: of their files, in the same order; () if all are ``.png``.
     """
 
     folder: Path
     face: str
     names: tuple[str, ...]
+    suffixes: tuple[str, ...] = ()
 
     @property
     def files(self) -> list[tuple[str, Path]]:
         """Name and mask of each part."""
-        return [(name, self.folder / f"{self.face}_{name}.png") for name in self.names]
+        suffixes = self.suffixes or (".png",) * len(self.names)
+        named = zip(self.names, suffixes, strict=True)
+        return [(name, self.folder / f"{self.face}_{name}{suffix}") for name, suffix in named]
 
 
 Box = tuple[float, float, float, float]

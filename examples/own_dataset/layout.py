@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from datamodules.labels import LAPA
@@ -45,5 +46,7 @@ class HashedSplits(Layout):
         return {split: self.samples(split) for split in SPLITS}
 
     def _split(self, face: str) -> str:
-        position = int(hashlib.sha256(face.encode()).hexdigest()[:8], 16) / 2**32  # 0..1, the same on every computer
+        position = (
+            int(hashlib.sha256(os.fsencode(face)).hexdigest()[:8], 16) / 2**32
+        )  # 0..1, the same on every computer
         return "val" if position < self.held_out else "test" if position < 2 * self.held_out else "train"

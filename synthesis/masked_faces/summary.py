@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from datamodules.layouts.photographs import Photograph
+from foundation.names import shown
 from synthesis.masked_faces.config import MaskedFacesConfig
 
 SUMMARY = "summary.json"
@@ -65,4 +66,5 @@ def table(out: Path, summary: Mapping[str, Any]) -> Table:
 
 
 def _first(names: Sequence[str]) -> str:
-    return f": {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}" if names else ""
+    first = ", ".join(escape(shown(name)) for name in names[:3])
+    return f": {first}{' ...' if len(names) > 3 else ''}" if names else ""

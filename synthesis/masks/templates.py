@@ -12,8 +12,12 @@ import numpy as np
 
 from datamodules.decoding import in_bytes, opened
 from foundation.errors import BrokenFileError, ConfigError
+from foundation.names import is_name, shown
+from foundation.paths import DataRoot, ordinary
 from synthesis.masks.shapes import Face
 
+LARGEST = 65_535
+"""Largest coordinate of a point, in pixels."""
 POINTS = ("mask_a", "mask_b", "mask_c", "mask_d", "mask_e", "mask_f")
 
 
@@ -48,17 +52,22 @@ def read_templates(folder: Path) -> dict[str, dict[str, Template]]:
             f"templates={folder}: {file} does not exist.\n"
             f"Expected: the folder 'masks' of MaskTheFace; or leave templates out to render our own mask types."
         )
-    config = configparser.ConfigParser()
+    config = configparser.ConfigParser(interpolation=None)
     try:
-        config.read(file, encoding="utf-8")
-    except (configparser.Error, UnicodeDecodeError) as error:
+        config.read_string(ordinary(file).read_text(encoding="utf-8"), str(file))
+    except (configparser.Error, UnicodeDecodeError, OSError) as error:
         raise BrokenFileError(f"{file} cannot be read: {error}.\nExpected: MaskTheFace's own file.") from error
     found: dict[str, dict[str, Template]] = {}
     for section in config.sections():
         words = config[section].get("template", "")
-        image = next((place / words for place in (folder, folder.parent) if (place / words).is_file()), None)
+        where = f"{file}, section {shown(section)}:"
+        places = (folder, folder.parent) if words else ()
+        found_at = (DataRoot(place).file(words, where) for place in places)
+        image = next((place for place in found_at if place.is_file()), None)
         if image is None:
             continue  # 'empty' and 'inpaint' have none
+        if not is_name(section):
+            raise BrokenFileError(f"{where} not a name.\nExpected: a short text without / in it.")
         name, _, tilt = section.rpartition("_")
         if tilt not in ("left", "right"):
             name, tilt = section, "front"
@@ -71,11 +80,11 @@ def read_templates(folder: Path) -> dict[str, dict[str, Template]]:
 
 def _points(file: Path, section: configparser.SectionProxy) -> np.ndarray:
     try:
-        points = [[float(part) for part in section[name].split(",")] for name in POINTS]
+        points = [[float(part) for part in section.get(name, "").split(",")] for name in POINTS]
         array = np.array(points, np.float32)
-        if array.shape != (6, 2):
+        if array.shape != (6, 2) or not (np.abs(array) <= LARGEST).all():
             raise ValueError
-    except (KeyError, ValueError) as error:
+    except ValueError as error:
         raise BrokenFileError(
             f"{file}, section {section.name}: a point is missing or no pair of numbers.\n"
             f"Expected: {', '.join(POINTS)}, each as 21, 97."
