@@ -159,6 +159,16 @@ def celebamask(shared: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def celeba(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty synthetic photographs of 128 px in CelebA's layout. Read only."""
+    from synthesis.synthetic_faces import write_synthetic_faces
+
+    root = tmp_path_factory.mktemp("source") / "CelebA"
+    write_synthetic_faces(root, layout="celeba", count=40, size=128, seed=2, workers=1)
+    return root
+
+
+@pytest.fixture(scope="session")
 def masked(lapa: Path, shared: Path) -> Path:
     """Forty of those faces, most with rendered face masks, as an augmented set of 64 px: 28, 4, 8. Read only."""
     from synthesis.masked_faces import MaskedFacesConfig, write_masked_faces

@@ -28,7 +28,7 @@ from stages.evaluation import evaluate
 from tests.conftest import copied, run_training
 from tests.test_evaluation import config_of
 from tests.test_export import run_export
-from tests.test_training import interrupted_at
+from tests.training_runs import interrupted_at
 
 OPTIMIZATION = {"optimizer": {"name": "adam", "lr": 0.001}, "schedule": {"name": "constant"}, "steps": 4}
 Change = Callable[[dict[str, Any]], Any]

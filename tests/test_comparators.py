@@ -31,7 +31,7 @@ from stages.command import check, plan
 from stages.finetuning import ARCHITECTURES
 from stages.segmentation import DETECTORS, NETWORKS, OWN_LOSS, WITH_ENCODER
 from tests.conftest import run_training, settings_of
-from tests.test_occlusion import segmenter
+from tests.segmenters import segmenter
 
 INSTALLED = [name for name in NETWORKS if name != "yolo_ultralytics" or find_spec("ultralytics")]
 COMPARED = [name for name in INSTALLED if name in COMPARATORS]

@@ -27,8 +27,8 @@ from stages.evaluation import check_evaluation, plan_evaluation
 from stages.groups import MaskSettings
 from stages.outside_code import declared
 from tests.conftest import TINY_SEGMENTER, settings_of
+from tests.segmenters import segmenter
 from tests.test_evaluation import config_of
-from tests.test_occlusion import segmenter
 
 SIDE = 64
 VOC = [0, 0, 0, 128, 0, 0, 0, 128, 0, *[0] * (3 * 252), 224, 224, 192]

@@ -1,8 +1,7 @@
-"""Occluded faces: reading of masks, training and scoring of segmenters, and messages."""
+"""Data of occluded faces: masks, folders, groups, folds, masks rendered on the fly, and messages."""
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import shutil
@@ -11,10 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 from PIL import Image
-from sklearn.metrics import jaccard_score
 
 from callbacks.checkpoints import load
 from datamodules.labels import OCCLUSION
@@ -22,49 +19,19 @@ from datamodules.layouts import AugmentedCelebA, ImageMaskFolder
 from datamodules.occlusion import OcclusionDataModule
 from datamodules.pose import pose, pose_groups
 from datamodules.reading import read_label
-from datamodules.transforms import Augmentation, FaceTransform, denormalize
+from datamodules.transforms import Augmentation, FaceTransform
 from engine.stage import Run
 from foundation.errors import BrokenFileError, ConfigError, DataError
-from foundation.recorded_runs import read_run
-from lightning_modules.occlusion import OcclusionSegmentation
-from models.layers import BatchInstanceNorm2d
-from stages.command import check, plan
+from stages.command import plan
 from stages.evaluation import check_evaluation, plan_evaluation
 from stages.scoring import scored_faces, scored_module
 from synthesis.masked_faces import MaskedFacesConfig, write_masked_faces
 from synthesis.masked_faces.on_the_fly import RandomMaskRenderer
 from synthesis.masks.choices import MaskChoices
-from tests.conftest import TINY_SEGMENTER, changed, copied, run_training, settings_of
+from tests.conftest import changed, copied, run_training
+from tests.segmenters import NO_PANELS, planned_run
 from tests.test_evaluation import config_of, scored
 from tests.test_masks import templates
-
-NO_PANELS = ("callbacks.panels=null", "callbacks.activations=null")
-
-
-def planned_run(root: Path, output: Path, *words: str, experiment: str = "occlusion_celeba") -> Run:
-    """The run of a training command, which is not started."""
-    where = (f"datamodule.root={root}", f"output_dir={output}")
-    (run,) = plan(check(settings_of(f"experiment={experiment}", *TINY_SEGMENTER, *where, *words)))
-    return run
-
-
-def segmenter(**changes: Any) -> OcclusionSegmentation:
-    chosen: dict[str, Any] = {
-        "network": "modified_unet",
-        "width": 8,
-        "bottleneck_convs": 1,
-        "kernel": 3,
-        "decoder_kernel": 3,
-        "count": "all",
-        "initialization": "default",
-        "lambda_dice": 0.5,
-        "noise_kernel": 7,
-        "rho_lr": 10.0,
-        "optimizer": {"name": "adam", "lr": 2e-4, "beta1": 0.5, "weight_decay": 0.1},
-        "schedule": {"name": "constant", "warmup": 0.0},
-        "steps": 10,
-    }
-    return OcclusionSegmentation(**(chosen | changes))
 
 
 @pytest.fixture(scope="module")
@@ -155,24 +122,6 @@ def test_poses_are_those_of_a_turned_head() -> None:
     assert pose_groups(turned(40, 0, 20)) == ("yaw/30-", "pitch/0-15", "roll/15-30")
 
 
-def test_shift_and_degradation_are_functions_of_seed_epoch_and_position() -> None:
-    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    label = np.zeros((64, 64), np.uint8)
-    label[20:40, 20:40] = 1
-    moved = FaceTransform(64, Augmentation(shift=0.3, degrade=1.0), OCCLUSION, seed=1)
-    first, second = moved(image, label, 3, 5), moved(image, label, 3, 5)
-    np.testing.assert_array_equal(first[0], second[0])
-    np.testing.assert_array_equal(first[1], second[1])
-    shifted = FaceTransform(64, Augmentation(shift=0.3), OCCLUSION, seed=1)
-    centres = [np.argwhere(shifted(image, label, 0, place)[1] == 1).mean(axis=0) for place in range(40)]
-    assert np.std(centres, axis=0).min() > 4
-    assert np.abs(np.array(centres) - 29.5).max() <= 0.3 * 64 + 1
-    degraded = FaceTransform(64, Augmentation(degrade=1.0), OCCLUSION, seed=1)
-    plain = FaceTransform(64, Augmentation(), OCCLUSION, seed=1)
-    unlike = [not np.array_equal(degraded(image, None, 0, n)[0], plain(image, None, 0, n)[0]) for n in range(40)]
-    assert 10 < sum(unlike) < 40
-
-
 def test_without_face_boxes_images_are_neither_cropped_nor_decoded_larger(with_photographs: Path) -> None:
     close = Augmentation(scale=(0.9, 1.8), crop=1.0)
     layouts = (AugmentedCelebA, ImageMaskFolder)
@@ -181,31 +130,6 @@ def test_without_face_boxes_images_are_neither_cropped_nor_decoded_larger(with_p
     assert unknown.augmentation == Augmentation(scale=(0.9, 1.8))
     face = unknown.train_dataloader().dataset[(0, 0, 0)]
     assert face["image"].shape == (3, 64, 64)
-
-
-def test_only_the_occlusion_is_recoloured() -> None:
-    image = np.full((64, 64, 3), 128, np.uint8)
-    image[:, ::4] = 100  # folds
-    label = np.zeros((64, 64), np.uint8)
-    label[20:44, 20:44] = 1
-    recolour = FaceTransform(64, Augmentation(recolour=1.0), OCCLUSION, seed=1)
-    inside, outside = np.s_[24:40, 24:40], np.ones((64, 64), bool)
-    outside[16:48, 16:48] = False  # the edge is mixed
-    colours, folds = [], []
-    for position in range(30):
-        moved, kept = recolour(image, label, 0, position)
-        np.testing.assert_array_equal(moved, recolour(image, label, 0, position)[0])
-        np.testing.assert_array_equal(kept, label)
-        seen = denormalize(moved).astype(int)
-        assert (seen[outside] == image[outside]).all()
-        occlusion = seen[inside]
-        colours.append(occlusion.mean(axis=(0, 1)))
-        darker, lighter = occlusion[:, ::4].mean(), occlusion[:, 1::4].mean()
-        folds.append(darker / lighter)
-    assert np.std(colours, axis=0).min() > 25, "of all colours"
-    assert np.median(folds) == pytest.approx(100 / 128, abs=0.08)
-    bare, _ = recolour(image, np.zeros_like(label), 0, 0)
-    np.testing.assert_array_equal(denormalize(bare), image)
 
 
 @pytest.fixture(scope="module")
@@ -315,94 +239,6 @@ def test_invalid_folds_are_rejected(masked: Path, tmp_path: Path) -> None:
         data.labelled("train")
 
 
-def test_pixels_beyond_the_image_are_not_learnt() -> None:
-    module = segmenter()
-    label = torch.zeros(2, 8, 8, dtype=torch.long)
-    label[:, :3] = 1
-    label[:, 6:] = 255
-    logits = torch.randn(2, 1, 8, 8)
-    other = logits.clone()
-    other[..., 6:, :] = 9
-    assert module.loss(logits, label) == module.loss(other, label)
-    other[..., 0, 0] = 9
-    assert module.loss(logits, label) != module.loss(other, label)
-
-
-@pytest.mark.parametrize("initialization", ["default", "xavier", "he", "normal"])
-def test_rho_has_its_own_learning_rate_and_stays_within_bounds(initialization: str) -> None:
-    module = segmenter(initialization=initialization)
-    others, rho = module.configure_optimizers()["optimizer"].param_groups
-    assert (others["lr"], others["weight_decay"], others["betas"]) == (2e-4, 0.1, (0.5, 0.999))
-    assert rho["lr"] == pytest.approx(2e-3)
-    assert rho["weight_decay"] == 0
-    norms = [layer for layer in module.modules() if isinstance(layer, BatchInstanceNorm2d)]
-    assert {id(p) for p in rho["params"]} == {id(layer.rho) for layer in norms}
-    assert len(others["params"]) + len(rho["params"]) == len(list(module.model.parameters()))
-    with torch.no_grad():
-        norms[0].rho.add_(3)
-        norms[1].rho.sub_(3)
-    module.on_train_batch_end(None, None, 0)
-    assert norms[0].rho.max() == 1
-    assert norms[1].rho.min() == 0
-    assert torch.isfinite(module(torch.randn(2, 3, 32, 32))).all()
-
-
-def test_the_papers_count_and_the_base_unet_have_no_rho_to_train() -> None:
-    for module in (segmenter(count="paper"), segmenter(network="base_unet")):
-        assert len(module.configure_optimizers()["optimizer"].param_groups) == 1
-
-
-def test_a_run_leaves_scores_raw_cleaned_and_by_group(segmenter_run: Run) -> None:
-    status = segmenter_run.folder.status
-    assert (status["state"], status["stage"], status["origin"]) == ("done", "segment", "augmented")
-    metrics = status["metrics"]
-    for name in ("accuracy", "ssim", "miou", "iou", "dice", "cleaned/miou", "cleaned/dice"):
-        assert 0 <= metrics[f"test/{name}"] <= 1, name
-    assert {name.split("/")[2] for name in metrics if name.startswith("test/iou/")} >= {"type", "style", "yaw"}
-    assert "val/iou/type/cloth" not in metrics
-    epochs, accuracies = read_run(segmenter_run.folder.path).curve("epoch", "train/accuracy")
-    assert epochs.tolist() == list(range(segmenter_run.settings["segment.epochs"]))
-    assert all(0 <= accuracy <= 1 for accuracy in accuracies)
-    with segmenter_run.folder.confusion.open() as file:
-        table = list(csv.reader(file))
-    assert table[0] == ["ground_truth", "seen", "occluded"]
-    (_, rest, false), (_, missed, hit) = table[1], table[2]
-    assert float(metrics["test/iou"]) == pytest.approx(int(hit) / (int(hit) + int(false) + int(missed)), abs=1e-6)
-    assert int(rest) + int(false) + int(missed) + int(hit) == 32 * 32 * len(segmenter_run.layout.samples("test"))
-    panels = {path.name for path in (segmenter_run.folder.panels / "test").iterdir()}
-    face = segmenter_run.layout.samples("test")[0].id
-    assert {f"{face}.{column}.png" for column in ("image", "ground_truth", "prediction", "cleaned")} <= panels
-
-
-def test_the_test_score_is_that_of_the_best_weights_by_an_independent_count(segmenter_run: Run) -> None:
-    module = segmenter_run.stage.module(segmenter_run).eval()
-    module.load_state_dict(load(segmenter_run.folder.best)["state_dict"])
-    found, ground_truth = [], []
-    for batch in segmenter_run.stage.data(segmenter_run).test_dataloader():
-        with torch.no_grad():
-            found.append((module(batch["image"]) > 0).flatten())
-        ground_truth.append((batch["label"] == 1).flatten())
-    expected = jaccard_score(torch.cat(ground_truth), torch.cat(found), average=None).mean()
-    assert segmenter_run.folder.status["metrics"]["test/miou"] == pytest.approx(expected, abs=1e-6)
-
-
-def test_a_rebuilt_network_starts_with_the_same_loss(segmenter_run: Run) -> None:
-    """As for parsers in tests/test_training.py."""
-    pl.seed_everything(segmenter_run.own.seed, workers=True, verbose=False)
-    module: Any = segmenter_run.stage.module(segmenter_run)
-    module.log = lambda *_, **__: None  # no trainer listens
-    batch = next(iter(segmenter_run.stage.data(segmenter_run).train_dataloader()))
-    _, losses = read_run(segmenter_run.folder.path).curve("step", "train/loss")
-    assert module.training_step(batch, 0).item() == pytest.approx(losses[0], rel=1e-5)
-
-
-@pytest.mark.training
-def test_training_of_the_base_unet_scored_at_the_size_of_the_label(masked: Path, tmp_path: Path) -> None:
-    words = ("segment.score_at=label", "segment.epochs=1", *NO_PANELS)
-    (run,) = run_training("occlusion_base_unet", masked, tmp_path, *words)
-    assert run.folder.done
-
-
 def test_a_segmenter_is_scored_on_other_images(segmenter_run: Run, folder: Path, tmp_path: Path) -> None:
     (run,) = copied([segmenter_run], tmp_path)
     words = (f"checkpoint={run.folder.name}", "dataset=image_mask_folder", f"root={folder}", "split=all")
@@ -421,21 +257,6 @@ def test_a_segmenter_is_scored_on_other_images(segmenter_run: Run, folder: Path,
 def test_training_on_a_folder_of_images_and_masks(folder: Path, tmp_path: Path) -> None:
     (run,) = run_training("occlusion_mfsd", folder, tmp_path, "segment.epochs=1", *NO_PANELS)
     assert run.folder.status["origin"] == "real"
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (("datamodule.image_size=100",), "multiple of 32"),
-        (("segment.network=unet",), "modified_unet"),
-        (("datamodule=lapa",), r"method=segment does not go with datamodule.dataset=lapa"),
-        (("method=baseline",), "method=baseline does not go with datamodule.dataset=augmented_celeba"),
-        (("segment.validate_every=9",), "beyond"),
-    ],
-)
-def test_invalid_settings(words: tuple[str, ...], expected: str, masked: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=expected):
-        planned_run(masked, tmp_path, *words)
 
 
 def test_a_mask_of_another_size_is_named(folder: Path, tmp_path: Path) -> None:
@@ -463,12 +284,6 @@ def test_images_without_masks_are_reported(folder: Path, masked: Path, tmp_path:
     (broken / "manifest.jsonl").write_text('{"id": "000000"}\n')
     with pytest.raises(DataError, match="line 1 is damaged"):
         AugmentedCelebA(broken).samples("train")
-
-
-def test_a_segmenter_does_not_parse(segmenter_run: Run, lapa: Path, tmp_path: Path) -> None:
-    words = (f"checkpoint={segmenter_run.folder.path}", "dataset=lapa", f"root={lapa}")
-    with pytest.raises(ConfigError, match="dataset=lapa has no labels for segment-"):
-        plan_evaluation(check_evaluation(config_of(*words, f"output_dir={tmp_path}")))
 
 
 def test_real_masks_are_read(face_data: Path) -> None:

@@ -21,7 +21,7 @@ from lightning_modules.self_training import SelfTraining
 from models.averaging import WeightAverage, decay_at
 from tests.conftest import run_training
 from tests.test_evaluation import scored
-from tests.test_training import BARE, assert_same_weights, interrupted_at, rows, weights
+from tests.training_runs import BARE, assert_same_weights, interrupted_at, rows, weights
 
 OPTIMIZER = {"name": "adamw", "lr": 1e-2, "weight_decay": 0.0}
 SCHEDULE = {"name": "constant", "warmup": 0.0}

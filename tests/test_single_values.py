@@ -18,7 +18,7 @@ from models.parser import FaceParser
 from models.single_values import allow_single_values
 from tests.commands import Forked
 from tests.conftest import TINY, run_training
-from tests.test_training import assert_same_weights, interrupted_at
+from tests.training_runs import assert_same_weights, interrupted_at
 
 ENCODER = "tu-test_efficientnet"
 QUIET = ("callbacks.panels=null", "callbacks.activations=null")

@@ -44,7 +44,7 @@ EXCEPTIONS: dict[str, tuple[str, ...]] = {
     "tests/test_report_page.py": (r"row\.hidden", r"truth"),  # that attribute; the file name of older panels
     "reports/panels.py": (r"truth",),  # the file name of older panels
     "synthesis/masks/textures.py": (r"tie dye",),  # the texture
-    "tests/test_masked_faces.py": (r"hidden\.jpg",),  # a file that the system hides
+    "tests/test_photographs.py": (r"hidden\.jpg",),  # a file that the system hides
     "datamodules/layouts/layout.py": (r"hidden files",),
 }
 """File -> regular expressions that are allowed there, each with a comment that gives the reason."""
