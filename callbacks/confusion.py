@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from foundation.files import atomic_write, write_text_atomically
+from foundation.files import atomic_write, to_csv, write_text_atomically
 from lightning_modules.mask_scores import MaskScores
 from lightning_modules.metrics import SegmentationScores
 
@@ -36,11 +34,8 @@ class Confusion(Callback):
 
 def write_confusion(path: Path, classes: Sequence[str], matrix: np.ndarray) -> None:
     """Pixels (C, C) by true class (rows) and predicted class (columns) as CSV with the classes' names."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["ground_truth", *classes])
-    writer.writerows([name, *row] for name, row in zip(classes, matrix.tolist(), strict=True))
-    write_text_atomically(path, text.getvalue())
+    rows = ([name, *row] for name, row in zip(classes, matrix.tolist(), strict=True))
+    write_text_atomically(path, to_csv([["ground_truth", *classes], *rows]))
 
 
 def confusion_figure(classes: Sequence[str], matrix: np.ndarray) -> Figure:

@@ -26,6 +26,7 @@ from engine.settings import FREE
 from engine.sweeps import end_of_sweep
 from engine.validation import explain_overrides
 from foundation.errors import UserError, explained
+from foundation.shown_text import print_any_text, printable
 
 WITH_VALUE = ("--cfg", "--package", "--info", "--config-dir")
 """Options whose value is the word after them."""
@@ -74,6 +75,7 @@ def run_main(
         addable: keys that a command may set although the configuration does not contain them.
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    print_any_text()
     for word in sys.argv[1:]:
         if word.startswith("--") and word.partition("=")[0] not in FLAGS:
             _exit(
@@ -154,5 +156,5 @@ def _interrupt(*_: object) -> None:
 def _exit(message: str, code: int) -> None:
     sys.stdout.flush()
     if message:
-        print(f"\n{message}", file=sys.stderr)
+        print(f"\n{printable(message)}", file=sys.stderr)
     sys.exit(code)

@@ -5,7 +5,6 @@ Each job leaves ``<output_dir>/sweeps/<time>/<number>/job.json``; the process th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from rich.table import Table
 from engine.clusters import prepare_jobs
 from foundation.errors import explained
 from foundation.files import to_json, write_text_atomically
+from foundation.reading import UnreadableError, read_json
+from foundation.shown_text import printable
 
 JOB = "job.json"
 _running: list[Path] = []
@@ -51,11 +52,32 @@ def end_of_sweep(console: Console | None = None) -> bool:
     if not _running:
         return False
     folder = _running.pop()
-    jobs = sorted((json.loads(file.read_text()) for file in folder.glob(f"*/{JOB}")), key=lambda job: job["number"])
+    jobs = sorted((_outcome(file.parent) for file in folder.glob(f"*/{JOB}")), key=lambda job: job["number"])
     if len(jobs) > 1 and any(job["runs"] or job["state"] == "failed" for job in jobs):  # not a dry run
         (console or Console(highlight=False)).print(jobs_table(jobs, folder))
     states = {job["state"] for job in jobs}
     return states == {"done", "failed"}
+
+
+def _outcome(folder: Path) -> dict[str, Any]:
+    """The outcome of one job; a file that is not as jobs write it is a failed one, with the reason."""
+    number = int(folder.name) if folder.name.isdecimal() else -1
+    broken = {"number": number, "overrides": [], "state": "failed", "runs": []}
+    try:
+        job = read_json(folder, JOB)
+    except UnreadableError as error:
+        return broken | {"error": f"{JOB} cannot be read: {error}"}
+    runs = job.get("runs") if isinstance(job, dict) else None
+    complete = (
+        isinstance(runs, list)
+        and all(isinstance(run, dict) and isinstance(run.get("name"), str) and "ran" in run for run in runs)
+        and isinstance(job.get("number"), int)
+        and isinstance(job.get("state"), str)
+        and isinstance(job.get("overrides"), list)
+        and all(isinstance(word, str) for word in job["overrides"])
+        and isinstance(job.get("error", ""), str)
+    )
+    return job if complete else broken | {"error": f"{JOB} is incomplete"}
 
 
 def jobs_table(jobs: Sequence[Mapping[str, Any]], folder: Path) -> Table:
@@ -72,8 +94,8 @@ def jobs_table(jobs: Sequence[Mapping[str, Any]], folder: Path) -> Table:
         counts[state] = counts.get(state, 0) + 1
         runs = " ".join(run["name"] for run in job["runs"])
         own = " ".join(word for word in job["overrides"] if word not in shared)
-        why = job["error"].splitlines()[0] if "error" in job else runs
-        table.add_row(str(job["number"]), escape(own), state, escape(why))
+        why = job["error"].strip().partition("\n")[0] if "error" in job else runs
+        table.add_row(str(job["number"]), *(escape(printable(cell)) for cell in (own, state, why)))
     summary = ", ".join(f"{count} {state}" for state, count in counts.items())
     hint = " The same command trains what is missing." if "failed" in counts else ""
     table.caption = f"{summary}.{hint} {escape(str(folder))}"

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import glob
+import io
 import json
 import math
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from foundation.errors import ConfigError
+
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 
 @contextlib.contextmanager
@@ -121,6 +126,26 @@ def write_text_atomically(path: Path, text: str, errors: str = "strict") -> None
 def to_json(value: Any) -> str:
     """Readable JSON with sorted keys: equal values are equal texts."""
     return json.dumps(_without_nan(value), indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def to_csv(rows: Iterable[Iterable[Any]]) -> str:
+    """Comma-separated values for people, whose spreadsheet would run a text that begins as a formula does.
+
+    Such a text begins with an apostrophe in the file; numbers and texts of numbers, as ``-1.5``, stay as they are.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([_no_formula(cell) for cell in row] for row in rows)
+    return text.getvalue()
+
+
+def _no_formula(cell: Any) -> Any:
+    if not isinstance(cell, str):
+        return cell
+    cell = cell.replace("\r\n", "\n").replace("\r", "\n")  # the writer does not quote a cell for its \\r
+    if not cell.startswith(("=", "+", "-", "@", "\t", "\n")):
+        return cell
+    return cell if NUMBER.fullmatch(cell) else f"'{cell}"
 
 
 def _without_nan(value: Any) -> Any:

@@ -3,20 +3,54 @@
 from __future__ import annotations
 
 import csv
+import functools
 import math
-from collections.abc import Mapping
+import re
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from foundation.errors import DataError
+from foundation.reading import (
+    MEBIBYTE,
+    MOST_ENTRIES,
+    MissingFileError,
+    UnreadableError,
+    list_folder,
+    read_bytes,
+)
 from foundation.run_folder import RunFolder, read_status, with_current_keys
+from foundation.shown_text import Paths, printable
 
 STAGES = ("pretrain", "finetune", "classify", "segment", "evaluate")
 METHODS = {"baseline": "baseline", "mtl": "MTL", "transfer": "transfer", "segment": "segmenter", "hybrid": "hybrid"}
 """Display name of each method, in the order of tables."""
+TEXTS = (
+    *("state", "stage", "id", "experiment", "sweep", "error", "split", "classes", "checkpoint", "git_sha", "manifest"),
+    *("dataset", "data_name", "origin", "merging", "data_digest", "scale", "recipe", "subset", "seed"),
+    *("method", "ablation", "masking", "loss", "network", "after", "head", "kernel", "features"),
+    *("trained_dataset", "trained_data_name", "trained_origin", "trained_merging"),
+)
+"""Keys of the status that are shown as text, and by which runs are grouped."""
+NUMBERS = (
+    *("label_fraction", "labelled", "epoch", "seconds", "images_per_second", "peak_memory_mb", "parameters"),
+    *("fit_seconds", "megapixels_per_second", "tests_per_pixel"),
+)
+"""Keys of the status that are numbers."""
+LARGEST = 1e38
+"""A larger number is none: training computes in float32, and sums and axes of larger ones overflow."""
+LONGEST = 2000
+"""Number of characters after which a text is cut off."""
+MOST_METRICS = 4096
+"""Largest number of metrics of a run: all scores of 255 classes, several times over."""
+CURVES_SIZE = 256 * MEBIBYTE
+PANELS_DEPTH = 4
+CONFIG_SIZE = MEBIBYTE // 4
+"""Limits of what is read: size of ``metrics.csv``, depth of the folders in ``panels/``, size of ``config.yaml``."""
 
 
 @dataclass(frozen=True)
@@ -34,23 +68,25 @@ class RecordedRun:
 
     def text(self, key: str) -> str:
         """A value of the status as printable text, "" if it is missing."""
-        value = self.status.get(key)
-        text = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-        return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
+        return as_text(self.status.get(key))
 
     def number(self, key: str) -> float:
         """A value of the status as a number, NaN if it is missing or not a number."""
-        return _number(self.status.get(key))
+        return as_number(self.status.get(key))
 
     def metric(self, name: str) -> float:
         """A metric (scores: 0..1, PSNR: dB), NaN if it is missing or undefined."""
-        return _number(self.metrics.get(name))
+        return as_number(self.metrics.get(name))
 
     @property
     def metrics(self) -> dict[str, Any]:
         """All metrics of the status, by name."""
-        metrics = self.status.get("metrics")
-        return metrics if isinstance(metrics, dict) else {}
+        return self.status.get("metrics") or {}
+
+    @property
+    def upstreams(self) -> list[str]:
+        """Ids of the runs that this run started from."""
+        return self.status.get("upstream") or []
 
     @property
     def state(self) -> str:
@@ -60,12 +96,12 @@ class RecordedRun:
     @property
     def stage(self) -> str:
         """The stage's name; from the folder's name if the status lacks it."""
-        return self.text("stage") or self.path.name.partition("-")[0]
+        return self.text("stage") or as_text(self.path.name.partition("-")[0])
 
     @property
     def id(self) -> str:
         """The run's id; from the folder's name if the status lacks it."""
-        return self.text("id") or self.path.name.partition("-")[2] or self.path.name
+        return self.text("id") or as_text(self.path.name.partition("-")[2] or self.path.name)
 
     @property
     def method(self) -> str:
@@ -123,38 +159,76 @@ class RecordedRun:
 
     @property
     def _identity(self) -> Mapping[str, Any]:
-        identity = self.status.get("identity")
-        return identity if isinstance(identity, Mapping) else {}
+        return self.status.get("identity") or {}
 
-    @property
+    @functools.cached_property
     def setting(self) -> Mapping[str, Any]:
         """The settings that entered the run's id, by name."""
-        settings = self._identity.get("settings")
-        return with_current_keys(settings) if isinstance(settings, Mapping) else {}
+        return with_current_keys(self._identity.get("settings") or {})
 
     @property
     def version(self) -> str:
         """Version of the stage's code: results of different versions are not comparable."""
-        return str(self._identity.get("version", ""))
+        return as_text(self._identity.get("version"))
 
     @property
     def in_a_fold(self) -> bool:
         """Whether it was trained on one fold of a grid search."""
         return self.setting.get("segment.folds") is not None
 
-    @cached_property
+    @property
+    def changed(self) -> float:
+        """Time of the last change of the status, seconds since 1970; 0 if it is missing."""
+        return _modified(self.path / "status.json")[0] / 1e9
+
+    @property
     def curves(self) -> dict[str, np.ndarray]:
-        """Columns of ``metrics.csv``, float (rows,), NaN in empty cells; {} without a readable file."""
+        """Columns of ``metrics.csv``, float (rows,), NaN in empty cells; {} without a readable file.
+
+        Only those of the runs that were read last are kept in memory.
+        """
+        return _curves(self.path, _modified(self.path / "metrics.csv"))
+
+    @property
+    def has_curves(self) -> bool:
+        """Whether there is a ``metrics.csv`` with content, which is not read for this."""
+        return _modified(self.path / "metrics.csv")[1] > 0
+
+    @functools.cached_property
+    def panels(self) -> dict[str, list[str]]:
+        """Names of the PNG files in ``panels/`` and its folders, by the folder's path in it; "" is ``panels/``."""
+        found: dict[str, list[str]] = {}
+        places, left = [""], MOST_ENTRIES
+        for place in places:  # grows as folders are found
+            try:
+                folders, files = list_folder(self.path, f"panels/{place}".rstrip("/"))
+            except UnreadableError:
+                continue
+            found[place] = [name for name in files[:left] if name.endswith(".png")]
+            left -= min(left, len(files))
+            if place.count("/") < PANELS_DEPTH - 1:
+                places += [f"{place}/{name}".lstrip("/") for name in folders[: MOST_ENTRIES - len(places)]]
+        return dict(sorted(found.items()))
+
+    def panel(self, place: str, name: str, most: int) -> bytes | None:
+        """The content of a PNG file of ``panels/``; None if it is not one of at most ``most`` bytes.
+
+        Args:
+            place: a key of :attr:`panels`.
+            name: one of its names.
+            most: largest size in bytes.
+        """
         try:
-            with (self.path / "metrics.csv").open(newline="", encoding="utf-8", errors="replace") as file:
-                header, *rows = csv.reader(file)
-        except (OSError, ValueError, csv.Error):
-            return {}
-        complete = [row for row in rows if len(row) == len(header)]  # the last line may be partly written
-        columns = zip(*complete, strict=True) if complete else [()] * len(header)
-        return {
-            name: np.array([_number(cell) for cell in column]) for name, column in zip(header, columns, strict=True)
-        }
+            content = read_bytes(self.path, "/".join(filter(None, ("panels", place, name))), most)
+        except UnreadableError:
+            return None
+        return content if content.startswith(b"\x89PNG\r\n\x1a\n") and len(content) > 24 else None
+
+    @property
+    def config(self) -> str:
+        """The text of ``config.yaml``, absolute paths made relative; "" without a readable file."""
+        text = _config(self.path)
+        return printable(_paths(self.path.parent.parent, _data_root(text)).relative(text))
 
     def curve(self, x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
         """Two columns of ``metrics.csv``, in the rows where both are finite; empty if either is missing."""
@@ -171,26 +245,115 @@ def read_runs(output_dir: Path) -> list[RecordedRun]:
     Pre-training comes first, then fine-tuning by data set, scale, recipe, label fraction, subset and seed, with each
     baseline next to the runs it is compared with. A folder with an unreadable status is listed as unreadable.
     """
-    folders = output_dir / "runs"
-    if not folders.is_dir():
+    try:
+        names, _ = list_folder(output_dir / "runs")
+    except MissingFileError:
         return []
-    return sorted((read_run(path) for path in folders.iterdir() if path.is_dir()), key=_sort_key)
+    except UnreadableError as error:
+        raise DataError(
+            f"{output_dir / 'runs'} cannot be read: {error}.\nIt must be a folder of run folders that you may read."
+        ) from error
+    return sorted((read_run(output_dir / "runs" / name) for name in names), key=_sort_key)
 
 
 def read_run(folder: Path) -> RecordedRun:
     """The run of one folder, see :func:`read_runs`."""
-    return RecordedRun(folder, _status(folder))
-
-
-def _status(folder: Path) -> dict[str, Any]:
     try:
         status = read_status(folder)
-    except FileNotFoundError:
-        return {"state": "unreadable", "error": "status.json is missing"}
-    except (OSError, ValueError) as error:
-        return {"state": "unreadable", "error": f"status.json cannot be read: {error}"}
+    except MissingFileError:
+        return _unreadable(folder, "status.json is missing")
+    except UnreadableError as error:
+        return _unreadable(folder, f"status.json cannot be read: {error}")
+    if wrong := next(_mistakes(status), None):
+        return _unreadable(folder, f"status.json cannot be used: {wrong}")
     held = RunFolder.at(folder)
-    return status | {"state": held.state} if status.get("state") == "running" and held is not None else status
+    if status.get("state") == "running" and held is not None:
+        status["state"] = held.running_state()
+    root = _data_root(_config(folder)) if "/" in (status.get("error") or "") else None
+    return RecordedRun(folder, _paths(folder.parent.parent, root).relative_in(status))
+
+
+def _unreadable(folder: Path, reason: str) -> RecordedRun:
+    return RecordedRun(folder, {"state": "unreadable", "error": reason})
+
+
+def _mistakes(status: Mapping[str, Any]) -> Iterator[str]:
+    """What in a status is of another type than runs write; the messages go on from "cannot be used"."""
+
+    def expected(place: str, value: Any, what: str, *types: type) -> Iterator[str]:
+        if value is not None and not isinstance(value, types):
+            yield f"{printable(place[:80])} must be {what}, not {type(value).__name__}"
+
+    for key in TEXTS:
+        yield from expected(key, status.get(key), "a text", str, int, float, list)
+    for key in NUMBERS:
+        yield from expected(key, status.get(key), "a number", int, float)
+    for key in ("metrics", "identity"):
+        yield from expected(key, status.get(key), "an object", dict)
+    for key in ("upstream", "history"):
+        yield from expected(key, status.get(key), "a list", list)
+    if isinstance(metrics := status.get("metrics"), dict):
+        if len(metrics) > MOST_METRICS:
+            yield f"it has {len(metrics)} metrics; at most {MOST_METRICS} are read"
+        for name, value in metrics.items():
+            yield from expected(f"metrics.{name}", value, "a number", int, float)
+    if isinstance(identity := status.get("identity"), dict):
+        yield from expected("identity.settings", identity.get("settings"), "an object", dict)
+    if isinstance(upstream := status.get("upstream"), list):
+        for value in upstream:
+            yield from expected("upstream", value, "a list of ids", str)
+    if isinstance(history := status.get("history"), list):
+        for value in history:
+            yield from expected("history", value, "a list of objects", dict)
+
+
+@functools.lru_cache(maxsize=8)
+def _curves(folder: Path, modified: tuple[int, int]) -> dict[str, np.ndarray]:
+    del modified  # a part of the key alone
+    try:
+        text = read_bytes(folder, "metrics.csv", CURVES_SIZE).decode("utf-8", "replace")
+        header, *rows = csv.reader(text.splitlines())
+    except (UnreadableError, ValueError, csv.Error):
+        return {}
+    complete = [row for row in rows if len(row) == len(header)]  # the last line may be partly written
+    columns = zip(*complete, strict=True) if complete else [()] * len(header)
+    return {name: _numbers(column) for name, column in zip(header, columns, strict=True)}
+
+
+def _numbers(cells: Sequence[str]) -> np.ndarray:
+    """The cells of a column as numbers, float (rows,), see :func:`as_number`."""
+    try:
+        values = np.array([float(cell) if cell else math.nan for cell in cells])
+    except ValueError:
+        values = np.array([as_number(cell) for cell in cells])
+    return np.where(np.abs(values) <= LARGEST, values, math.nan)
+
+
+def _config(folder: Path) -> str:
+    try:
+        return read_bytes(folder, "config.yaml", CONFIG_SIZE).decode("utf-8", "replace")
+    except UnreadableError:
+        return ""
+
+
+def _data_root(config: str) -> Path | None:
+    """The absolute data root of a composed configuration, as text: parsing every run's YAML would take minutes."""
+    found = re.search(r"^datamodule:\n(?:  .*\n)*?  root: ['\"]?(/[^\n'\"]*)", config, re.MULTILINE)
+    return Path(found[1].rstrip()) if found else None
+
+
+@functools.lru_cache(maxsize=64)
+def _paths(*folders: Path | None) -> Paths:
+    return Paths(folder for folder in folders if folder is not None)
+
+
+def _modified(path: Path) -> tuple[int, int]:
+    """Time of change in nanoseconds and size of a file, which change with its content; zeros without one."""
+    try:
+        found = path.lstat()
+    except (OSError, ValueError):
+        return 0, 0
+    return found.st_mtime_ns, found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def _sort_key(run: RecordedRun) -> tuple[object, ...]:
@@ -207,8 +370,18 @@ def _sort_key(run: RecordedRun) -> tuple[object, ...]:
     return (rank(run.stage, STAGES), where, how, method, run.text("ablation"), run.path.name)
 
 
-def _number(value: Any) -> float:
+def as_text(value: Any, longest: int = LONGEST) -> str:
+    """A value as printable text, cut off after a number of characters; "" for None."""
+    if isinstance(value, str) and len(value) <= longest and value.isprintable():
+        return value
+    text = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return printable(text if len(text) <= longest else f"{text[:longest]}…")
+
+
+def as_number(value: Any) -> float:
+    """A value as a number; NaN if it is none, or beyond :data:`LARGEST`."""
     try:
-        return math.nan if value is None or isinstance(value, bool) else float(value)
+        number = math.nan if value is None or isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         return math.nan
+    return number if abs(number) <= LARGEST else math.nan

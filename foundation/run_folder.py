@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from foundation.errors import DataError
 from foundation.files import to_json, write_text_atomically
+from foundation.reading import MissingFileError, UnreadableError, read_json
 
 EVALUATE = "evaluate"
 """The stage that only scores."""
@@ -26,10 +26,15 @@ def with_current_keys(recorded: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """The content of a run folder's ``status.json``; raises OSError or ValueError if it cannot be read."""
-    status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    """The content of a run folder's ``status.json``.
+
+    Raises:
+        MissingFileError: if there is none.
+        UnreadableError: if it cannot be read.
+    """
+    status = read_json(folder, "status.json")
     if not isinstance(status, dict):
-        raise ValueError("it holds no JSON object")
+        raise UnreadableError("it holds no JSON object")
     return with_current_keys(status)
 
 
@@ -63,9 +68,12 @@ class RunFolder:
 
     def lock(self) -> FileLock:
         """The lock that one process holds while it trains this run; the system frees it when the process ends."""
-        folder = self.output_dir / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{self.name}.lock")
+        self._lock_file.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(self._lock_file)
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.output_dir / "locks" / f"{self.name}.lock"
 
     @property
     def status(self) -> dict[str, Any]:
@@ -76,11 +84,12 @@ class RunFolder:
         """
         try:
             return read_status(self.path)
-        except FileNotFoundError:
+        except MissingFileError:
             return {}
-        except (OSError, ValueError) as error:
+        except UnreadableError as error:
             raise DataError(
-                f"{self.path / 'status.json'} cannot be read.\nRestore the file, or move the folder {self.path} away."
+                f"{self.path / 'status.json'} cannot be read: {error}.\n"
+                f"Restore the file, or move the folder {self.path} away."
             ) from error
 
     def write_status(self, **changes: Any) -> None:
@@ -91,12 +100,16 @@ class RunFolder:
     def state(self) -> str:
         """new, running, done, failed or interrupted. A run recorded as running whose lock is free is interrupted."""
         state = self.status.get("state", "new")
-        if state != "running":
-            return state
+        return self.running_state() if state == "running" else state
+
+    def running_state(self) -> str:
+        """running or interrupted: the state of a run recorded as running, by its lock. Nothing is written for this."""
         try:
+            if not self._lock_file.exists():
+                return "interrupted"
             with self.lock().acquire(timeout=0):
                 return "interrupted"
-        except Timeout:
+        except (Timeout, OSError):  # held; or not ours to take, as in another user's folder
             return "running"
 
     @property
@@ -113,9 +126,9 @@ class RunFolder:
         """How often this run was started, including the starts that ``force=true`` moved to ``replaced/``."""
         attempts = [self.status.get("attempts", 0)]
         for aside in (self.output_dir / "replaced").glob(f"{self.name}-*"):
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(UnreadableError):
                 attempts.append(read_status(aside).get("attempts", 0))
-        return max(attempts)
+        return max((number for number in attempts if type(number) is int), default=0)  # no bool
 
     def set_aside(self) -> None:
         """Move the run to ``replaced/`` (``force=true``), in any state; nothing is deleted."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from scipy.special import stdtrit
 
-from foundation.recorded_runs import RecordedRun
+from foundation.recorded_runs import RecordedRun, as_text
 
 SHARED = ("dataset", "data_digest", "scale", "recipe", "label_fraction")
 """Settings that runs must share to be averaged; a pair also shares its subset and its seed."""
@@ -73,6 +73,9 @@ def setting(run: RecordedRun, repeat: bool = True) -> tuple[str, ...] | None:
     return (*values, run.text("merging"), run.version) if all(values) else None
 
 
+SHOWN = 120
+"""Characters of a setting's name or value in the name of a group; longer ones are cut off."""
+
 Item = TypeVar("Item")
 
 
@@ -100,9 +103,16 @@ class FinishedRuns:
     def __init__(self, runs: Sequence[RecordedRun]) -> None:
         self.runs = runs
         self._by_id = {run.id: run for run in runs}
+        self._settings: dict[Path, dict[str, str]] = {}
 
     def settings(self, run: RecordedRun) -> dict[str, str]:
         """All settings of a run as text, except label subset and seeds."""
+        if run.path not in self._settings:
+            self._settings[run.path] = {}  # what a run has that starts from itself, over other runs
+            self._settings[run.path] = self._all_settings(run)
+        return self._settings[run.path]
+
+    def _all_settings(self, run: RecordedRun) -> dict[str, str]:
         settings = {name: str(value) for name, value in run.setting.items() if not name.endswith(".seed")}
         settings |= {
             "stage": run.stage,
@@ -114,9 +124,9 @@ class FinishedRuns:
         if run.stage == "evaluate":
             settings["file"] = _form(run.text("checkpoint"))
         before: dict[str, str] = {}
-        for upstream in run.status.get("upstream") or ():
-            found = self._by_id.get(str(upstream))
-            before |= {"upstream": str(upstream)} if found is None else self._upstream_settings(found, run)
+        for upstream in run.upstreams:
+            found = self._by_id.get(upstream)
+            before |= {"upstream": upstream} if found is None else self._upstream_settings(found, run)
         own = ("label_fraction", *settings)
         return settings | {
             f"{UPSTREAM}{name}" if name in own or name.startswith(UPSTREAM) else name: value
@@ -136,11 +146,18 @@ class FinishedRuns:
         """
         groups = grouped(runs, lambda run: (_name([run], labelled=False), *sorted(self.settings(run).items())))
         names = [_name(group) for group in groups]
+        by_name: dict[str, list[dict[str, str]]] = {}
+        for name, group in zip(names, groups, strict=True):
+            by_name.setdefault(name, []).append(self.settings(group[0]))
+        keys = {
+            name: [key for key in sorted(set().union(*same_name)) if _distinguishes(key, same_name)]
+            for name, same_name in by_name.items()
+        }
         found = []
         for name, group in zip(names, groups, strict=True):
-            same_name = [self.settings(other[0]) for place, other in enumerate(groups) if names[place] == name]
             own = self.settings(group[0])
-            differing = ", ".join(f"{key}={own[key]}" for key in sorted(own) if _distinguishes(key, same_name))
+            apart = [f"{as_text(key, SHOWN)}={as_text(own[key], SHOWN)}" for key in keys[name] if key in own]
+            differing = ", ".join(apart)
             found.append(Repeats(", ".join(filter(None, (name, differing))), differing, group))
         return found
 
@@ -177,21 +194,37 @@ def pairs(runs: Iterable[RecordedRun]) -> list[Pair]:
     """
     found = []
     for group in grouped((run for run in runs if run.tested), setting):
+        varying = _varying(group)
+        baselines = [run for run in group if run.text("method") == "baseline"]
+        by_network = {same[0].text("network"): same for same in grouped(baselines, lambda run: run.text("network"))}
         for mtl in (run for run in group if run.text("method") == "mtl"):
-            baselines = [
-                run for run in group if run.text("method") == "baseline" and run.text("network") == mtl.text("network")
-            ]
-            differences = [len(unlike(mtl, baseline)) for baseline in baselines]
+            comparable = by_network.get(mtl.text("network"), [])
+            differences = [len(_unlike(mtl, baseline, varying)) for baseline in comparable]
             if differences and differences.count(min(differences)) == 1:
-                found.append(Pair(baselines[differences.index(min(differences))], mtl))
+                found.append(Pair(comparable[differences.index(min(differences))], mtl))
     return found
+
+
+def _varying(runs: Sequence[RecordedRun]) -> set[str]:
+    """Settings that have more than one value in a group of runs: only these can differ between two of them."""
+    values: dict[str, set[str]] = {}
+    for run in runs:
+        for name, value in run.setting.items():
+            values.setdefault(name, set()).add(str(value))
+    return {name for name, different in values.items() if len(different) > 1}
 
 
 def unlike(mtl: RecordedRun, baseline: RecordedRun) -> dict[str, tuple[str, str]]:
     """The common settings in which an MTL run and a baseline differ: name -> both values."""
+    return _unlike(mtl, baseline, mtl.setting.keys())
+
+
+def _unlike(mtl: RecordedRun, baseline: RecordedRun, names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Likewise, of the settings with these names."""
+    ours, theirs = mtl.setting, baseline.setting
     values = {"loss": (mtl.text("loss"), baseline.text("loss"))}
-    for name in sorted(mtl.setting.keys() & baseline.setting.keys() - {"finetune.loss"}):
-        values[name] = str(mtl.setting[name]), str(baseline.setting[name])
+    for name in sorted(name for name in names if name in ours and name in theirs and name != "finetune.loss"):
+        values[name] = str(ours[name]), str(theirs[name])
     return {name: both for name, both in values.items() if both[0] != both[1]}
 
 
@@ -233,7 +266,7 @@ def _finding(group: list[Pair], name: str) -> Finding:
             f"{ahead} of {len(group)}."
         )
     differing = {
-        f"{setting} {ours} against {theirs}"
+        " ".join((as_text(setting, SHOWN), as_text(ours, SHOWN), "against", as_text(theirs, SHOWN)))
         for pair in group
         for setting, (ours, theirs) in unlike(pair.mtl, pair.baseline).items()
     }

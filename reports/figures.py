@@ -15,8 +15,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from foundation.recorded_runs import RecordedRun
+from foundation.recorded_runs import RecordedRun, as_text
 from reports.comparisons import FinishedRuns, confidence, grouped, pairs, setting, signed, variants
+from reports.limits import newest
 from reports.papers import published_gains
 
 COLOURS = {
@@ -34,6 +35,14 @@ CROWDED = 6
 """With more lines than this, the legend is placed next to the axes."""
 LEGEND_WIDTH = 44
 """Characters per line of a legend."""
+MOST_LINES = 12
+"""Lines of a figure of scores against label fraction."""
+MOST_STUDIES = 12
+"""Figures of scores against label fraction: those of the newest studies."""
+LEAST_FRACTION = 1e-6
+"""A smaller label fraction is less than one image of any data set."""
+LONGEST_ALT = 2000
+"""Characters of an alternative text."""
 PLOTTED_STEPS = 600
 """Largest number of plotted points of a raw curve."""
 
@@ -59,25 +68,38 @@ class Chart:
     dark: str
 
 
-def charts(runs: Iterable[RecordedRun]) -> list[Chart]:
-    """All figures: pre-training, fine-tuning, segmentation, and scores against label fraction."""
+def charts(runs: Iterable[RecordedRun], with_curves: Iterable[RecordedRun] | None = None) -> list[Chart]:
+    """All figures: pre-training, fine-tuning, segmentation, and scores against label fraction.
+
+    Args:
+        runs: all runs.
+        with_curves: those whose curves are plotted; all by default.
+    """
     every = list(runs)
     done = FinishedRuns(every)
-    plotted = [run for run in every if run.state in ("done", "running", "interrupted")]
-    pretrainings = grouped((run for run in plotted if run.stage == "pretrain" and run.curves), _study)
-    finetunings = grouped((run for run in plotted if run.stage == "finetune" and run.curves), _fraction_of_study)
-    segmentations = grouped(
-        (run for run in plotted if run.stage == "segment" and run.curves and not run.in_a_fold), _study
-    )
-    scored = [run for run in plotted if run.tested and not math.isnan(run.metric("test/miou"))]
-    studies = grouped((run for run in scored if 0 < run.number("label_fraction") <= 1), _study)
+    plotted = [
+        run
+        for run in (every if with_curves is None else with_curves)
+        if run.state in ("done", "running", "interrupted") and run.has_curves and run.curves
+    ]
+    pretrainings = grouped((run for run in plotted if run.stage == "pretrain"), _study)
+    finetunings = grouped((run for run in plotted if run.stage == "finetune"), _fraction_of_study)
+    segmentations = grouped((run for run in plotted if run.stage == "segment" and not run.in_a_fold), _study)
+    scored = [run for run in every if run.tested and not math.isnan(run.metric("test/miou"))]
+    studies = grouped((run for run in scored if LEAST_FRACTION <= run.number("label_fraction") <= 1), _study)
+    studies = [group for group in studies if len({run.text("label_fraction") for run in group}) > 1]
+    studies = newest(studies, MOST_STUDIES, _changed)
     with matplotlib.rc_context(_STYLE):
         return [
             *(_pretraining(group) for group in pretrainings),
             *(_finetuning(group) for group in finetunings),
             *(_segmentation(group) for group in segmentations),
-            *(_fractions(group, done) for group in studies if len({run.text("label_fraction") for run in group}) > 1),
+            *(_fractions(group, done) for group in studies),
         ]
+
+
+def _changed(runs: Iterable[RecordedRun]) -> float:
+    return max(run.changed for run in runs)
 
 
 def _pretraining(runs: list[RecordedRun]) -> Chart:
@@ -136,14 +158,17 @@ def _fractions(runs: list[RecordedRun], done: FinishedRuns) -> Chart:
     """Label efficiency (Figures 8 to 11): scores by label fraction, and the gain of masked pre-training."""
     figure = Figure(figsize=(12, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    repeated, names = done.repeats(runs), variants(runs)
+    names, every = variants(runs), done.repeats(runs)
+    repeated = newest(every, MOST_LINES, lambda repeats: _changed(repeats.runs))
+    kept = {run.path for repeats in repeated for run in repeats.runs}
+    paired = {pair.mtl.path: pair for pair in pairs(runs)}
+    runs = [run for run in runs if run.path in kept]
     labels = {
         run.path: ", ".join(filter(None, (names[repeats.runs[0].path], repeats.differing)))
         for repeats in repeated
         for run in repeats.runs
     }
     lines = {run.path: line for run, line in _lines(runs, labels)}
-    paired = {pair.mtl.path: pair for pair in pairs(runs)}
     alt = []
     for repeats in repeated:
         scores = [100 * run.metric("test/miou") for run in repeats.runs]
@@ -174,6 +199,8 @@ def _fractions(runs: list[RecordedRun], done: FinishedRuns) -> Chart:
         "gain of MTL over the baseline with the same labels, bars its 95 % confidence interval if it was repeated; "
         "the paper's gains are as printed, for other and far larger runs."
     )
+    if len(every) > MOST_LINES:
+        note += f" The newest {MOST_LINES} of {len(every)} lines are plotted."
     title = f"Label efficiency on {runs[0].data}, scale {runs[0].text('scale')}, recipe {runs[0].text('recipe')}"
     return _chart(figure, title, f"{', '.join(alt)}.", note, runs)
 
@@ -293,4 +320,4 @@ def _chart(figure: Figure, title: str, alt: str, note: str, runs: list[RecordedR
     light = dark = file.getvalue()
     for on_light, on_dark in COLOURS.values():
         dark = dark.replace(on_light, on_dark)
-    return Chart(title, alt, note, tuple(runs), light, dark)
+    return Chart(title, as_text(alt, LONGEST_ALT), note, tuple(runs), light, dark)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import errno
 import hashlib
 import math
 import os
@@ -15,11 +17,21 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from foundation.errors import DataError
-from foundation.files import write_text_atomically
+from foundation.errors import ConfigError, DataError
+from foundation.files import atomic_write
 from foundation.recorded_runs import RecordedRun, read_runs
-from reports import comparisons, figures, panels, papers, tables
-from reports.run_pages import write_run_pages
+from foundation.shown_text import printable
+from reports import comparisons, figures, limits, panels, papers, tables
+from reports.run_pages import page_name, write_run_pages
+from reports.tables import Table
+
+TABLES = ("grid_searches", "papers", "class_ious")
+"""Parts of the page with several tables."""
+SCRIPT = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
+SCRIPT_DIGEST = f"sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}"
+"""The page's script, and its digest: with it, the page's content policy allows no other script."""
+LONGEST_NAME = 100
+"""Characters of the file name of a table or a figure."""
 
 
 def write_report(output_dir: Path) -> Path:
@@ -36,24 +48,62 @@ def write_report(output_dir: Path) -> Path:
         The page.
 
     Raises:
-        DataError: if there is no run folder.
+        DataError: if there is no run folder, or it cannot be read.
+        ConfigError: if the report cannot be written.
     """
     runs = read_runs(output_dir)
     require_runs(runs, output_dir)
     page = output_dir / "report" / "index.html"
+    with _written(page.parent):
+        _write(runs, page, output_dir.resolve().name)
+    return page
+
+
+def _write(runs: list[RecordedRun], page: Path, name: str) -> None:
     shown = _shown(runs)
-    listed = [shown["results"], shown["across"], shown["occlusion"]]
-    listed += [*shown["grid_searches"], *shown["papers"], *shown["class_ious"]]
-    tables, charts = [table for table in listed if table.rows], shown["charts"]
-    for name, table in zip(_files(table.title for table in tables), tables, strict=True):
-        write_text_atomically(page.parent / "tables" / f"{name}.csv", table.csv(), "replace")
-    for name, chart in zip(_files(chart.title for chart in charts), charts, strict=True):
-        write_text_atomically(page.parent / "figures" / f"{name}.svg", chart.light, "replace")
-    name = output_dir.resolve().name
+    tables = {key: _listed(shown[key]) for key in ("results", "across", "occlusion", *TABLES)}
+    names = _files(table.title for listed in tables.values() for table in listed)
+    for key, listed in tables.items():
+        fewer = []
+        for table, file in zip(listed, names, strict=False):
+            _write_text(page.parent / "tables" / f"{file}.csv", table.csv())
+            fewer.append(limits.with_fewer_rows(table, f"tables/{file}.csv"))
+        shown[key] = fewer if key in TABLES else fewer[0] if fewer else shown[key]
+    charts = shown["charts"]
+    for file, chart in zip(_files(chart.title for chart in charts), charts, strict=True):
+        _write_text(page.parent / "figures" / f"{file}.svg", chart.light)
     templates = _templates()
     write_run_pages(runs, page.parent / "runs", templates, name=name, colours=figures.COLOURS)
-    write_text_atomically(page, _render(templates, shown, runs, name), "replace")
-    return page
+    _write_text(page, _render(templates, shown, runs, name))
+
+
+def _listed(tables: Table | list[Table]) -> list[Table]:
+    """The tables with rows, of one or several."""
+    return [table for table in ([tables] if isinstance(tables, Table) else tables) if table.rows]
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write a file that can be written again at any time: it need not survive a power cut."""
+    with atomic_write(path, sync=False) as file:
+        file.write(text.encode("utf-8", "replace"))
+
+
+@contextlib.contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """Turn an error of writing into one message.
+
+    Raises:
+        ConfigError: if the folder is not writable; a full disk keeps its own message.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ConfigError(
+            f"The report cannot be written to {folder}: {error.strerror}.\n"
+            "It must be a folder that you may write to; output_dir=<folder> names another one with a folder runs/."
+        ) from error
 
 
 def require_runs(runs: list[RecordedRun], output_dir: Path) -> None:
@@ -73,26 +123,33 @@ def _files(titles: Iterable[str]) -> Iterator[str]:
     """Titles as file names; equal ones are numbered from the second on."""
     seen: Counter[str] = Counter()
     for title in titles:
-        name = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
+        name = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")[:LONGEST_NAME] or "untitled"
         seen[name] += 1
         yield name if seen[name] == 1 else f"{name}_{seen[name]}"
 
 
 def _shown(runs: list[RecordedRun]) -> dict[str, Any]:
     """All tables, figures and panels of the page, by their names in it."""
+    recent = limits.illustrated(runs)
+    findings = comparisons.findings(runs)
+    kinds = {
+        "predictions": panels.predictions(recent),
+        "masks": panels.masks(recent),
+        "masks_by_group": panels.masks_by_group(recent),
+        "reconstructions": panels.reconstructions(recent),
+    }
+    kept, too_many = limits.within_size(list(kinds.values()))
     return {
-        "findings": comparisons.findings(runs),
+        "findings": findings[: limits.MOST_FINDINGS],
         "results": tables.results(runs),
         "across": tables.across(runs),
         "occlusion": tables.occlusion(runs),
         "grid_searches": tables.grid_searches(runs),
         "papers": papers.paper_tables(runs),
-        "predictions": panels.predictions(runs),
-        "masks": panels.masks(runs),
-        "masks_by_group": panels.masks_by_group(runs),
-        "reconstructions": panels.reconstructions(runs),
-        "charts": figures.charts(runs),
+        **dict(zip(kinds, kept, strict=True)),
+        "charts": figures.charts(runs, recent),
         "class_ious": tables.class_ious(runs),
+        "left_out": limits.left_out(runs, recent, max(0, len(findings) - limits.MOST_FINDINGS), too_many),
     }
 
 
@@ -104,20 +161,26 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"svg": _svg, "folder": _folder, "quantity": _quantity, "signed": comparisons.signed}
+    templates.filters |= {
+        "svg": _svg,
+        "folder": _folder,
+        "page_of": _page_of,
+        "anchor": _anchor,
+        "quantity": _quantity,
+        "signed": comparisons.signed,
+    }
     return templates
 
 
 def _render(templates: Environment, shown: dict[str, Any], runs: list[RecordedRun], name: str) -> str:
-    script = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
     return templates.get_template("page.html").render(
         name=name,
         runs=runs,
         states=Counter(run.state for run in runs),
         origins={run.origin for run in runs} - {""},
         colours=figures.COLOURS,
-        script=script,
-        script_digest=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
+        script=SCRIPT,
+        script_digest=SCRIPT_DIGEST,
         **shown,
     )
 
@@ -129,6 +192,16 @@ def _svg(image: str) -> str:
 def _folder(run: RecordedRun) -> str:
     """The run's folder name, quoted for links."""
     return quote(os.fsencode(run.path.name))
+
+
+def _anchor(run: RecordedRun) -> str:
+    """The id of the run's row; links to it quote it."""
+    return printable(run.path.name)
+
+
+def _page_of(run: RecordedRun) -> str:
+    """The file name of the run's page, quoted for links."""
+    return quote(os.fsencode(page_name(run)))
 
 
 def _quantity(value: float, digits: int = 0) -> str:

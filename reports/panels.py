@@ -5,14 +5,20 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from datamodules.labels import recorded_classes
-from foundation.recorded_runs import RecordedRun
+from foundation.errors import UserError
+from foundation.reading import MEBIBYTE
+from foundation.recorded_runs import RecordedRun, as_text
+from foundation.shown_text import printable
 from reports.comparisons import VARIANT, grouped, setting, variants
 
 MOST, FEWEST, MOST_GROUPS = 6, 3, 10
 """Samples per panel: many for a single panel, few for several; all are in the run folders."""
+MOST_COLUMNS = 12
+"""Images in a row of a panel: input, ground truth and the predictions of compared runs."""
+TILE_SIZE, TILE_PIXELS = 4 * MEBIBYTE, 4096
+"""Largest size of an image's file in bytes, and largest side; a browser would need gigabytes for some tiny files."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ def predictions(runs: Iterable[RecordedRun]) -> list[Panel]:
     for group in groups:
         repeats = grouped(group, setting)
         # The subset and seed with the most methods.
-        compared = max(repeats, key=len)
+        compared = max(repeats, key=len)[: MOST_COLUMNS - 2]
         first = compared[0]
         names = variants(compared)
         # Equal heads are distinguished by the run's id.
@@ -92,15 +98,18 @@ def masks(runs: Iterable[RecordedRun]) -> list[Panel]:
 
 def masks_by_group(runs: Iterable[RecordedRun]) -> list[Panel]:
     """A face of each group (mask type, wearing style, pose), of the first run of each network and data set."""
-    scored = (run for run in runs if run.of_masks and not run.in_a_fold and (run.path / "panels" / "groups").is_dir())
+    scored = (run for run in runs if run.of_masks and not run.in_a_fold)
+    grouped_faces = [run for run in scored if any(split.startswith("groups/") for split in run.panels)]
     panels = []
-    for first, *_ in grouped(scored, lambda run: (run.stage, run.data, run.text("network"))):
-        for place in sorted(path for path in (first.path / "panels" / "groups").iterdir() if path.is_dir()):
-            split = f"groups/{place.name}"
+    for first, *_ in grouped(grouped_faces, lambda run: (run.stage, run.data, run.text("network"))):
+        for split in first.panels:
+            top, _, kind = split.partition("/")
+            if top != "groups" or not kind or "/" in kind:
+                continue
             faces = [face for face in _samples(first, split, "prediction") if face.endswith("_1")][:MOST_GROUPS]
             columns = ["image", "ground_truth", "prediction", "cleaned"]
             columns = [column for column in columns if _samples(first, split, column)]
-            title = f"By {place.name}: {first.data}, {first.text('network')}".replace("_", " ")
+            title = f"By {kind}: {first.data}, {first.text('network')}".replace("_", " ")
             panel = _panel(title, split, faces, [(first, column) for column in columns], columns, ())
             rows = tuple((face.removesuffix("_1").replace("_", " "), tiles) for face, tiles in panel.rows)
             panels.append(replace(panel, rows=rows))
@@ -115,19 +124,19 @@ FORMER_KINDS = {"ground_truth": "truth"}
 
 def of_one_run(run: RecordedRun) -> list[Panel]:
     """All panels of a run with their first samples, and single images."""
-    folder = run.path / "panels"
     found = []
-    for place in sorted(path for path in (folder, *folder.rglob("*")) if path.is_dir()):
-        split = place.relative_to(folder).as_posix()
+    for split, names in run.panels.items():
         columns = [kind for kind in KINDS if _samples(run, split, kind)]
+        title = split or "."
         if columns:
             samples = _samples(run, split, columns[-1])[:MOST]
-            panel = _panel(split, split, samples, [(run, kind) for kind in columns], columns, _legend(run))
+            panel = _panel(title, split, samples, [(run, kind) for kind in columns], columns, _legend(run))
             found.append(replace(panel, runs=()))
-        for image in sorted(place.glob("*.png")):
-            if image.name.count(".") == 1 and (tile := _tile(image, image.stem)):
-                title = "" if split == "." else f"{split}: "
-                found.append(Panel(f"{title}{image.stem}", ("",), (("", (tile,)),), (), ()))
+        for name in names:
+            stem = name.removesuffix(".png")
+            if name.count(".") == 1 and (tile := _tile(run, split, name, stem)):
+                title = f"{split}: {stem}" if split else stem
+                found.append(Panel(title, ("",), (("", (tile,)),), (), ()))
     return found
 
 
@@ -153,7 +162,7 @@ def _panel(
         (
             sample,
             tuple(
-                _tile(_file(run, split, sample, kind), f"{column} of {sample}")
+                _tile(run, split, _file(run, split, sample, kind), f"{column} of {sample}")
                 for (run, kind), column in zip(images, columns, strict=True)
             ),
         )
@@ -164,32 +173,34 @@ def _panel(
 
 def _samples(run: RecordedRun, split: str, kind: str) -> list[str]:
     """Samples with an image of a kind, sorted."""
-    suffixes = [f".{name}.png" for name in (kind, FORMER_KINDS.get(kind)) if name]
-    folder = run.path / "panels" / split
-    return sorted({path.name.removesuffix(suffix) for suffix in suffixes for path in folder.glob(f"*{suffix}")})
+    suffixes = tuple(f".{name}.png" for name in (kind, FORMER_KINDS.get(kind)) if name)
+    names = run.panels.get(split, ())
+    return sorted({name.removesuffix(suffix) for name in names for suffix in suffixes if name.endswith(suffix)})
 
 
-def _file(run: RecordedRun, split: str, sample: str, kind: str) -> Path:
-    file = run.path / "panels" / split / f"{sample}.{kind}.png"
-    return file if file.exists() else file.with_name(f"{sample}.{FORMER_KINDS.get(kind, kind)}.png")
+def _file(run: RecordedRun, split: str, sample: str, kind: str) -> str:
+    name = f"{sample}.{kind}.png"
+    return name if name in run.panels.get(split, ()) else f"{sample}.{FORMER_KINDS.get(kind, kind)}.png"
 
 
-def _tile(path: Path, alt: str) -> Tile | None:
-    try:
-        data = path.read_bytes()
-    except OSError:
+def _tile(run: RecordedRun, split: str, name: str, alt: str) -> Tile | None:
+    data = run.panel(split, name, TILE_SIZE)
+    if data is None:
         return None
     # A PNG file gives its width and height in bytes 16 to 23.
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
-    return Tile(alt, f"data:image/png;base64,{base64.b64encode(data).decode()}", width, height)
+    if not (0 < width <= TILE_PIXELS and 0 < height <= TILE_PIXELS):
+        return None
+    return Tile(printable(alt), f"data:image/png;base64,{base64.b64encode(data).decode()}", width, height)
 
 
 def _legend(run: RecordedRun) -> tuple[tuple[str, str], ...]:
     try:
         label_set = recorded_classes({**run.status, "dataset": run.text("classes") or run.text("dataset")})
-    except (KeyError, TypeError, ValueError, AttributeError):  # an edited status
-        label_set = None
-    if label_set is None or label_set.binary:
+        if label_set is None or label_set.binary:
+            return ()
+        names = [as_text(name.replace("_", " ")) for name in label_set.classes]
+        colours = [f"rgb({red:d}, {green:d}, {blue:d})" for red, green, blue in label_set.palette]
+        return tuple(zip(names, colours, strict=True))
+    except (UserError, KeyError, TypeError, ValueError, AttributeError, IndexError):  # an edited status
         return ()
-    names = (name.replace("_", " ") for name in label_set.classes)
-    return tuple(zip(names, (f"rgb{colour}" for colour in label_set.palette), strict=True))

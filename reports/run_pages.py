@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +13,17 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment
 
-from foundation.files import write_text_atomically
-from foundation.recorded_runs import RecordedRun
+from foundation.files import atomic_write
+from foundation.recorded_runs import RecordedRun, as_text
 from reports import panels
+from reports.limits import ILLUSTRATED_PAGES, newest
 
 WIDTH, HEIGHT = 240, 60
 """Units of a small curve's SVG; the page scales it."""
+MOST_CURVES = 1000
+"""Columns of ``metrics.csv`` that a page shows: several for each of 255 classes."""
+LONGEST_NAME = 200
+"""Bytes of a page's file name without its ending; a file system takes 255, and a draft's name is longer."""
 
 
 @dataclass(frozen=True)
@@ -54,38 +61,45 @@ def write_run_pages(runs: Sequence[RecordedRun], folder: Path, templates: Enviro
     by_id = {run.id: run for run in runs}
     made_from: dict[str, list[RecordedRun]] = {}
     for run in runs:
-        for upstream in upstreams(run):
+        for upstream in run.upstreams:
             made_from.setdefault(upstream, []).append(run)
     page = templates.get_template("run.html")
+    illustrated = {run.path for run in newest(runs, ILLUSTRATED_PAGES, lambda run: run.changed)}
+    left_out = f"Only the pages of the newest {ILLUSTRATED_PAGES} runs show them."
     for run in runs:
         html = page.render(
             run=run,
-            upstreams=[(name, by_id.get(name)) for name in upstreams(run)],
+            upstreams=[(as_text(name), by_id.get(name)) for name in run.upstreams],
             made_from=made_from.get(run.id, ()),
-            settings=sorted((name, _plain(value)) for name, value in run.setting.items()),
+            settings=sorted((as_text(name), _plain(value)) for name, value in run.setting.items()),
+            config=run.config,
             attempts=_attempts(run),
             scores=scores(run),
             by_class=scores_by_class(run),
             curves=small_curves(run),
-            panels=panels.of_one_run(run),
+            panels=panels.of_one_run(run) if run.path in illustrated else [],
+            left_out="" if run.path in illustrated else left_out,
             **shared,
         )
-        write_text_atomically(folder / f"{run.path.name}.html", html, "replace")
-    kept = {f"{run.path.name}.html" for run in runs}
+        with atomic_write(folder / page_name(run), sync=False) as file:  # it can be written again at any time
+            file.write(html.encode("utf-8", "replace"))
+    kept = {page_name(run) for run in runs}
     for page_file in folder.glob("*.html"):
         if page_file.name not in kept:
             page_file.unlink()
 
 
-def upstreams(run: RecordedRun) -> list[str]:
-    """Ids of the runs that a run started from."""
-    named = run.status.get("upstream")
-    return [str(name) for name in named] if isinstance(named, list) else []
+def page_name(run: RecordedRun) -> str:
+    """File name of the run's page: the folder's name, cut off if that is too long for a file with an ending."""
+    name = os.fsencode(run.path.name)
+    if len(name) > LONGEST_NAME:
+        name = name[:LONGEST_NAME] + b"-" + hashlib.sha256(name).hexdigest()[:16].encode()
+    return f"{os.fsdecode(name)}.html"
 
 
 def scores(run: RecordedRun) -> list[tuple[str, str]]:
     """Names and values of all metrics except per-class ones, as stored."""
-    return [(name, _value(run.metric(name))) for name in sorted(run.metrics) if name.count("/") == 1]
+    return [(as_text(name), _value(run.metric(name))) for name in sorted(run.metrics) if name.count("/") == 1]
 
 
 def scores_by_class(run: RecordedRun) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -93,14 +107,14 @@ def scores_by_class(run: RecordedRun) -> tuple[tuple[str, ...], list[tuple[str, 
     cells = {tuple(name.rsplit("/", 1)): run.metric(name) for name in run.metrics if name.count("/") >= 2}
     kinds = tuple(sorted({kind for kind, _ in cells}))
     classes = dict.fromkeys(name for _, name in cells)
-    rows = [(name, *(_value(cells.get((kind, name), math.nan)) for kind in kinds)) for name in classes]
-    return kinds, rows
+    rows = [(as_text(name), *(_value(cells.get((kind, name), math.nan)) for kind in kinds)) for name in classes]
+    return tuple(map(as_text, kinds)), rows
 
 
 def small_curves(run: RecordedRun) -> dict[str, list[SmallCurve]]:
     """All columns of ``metrics.csv``; the many per-class ones separately."""
     found: dict[str, list[SmallCurve]] = {"": [], "of single classes": []}
-    for name in run.curves:
+    for name in list(run.curves)[:MOST_CURVES]:
         if name in ("epoch", "step"):
             continue
         steps, values = run.curve("step", name)
@@ -119,7 +133,8 @@ def small_curve(name: str, steps: np.ndarray, values: np.ndarray) -> SmallCurve:
     points = " ".join(f"{across:.1f},{down:.1f}" for across, down in zip(x.tolist(), y.tolist(), strict=True))
     # A single point is a line of no length, which a round cap turns into a dot.
     path = f"M{points}" + ("h0" if len(x) == 1 else "")
-    return SmallCurve(name, path, float(values[0]), float(values[-1]), low, high, (int(steps[0]), int(steps[-1])))
+    reached = int(steps[0]), int(steps[-1])
+    return SmallCurve(as_text(name), path, float(values[0]), float(values[-1]), low, high, reached)
 
 
 def _attempts(run: RecordedRun) -> list[tuple[str, str, str, str]]:
@@ -130,14 +145,15 @@ def _attempts(run: RecordedRun) -> list[tuple[str, str, str, str]]:
     for attempt in attempts:
         if isinstance(attempt, Mapping):
             versions = attempt.get("versions")
-            named = ", ".join(f"{name} {version}" for name, version in (versions or {}).items())
-            number, device, commit = (str(attempt.get(key, "")) for key in ("attempt", "device", "git_sha"))
+            known = versions.items() if isinstance(versions, Mapping) else ()
+            named = as_text(", ".join(f"{name} {version}" for name, version in known))
+            number, device, commit = (as_text(attempt.get(key)) for key in ("attempt", "device", "git_sha"))
             rows.append((number, device, commit, named))
     return rows
 
 
 def _plain(value: Any) -> str:
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else as_text(value)
 
 
 def _value(value: float) -> str:

@@ -11,7 +11,8 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from foundation.recorded_runs import RecordedRun
+from foundation.recorded_runs import RecordedRun, as_number
+from foundation.shown_text import printable
 from reports.comparisons import VARIANT
 
 ORDER = ("running", "failed", "interrupted", "unreadable", "unknown", "done")
@@ -23,7 +24,7 @@ def status_table(runs: Sequence[RecordedRun], now: float | None = None) -> Table
     """A row per run, running ones first: state, progress, times, or the error."""
     now = time.time() if now is None else now
     states = {run.path: run.state for run in runs}
-    ranked = sorted(runs, key=lambda run: (_rank(states[run.path]), -_changed(run)))
+    ranked = sorted(runs, key=lambda run: (_rank(states[run.path]), -run.changed))
     done = [run for run in ranked if states[run.path] == "done"]
     shown = [run for run in ranked if states[run.path] != "done"] + done[:FEW]
     table = Table(box=SIMPLE, pad_edge=False)
@@ -33,27 +34,25 @@ def status_table(runs: Sequence[RecordedRun], now: float | None = None) -> Table
     for run in shown:
         state = states[run.path]
         error = run.text("error") if state in ("failed", "unreadable") else ""
-        shown_state = f"{state}: {error.splitlines()[0]}" if error else state
+        shown_state = f"{state}: {error.splitlines()[0]}" if error.strip() else state
         table.add_row(
-            run.path.name, Text(_what(run)), Text(shown_state), _epoch(run), _best(run), *_times(run, state, now)
+            Text(printable(run.path.name)),
+            Text(_what(run)),
+            Text(shown_state),
+            _epoch(run),
+            _best(run),
+            *_times(run, state, now),
         )
     counts = Counter(states.values())
-    table.caption = ", ".join(f"{counts[state]} {state}" for state in sorted(counts, key=_rank))
+    summary = ", ".join(f"{counts[state]} {state}" for state in sorted(counts, key=_rank))
     if len(done) > FEW:
-        table.caption += f"; of the done ones the newest {FEW} are shown"
-    table.caption_justify = "left"
+        summary += f"; of the done ones the newest {FEW} are shown"
+    table.caption, table.caption_justify = Text(summary), "left"
     return table
 
 
 def _rank(state: str) -> int:
     return ORDER.index(state) if state in ORDER else len(ORDER) - 1
-
-
-def _changed(run: RecordedRun) -> float:
-    try:
-        return (run.path / "status.json").stat().st_mtime
-    except OSError:
-        return 0.0
 
 
 def _what(run: RecordedRun) -> str:
@@ -62,8 +61,7 @@ def _what(run: RecordedRun) -> str:
 
 
 def _total(run: RecordedRun) -> float:
-    epochs = run.setting.get(f"{run.stage}.epochs")
-    return float(epochs) if isinstance(epochs, int | float) else math.nan
+    return as_number(run.setting.get(f"{run.stage}.epochs"))
 
 
 def _epoch(run: RecordedRun) -> str:
@@ -92,7 +90,7 @@ def _times(run: RecordedRun, state: str, now: float) -> tuple[str, str]:
         return "", ""
     if state != "running" or not epoch > 0 or math.isnan(total):
         return _clock(seconds), ""
-    since = max(0.0, now - _changed(run))  # the status is written after each validation
+    since = max(0.0, now - run.changed)  # the status is written after each validation
     return _clock(seconds + since), _clock(max(0.0, seconds / epoch * (total - epoch) - since))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +14,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.text import Text
 
-from foundation.recorded_runs import RecordedRun
+from foundation.files import to_csv
+from foundation.recorded_runs import RecordedRun, as_text
 from reports.comparisons import grouped, pairs, signed, variants
 
 IOU = "test/iou/"
@@ -48,6 +47,8 @@ CELL = {"rate": "segment.optimizer.lr", "kernel": "segment.kernel", "initialisat
 """Settings that the occlusion paper's grid search varies."""
 PAGE_ONLY = ("method", "parser", "classes", "variant", "pixel acc.", "mean acc.", "small F1")
 """Columns of evaluations that are shown on the page only."""
+MOST_CLASSES = 300
+"""Columns of a table of classes; a label map has at most 255."""
 Kind = Literal["run", "method", "setting", "words", "score", "bar"]
 
 
@@ -85,10 +86,7 @@ class Table:
 
     def csv(self) -> str:
         """The table as comma-separated values with a header."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([[column.title for column in self.columns], *self.rows])
-        return text.getvalue()
+        return to_csv([[column.title for column in self.columns], *self.rows])
 
     def rich(self, without: Collection[str] = ()) -> rich.table.Table:
         """The table for a screen; settings that all rows share are in the caption instead of a column.
@@ -156,7 +154,7 @@ def results(runs: Iterable[RecordedRun]) -> Table:
 def across(runs: Iterable[RecordedRun]) -> Table:
     """Scores of all finished evaluations in per cent, with the data for training and for scoring."""
     evaluated = [run for run in runs if run.evaluated]
-    upstream = [", ".join(map(str, run.status.get("upstream") or ())) for run in evaluated]
+    upstream = [as_text(", ".join(run.upstreams)) for run in evaluated]
     return _table(
         "Across data sets",
         evaluated,
@@ -180,7 +178,7 @@ def across(runs: Iterable[RecordedRun]) -> Table:
 def occlusion(runs: Iterable[RecordedRun]) -> Table:
     """Scores of occlusion segmenters in per cent, on their own test faces and on others."""
     scored = [run for run in runs if run.of_masks and not run.in_a_fold]
-    upstream = [", ".join(map(str, run.status.get("upstream") or ())) for run in scored]
+    upstream = [as_text(", ".join(run.upstreams)) for run in scored]
     shown = {title: name for title, name in (MASKS | ANNOTATED).items() if any(name in run.metrics for run in scored)}
     return _table(
         "Occlusion segmentation",
@@ -226,7 +224,7 @@ def _grid_search(runs: list[RecordedRun]) -> Table:
     )
     rows = tuple(
         (
-            *(str(cells[place][0].setting.get(name)) for name in CELL.values()),
+            *(as_text(cells[place][0].setting.get(name)) for name in CELL.values()),
             f"{len(cells[place])} of {folds}",
             f"{scores[place].mean():.2f}",
             f"{scores[place].std(ddof=1):.2f}" if len(scores[place]) > 1 else "—",
@@ -250,8 +248,9 @@ def class_ious(runs: Iterable[RecordedRun]) -> list[Table]:
 
 def _class_ious(runs: list[RecordedRun]) -> Table:
     # The classes in the order of their ids, as in the runs' metrics.
-    names = dict.fromkeys(name for run in runs for name in run.metrics if name.startswith(IOU))
-    ious = {name.removeprefix(IOU).replace("_", " "): [percent(run.metric(name)) for run in runs] for name in names}
+    every = dict.fromkeys(name for run in runs for name in run.metrics if name.startswith(IOU))
+    names = list(every)[:MOST_CLASSES]
+    ious = {as_text(name[len(IOU) :].replace("_", " ")): [percent(run.metric(name)) for run in runs] for name in names}
     note = "IoU on the test set in per cent; — for a class that occurs neither in ground truth nor in prediction."
     return _table(f"IoU by class, {runs[0].data}", runs, {"labels": [run.fraction for run in runs]}, "bar", ious, note)
 

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from foundation.errors import ConfigError
 from foundation.recorded_runs import read_runs
-from reports.dashboard import Dashboard
+from foundation.shown_text import printable
+from reports.dashboard import Dashboard, allowed_host
 from reports.page import require_runs, write_report
 from reports.status import status_table
 from reports.tables import print_results
@@ -38,7 +39,7 @@ def report(config: DictConfig) -> None:
         console = Console(highlight=False, soft_wrap=True, markup=False)
         folders = write_wandb_runs(read_runs(output_dir), output_dir, console)
         console.print(f"{len(folders)} complete runs, offline. To upload them, once logged in (wandb login):")
-        console.print(f"  wandb sync {output_dir / 'wandb'}/*/wandb/offline-run-*")
+        console.print(f"  wandb sync {printable(str(output_dir / 'wandb'))}/*/wandb/offline-run-*")
         return
     if config.view == "wandb_workspace":
         from reports.wandb_workspace import save_workspace
@@ -50,10 +51,10 @@ def report(config: DictConfig) -> None:
             raise ConfigError(f"port={config.port} is invalid.\nIt must be an integer from 0 to 65535.")
         if isinstance(config.every, bool) or not (isinstance(config.every, int | float) and config.every >= 1):
             raise ConfigError(f"every={config.every} is invalid.\nIt must be a number of seconds, at least 1.")
-        dashboard = Dashboard(output_dir, config.port, config.every)
+        dashboard = Dashboard(output_dir, config.port, config.every, allowed_host(config.allowed_host))
         print(f"Report, updated every {config.every} s: {dashboard.address}  (Ctrl-C stops it)", flush=True)
         dashboard.serve()
         return
     page = write_report(output_dir)
     print_results(read_runs(output_dir))
-    print(f"Report: {page}")
+    print(f"Report: {printable(str(page))}")

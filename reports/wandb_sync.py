@@ -6,24 +6,30 @@ from it, a complete offline run is written for upload.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
 from engine.wandb_runs import described, log_classes, wandb_run
-from foundation.errors import ConfigError
+from foundation.errors import ConfigError, DataError, UserError
 from foundation.files import atomic_path, remove_drafts
+from foundation.reading import MEBIBYTE, UnreadableError, read_yaml
 from foundation.recorded_runs import RecordedRun
+from foundation.shown_text import printable
 
 OFFLINE: dict[str, Any] = {"project": "halfmask", "mode": "offline", "group": None, "tags": []}
 """W&B settings of a run that was trained with logger=none."""
 PLACES = {"epoch": "epoch", "step": "trainer/global_step"}
 """Columns of integers, and their names in W&B."""
+GRID_SIZE, GRID_PIXELS = 64 * MEBIBYTE, 2**26
+"""Largest size of an image's file in bytes, and largest number of its pixels."""
 
 
 def write_wandb_runs(runs: Sequence[RecordedRun], output_dir: Path, console: Console) -> list[Path]:
@@ -35,46 +41,86 @@ def write_wandb_runs(runs: Sequence[RecordedRun], output_dir: Path, console: Con
     Raises:
         ConfigError: if there is no run with curves.
     """
-    ended = [run for run in runs if run.state in ("done", "failed", "interrupted") and run.curves]
+    ended = [run for run in runs if run.state in ("done", "failed", "interrupted") and run.has_curves]
     if not ended:
         raise ConfigError(f"No run in {output_dir / 'runs'} has ended and has a metrics.csv.\nExpected: one at least.")
     folders = []
     for run in track(ended, "writing W&B runs", console=console):
         folder = output_dir / "wandb" / run.path.name
-        folders.append(folder)
-        if folder.is_dir() and folder.stat().st_mtime > (run.path / "status.json").stat().st_mtime:
+        try:
+            if not (folder.is_dir() and folder.stat().st_mtime > run.changed):
+                _require_curves(run)
+                remove_drafts(folder.parent, folder.name)
+                with atomic_path(folder) as draft:
+                    draft.mkdir()
+                    _write(run, draft)
+        except (UserError, OSError, ValueError) as error:  # a name too long, a foreign file: the other runs are written
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            console.print(f"Left out: {printable(run.path.name)}: {printable(str(error))}")
             continue
-        remove_drafts(folder.parent, folder.name)
-        with atomic_path(folder) as draft:
-            draft.mkdir()
-            _write(run, draft)
+        folders.append(folder)
+    if not folders:
+        raise ConfigError(f"No run of {output_dir / 'runs'} could be written; the reasons are above.")
     return folders
+
+
+def _require_curves(run: RecordedRun) -> None:
+    if not run.curves:
+        raise DataError("metrics.csv cannot be read.")
 
 
 def _write(run: RecordedRun, folder: Path) -> None:
     import wandb
 
     config = _config(run)
-    how = OFFLINE | (config.get("logger", {}).get("wandb") or {}) | {"mode": "offline"}
+    how = _settings(config)
     keys = ("experiment", "sweep", "method", "dataset", "scale")
     about = {key: run.status.get(key) for key in keys} | {"stage": run.stage}
     settled = config | {"logger": {"wandb": how}, "run_id": run.id}
     with wandb_run(folder, settled, id=run.path.name, **described(about, how["group"], how["tags"])) as opened:
-        for row in zip(*run.curves.values(), strict=True):
+        curves = run.curves
+        for row in zip(*curves.values(), strict=True):
             # A step that Ctrl-C interrupted has a learning rate and no epoch.
-            values = {name: float(value) for name, value in zip(run.curves, row, strict=True) if np.isfinite(value)}
+            values = {name: float(value) for name, value in zip(curves, row, strict=True) if np.isfinite(value)}
             place = {column: int(values.pop(name)) for name, column in PLACES.items() if name in values}
             opened.log(values | place)
-        grids = sorted((run.path / "panels").glob("epoch_*.png"))
+        names = [name for name in run.panels.get("", ()) if name.startswith("epoch_")]
+        grids = {name.removesuffix(".png"): grid for name in names if (grid := _grid(run, name))}
         if grids:
-            opened.log({"panels": [wandb.Image(str(path), caption=path.stem) for path in grids]})
+            opened.log({"panels": [wandb.Image(grid, caption=name) for name, grid in grids.items()]})
         log_classes(opened, run.metrics)
         opened.summary.update({name: value for name, value in run.metrics.items() if name.startswith("test/")})
 
 
+def _grid(run: RecordedRun, name: str) -> Image.Image | None:
+    """An image of ``panels/``; None if it is none."""
+    content = run.panel("", name, GRID_SIZE)
+    if content is None:
+        return None
+    try:
+        image = Image.open(io.BytesIO(content), formats=["PNG"])
+        if image.width * image.height > GRID_PIXELS:
+            return None
+        image.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # of a broken PNG file
+        return None
+    return image
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """W&B settings of a run's configuration, those of :data:`OFFLINE` where it has none or others than expected."""
+    logger = config.get("logger")
+    own = logger.get("wandb") if isinstance(logger, dict) else None
+    own = own if isinstance(own, dict) else {}
+    kinds = {"project": str, "group": str, "tags": list}
+    usable = {name: value for name, value in own.items() if isinstance(value, kinds.get(name, object))}
+    return OFFLINE | usable | {"mode": "offline"}
+
+
 def _config(run: RecordedRun) -> dict[str, Any]:
     try:
-        plain = OmegaConf.to_container(OmegaConf.load(run.path / "config.yaml"))
-    except (OSError, ValueError):
+        plain = read_yaml(run.path, "config.yaml")
+    except UnreadableError:
         return {}
     return {str(name): value for name, value in plain.items()} if isinstance(plain, dict) else {}

@@ -246,3 +246,16 @@ def wandb_records(folder: Path) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return [json.loads(line) for line in finished.stdout.splitlines() if line.startswith("{")]
+
+
+@pytest.fixture
+def output_dir(tmp_path: Path) -> Path:
+    """Run folders for reports: a pre-training, a comparable pair, a failed run and one whose status is half written."""
+    from tests.run_folders import write_run
+
+    write_run(tmp_path, "pretrain", "pre1")
+    write_run(tmp_path, "finetune", "mtl1", miou=0.5831)
+    write_run(tmp_path, "finetune", "base1", miou=0.569, method="baseline", masking=None)
+    write_run(tmp_path, "finetune", "fail1", state="failed", error="<b>boom</b> & smoke", seed=1)
+    (write_run(tmp_path, "finetune", "half1") / "status.json").write_text('{"state": "done", "metr')
+    return tmp_path
