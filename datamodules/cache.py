@@ -26,6 +26,7 @@ from datamodules.labels import LabelSet
 from datamodules.reading import DecodedImage, ImageFiles, LabelFiles
 from foundation.errors import BrokenFileError, RunError
 from foundation.files import atomic_write, remove_drafts
+from foundation.interruption import checked
 from foundation.locks import held
 
 VERSION = 2
@@ -270,7 +271,7 @@ def in_threads(work: Callable[[int], Result], count: int, doing: str) -> Iterato
     threads = min(8, cpu_count())
     ahead: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        for index in _progress(count, doing):
+        for index in checked(_progress(count, doing)):
             while len(ahead) < 2 * threads and index + len(ahead) < count:
                 ahead.append(pool.submit(work, index + len(ahead)))
             yield ahead.popleft().result()

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from foundation.errors import DataError
+from foundation.interruption import checked
 
 
 class DigestCache:
@@ -38,10 +39,17 @@ class DigestCache:
 
     def __exit__(self, *_: object) -> None:
         """Store the new digests in one short transaction: other processes may use the cache at the same time."""
-        if self._new:
-            with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(self._open()) as base, base:
+        if not self._new:
+            return
+        try:
+            with contextlib.closing(self._open()) as base, base:
                 rows = [(path, *row) for path, row in self._new.items()]
                 base.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
+        except sqlite3.OperationalError:  # locked for a minute, or not writable
+            return
+        except sqlite3.DatabaseError:  # damaged in a part that reading does not need: the next command makes a new one
+            with contextlib.suppress(OSError):
+                self.path.unlink(missing_ok=True)
 
     def of_files(self, files: Iterable[tuple[str, Path]]) -> str:
         """One digest over (name, content) of files; independent of their folders and their order.
@@ -55,7 +63,7 @@ class DigestCache:
             from rich.progress import track
 
             shown = track(everything, "reading the data once to compute its digest", transient=True)
-        for name, path in shown:
+        for name, path in checked(shown):
             total.update(f"{name}\0{self.of_file(path)}\0".encode())
         return total.hexdigest()[:16]
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from foundation.errors import DataError
+from foundation.interruption import checked
 from foundation.reading import (
     MEBIBYTE,
     MOST_ENTRIES,
@@ -253,7 +254,7 @@ def read_runs(output_dir: Path) -> list[RecordedRun]:
         raise DataError(
             f"{output_dir / 'runs'} cannot be read: {error}.\nIt must be a folder of run folders that you may read."
         ) from error
-    return sorted((read_run(output_dir / "runs" / name) for name in names), key=_sort_key)
+    return sorted((read_run(output_dir / "runs" / name) for name in checked(names)), key=_sort_key)
 
 
 def read_run(folder: Path) -> RecordedRun:

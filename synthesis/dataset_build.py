@@ -20,6 +20,7 @@ from rich.progress import track
 
 from foundation.errors import ConfigError, DataError
 from foundation.files import atomic_write, require_folder
+from foundation.interruption import checked
 from foundation.locks import held
 
 if TYPE_CHECKING:
@@ -128,13 +129,13 @@ class Build:
             return
         if workers == 1 or len(jobs) == 1:  # a process takes a second to start
             tune_process()
-            for job in track(jobs, words, console=self.console):
+            for job in checked(track(jobs, words, console=self.console)):
                 yield work(job)
             return
         with processes(min(workers, len(jobs))) as pool:
             try:
                 results = pool.map(work, jobs, chunksize=chunk)
-                yield from track(results, words, total=len(jobs), console=self.console)
+                yield from checked(track(results, words, total=len(jobs), console=self.console))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
