@@ -15,7 +15,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 GRACE = 3.0
-"""Seconds after SIGTERM in which a :func:`check` is awaited; then what waits or computes in one piece is interrupted."""
+"""Seconds from SIGTERM to the interruption of what waits or computes in one piece, without a :func:`check`."""
 _state = {"requested": False}
 
 

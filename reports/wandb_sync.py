@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import struct
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ OFFLINE: dict[str, Any] = {"project": "halfmask", "mode": "offline", "group": No
 """W&B settings of a run that was trained with logger=none."""
 PLACES = {"epoch": "epoch", "step": "trainer/global_step"}
 """Columns of integers, and their names in W&B."""
+ATTEMPTS = 10
+"""Number of times that a file is read back."""
 WANDB_HEADER, CHUNK_HEADER, BLOCK = 7, 7, 2**15
 FULL, FIRST, LAST = 1, 2, 4
 """Sizes in bytes, and kinds of chunks, of W&B's files."""
@@ -122,9 +125,12 @@ def _require_complete(run: RecordedRun, folder: Path) -> None:
         RunError: if steps are absent.
     """
     (expected,) = {len(column) for column in run.curves.values()}
-    found = sum(map(_history_records, folder.glob("wandb/offline-run-*/*.wandb")))
-    if found < expected:
-        raise RunError(f"W&B wrote {found} of {expected} steps to {folder.parent}; the disk may be full.")
+    for _ in range(ATTEMPTS):  # its process may be about to write the last records
+        found = sum(map(_history_records, folder.glob("wandb/offline-run-*/*.wandb")))
+        if found >= expected:
+            return
+        time.sleep(0.2)
+    raise RunError(f"W&B wrote {found} of {expected} steps to {folder.parent}; the disk may be full.")
 
 
 def _history_records(file: Path) -> int:
