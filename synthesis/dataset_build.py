@@ -18,6 +18,7 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import track
 
+from foundation.child_processes import end_with_parent
 from foundation.errors import ConfigError, DataError
 from foundation.files import atomic_write, require_folder
 from foundation.interruption import checked
@@ -188,7 +189,7 @@ def processes(count: int) -> Iterator[ProcessPoolExecutor]:
     if ours:
         os.environ[TUNABLES] = "glibc.malloc.hugetlb=1"
     try:
-        with ProcessPoolExecutor(count, mp_context=context, initializer=tune_process) as pool:
+        with ProcessPoolExecutor(count, mp_context=context, initializer=_start_process) as pool:
             yield pool
     finally:
         if ours:
@@ -196,6 +197,11 @@ def processes(count: int) -> Iterator[ProcessPoolExecutor]:
 
 
 TUNABLES = "GLIBC_TUNABLES"
+
+
+def _start_process() -> None:
+    end_with_parent()
+    tune_process()
 
 
 def tune_process() -> None:
