@@ -16,7 +16,7 @@ from callbacks.throughput import Throughput
 from foundation.errors import DataError, RunError
 from foundation.files import atomic_write
 from foundation.run_folder import RunFolder
-from lightning_modules.exported import SUFFIXES, load_exported
+from lightning_modules.exported import SUFFIX, load_exported, refuse_torchscript
 
 
 def save(content: dict[str, Any], path: Path) -> None:
@@ -29,10 +29,12 @@ def load(path: Path) -> dict[str, Any]:
     """The content of a checkpoint, without unpickling code, or of an exported file, with ``network`` for its weights.
 
     Raises:
+        ConfigError: if it is a TorchScript file.
         DataError: if it cannot be read.
     """
-    if path.suffix in SUFFIXES:
+    if path.suffix == SUFFIX:
         return load_exported(path)
+    refuse_torchscript(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

@@ -117,7 +117,7 @@ def read_image(path: Path, least: int | None = None, upright: bool = True) -> De
         frame = _draft(file, least, upright)
         if frame.orientation != 1:
             ImageOps.exif_transpose(file, in_place=True)
-        image = _plain(file, "RGB")
+        image = in_mode(file, "RGB")
         if frame.factors != (1, 1):
             image = image.reduce(frame.factors)
         return DecodedImage(np.asarray(image), frame.size, frame.extent)
@@ -145,10 +145,10 @@ def read_photograph(path: Path, grey: bool = False) -> np.ndarray:
         mode = "L" if grey else "RGB"
         file.draft(mode, file.size)
         ImageOps.exif_transpose(file, in_place=True)
-        return np.asarray(_plain(file, mode))
+        return np.asarray(in_mode(file, mode))
 
 
-def _plain(image: Image.Image, mode: str) -> Image.Image:
+def in_mode(image: Image.Image, mode: str) -> Image.Image:
     """An image of any mode in ``RGB`` or ``L``."""
     if image.mode.startswith("I;16"):  # Pillow's conversion would clip everything above 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

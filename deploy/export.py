@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,13 +22,16 @@ from datamodules.labels import IGNORE
 from datamodules.layouts import LAYOUTS
 from datamodules.transforms import MEAN, STD
 from deploy.latency import latencies
+from deploy.onnx_files import OPSET, describe, quantize, write_onnx
 from deploy.predictor import classes_of
 from deploy.settings import ExportSettings, check_export
+from deploy.torchscript_files import as_network, trace, write_torchscript
 from engine.plugins import require_trusted
 from engine.stage import Run
 from foundation.errors import ConfigError, RunError
-from foundation.files import atomic_path, require_folder, to_json, write_text_atomically
-from lightning_modules.exported import METADATA, load_exported, metadata_of
+from foundation.files import atomic_path, remove_drafts, require_folder, to_json, write_text_atomically
+from foundation.locks import sole_writer
+from lightning_modules.exported import load_exported, metadata_of
 from lightning_modules.metrics import SegmentationScores
 from models.deployed import Deployed
 from stages.command import plain_config
@@ -40,13 +39,10 @@ from stages.evaluation import Evaluation, EvaluationSettings, EvaluationTrainer,
 from stages.scoring import scored_faces, scored_module
 from stages.segmentation import DETECTORS
 
-OPSET = 20
 EQUAL = {"fp32": 0.9999, "fp16": 0.998, "int8": 0.0}
 """Minimum share of pixels with the same class as in PyTorch."""
 LOSS = {"fp32": 0.0005, "fp16": 0.002, "int8": 0.005}
 """Maximum decrease of mean IoU."""
-IN_FLOAT = ("query", "key", "value")
-"""Convolutions (parts of their names) that int8 keeps in float: the softmax over their products amplifies rounding."""
 
 
 @dataclass(frozen=True)
@@ -102,21 +98,47 @@ def export(config: DictConfig) -> Path:
     if out.is_dir():
         raise ConfigError(f"out={out} is a folder.\nIt must be the name of a file.")
     require_folder(out.parent, "out")
-    with atomic_path(out, draft_name=f"network.{suffix}") as draft:  # TorchScript stores the name
+    graph = Deployed(network, size, MEAN, STD, half=precision == "fp16").eval()
+    with sole_writer(out.with_name(f".{out.name}.lock"), "out", out):
+        remove_drafts(out.parent, out.name)  # of a killed export
         console.print(f"Exporting {trained.name} as {suffix}, {precision}")
-        graph = Deployed(network, size, MEAN, STD, half=precision == "fp16").eval()
-        if suffix == "onnx":
-            write_onnx(graph, draft)
-            if precision == "int8":
-                quantize(draft, _images(evaluation, "train", settings.calibration, console))
-            _describe(draft, about)
-        else:
-            write_torchscript(graph, draft, about)
-        agreement = compare(network, load_exported(draft)["network"], evaluation, settings.faces, console)
-        _require_equal(agreement, precision)
-    rows = latencies(trained.best, out, settings.rounds, console, settings.trust) if settings.rounds else []
-    _report(out, about, agreement, rows, console)
+        agreement = _write(graph, network, out, about, evaluation, settings, console)
+        traced_at = None if suffix == "onnx" else (size, precision == "fp16")
+        rounds = settings.rounds
+        rows = latencies(trained.best, out, rounds, console, settings.trust, traced_at) if rounds else []
+        _report(out, about, agreement, rows, console)
     return out
+
+
+def _write(
+    graph: Deployed,
+    trained: nn.Module,
+    out: Path,
+    about: Mapping[str, Any],
+    evaluation: Run,
+    settings: ExportSettings,
+    console: Console,
+) -> Agreement:
+    """Write the file, unless its network differs from the trained one.
+
+    Raises:
+        RunError: if it differs too much.
+    """
+    with atomic_path(out, draft_name=f"network{out.suffix}") as draft:  # TorchScript stores the name
+        if settings.format == "torchscript":  # compared before it is written: such files are not loaded
+            traced = trace(graph)
+            exported: nn.Module = as_network(traced, graph.size, out.name)
+        else:
+            write_onnx(graph, draft)
+            if settings.precision == "int8":
+                quantize(draft, _images(evaluation, "train", settings.calibration, console))
+            describe(draft, about)
+            exported = load_exported(draft)["network"]
+        agreement = compare(trained, exported, evaluation, settings.faces, console)
+        _require_equal(agreement, settings.precision)
+        if settings.format == "torchscript":
+            write_torchscript(traced, draft, about)
+    return agreement
 
 
 def _evaluation(settings: ExportSettings, trained: Trained) -> Run:
@@ -152,90 +174,6 @@ def _evaluation(settings: ExportSettings, trained: Trained) -> Run:
             f"It must contain faces with the classes of the network."
         )
     return run
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Exporters log their progress at warning level; show errors only."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", None)]  # None: the root
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-@_quiet()
-def write_onnx(graph: Deployed, path: Path) -> None:
-    """Write a graph as ONNX, with any number of images of any height and width."""
-    example = torch.zeros(2, graph.size, graph.size, 3, dtype=torch.uint8)
-    batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # about the exporter's internals
-        torch.onnx.export(
-            graph,
-            (example,),
-            str(path),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["image"],
-            output_names=["logits"],
-            dynamic_shapes=({0: batch, 1: height, 2: width},),
-            external_data=False,
-            verbose=False,
-        )
-
-
-def write_torchscript(graph: Deployed, path: Path, about: Mapping[str, Any]) -> None:
-    """Write a graph as TorchScript, traced; it takes any number of images of any height and width."""
-    example = torch.zeros(2, graph.size, graph.size, 3, dtype=torch.uint8)
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # TorchScript is deprecated, but many boards still need it
-        traced = torch.jit.trace(graph, (example,))
-        torch.jit.save(traced, str(path), _extra_files={f"{METADATA}.json": json.dumps(about).encode()})
-
-
-@_quiet()
-def quantize(path: Path, images: Iterator[np.ndarray]) -> None:
-    """Quantise convolutions to int8 (weights per channel, activations uint8), calibrated on images (N, S, S, 3) uint8.
-
-    Everything else, such as normalisation and attention, stays in float: rounding it costs more than it saves.
-    """
-    from onnx import load_model
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class CalibrationImages(CalibrationDataReader):
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(({"image": batch} for batch in images), None)
-
-    merged = path.with_suffix(".merged.onnx")
-    quant_pre_process(str(path), str(merged), skip_symbolic_shape=True)  # folds batch normalisation into convolutions
-    convolutions = [node for node in load_model(merged).graph.node if node.op_type == "Conv"]
-    kept = [node.name for node in convolutions if any(part in node.input[1] for part in IN_FLOAT)]
-    quantize_static(
-        str(merged),
-        str(path),
-        CalibrationImages(),
-        quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=["Conv"],
-        nodes_to_exclude=kept,
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-    )
-
-
-def _describe(path: Path, about: Mapping[str, Any]) -> None:
-    import onnx
-
-    model = onnx.load_model(path)
-    onnx.helper.set_model_props(model, {METADATA: json.dumps(about)})
-    model.producer_name = METADATA
-    onnx.save_model(model, path)
 
 
 def _images(evaluation: Run, split: str, count: int, console: Console) -> Iterator[np.ndarray]:
@@ -318,5 +256,6 @@ def _report(
     for column in rows[0]:
         table.add_column(column.replace("_", " "), justify="left" if column == "network" else "right")
     for row in rows:
-        table.add_row(*(f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values()))
+        shown = ["" if value is None else value for value in row.values()]
+        table.add_row(*(f"{value:.2f}" if isinstance(value, float) else str(value) for value in shown))
     console.print(table)

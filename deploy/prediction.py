@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import glob
-import io
 import json
-import os
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +18,26 @@ from rich.console import Console
 from rich.progress import track
 
 from datamodules.labels import OCCLUSION, LabelSet
-from datamodules.layouts.photographs import SUFFIXES
-from datamodules.reading import read_photograph
+from deploy.images import Photo, enlarged
+from deploy.images import read as read_image
+from deploy.inputs import OUTPUT_FOLDERS, Inputs, inputs_of
 from deploy.predictor import Masks, Predictor, load
 from deploy.settings import PredictionSettings, check_prediction
-from deploy.video import SUFFIXES as VIDEO_SUFFIXES
-from deploy.video import open_clip, predict_clip
+from deploy.video import PredictedClip, open_clip, predict_clip
 from engine.environment import device_of
 from foundation.errors import BrokenFileError, ConfigError, DataError, RunError
-from foundation.files import atomic_write, require_folder, write_text_atomically
+from foundation.files import atomic_write, remove_drafts, require_folder, write_text_atomically
+from foundation.locks import sole_writer
 from stages.command import plain_config
 
-IMAGE_SUFFIXES = (*SUFFIXES, ".gif", ".bmp", ".tif", ".tiff")
-"""Suffixes of image files; of files with several frames the first one is used."""
+LINES = "predictions.jsonl"
+LOCK = ".predict.lock"
 IMAGES_AT_ONCE = 16
 """Number of images that are read and predicted together."""
+PIXELS_HELD = 32_000_000
+"""Number of pixels of images that stay in memory until they are written; further ones are read again."""
+OVERLAID_AT_ONCE = 1_000_000
+"""Number of pixels that are coloured together."""
 OPACITY = 0.5
 """Opacity of an overlay's colours."""
 OCCLUDED_COLOUR = (255, 64, 64)
@@ -43,18 +47,15 @@ def predict(config: DictConfig) -> None:
     """Write the masks of all images and videos that the configuration names.
 
     Raises:
-        ConfigError: if a setting is invalid.
+        ConfigError: if a setting is invalid, or another process writes to the folder.
         DataError: if there is no image, or the checkpoint cannot be read.
-        RunError: if none of the images could be read.
+        RunError: if none of the images could be read, or a video could not be written.
     """
     settings = check_prediction(plain_config(config))
     camera = int(settings.input) if str(settings.input).isdigit() else None
     out = Path(settings.out)
-    sources = {} if camera is not None else sources_of(str(settings.input), out)
-    clips: dict[str, Path | int] = {
-        name: path for name, path in sources.items() if path.suffix.lower() in VIDEO_SUFFIXES
-    }
-    images = {name: path for name, path in sources.items() if name not in clips}
+    inputs = Inputs({}, {}) if camera is not None else inputs_of(str(settings.input), out)
+    clips: dict[str, Path | int] = {**inputs.videos}
     if camera is not None:
         clips[f"camera_{camera}"] = camera
     predictor = load(
@@ -69,35 +70,67 @@ def predict(config: DictConfig) -> None:
     )
     console = Console(highlight=False, stderr=True, soft_wrap=True, markup=False)
     require_folder(out, "out")
-    earlier = _lines_of(out / "predictions.jsonl")
+    with sole_writer(out / LOCK, "out", out):
+        report = _predict_all(predictor, inputs.images, clips, out, settings, console)
+    for line in [*report, inputs.describe_left_out()]:
+        if line:
+            console.print(line)
+
+
+def _predict_all(
+    predictor: Predictor,
+    images: Mapping[str, Path],
+    clips: Mapping[str, Path | int],
+    out: Path,
+    settings: PredictionSettings,
+    console: Console,
+) -> list[str]:
+    """Predict everything and update predictions.jsonl; returns the lines of the final report.
+
+    Raises:
+        RunError: see :func:`predict`; what was predicted is recorded all the same.
+    """
+    earlier = _lines_of(out / LINES)
     require_folder(out / "labels", "out")
-    _write_lines(out / "predictions.jsonl", earlier)  # marks the folder as one of predict.py
+    _write_lines(out / LINES, earlier)  # marks the folder as one of predict.py
+    remove_drafts(out, LINES)
+    for folder in OUTPUT_FOLDERS:  # of a killed predict.py
+        remove_drafts(out / folder, recursive=True)
     started = time.perf_counter()
     lines: list[dict[str, Any]] = []
     failed: list[str] = []
+    incomplete: list[str] = []
+    unwritten: list[str] = []
     try:
         for line in predict_images(predictor, images, out, settings, console, failed):
             lines.append(line)
         for name, source in clips.items():
             try:
-                lines += _predict_clip(predictor, name, source, out, settings, console)
+                clip = _predict_clip(predictor, name, source, out, settings, console)
             except BrokenFileError as error:
                 failed.append(str(error).splitlines()[0])
+                continue
+            lines += clip.lines
+            incomplete += [clip.missing] if clip.missing else []
+            unwritten += [clip.unwritten] if clip.unwritten else []
     finally:  # record finished images also after an interruption
         again = {line["label"] for line in lines}, {line["image"] for line in lines}
         kept = [line for line in earlier if line["label"] not in again[0] and line["image"] not in again[1]]
         if lines:
-            _write_lines(out / "predictions.jsonl", kept + lines)
+            _write_lines(out / LINES, kept + lines)
     if len(failed) == len(images) + len(clips):
         raise RunError(f"None of the {len(failed)} images or videos could be read, the first: {failed[0]}")
     seconds = time.perf_counter() - started
     without = sum(not line["faces"] for line in lines)
-    console.print(
+    report = [
         f"{out}: masks of {len(lines)} {'frames' if clips else 'images'}, {len(lines) / seconds:.1f} per second; "
-        f"no face in {without}."
-    )
-    for what in failed:
-        console.print(f"Not read: {what}")
+        f"no face in {without}.",
+        *(f"Not read: {what}" for what in failed),
+        *(f"Read in part: {what}" for what in incomplete),
+    ]
+    if unwritten:
+        raise RunError("\n".join([*unwritten, "The label maps are written.", *report]))
+    return report
 
 
 def _lines_of(file: Path) -> list[dict[str, Any]]:
@@ -124,55 +157,18 @@ def _lines_of(file: Path) -> list[dict[str, Any]]:
 
 def _predict_clip(
     predictor: Predictor, name: str, source: Path | int, out: Path, settings: PredictionSettings, console: Console
-) -> list[dict[str, Any]]:
-    """One entry of predictions.jsonl per frame of a video or camera."""
+) -> PredictedClip:
+    """Write the files of each frame of a video or camera."""
 
     def keep(number: int, frame: np.ndarray, masks: Masks) -> dict[str, Any]:
-        place = f"{name}/{number:06d}"
-        for file, pixels, options in _files(place, frame, masks, settings.model_copy(update={"overlays": False})):
-            _write_image(out / file, pixels, **options)
-        faces = [{"box": face.box, "found": face.found, "classes": face.shares} for face in masks.faces]
-        return {"image": str(source), "frame": number, "label": f"labels/{place}.png", "faces": faces}
+        read = _Read(f"{name}/{number:06d}", Path(), None, frame.shape[:2], 1)
+        line = _write(read, masks, out, settings.model_copy(update={"overlays": False}))
+        return {"image": str(source), "frame": number, **{key: line[key] for key in ("label", "faces")}}
 
     target = out / "overlays" / f"{name}.mp4" if settings.overlays else None
     every = range(len(predictor.labels))
     shown = lambda frame, masks: overlay(frame, masks, every)  # noqa: E731 (a fixed legend for all frames)
     return predict_clip(predictor, open_clip(source), name, shown, keep, target, console)
-
-
-def sources_of(given: str, out: Path) -> dict[str, Path]:
-    """The images and videos that ``input=...`` names, by the names of their output files.
-
-    Files that predict.py wrote to ``out`` are left out.
-
-    Raises:
-        DataError: if there are none.
-    """
-    path = Path(given)
-    if path.is_dir():
-        found = sorted(
-            (file.relative_to(path).as_posix(), file)
-            for file in path.rglob("*")
-            if file.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
-        )
-        named = {name: file for name, file in found if not any(part.startswith(".") for part in name.split("/"))}
-    elif path.is_file():
-        named = {path.name: path}
-    else:
-        files = [Path(name) for name in sorted(glob.glob(given, recursive=True)) if Path(name).is_file()]  # noqa: PTH207
-        # Names are relative to the common folder: nothing is written outside out.
-        above = Path(os.path.commonpath([file.resolve().parent for file in files])) if files else Path()
-        named = {file.resolve().relative_to(above).as_posix(): file for file in files}
-    ours = [(out / kind).resolve() for kind in ("labels", "overlays", "parts")]
-    named = {
-        name: file for name, file in named.items() if not any(file.resolve().is_relative_to(folder) for folder in ours)
-    }
-    if not named:
-        raise DataError(
-            f"input={given} matches no image.\nIt must be an image, a video, a folder, a pattern in quotes, such as "
-            f'input="photos/*.jpg", or a camera number; file types: {", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))}.'
-        )
-    return named
 
 
 def predict_images(
@@ -188,44 +184,87 @@ def predict_images(
     if not names:
         return
     for start in track(range(0, len(names), IMAGES_AT_ONCE), "predicting masks", console=console):
-        read: dict[str, np.ndarray] = {}
-        for name in names[start : start + IMAGES_AT_ONCE]:
+        group = {name: images[name] for name in names[start : start + IMAGES_AT_ONCE]}
+        read: deque[_Read] = deque()
+        for masks in predictor.stream(_pixels_of(group, read, failed)):
+            image = read.popleft()
             try:
-                read[name] = read_photograph(images[name])
+                yield _write(image, masks, out, settings)
             except BrokenFileError as error:
                 failed.append(str(error).splitlines()[0])
-        for (name, image), masks in zip(read.items(), predictor.predict_many(list(read.values())), strict=True):
-            for place, pixels, options in _files(name, image, masks, settings):
-                _write_image(out / place, pixels, **options)
-            faces = [{"box": face.box, "found": face.found, "classes": face.shares} for face in masks.faces]
-            yield {"image": str(images[name]), "label": f"labels/{name}.png", "faces": faces}
 
 
-def _files(
-    name: str, image: np.ndarray, masks: Masks, settings: PredictionSettings
-) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
-    """Path, pixels and options of each output file of an image."""
-    binary = masks.labels is OCCLUSION
-    yield f"labels/{name}.png", masks.label * np.uint8(255 if binary else 1), {"format": "PNG"}
+@dataclass
+class _Read:
+    """An image whose masks are being predicted; ``photo`` is dropped if it is large, and read again for its overlay."""
+
+    name: str
+    path: Path
+    photo: Photo | None
+    size: tuple[int, int]
+    factor: int
+
+
+def _pixels_of(images: Mapping[str, Path], read: deque[_Read], failed: list[str]) -> Iterator[np.ndarray]:
+    """The pixels of the readable images, which are appended to ``read``; the others to ``failed``."""
+    for name, path in images.items():
+        try:
+            photo = read_image(path)
+        except BrokenFileError as error:
+            failed.append(str(error).splitlines()[0])
+            continue
+        held = sum(one.photo.pixels.size for one in read if one.photo is not None)
+        kept = photo if held + photo.pixels.size <= 3 * PIXELS_HELD else None
+        read.append(_Read(name, path, kept, photo.size, photo.factor))
+        pixels = photo.pixels
+        del photo
+        yield pixels
+
+
+def _write(image: _Read, masks: Masks, out: Path, settings: PredictionSettings) -> dict[str, Any]:
+    """Write the files of an image; returns its entry of predictions.jsonl."""
+    enlarge = lambda label: enlarged(label, image.size, image.factor)  # noqa: E731
+    for place, pixels in _label_maps(image.name, masks, settings):
+        _write_image(out / place, enlarge(pixels), format="PNG")
     if settings.overlays:
-        yield f"overlays/{name}.jpg", overlay(image, masks), {"format": "JPEG", "quality": 92}
+        photo = image.photo or read_image(image.path)
+        shown = overlay(photo.pixels, masks)
+        _write_image(out / f"overlays/{image.name}.jpg", shown, format="JPEG", quality=92)
+    found = [face.enlarged(image.factor) for face in masks.faces]
+    faces = [{"box": face.box, "found": face.found, "classes": face.shares} for face in found]
+    return {"image": str(image.path), "label": f"labels/{image.name}.png", "faces": faces}
+
+
+def _label_maps(name: str, masks: Masks, settings: PredictionSettings) -> Iterator[tuple[str, np.ndarray]]:
+    """Path and pixels of each label map and mask of an image."""
+    binary = masks.labels is OCCLUSION
+    yield f"labels/{name}.png", masks.label * np.uint8(255 if binary else 1)
     if settings.parts and not binary:
-        for class_id in np.unique(masks.label[masks.label > 0]).tolist():
-            part = np.where(masks.label == class_id, 255, 0).astype(np.uint8)
-            yield f"parts/{name}_{masks.labels.classes[class_id]}.png", part, {"format": "PNG"}
+        for class_id in _classes_in(masks.label):
+            if class_id:
+                part = (masks.label == class_id) * np.uint8(255)
+                yield f"parts/{name}_{masks.labels.classes[class_id]}.png", part
+
+
+def _classes_in(label: np.ndarray) -> list[int]:
+    """The ids in a label map (H, W) uint8, sorted; NumPy's ``unique`` would sort all its pixels."""
+    counts = cv2.calcHist([label], [0], None, [256], [0, 256])
+    return np.flatnonzero(counts).tolist()
 
 
 def overlay(image: np.ndarray, masks: Masks, named: Sequence[int] | None = None) -> np.ndarray:
     """An image (H, W, 3) with its masks blended over it; below, a legend of the predicted classes, or of ``named``."""
     labels = masks.labels
-    colours = (
-        np.array([(0, 0, 0), OCCLUDED_COLOUR], np.uint8)[masks.label]
-        if labels is OCCLUSION
-        else labels.colorize(masks.label)
-    )
-    mixed = cv2.addWeighted(image, 1 - OPACITY, colours, OPACITY, 0)
-    shown = np.where(masks.label[..., None] > 0, mixed, image)
-    return np.concatenate([shown, _legend(labels, named or np.unique(masks.label).tolist(), shown.shape[1])])
+    legend = _legend(labels, named or _classes_in(masks.label), image.shape[1])
+    shown = np.empty((len(image) + len(legend), *image.shape[1:]), np.uint8)
+    shown[len(image) :] = legend
+    rows = max(1, OVERLAID_AT_ONCE // image.shape[1])
+    for start in range(0, len(image), rows):  # the colours of a large image would take several times its memory
+        pixels, ids = image[start : start + rows], masks.label[start : start + rows]
+        colours = np.array([(0, 0, 0), OCCLUDED_COLOUR], np.uint8)[ids] if labels is OCCLUSION else labels.colorize(ids)
+        mixed = cv2.addWeighted(pixels, 1 - OPACITY, colours, OPACITY, 0)
+        shown[start : start + len(pixels)] = np.where(ids[..., None] > 0, mixed, pixels)
+    return shown
 
 
 def _legend(labels: LabelSet, present: Sequence[int], width: int) -> np.ndarray:
@@ -255,7 +294,5 @@ def _write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _write_image(path: Path, pixels: np.ndarray, **options: Any) -> None:
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, **options)
     with atomic_write(path) as file:
-        file.write(content.getvalue())
+        Image.fromarray(pixels).save(file, **options)

@@ -6,20 +6,21 @@ masks = load("finetune-0123456789ab").predict(image)      # (H, W, 3) uint8 RGB 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from callbacks.checkpoints import load as load_checkpoint
 from datamodules.labels import OCCLUSION, LabelSet
-from datamodules.landmarks import FaceFinder, crop_box, square
-from datamodules.reading import shrunk
+from datamodules.landmarks import FaceFinder, crop_box
 from datamodules.transforms import FaceTransform
+from deploy.images import Photo, enlarged
+from deploy.squares import Box, class_id_tiles, find_faces, shrunk_square
 from foundation.errors import ConfigError, DataError
 from lightning_modules.classification import PixelClassification
 from lightning_modules.occlusion import OcclusionSegmentation
@@ -43,9 +44,14 @@ class PredictedFace:
         shares: share of the square of each predicted class, 0..1, without the background.
     """
 
-    box: tuple[int, int, int]
+    box: Box
     found: str
     shares: dict[str, float]
+
+    def enlarged(self, factor: int) -> PredictedFace:
+        """The face in an image that is ``factor`` times as large."""
+        left, top, side = self.box
+        return replace(self, box=(factor * left, factor * top, factor * side))
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,13 @@ class Masks:
     label: np.ndarray
     faces: tuple[PredictedFace, ...]
     labels: LabelSet
+
+    def enlarged(self, photo: Photo) -> Masks:
+        """The masks of :attr:`Photo.pixels` at the size of the image."""
+        if photo.factor == 1:
+            return self
+        label = enlarged(self.label, photo.size, photo.factor)
+        return Masks(label, tuple(face.enlarged(photo.factor) for face in self.faces), self.labels)
 
 
 class Predictor:
@@ -101,63 +114,109 @@ class Predictor:
 
     def predict_many(self, images: Sequence[np.ndarray]) -> list[Masks]:
         """The masks of several images; the same as image by image."""
-        places = [self.squares(image) for image in images]
-        jobs = [(index, *place) for index, found in enumerate(places) for place in found]
-        label_maps = self._label_maps([square(images[index], *box) for index, box, _ in jobs])
-        labels = [np.zeros(image.shape[:2], np.uint8) for image in images]
-        faces: list[list[PredictedFace]] = [[] for _ in images]
-        for (index, box, found), label_map in zip(jobs, label_maps, strict=True):
-            self._paste(labels[index], box, label_map)
-            counts = np.bincount(label_map.ravel(), minlength=len(self.labels))
-            shares = {
-                name: round(float(count) / label_map.size, 6)
-                for name, count in zip(self.labels.classes[1:], counts[1:], strict=True)
-                if count
-            }
-            faces[index].append(PredictedFace(box, found, shares))
-        return [Masks(label, tuple(some), self.labels) for label, some in zip(labels, faces, strict=True)]
+        photos = [Photo.of(image) for image in images]
+        found = self.stream(photo.pixels for photo in photos)
+        return [masks.enlarged(photo) for photo, masks in zip(photos, found, strict=True)]
 
-    def squares(self, image: np.ndarray) -> list[tuple[tuple[int, int, int], str]]:
+    def stream(self, images: Iterable[np.ndarray]) -> Iterator[Masks]:
+        """The masks of images, in their order; faces of several images share a batch.
+
+        An image is not kept: only its network inputs are, until their batch is complete. Its size must be bounded, see
+        :class:`deploy.images.Photo`.
+        """
+        unfinished: deque[_Unfinished] = deque()
+        inputs: list[np.ndarray] = []
+        for image in images:
+            squares = self.squares(image)
+            unfinished.append(_Unfinished(image.shape[:2], squares, self.labels))
+            for box, _ in squares:
+                inputs.append(self._network_input(image, box))
+                if len(inputs) == self.batch_size:
+                    yield from self._finished(inputs, unfinished)
+                    inputs.clear()
+            del image
+        yield from self._finished(inputs, unfinished)
+
+    def squares(self, image: np.ndarray) -> list[tuple[Box, str]]:
         """Left, top and side of each square for the network, and how its face was found."""
         height, width = image.shape[:2]
         side = max(height, width)
         whole = [(((width - side) // 2, (height - side) // 2, side), "whole")]
         if self.faces == "whole" or self.finder is None:
             return whole
-        found = [(crop_box(face.landmarks, MARGIN), face.found) for face in self.finder(image)]
+        found = [(crop_box(face.landmarks, MARGIN), face.found) for face in find_faces(self.finder, image)]
         return found or ([] if self.faces == "box" else whole)
 
+    def _finished(self, inputs: Sequence[np.ndarray], unfinished: deque[_Unfinished]) -> Iterator[Masks]:
+        """Predict a batch; yields the masks of the images that it completes."""
+        for logits in self._logits(inputs) if inputs else ():
+            while unfinished[0].is_complete:
+                yield unfinished.popleft().masks()
+            unfinished[0].add(logits)
+        while unfinished and unfinished[0].is_complete:
+            yield unfinished.popleft().masks()
+
     @torch.inference_mode()
-    def _label_maps(self, crops: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-        """The label map (side, side) of each crop."""
-        for start in range(0, len(crops), self.batch_size):
-            some = crops[start : start + self.batch_size]
-            images = np.stack([self._network_input(crop) for crop in some])
-            logits = self.module(torch.from_numpy(images).to(self.device)).float().cpu()
-            for single, crop in zip(logits, some, strict=True):
-                yield _class_ids(single, len(crop))
+    def _logits(self, inputs: Sequence[np.ndarray]) -> Tensor:
+        """Network inputs (3, S, S) -> logits (N, C, S, S) float32."""
+        return self.module(torch.from_numpy(np.stack(inputs)).to(self.device)).float().cpu()
 
-    def _network_input(self, crop: np.ndarray) -> np.ndarray:
+    def _network_input(self, image: np.ndarray, box: Box) -> np.ndarray:
         """The network's input of a square, as in training: a much larger square is first shrunk by averaging."""
-        photo = shrunk(crop, self._transform.least_source)
-        image, _ = self._transform(photo.pixels, None, 0, 0, photo.extent)
-        return image
-
-    def _paste(self, label: np.ndarray, box: tuple[int, int, int], label_map: np.ndarray) -> None:
-        """Paste a face's label map into that of its image; earlier (larger) faces are not overwritten."""
-        left, top, side = box
-        height, width = label.shape
-        rows, columns = slice(max(top, 0), min(top + side, height)), slice(max(left, 0), min(left + side, width))
-        part = label_map[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-        target = label[rows, columns]
-        target[target == 0] = part[target == 0]
+        photo = shrunk_square(image, box, self._transform.least_source)
+        pixels, _ = self._transform(photo.pixels, None, 0, 0, photo.extent)
+        return pixels
 
 
-def _class_ids(logits: Tensor, side: int) -> np.ndarray:
-    """Logits (C, S, S) -> class ids (side, side) uint8; one channel is the logit of occlusion."""
-    full = F.interpolate(logits[None], size=(side, side), mode="bilinear", align_corners=False)[0]
-    ids = (full[0] > 0) if len(full) == 1 else full.argmax(dim=0)
-    return ids.to(torch.uint8).numpy()
+class _Unfinished:
+    """The masks of an image while its faces are being predicted.
+
+    Args:
+        shape: (H, W) of the image.
+        squares: of all its faces, largest first.
+        labels: the classes.
+    """
+
+    def __init__(self, shape: tuple[int, ...], squares: Sequence[tuple[Box, str]], labels: LabelSet) -> None:
+        self.shape, self.squares, self.labels = shape, squares, labels
+        self.label: np.ndarray | None = None
+        self.faces: list[PredictedFace] = []
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self.faces) == len(self.squares)
+
+    def masks(self) -> Masks:
+        label = np.zeros(self.shape, np.uint8) if self.label is None else self.label
+        return Masks(label, tuple(self.faces), self.labels)
+
+    @torch.inference_mode()
+    def add(self, logits: Tensor) -> None:
+        """Paste the next face, logits (C, S, S); earlier (larger) faces are not overwritten."""
+        if self.label is None:
+            self.label = np.zeros(self.shape, np.uint8)
+        (left, top, side), found = self.squares[len(self.faces)]
+        counts = np.zeros(len(self.labels), np.int64)
+        for column, ids in class_id_tiles(logits, side):
+            counts += np.bincount(ids.ravel(), minlength=len(self.labels))
+            _paste(self.label, ids, left + column, top)
+        shares = {
+            name: round(float(count) / side**2, 6)
+            for name, count in zip(self.labels.classes[1:], counts[1:], strict=True)
+            if count
+        }
+        self.faces.append(PredictedFace((left, top, side), found, shares))
+
+
+def _paste(label: np.ndarray, ids: np.ndarray, left: int, top: int) -> None:
+    """Paste the part of a label map that lies within the image, where the image has no class yet."""
+    rows = slice(max(top, 0), max(0, min(top + ids.shape[0], label.shape[0])))
+    columns = slice(max(left, 0), max(0, min(left + ids.shape[1], label.shape[1])))
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        return
+    part = ids[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+    target = label[rows, columns]
+    np.copyto(target, part, where=target == 0)
 
 
 def classes_of(trained: Trained) -> LabelSet:

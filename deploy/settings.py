@@ -11,7 +11,7 @@ from engine.settings import PathText, Settings, setting
 from engine.validation import validated
 from foundation.errors import ConfigError
 
-CHECKPOINT = "name of a run (finetune-0123456789ab), its folder, a best.ckpt, or a file of export.py"
+CHECKPOINT = "name of a run (finetune-0123456789ab), its folder, a best.ckpt, or an .onnx file of export.py"
 
 
 class Device(Settings):

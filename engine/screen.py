@@ -50,8 +50,8 @@ def results_table(folders: Iterable[Path]) -> Table:
         )
         table.add_row(
             escape(run.path.name),
-            *([run.text("head")] if heads else []),
-            run.text("labelled") if run.number("labelled") else "none",
+            *([escape(run.text("head"))] if heads else []),
+            escape(run.text("labelled")) if run.number("labelled") else "none",
             *(_shown([run.metric(name) for name in names], 100) for names in SCORES),
             _shown([run.metric("val/psnr")]),
             *([] if heads else [f"{speed:.1f}"]),

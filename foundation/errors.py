@@ -68,6 +68,11 @@ def explained(error: BaseException) -> BaseException:
             f"The disk is full{where}. Files that were complete are still complete.\n"
             f"Free some space; the same command then resumes from the last checkpoint."
         )
+    if any(getattr(cause, "errno", None) == errno.EFBIG for cause in causes(error)):
+        return RunError(
+            "A file has reached the largest size that is allowed. Files that were complete are still complete.\n"
+            "Raise the limit (ulimit -f, or that of the file system)."
+        )
     worker = next((line for line in text.splitlines() if "DataLoader worker" in line), "")
     if "killed" in worker or "exited unexpectedly" in worker:
         return RunError(

@@ -1,8 +1,14 @@
-"""Loads exported ONNX and TorchScript files as networks, in place of the trained ones."""
+"""Loads exported ONNX files as networks, in place of the trained ones.
+
+TorchScript is written and never loaded: its file is a program with access to the file system
+(``torch.from_file(path, shared=True)`` in its graph, or a ``__setstate__``), so that loading a foreign one can change
+any file of the user. PyTorch has no mode that reads it as data.
+"""
 
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +20,8 @@ from torch import Tensor, nn
 from datamodules.transforms import MEAN, STD
 from foundation.errors import ConfigError, DataError
 
-SUFFIXES = (".onnx", ".torchscript")
+SUFFIX = ".onnx"
+TORCHSCRIPT = ".torchscript"
 METADATA = "halfmask"
 """Key of the metadata in an ONNX file, and name of the file in a TorchScript archive: JSON."""
 Graph = Callable[[np.ndarray], np.ndarray]
@@ -55,17 +62,16 @@ class ExportedNetwork(nn.Module):
 
 
 def load_exported(path: Path) -> dict[str, Any]:
-    """The content of an exported file, like that of a checkpoint, with ``network`` in place of ``state_dict``.
+    """The content of an exported ONNX file, like that of a checkpoint, with ``network`` for ``state_dict``.
 
     Raises:
         DataError: if it cannot be read or is not an export of this project.
     """
-    read = _read_onnx if path.suffix == ".onnx" else _read_torchscript
     try:
-        graph, text = read(path)
+        graph, text = _read_onnx(path)
     except Exception as error:
         raise DataError(
-            f"{path} cannot be read as {path.suffix[1:]} ({type(error).__name__}): {str(error).splitlines()[0]}\n"
+            f"{path} cannot be read as onnx ({type(error).__name__}): {str(error).splitlines()[0]}\n"
             f"It must be a file written by export.py."
         ) from error
     try:
@@ -104,15 +110,26 @@ def _read_onnx(path: Path) -> tuple[Graph, str]:
     return graph, session.get_modelmeta().custom_metadata_map.get(METADATA, "")
 
 
-def _read_torchscript(path: Path) -> tuple[Graph, str]:
-    extra = {f"{METADATA}.json": ""}  # read as bytes
-    module = torch.jit.load(path, map_location="cpu", _extra_files=extra).eval()
+def refuse_torchscript(path: Path) -> None:
+    """Refuse a TorchScript file, by its suffix or its content; it is not loaded, see the top of this file.
 
-    def graph(images: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return np.asarray(module(torch.from_numpy(images)).numpy())
+    Raises:
+        ConfigError: if it is one.
+    """
+    if path.suffix != TORCHSCRIPT and not _is_torchscript(path):
+        return
+    raise ConfigError(
+        f"checkpoint={path} is a TorchScript file: it contains a program, and loading it would run that.\n"
+        f"It must be the run that it was exported from, by its name or folder, a best.ckpt, or an .onnx of export.py."
+    )
 
-    return graph, extra[f"{METADATA}.json"]
+
+def _is_torchscript(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.rpartition("/")[2] == "constants.pkl" for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def metadata_of(content: Mapping[str, Any], settings: Mapping[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:

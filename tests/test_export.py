@@ -6,12 +6,14 @@ import json
 import logging
 import multiprocessing
 import pickle
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
@@ -26,13 +28,23 @@ from lightning_modules.exported import METADATA, load_exported
 from models.deployed import Deployed, lean
 from models.layers import BatchInstanceNorm2d, SelfAttention
 from models.unet import Decoder, Encoder, ModifiedUNet
-from tests.conftest import copied
+from tests.conftest import ROOT, copied
 from tests.test_evaluation import scored
 
 
 def run_export(*words: str) -> Path:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return export(compose("export", overrides=["rounds=0", "workers=0", *words]))
+
+
+def paths_in(file: Path) -> list[str]:
+    """Absolute paths of this machine in a file or in a record of an archive."""
+    contents = {file.name: file.read_bytes()}
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            contents |= {name: archive.read(name) for name in archive.namelist()}
+    folders = {str(folder).encode() for folder in (ROOT, Path.home(), Path(torch.__file__).parent.parent, file.parent)}
+    return [f"{name}: {folder!r}" for name, content in contents.items() for folder in folders if folder in content]
 
 
 def metrics(*words: str) -> dict[str, float]:
@@ -138,10 +150,15 @@ def test_a_segmenter_is_exported_and_loaded(
     assert stated["classes"] == list(OCCLUSION.classes)
     assert stated["agreement"]["equal"] > 0.9
     assert [path for path in file.parent.iterdir() if path.name.startswith(".")] == [], "nothing half-made stays"
+    assert not paths_in(file), "no path of the machine that exported"
+    image = np.random.default_rng(0).integers(0, 255, (80, 60, 3), np.uint8)
+    if form == "torchscript":
+        with pytest.raises(ConfigError, match="is a TorchScript file"):
+            load(str(file), faces="whole")
+        return
     faces = ("dataset=augmented_celeba", *data)
     ours, theirs = metrics(trained, *faces), metrics(f"checkpoint={file}", *faces)
     assert abs(ours["test/accuracy"] - theirs["test/accuracy"]) < (0.05 if precision == "int8" else 0.01)
-    image = np.random.default_rng(0).integers(0, 255, (80, 60, 3), np.uint8)
     masks = load(str(file), faces="whole").predict(image)
     assert masks.label.shape == (80, 60)
     with pytest.raises(ConfigError, match="is an exported file"):
@@ -229,11 +246,71 @@ def test_other_files_are_refused_and_not_run(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return Path.touch, (ran,)  # type: ignore[return-value]
 
-    (tmp_path / "trap.torchscript").write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(DataError, match=r"trap\.torchscript"):
-        load(str(tmp_path / "trap.torchscript"), faces="whole")
+    (tmp_path / "trap.ckpt").write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(DataError, match=r"trap\.ckpt"):
+        load(str(tmp_path / "trap.ckpt"), faces="whole")
     assert not ran.exists()
     assert METADATA == "halfmask"
+
+
+class Intruder(nn.Module):
+    """As TorchScript, it overwrites a file as it is loaded. TorchScript reads no annotations that are strings."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+        self.register_buffer("taken", torch.zeros(4, dtype=torch.uint8))
+
+    @torch.jit.export
+    def __getstate__(self):
+        return self.path
+
+    @torch.jit.export
+    def __setstate__(self, state):
+        # type: (str) -> None
+        self.path = state
+        self.training = False
+        self.taken = torch.from_file(self.path, True, 4, dtype=torch.uint8).fill_(0)
+
+    def forward(self, image):
+        return image
+
+
+@pytest.mark.parametrize("name", ["other.torchscript", "best.ckpt", "other.pt", "other"])
+def test_torchscript_is_refused_and_not_run(name: str, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    torch.jit.save(torch.jit.script(Intruder(str(victim))), tmp_path / name)
+    for load_it in (
+        lambda: load(str(tmp_path / name), faces="whole"),
+        lambda: load_checkpoint(tmp_path / name),
+        lambda: metrics(f"checkpoint={tmp_path / name}", "dataset=lapa", f"output_dir={tmp_path}"),
+        lambda: run_export(f"checkpoint={tmp_path / name}", f"output_dir={tmp_path}"),
+    ):
+        with pytest.raises(ConfigError, match=r"is a TorchScript file.*\nIt must be the run"):
+            load_it()
+    assert victim.read_bytes() == b"mine"
+    torch.jit.load(tmp_path / name)
+    assert victim.read_bytes() == bytes(4), "the file is dangerous indeed"
+
+
+def test_nothing_loads_torchscript() -> None:
+    sources = [file for file in ROOT.rglob("*.py") if not {".venv", "tests"} & {*file.relative_to(ROOT).parts}]
+    assert len(sources) > 100
+    assert [file.name for file in sources if "jit.load" in file.read_text(encoding="utf-8")] == []
+
+
+def test_drafts_of_a_killed_export_are_removed(small: Run, masked: Path, tmp_path: Path) -> None:
+    (tmp_path / ".net.torchscript.1.tmp").mkdir()
+    (tmp_path / ".net.torchscript.1.tmp" / "network.torchscript").touch()
+    (tmp_path / ".net.torchscript.json.1.tmp").touch()
+    (tmp_path / ".net.torchscript.lock").touch()
+    out = tmp_path / "net.torchscript"
+    words = (f"checkpoint={small.folder.path}", f"root={masked}", f"output_dir={tmp_path}", "format=torchscript")
+    with FileLock(tmp_path / ".net.torchscript.lock"), pytest.raises(ConfigError, match="is in use by another command"):
+        run_export(*words, f"out={out}")
+    run_export(*words, f"out={out}")
+    assert sorted(path.name for path in tmp_path.glob("*net*")) == ["net.torchscript", "net.torchscript.json"]
 
 
 def test_int8_needs_onnx(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_a_large_face_is_shrunk_as_in_training(parser: Run, tmp_path: Path) -> N
     read = read_image(tmp_path / "face.png", transform.least_source)
     expected, _ = transform(read.pixels, None, 0, 0, read.extent)
     np.testing.assert_array_equal(
-        load(str(parser.folder.path), faces="whole", image_size=32)._network_input(image), expected
+        load(str(parser.folder.path), faces="whole", image_size=32)._network_input(image, (0, 0, 300)), expected
     )
 
 

@@ -1,0 +1,113 @@
+"""What ``input=...`` of ``predict.py`` names: images, videos, and files that are neither."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datamodules.layouts.photographs import SUFFIXES
+from foundation.errors import DataError
+
+IMAGE_SUFFIXES = (*SUFFIXES, ".gif", ".bmp", ".tif", ".tiff")
+"""Suffixes of image files; of files with several frames the first one is used."""
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
+"""Suffixes of video files."""
+OUTPUT_FOLDERS = ("labels", "overlays", "parts")
+"""Folders in ``out``."""
+NAMED = 5
+"""Number of files that a message names."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files to predict, by the names of their output files, sorted.
+
+    Args:
+        images: the images.
+        videos: the videos.
+        left_out: names of files of the folder that are neither, by their suffix.
+    """
+
+    images: dict[str, Path]
+    videos: dict[str, Path]
+    left_out: tuple[str, ...] = ()
+
+    def describe_left_out(self) -> str:
+        """One line about the files that are left out; "" if there are none."""
+        if not self.left_out:
+            return ""
+        rest = len(self.left_out) - NAMED
+        names = ", ".join(self.left_out[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
+        return (
+            f"Left out, by their suffix: {len(self.left_out)} files ({names}). "
+            f"Images are {', '.join(IMAGE_SUFFIXES)}; videos {', '.join(VIDEO_SUFFIXES)}."
+        )
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file of a folder is an image, by its suffix; it is not opened."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file is a video, by its suffix."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def files_of(named: Iterable[tuple[str, Path]]) -> Inputs:
+    """Files of a folder with their names, sorted into images, videos and others."""
+    files = dict(sorted(named))
+    return Inputs(
+        images={name: file for name, file in files.items() if is_image(file)},
+        videos={name: file for name, file in files.items() if is_video(file)},
+        left_out=tuple(name for name, file in files.items() if not is_image(file) and not is_video(file)),
+    )
+
+
+def inputs_of(given: str, out: Path) -> Inputs:
+    """The images and videos that ``input=...`` names.
+
+    Files that predict.py wrote to ``out`` are left out, and dotfiles of a folder. A file or pattern that is not a video
+    is taken for an image, whatever its suffix.
+
+    Raises:
+        DataError: if there are none.
+    """
+    path = Path(given)
+    if path.is_dir():
+        found = [(file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file()]
+        visible = [(name, file) for name, file in found if not any(part.startswith(".") for part in name.split("/"))]
+        inputs = files_of(_not_written_to(out, visible))
+    else:
+        files = [path] if path.is_file() else _matches(given)
+        # Names are relative to the common folder: nothing is written outside out.
+        above = Path(os.path.commonpath([file.resolve().parent for file in files])) if files else Path()
+        pairs = [(file.resolve().relative_to(above).as_posix(), file) for file in files]
+        named = dict(_not_written_to(out, [(path.name, path)] if path.is_file() else pairs))
+        videos = {name: file for name, file in named.items() if is_video(file)}
+        inputs = Inputs({name: file for name, file in named.items() if name not in videos}, videos)
+    if not inputs.images and not inputs.videos:
+        raise DataError(
+            f"input={given} matches no image.\nIt must be an image, a video, a folder, a pattern in quotes, such as "
+            f'input="photos/*.jpg", or a camera number; file types: {", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))}.'
+            + (f"\n{inputs.describe_left_out()}" if inputs.left_out else "")
+        )
+    return inputs
+
+
+def _matches(pattern: str) -> list[Path]:
+    return [Path(name) for name in sorted(glob.glob(pattern, recursive=True)) if Path(name).is_file()]  # noqa: PTH207
+
+
+def _not_written_to(out: Path, named: Sequence[tuple[str, Path]]) -> list[tuple[str, Path]]:
+    """Leave out what predict.py wrote."""
+    written = [(out / folder).resolve() for folder in OUTPUT_FOLDERS]
+    own = (out / "predictions.jsonl").resolve()
+    return [
+        (name, file)
+        for name, file in named
+        if file.resolve() != own and not any(file.resolve().is_relative_to(folder) for folder in written)
+    ]
