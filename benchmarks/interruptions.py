@@ -85,12 +85,12 @@ def statuses(output: Path) -> dict[str, dict[str, Any]]:
     return {file.parent.name: json.loads(file.read_text()) for file in files}
 
 
-def processes_of(output: Path) -> list[int]:
-    """Processes whose command line or environment names the output folder; loader workers have both of their parent."""
+def processes_of(log: Path) -> list[int]:
+    """Processes that write to a log: a command, and all that it has started."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if str(output).encode() in (folder / "cmdline").read_bytes() and folder.name != str(os.getpid()):
+            if any(link.readlink() == log for link in (folder / "fd").iterdir()):
                 found.append(int(folder.name))
     return found
 
@@ -184,7 +184,7 @@ def _judged(
     """Where the command was interrupted, and what is wrong then and after it is repeated."""
     wrong: list[str] = []
     end = time.monotonic() + LEFT_BEHIND
-    while (left := processes_of(output)) and time.monotonic() < end:
+    while (left := processes_of(log)) and time.monotonic() < end:
         time.sleep(0.1)
     wrong += [f"{len(left)} processes left"] if left else []
     run, status = [("", {}), *statuses(output).items()][-1]

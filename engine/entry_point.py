@@ -27,7 +27,7 @@ from engine.settings import FREE
 from engine.sweeps import end_of_sweep
 from engine.validation import explain_overrides
 from foundation import interruption
-from foundation.errors import UserError, explained
+from foundation.errors import NOT_ALLOWED, ConfigError, UserError, explained
 from foundation.shown_text import print_any_text, printable
 
 WITH_VALUE = ("--cfg", "--package", "--info", "--config-dir")
@@ -55,6 +55,8 @@ def keep_user_errors(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
             return job(config)
         except Exception as error:
             mistake = explained(error)
+            if mistake is not error and isinstance(error, OSError) and error.errno in NOT_ALLOWED:  # not within a run
+                mistake = ConfigError(str(mistake))
             if not isinstance(mistake, UserError):
                 raise
             if HydraConfig.get().mode == RunMode.MULTIRUN:

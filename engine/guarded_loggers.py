@@ -9,6 +9,8 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger
 
+from foundation.shown_text import printable
+
 CALLED = ("save", "finalize", "after_save_checkpoint", "watch")
 """Methods by which Lightning and callbacks write to a logger, next to those whose names begin with ``log``."""
 FAILED = "_has_failed"
@@ -53,4 +55,5 @@ def has_failed(owner: Any) -> bool:
 def warn(title: str, error: Exception) -> None:
     """The warning about a logger that has failed."""
     reason = " ".join(f"{type(error).__name__}: {error}".split())
-    warnings.warn(f"{title} has failed and logs nothing more ({reason}); metrics.csv is complete.", stacklevel=3)
+    message = f"{title} has failed and logs nothing more ({printable(reason)}); metrics.csv is complete."
+    warnings.warn(message, stacklevel=3)

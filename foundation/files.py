@@ -135,6 +135,13 @@ def _machine() -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:8]
 
 
+def make_writable(folder: Path) -> None:
+    """Create a folder unless it exists, and see that files can be written there; raises OSError if not."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):  # it has no name
+        pass
+
+
 def require_folder(path: Path, key: str) -> None:
     """Create a folder unless it exists, see that it can be written to, and remove what killed processes left in it.
 
@@ -148,8 +155,7 @@ def require_folder(path: Path, key: str) -> None:
             f"{key}={path} cannot be created: {error.strerror}.\nIt must be a folder, or the name of a new one."
         ) from error
     try:
-        with tempfile.TemporaryFile(dir=path):  # it has no name, or one that starts with a dot
-            pass
+        make_writable(path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
