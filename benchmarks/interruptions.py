@@ -221,7 +221,8 @@ def main() -> None:
                 begun = time.perf_counter()
                 code = _interrupted(command, output, log, moment, getattr(signal, f"SIG{choice.signal}"))
                 if code is None:  # it was faster this time: repeat with an earlier time
-                    last = time.perf_counter() - begun
+                    taken = time.perf_counter() - begun
+                    first, last = first * taken / last, taken
                     shutil.rmtree(output)
             where, wrong = _judged(command, output, work / "uninterrupted", code, choice.signal, log)
             failed += bool(wrong)

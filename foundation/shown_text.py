@@ -38,7 +38,7 @@ def print_any_text() -> None:
 
     Control characters in tables, in lines printed with rich and in tracebacks become escapes, see :func:`printable`.
     """
-    removed: dict[int, Any] = control._CONTROL_STRIP_TRANSLATE  # type: ignore[assignment]
+    removed: dict[int, Any] = control._CONTROL_STRIP_TRANSLATE
     removed.update({ord(letter): printable(letter) for letter in CONTROLS})
     sys.excepthook = _print_traceback
     codecs.register_error("plain", _plainly)
