@@ -68,6 +68,8 @@ def fit(run: Run, config: dict[str, Any], last: bool = True) -> None:
             return
         attempt = folder.attempts + 1
         remove_drafts(folder.path, recursive=True)
+        if not folder.last.is_file():
+            folder.curves.unlink(missing_ok=True)  # of an attempt without a checkpoint
         write_text_atomically(folder.config, OmegaConf.to_yaml(config))
         folder.write_status(**_status(run, attempt), state="running", error=None)
         with _loggers(run, config, attempt, last) as loggers:
@@ -148,8 +150,6 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
     callbacks = [Quiet(), *own, Confusion(), StepSeed(run.own.seed), throughput, checkpoint]
     trainer = training_trainer(run, loggers, callbacks)
     resume = run.folder.last if run.folder.last.is_file() else None
-    if resume is None and is_leader():
-        run.folder.curves.unlink(missing_ok=True)
     try:
         trainer.fit(module, datamodule, ckpt_path=resume, weights_only=True)
         if not run.folder.best.is_file():

@@ -75,11 +75,11 @@ def test_a_report_that_cannot_be_written(output_dir: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("script", ["train.py", "prepare.py"])
 def test_a_split_that_cannot_be_read(script: str, lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, hidden = os.scandir, str(lapa / "val" / "images")
+    original, closed = os.scandir, str(lapa / "val" / "images")
 
     def scandir(path: Any = ".") -> Any:
-        if str(path) == hidden:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), hidden)
+        if str(path) == closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), closed)
         return original(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
@@ -89,7 +89,7 @@ def test_a_split_that_cannot_be_read(script: str, lapa: Path, tmp_path: Path, mo
     }
     finished = within(script, *words[script], cwd=tmp_path)
     assert finished.returncode == 2
-    assert f"{hidden}: Permission denied" in finished.stderr
+    assert f"{closed}: Permission denied" in finished.stderr
     assert "Traceback" not in finished.stderr
 
 
