@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from datamodules.layouts.layout import files_below
 from engine.validation import explain_overrides
 from foundation.child_processes import end_with_parent
 from foundation.digests import DigestCache
@@ -212,3 +213,16 @@ def test_processes_end_with_a_killed_prepare(tmp_path: Path) -> None:
     else:
         pytest.fail("processes are left")
     os.close(read)
+
+
+def test_a_folder_below_that_cannot_be_read_is_not_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.jpg").touch()
+
+    def scandir(path: Any) -> Any:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    assert files_below(tmp_path / "absent", (".jpg",)) == []
+    assert files_below(tmp_path, (".jpg",)) == ["a.jpg"]
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError):
+        files_below(tmp_path, (".jpg",))
