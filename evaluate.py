@@ -8,7 +8,7 @@ import hydra
 from omegaconf import DictConfig
 
 from engine.entry_point import keep_user_errors, run_main
-from engine.settings import fields
+from engine.settings import fields, paths
 from stages.evaluation import EvaluationSettings
 
 
@@ -21,4 +21,4 @@ def main(config: DictConfig) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    run_main(main, [name for name, _ in fields(EvaluationSettings)])
+    run_main(main, [name for name, _ in fields(EvaluationSettings)], paths=paths(EvaluationSettings))

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from deploy.settings import PredictionSettings
 from engine.entry_point import keep_user_errors, run_main
-from engine.settings import fields
+from engine.settings import fields, paths
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="predict")
@@ -20,5 +20,8 @@ def main(config: DictConfig) -> None:
 
 if __name__ == "__main__":
     run_main(
-        main, [name for name, _ in fields(PredictionSettings)], after_interruption="starts again; what is written stays"
+        main,
+        [name for name, _ in fields(PredictionSettings)],
+        after_interruption="starts again; what is written stays",
+        paths=paths(PredictionSettings),
     )

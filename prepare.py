@@ -8,6 +8,9 @@ from omegaconf import DictConfig, OmegaConf
 from engine.entry_point import keep_user_errors, run_main
 from engine.settings import CONF, flatten
 
+PATHS = ("out", "source", "templates", "landmark_model", "root", "a", "b")
+"""Settings of conf/prepare.yaml that are paths."""
+
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="prepare")
 @keep_user_errors
@@ -19,4 +22,4 @@ def main(config: DictConfig) -> None:
 
 if __name__ == "__main__":
     settings = OmegaConf.to_container(OmegaConf.load(CONF / "prepare.yaml"), resolve=False)
-    run_main(main, flatten(settings))  # type: ignore[arg-type]
+    run_main(main, flatten(settings), paths=PATHS)  # type: ignore[arg-type]

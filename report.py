@@ -17,4 +17,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_main(main, ["view", "port", "every", "allowed_host", "entity", "project", "output_dir"])
+    run_main(main, ["view", "port", "every", "allowed_host", "entity", "project", "output_dir"], paths=("output_dir",))

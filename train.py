@@ -8,7 +8,7 @@ import hydra
 from omegaconf import DictConfig
 
 from engine.entry_point import keep_user_errors, run_main
-from engine.settings import fields
+from engine.settings import fields, paths
 from stages.command import Command
 from stages.groups import TRAINER_ARGUMENTS
 
@@ -24,4 +24,4 @@ def main(config: DictConfig) -> list[dict[str, Any]]:
 if __name__ == "__main__":
     keys = [name for name, _ in fields(Command)]
     addable = {f"trainer.{name}" for name in TRAINER_ARGUMENTS} - {*keys}
-    run_main(main, [*keys, *sorted(addable)], addable=addable)
+    run_main(main, [*keys, *sorted(addable)], addable=addable, paths=paths(Command))

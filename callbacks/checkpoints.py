@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
+from lightning_fabric.utilities.apply_func import convert_tensors_to_scalars
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor, nn
@@ -132,7 +133,8 @@ class EpochCheckpoint(Checkpoint):
 
     def on_load_checkpoint(self, trainer: Trainer, _: LightningModule, checkpoint: dict[str, Any]) -> None:
         for curves in _curves(trainer):
-            curves.cut(checkpoint["global_step"])
+            # Not global_step, which counts the steps of every optimiser.
+            curves.cut(checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
@@ -154,7 +156,11 @@ class EpochCheckpoint(Checkpoint):
                 **self.description,
             }
             save(content, self.folder.best)
+        of_epoch = trainer._logger_connector.metrics["log"]  # Lightning logs them after this; on every process
         for curves in _curves(trainer):
+            if of_epoch:
+                place = trainer.fit_loop.epoch_loop._batches_that_stepped - 1
+                curves.log_metrics({"epoch": trainer.current_epoch, **convert_tensors_to_scalars(of_epoch)}, place)
             curves.flush()
         if trainer.is_global_zero:
             self.folder.write_status(epoch=epoch, **self.throughput.summary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
@@ -12,6 +13,9 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from foundation.files import write_text_atomically
+
+LONGEST = 18
+"""Number of digits of a step."""
 
 
 class Curves(Logger):
@@ -28,6 +32,7 @@ class Curves(Logger):
         self.path = path
         self._columns: list[str] = ["epoch", "step"]
         self._rows: list[dict[str, Any]] = []  # not yet written; more values can join the last one
+        self._written: dict[str, Any] = {}  # the last row of the file, which values can join too
 
     @property
     def name(self) -> str:
@@ -44,18 +49,7 @@ class Curves(Logger):
     @rank_zero_only
     def cut(self, step: int) -> None:
         """Keep the rows of the first ``step`` steps, those before the checkpoint."""
-        rows: list[dict[str, Any]] = []
-        last = -1
-        if self.path.is_file():
-            with self.path.open(newline="", encoding="utf-8") as file:
-                reader = csv.DictReader(file)
-                self._columns = list(reader.fieldnames or self._columns)
-                for row in reader:
-                    place = row.get("step") or ""
-                    if not place.isdigit() or not last < int(place) < step:
-                        break  # after the checkpoint, or truncated by a crash
-                    last = int(place)
-                    rows.append({key: value for key, value in row.items() if value != ""})
+        rows = [row for row in self._read() if row["step"] < step]
         self._rows = []
         self._rewrite(rows)
 
@@ -67,10 +61,15 @@ class Curves(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         if any(name.startswith("test/") for name in metrics):
             return  # test scores are in status.json
-        if not self._rows or self._rows[-1]["step"] != step:
-            self._rows.append({})
         values = {name: f"{value:g}" if name == "epoch" else repr(float(value)) for name, value in metrics.items()}
-        self._rows[-1] |= values | {"step": step}
+        row = values | {"step": step}
+        if self._rows and self._rows[-1]["step"] == step:
+            self._rows[-1] |= row
+        elif not self._rows and self._written.get("step") == step:  # values of the epoch, after its checkpoint
+            if self._written | row != self._written:
+                self._rows.append(self._written | row)
+        else:
+            self._rows.append(row)
         if len(self._rows) > 100:
             rows, self._rows = self._rows[:-1], self._rows[-1:]
             self._write(rows)
@@ -91,18 +90,39 @@ class Curves(Logger):
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
         new = [name for row in rows for name in row if name not in self._columns]
-        if new or not self.path.exists():
-            earlier: list[dict[str, Any]] = []
-            if self.path.exists():
-                with self.path.open(newline="", encoding="utf-8") as file:
-                    earlier = list(csv.DictReader(file))
+        again = bool(rows) and rows[0]["step"] == self._written.get("step")
+        if new or again or not self.path.exists():
+            earlier = self._read()
             self._columns += dict.fromkeys(new)
-            self._rewrite(earlier + rows)
+            self._rewrite((earlier[:-1] if again else earlier) + rows)
         elif rows:
+            self._written = rows[-1]
             with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns, restval="").writerows(rows)
                 file.flush()
                 os.fsync(file.fileno())  # the next checkpoint must not be ahead of this file
+
+    def _read(self) -> list[dict[str, Any]]:
+        """The rows of the file, one a step, up to the first that is damaged, as by a crash."""
+        rows: list[dict[str, Any]] = []
+        if not self.path.is_file():
+            return rows
+        with self.path.open(newline="", encoding="utf-8", errors="replace") as file, contextlib.suppress(csv.Error):
+            reader = csv.DictReader(file)
+            self._columns = list(reader.fieldnames or self._columns)
+            for row in reader:
+                place = row.get("step") or ""
+                if not (place.isascii() and place.isdecimal() and len(place) < LONGEST) or None in row:
+                    break
+                last, step = rows[-1]["step"] if rows else -1, int(place)
+                if step < last:
+                    break
+                values = {key: value for key, value in row.items() if value} | {"step": step}
+                if step == last:  # files of earlier versions
+                    rows[-1] |= values
+                else:
+                    rows.append(values)
+        return rows
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         text = io.StringIO()
@@ -110,3 +130,4 @@ class Curves(Logger):
         writer.writeheader()
         writer.writerows(rows)
         write_text_atomically(self.path, text.getvalue())
+        self._written = rows[-1] if rows else {}

@@ -31,6 +31,7 @@ from datamodules.layouts.photographs import photographs
 from datamodules.reading import read_photograph
 from foundation.errors import BrokenFileError, ConfigError, DataError
 from foundation.files import require_folder, write_text_atomically
+from foundation.interruption import checked
 from synthesis.dataset_build import require_integer
 
 POINTS, RADIUS = 24, 8
@@ -150,7 +151,7 @@ def _stack(key: str, root: Path, split: str, images: int, seed: int, unreadable:
         raise DataError(f"{root} holds {len(files)} image(s) of the split {split}.\nExpected: two at least.")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(files))[:images])
     found = []
-    for place in track(chosen, description=f"patterns of {root.name} ({split})", transient=True):
+    for place in checked(track(chosen, description=f"patterns of {root.name} ({split})", transient=True)):
         try:
             found.append(patterns(read_photograph(files[place])))
         except BrokenFileError:

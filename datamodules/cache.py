@@ -27,6 +27,7 @@ from datamodules.mask_rules import MaskReading
 from datamodules.reading import DecodedImage, ImageFiles, LabelFiles
 from foundation.errors import BrokenFileError, RunError
 from foundation.files import atomic_write, remove_drafts
+from foundation.interruption import checked
 from foundation.locks import held
 
 VERSION = 3
@@ -284,7 +285,7 @@ def in_threads(work: Callable[[int], Result], count: int, doing: str) -> Iterato
     threads = min(8, cpu_count())
     ahead: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        for index in _progress(count, doing):
+        for index in checked(_progress(count, doing)):
             while len(ahead) < 2 * threads and index + len(ahead) < count:
                 ahead.append(pool.submit(work, index + len(ahead)))
             yield ahead.popleft().result()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from joblib import cpu_count
+from lightning_fabric.utilities.seed import pl_worker_init_function
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, default_collate
 
@@ -19,6 +21,7 @@ from datamodules.reading import DecodedImage, ImageFiles, LabelFiles, require_si
 from datamodules.sampling import EpochSampler, SampleKey, scoring_batches
 from datamodules.subsets import of_fold
 from datamodules.transforms import Augmentation, FaceTransform
+from foundation.child_processes import end_with_parent
 from foundation.errors import ConfigError
 from models.masking import PatchSampling, sample_masking
 
@@ -268,10 +271,18 @@ class FaceDataModule(LightningDataModule):
         return DataLoader(
             dataset,
             num_workers=workers,
+            worker_init_fn=_start_worker,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             **({"collate_fn": collate} | order),
         )
+
+
+def _start_worker(number: int) -> None:
+    """Called in each loader process: what Lightning would call there, and its end with the training process."""
+    end_with_parent()
+    if int(os.environ.get("PL_SEED_WORKERS", "0")):
+        pl_worker_init_function(number)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

@@ -79,6 +79,15 @@ def export(config: DictConfig) -> Path:
     evaluation = _evaluation(settings, trained)
     if trained.best.suffix != ".ckpt":
         raise ConfigError(f"checkpoint={trained.best} is an exported file.\nIt must be a run or a best.ckpt.")
+    suffix = "onnx" if settings.format == "onnx" else "torchscript"
+    out = Path(settings.out or Path(settings.output_dir) / "exports" / f"{trained.name}-{settings.precision}.{suffix}")
+    if out.suffix != f".{suffix}":
+        raise ConfigError(
+            f"out={out} does not go with format={settings['format']}.\nIt must be a name that ends in .{suffix}."
+        )
+    if out.is_dir():
+        raise ConfigError(f"out={out} is a folder.\nIt must be the name of a file.")
+    require_folder(out.parent, "out")
     content = {"settings": {}, **load(trained.best)}
     if content["settings"].get("segment.network") in DETECTORS:
         raise ConfigError(
@@ -90,15 +99,6 @@ def export(config: DictConfig) -> Path:
     content = content | {"settings": {**content["settings"], "datamodule.image_size": size}}
     about = metadata_of(content, {"precision": precision, "opset": OPSET}, classes_of(trained).classes)
 
-    suffix = "onnx" if settings.format == "onnx" else "torchscript"
-    out = Path(settings.out or Path(settings.output_dir) / "exports" / f"{trained.name}-{precision}.{suffix}")
-    if out.suffix != f".{suffix}":
-        raise ConfigError(
-            f"out={out} does not go with format={settings['format']}.\nIt must be a name that ends in .{suffix}."
-        )
-    if out.is_dir():
-        raise ConfigError(f"out={out} is a folder.\nIt must be the name of a file.")
-    require_folder(out.parent, "out")
     graph = Deployed(network, size, MEAN, STD, half=precision == "fp16").eval()
     with sole_writer(out.with_name(f".{out.name}.lock"), "out", out):
         remove_drafts(out.parent, out.name)  # of a killed export

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -23,6 +21,7 @@ from callbacks.checkpoints import load
 from callbacks.throughput import peak_memory_mb
 from datamodules.transforms import MEAN, STD
 from deploy.torchscript_files import as_network, trace
+from foundation.child_processes import end_with_parent
 from models.deployed import Deployed
 from stages.scoring import scored_module
 
@@ -126,7 +125,7 @@ class _Own:
 
 
 def _start(measured: Measured, threads: int) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(threads)
     _Own.before = peak_memory_mb(CPU)
     content = load(measured.path)
@@ -136,14 +135,6 @@ def _start(measured: Measured, threads: int) -> None:
         _Own.size, half = measured.traced
         graph = Deployed(_Own.network, _Own.size, MEAN, STD, half=half).eval()
         _Own.network = as_network(trace(graph), _Own.size, measured.name)
-
-
-def _end_with_parent() -> None:
-    """A killed parent closes no queue: its workers would wait for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _memory(batch: int) -> float:

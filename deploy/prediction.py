@@ -53,12 +53,14 @@ def predict(config: DictConfig) -> None:
         RunError: if none of the images could be read, or a video could not be written.
     """
     settings = check_prediction(plain_config(config))
-    camera = int(settings.input) if str(settings.input).isdigit() else None
+    given = str(settings.input)
+    camera = int(given) if given.isdecimal() and not Path(given).exists() else None  # 2024 may be a folder
     out = Path(settings.out)
-    inputs = Inputs({}, {}) if camera is not None else inputs_of(str(settings.input), out)
+    inputs = Inputs({}, {}) if camera is not None else inputs_of(given, out)
     clips: dict[str, Path | int] = {**inputs.videos}
     if camera is not None:
         clips[f"camera_{camera}"] = camera
+    require_folder(out, "out")
     predictor = load(
         settings.checkpoint,
         settings.output_dir,
@@ -70,7 +72,6 @@ def predict(config: DictConfig) -> None:
         settings.trust,
     )
     console = Console(highlight=False, stderr=True, soft_wrap=True, markup=False)
-    require_folder(out, "out")
     with sole_writer(out / LOCK, "out", out):
         report = _predict_all(predictor, inputs.images, clips, out, settings, console)
     for line in [*report, inputs.describe_left_out()]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from engine.settings import Settings, setting
+from engine.settings import PathText, Settings, setting
 from engine.validation import validated
 from foundation.errors import ConfigError
 
@@ -29,9 +29,9 @@ class CPU(Settings):
 class PredictionSettings(Settings):
     """Every setting of ``predict.py``."""
 
-    checkpoint: str = setting(..., CHECKPOINT)
-    input: str | int = setting(..., "an image, a video, a folder, a pattern, or a camera's number")
-    out: str = setting("outputs/predictions", "folder of the results")
+    checkpoint: PathText = setting(..., CHECKPOINT)
+    input: PathText | int = setting(..., "an image, a video, a folder, a pattern, or a camera's number")
+    out: PathText = setting("outputs/predictions", "folder of the results")
     faces: Literal["auto", "box", "whole"] = setting(
         "auto", "auto: every face that dlib finds, else the image; box: found faces only; whole: each image is a face"
     )
@@ -41,21 +41,23 @@ class PredictionSettings(Settings):
     batch_size: int = setting(16, "faces in a batch", ge=1)
     trust: str | None = setting(None, "trusted package: the checkpoint may use a network or loss of it")
     trainer: Device = Field(default_factory=Device)
-    landmark_model: str | None = setting(None, "dlib's shape_predictor_68_face_landmarks.dat; null: the packaged one")
-    output_dir: str = setting("outputs", "contains the checkpoint's run")
+    landmark_model: PathText | None = setting(
+        None, "dlib's shape_predictor_68_face_landmarks.dat; null: the packaged one"
+    )
+    output_dir: PathText = setting("outputs", "contains the checkpoint's run")
 
 
 class ExportSettings(Settings):
     """Every setting of ``export.py``."""
 
-    checkpoint: str = setting(..., CHECKPOINT)
+    checkpoint: PathText = setting(..., CHECKPOINT)
     format: Literal["onnx", "torchscript"] = setting("onnx", "file format")
     precision: Literal["fp32", "fp16", "int8"] = setting("fp32", "int8: convolutions in 8 bits, calibrated")
-    out: str | None = setting(None, "the file; null: <output_dir>/exports/<run>-<precision>.<format>")
+    out: PathText | None = setting(None, "the file; null: <output_dir>/exports/<run>-<precision>.<format>")
     dataset: Literal[None, "lapa", "celebamask_hq", "folder", "augmented_celeba", "image_mask_folder"] = setting(
         None, "data set for the comparison with PyTorch; null: the one it was trained on"
     )
-    root: str | None = setting(None, "its folder; null: its default folder in data/")
+    root: PathText | None = setting(None, "its folder; null: its default folder in data/")
     split: Literal["test", "val", "all"] = setting("test", "split of the data set")
     faces: int = setting(70, "maximum number of faces", ge=1)
     calibration: int = setting(128, "maximum number of training faces for the calibration of int8", ge=1)
@@ -64,7 +66,7 @@ class ExportSettings(Settings):
     workers: int | None = setting(None, "loader processes; null: one per core, at most 8", ge=0)
     trust: str | None = setting(None, "trusted package: the checkpoint may use a network or loss of it")
     trainer: CPU = Field(default_factory=CPU)
-    output_dir: str = setting("outputs", "contains the checkpoint's run")
+    output_dir: PathText = setting("outputs", "contains the checkpoint's run")
 
 
 def check_prediction(config: Mapping[str, Any]) -> PredictionSettings:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
-import signal
+import re
 import sys
 from collections.abc import Callable, Container, Iterable
 from itertools import pairwise
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -25,7 +26,8 @@ from engine.processes import is_leader
 from engine.settings import FREE
 from engine.sweeps import end_of_sweep
 from engine.validation import explain_overrides
-from foundation.errors import UserError, explained
+from foundation import interruption
+from foundation.errors import NOT_ALLOWED, ConfigError, UserError, explained
 from foundation.shown_text import print_any_text, printable
 
 WITH_VALUE = ("--cfg", "--package", "--info", "--config-dir")
@@ -34,6 +36,9 @@ FLAGS = (
     *("--help", "--cfg", "--package", "--resolve", "--info", "--multirun", "--config-dir", "--hydra-help", "--version"),
 )
 """The supported options of Hydra. Hydra would match a setting written with dashes to one of its own options."""
+
+SWEEPING = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag)\(.*\)$")
+"""Hydra's functions that name several values."""
 
 _failures: list[UserError] = []
 
@@ -50,6 +55,8 @@ def keep_user_errors(job: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
             return job(config)
         except Exception as error:
             mistake = explained(error)
+            if mistake is not error and isinstance(error, OSError) and error.errno in NOT_ALLOWED:  # not within a run
+                mistake = ConfigError(str(mistake))
             if not isinstance(mistake, UserError):
                 raise
             if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -65,6 +72,7 @@ def run_main(
     keys: Iterable[str],
     after_interruption: str = "resumes what is not finished",
     addable: Container[str] = (),
+    paths: Container[str] = (),
 ) -> None:
     """Run a ``@hydra.main`` function as a program.
 
@@ -73,8 +81,8 @@ def run_main(
         keys: settings of this entry point; a message about a mistyped key names the nearest of them.
         after_interruption: what the same command does after Ctrl-C, for the message.
         addable: keys that a command may set although the configuration does not contain them.
+        paths: settings whose values are paths, see :func:`_as_typed`.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
     print_any_text()
     for word in sys.argv[1:]:
         if word.startswith("--") and word.partition("=")[0] not in FLAGS:
@@ -84,11 +92,16 @@ def run_main(
                 2,
             )
     options, overrides = _divided(sys.argv[1:])
+    sweeping = _is_sweep(options, overrides)
+    overrides = [
+        _as_typed(word, sweeping) if word.partition("=")[0].lstrip("+") in paths else word for word in overrides
+    ]
     overrides = [f"++{word}" if _may_be_added(word, keys, addable) else word for word in overrides]
     sys.argv[1:] = [*options, *overrides]  # Hydra takes them in no other order
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise errors instead of exiting
     try:
-        main()
+        with interruption.handled():
+            _run(main)
     except UserError as mistake:
         _failures.append(mistake)
     except BrokenPipeError:  # the reader of stdout has exited, as head does
@@ -130,6 +143,34 @@ def _divided(words: list[str]) -> tuple[list[str], list[str]]:
     return options, overrides
 
 
+def _is_sweep(options: list[str], overrides: list[str]) -> bool:
+    chosen = dict(word.lstrip("+").partition("=")[::2] for word in overrides)
+    by_file = chosen.get("sweep", "null") != "null"
+    return by_file or "--multirun" in options or "-m" in options or chosen.get("hydra.mode", "").endswith("MULTIRUN")
+
+
+def _as_typed(word: str, sweeping: bool) -> str:
+    """A setting that is a path with its value in quotes, so that Hydra takes it as it is typed.
+
+    Without them, Hydra reads 2024_11_30 as a number and refuses letters beyond ASCII, commas, brackets and the like.
+    null, lists, interpolations, ~ (which a message explains) and values in quotes stay as they are. In a sweep a comma
+    separates values, and functions as ``choice(a,b)`` stay too.
+    """
+    name, equals, value = word.partition("=")
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    is_list = value.startswith("[") and value.endswith("]")
+    if not value or quoted or is_list or "${" in value or value.startswith("~"):
+        return word
+    if sweeping and (SWEEPING.match(value) or {"'", '"'} & {*value}):
+        return word
+    parts = value.split(",") if sweeping else [value]
+    return name + equals + ",".join(part if part == "null" else _quoted(part) for part in parts)
+
+
+def _quoted(text: str) -> str:
+    return QuotedString(text, Quote.single).with_quotes()
+
+
 def _own_folders(options: list[str]) -> list[Path]:
     """Folders of the user's own configuration: ``--config-dir my_conf`` or ``--config-dir=my_conf``."""
     return [
@@ -148,9 +189,15 @@ def _may_be_added(word: str, keys: Iterable[str], addable: Container[str]) -> bo
     return name in addable or (bool(addable) and bool(dot) and group.isidentifier() and group not in known)
 
 
-def _interrupt(*_: object) -> None:
-    """SIGTERM (a cluster preempts the job) is handled as Ctrl-C."""
-    raise KeyboardInterrupt
+def _run(main: Callable[[], None]) -> None:
+    """Call the function; raises KeyboardInterrupt if the process was asked to end, whatever came of that."""
+    try:
+        main()
+    except (Exception, SystemExit) as error:  # such as a lost child process, which got the signal too
+        if interruption.requested():
+            raise KeyboardInterrupt from error
+        raise
+    interruption.check()
 
 
 def _exit(message: str, code: int) -> None:

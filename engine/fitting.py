@@ -25,27 +25,30 @@ from callbacks.quiet import Quiet, silence
 from callbacks.step_seed import StepSeed
 from callbacks.throughput import Throughput
 from engine.environment import environment_info
+from engine.guarded_loggers import guarded
 from engine.planning import require_unchanged
 from engine.plugins import build
 from engine.processes import end_followers, is_leader, is_lost_peer, leave_group, unwatch
 from engine.settings import flatten, nest
 from engine.stage import Run
 from engine.trainers import training_trainer
-from engine.wandb_runs import described, log_classes, wandb_run
+from engine.wandb_runs import described, is_disabled, log_classes, wandb_run
 from foundation.errors import ConfigError, RunError, UserError, causes, explained, in_one_line
 from foundation.files import remove_drafts, write_text_atomically
+from foundation.interruption import check, requested, settle
 from models.single_values import allow_single_values
 
 UNLOGGED = "conditioned on metric"
 """In Lightning's message about a callback whose metric the stage does not log, as early stopping in pre-training."""
 
 
-def fit(run: Run, config: dict[str, Any]) -> None:
+def fit(run: Run, config: dict[str, Any], last: bool = True) -> None:
     """Execute a run from its start or its last checkpoint; its status is then done.
 
     Args:
         run: the run; the caller, or the leader of this process, holds its lock.
         config: the composed configuration, kept as the run's ``config.yaml``.
+        last: whether it is the last run of its command, the one with its result.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C and SIGTERM; the status is interrupted.
@@ -67,15 +70,18 @@ def fit(run: Run, config: dict[str, Any]) -> None:
             return
         attempt = folder.attempts + 1
         remove_drafts(folder.path, recursive=True)
+        if not folder.last.is_file():
+            folder.curves.unlink(missing_ok=True)  # of an attempt without a checkpoint
         write_text_atomically(folder.config, OmegaConf.to_yaml(config))
         folder.write_status(**_status(run, attempt), state="running", error=None)
-        with _loggers(run, config, attempt) as loggers:
+        with _loggers(run, config, attempt, last) as loggers:
             result = stage.fit(run, config, loggers)
             require_unchanged(run)
             folder.write_status(**result, state="done")
         folder.last.unlink(missing_ok=True)
     except BaseException as error:
         unwatch()
+        settle()
         try:
             reason = _record_end(run, error, attempt)
         finally:
@@ -94,8 +100,9 @@ def _record_end(run: Run, error: BaseException, attempt: int) -> BaseException:
 
     Of several processes, the one that fails records its error; the others only see a lost connection, or are killed.
     """
-    # Lightning raises SystemExit on Ctrl-C, and an interrupted write raises an error of its own.
-    interrupted = any(isinstance(cause, KeyboardInterrupt | SystemExit) for cause in causes(error))
+    # Lightning raises SystemExit on Ctrl-C, and an interrupted write raises an error of its own; so does a loader's
+    # process that got the signal too.
+    interrupted = requested() or any(isinstance(cause, KeyboardInterrupt | SystemExit) for cause in causes(error))
     together = getattr(run.settings.trainer, "devices", 1) > 1
     lost = together and is_lost_peer(error) and explained(error) is error
     folder = run.folder
@@ -148,8 +155,6 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
     resume = run.folder.last if run.folder.last.is_file() else None
     if resume is not None:
         require_fit(load_resumed(resume)["state_dict"], module, resume)
-    elif is_leader():
-        run.folder.curves.unlink(missing_ok=True)
     try:
         trainer.fit(module, datamodule, ckpt_path=resume, weights_only=True)
         if not run.folder.best.is_file():
@@ -158,6 +163,7 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
                 f"best.ckpt: a callback stopped it.\n"
                 f"With {run.stage.name} the last epoch's weights are kept; it must reach it."
             )
+        check()
         best = load(run.folder.best)
         metrics = best.get("metrics", {})
         if run.stage.labelled:
@@ -257,24 +263,28 @@ def _class_set(run: Run) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _loggers(run: Run, config: dict[str, Any], attempt: int) -> Iterator[list[Logger]]:
+def _loggers(run: Run, config: dict[str, Any], attempt: int, last: bool) -> Iterator[list[Logger]]:
     """``metrics.csv``, the user's loggers, and a W&B run for this attempt: an offline W&B run cannot be resumed after a
     kill."""
     entries = config.get("logger") or {}
-    own: list[Logger] = [Curves(run.folder.curves), *_objects(entries, "logger", Logger)]
+    own: list[Logger] = [Curves(run.folder.curves), *map(guarded, _objects(entries, "logger", Logger))]
     wandb = entries.get("wandb")
-    if wandb is None or wandb["mode"] == "disabled":
+    if wandb is None or is_disabled(wandb["mode"]):
         yield own
         return
     name = f"{run.folder.name}-{attempt}"
     with wandb_run(
         run.folder.path,
         config | {"run_id": run.id},
+        by_agent=last,
         id=name,
         **described(_status(run, attempt), wandb["group"], wandb["tags"]),
     ) as opened:
-        run.folder.write_status(wandb_ids=[*run.folder.status.get("wandb_ids", []), name])
-        yield [*own, WandbLogger(experiment=opened)]
+        if opened is None:
+            yield own
+            return
+        run.folder.write_status(wandb_ids=[*run.folder.status.get("wandb_ids", []), opened.id])
+        yield [*own, guarded(WandbLogger(experiment=opened), opened)]
 
 
 def _objects(entries: Mapping[str, Any], group: str, kind: type) -> list[Any]:

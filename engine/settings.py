@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
@@ -86,6 +86,9 @@ ScaleRange = Annotated[
 ]
 MaskValue = Annotated[int, Field(ge=0, le=255)]
 MaskColour = Annotated[list[MaskValue], Field(min_length=3, max_length=3)]
+PATH = object()
+PathText = Annotated[str, PATH]
+"""A setting that is a path, or may be one: on the command line its value is the text that is typed."""
 Plugin = dict[str, Any]
 """``{_target_: my_package.MyClass, argument: value}``: user code, see :mod:`engine.plugins`."""
 
@@ -97,6 +100,16 @@ def fields(group: type[Settings], prefix: str = "") -> Iterator[tuple[str, Field
             yield from fields(inner, f"{prefix}{name}.")
         else:
             yield prefix + name, field
+
+
+def paths(group: type[Settings]) -> list[str]:
+    """The settings of a group and its subgroups that are a :data:`PathText`."""
+    return [
+        name
+        for name, field in fields(group)
+        if PATH in field.metadata
+        or any(PATH in getattr(kind, "__metadata__", ()) for kind in get_args(field.annotation))
+    ]
 
 
 def subgroup(field: FieldInfo) -> type[Settings] | None:

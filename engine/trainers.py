@@ -13,6 +13,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from callbacks.checkpoints import AtomicCheckpointIO
+from callbacks.interruption import Interruption
 from engine.environment import require_precision
 from engine.processes import by_torchrun, devices
 from engine.stage import Run
@@ -75,11 +76,12 @@ def scoring_trainer(
 
 def _trainer(fitting: str, **arguments: Any) -> pl.Trainer:
     require_precision(arguments["precision"], arguments["accelerator"])
+    arguments["callbacks"] = [*arguments["callbacks"], Interruption()]
     try:
         trainer = pl.Trainer(**arguments, enable_model_summary=False)
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise ConfigError(f"trainer: {error}\nIt must fit {fitting} always does.") from error
-    # The entry point handles Ctrl-C and SIGTERM: Lightning's handlers would broadcast within a collective operation.
+    # foundation/interruption.py handles Ctrl-C and SIGTERM: Lightning would broadcast within a collective operation.
     trainer._signal_connector.register_signal_handlers = _leave_signals  # type: ignore[method-assign]
     return trainer
 

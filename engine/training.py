@@ -16,6 +16,7 @@ from engine.processes import broadcast, broadcast_runs, is_leader, is_sweep
 from engine.screen import plan_table, results_table
 from engine.stage import Run
 from foundation.errors import ConfigError
+from foundation.interruption import check, checked
 from foundation.run_folder import git_state
 
 _forced: set[Path] = set()  # retrained by this sweep: jobs that share a stage force it once
@@ -64,7 +65,8 @@ def _lead(runs: list[Run], config: dict[str, Any], force: bool) -> list[Run]:
             if run.folder.done:
                 _log_done(run)
         for run, lock in pending:
-            _train(run, config)
+            check()
+            _train(run, config, last=run is runs[-1])
             lock.release(force=True)  # other commands may wait for this stage only
         return [run for run, _ in pending]
     finally:
@@ -79,14 +81,14 @@ def _is_needed(run: Run, runs: Iterable[Run], pending: Iterable[Run]) -> bool:
     )
 
 
-def _train(run: Run, config: dict[str, Any]) -> None:
+def _train(run: Run, config: dict[str, Any], last: bool) -> None:
     resumed = run.folder.last.is_file()
     console.print(f"{'Resuming' if resumed else run.stage.verb} [bold]{run.folder.name}[/]{run.stage.subject(run)}")
     if resumed:
         _log_other_code(run)
     from engine.fitting import fit  # torch and Lightning, seconds
 
-    fit(run, config)
+    fit(run, config, last)
 
 
 def _follow(runs: Iterable[Run], config: dict[str, Any]) -> None:
@@ -104,7 +106,7 @@ def _follow(runs: Iterable[Run], config: dict[str, Any]) -> None:
         )
     from engine.fitting import fit
 
-    for name in names:
+    for name in checked(names):
         fit(own[name], config)
 
 

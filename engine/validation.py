@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -98,7 +99,7 @@ def explain_overrides(overrides: Iterable[str], keys: Iterable[str], own: Iterab
                         f"{name}={choice} does not exist.\nIt must be one of {', '.join(options)}"
                         f" (or a file of your own, see --config-dir).{did_you_mean(choice, options)}"
                     )
-        elif name not in keys and name.partition(".")[0] not in ("hydra", *FREE):
+        elif name not in keys and re.split("[./]", name)[0] not in ("hydra", *FREE):
             return unknown_key(name, keys if "." in name else [*keys, *groups(own)])
     return None
 

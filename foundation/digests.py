@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from foundation.errors import DataError
+from foundation.interruption import checked
 from foundation.names import to_bytes
 from foundation.paths import status_of
 
@@ -69,7 +70,7 @@ class DigestCache:
             from rich.progress import track
 
             shown = track(everything, "reading the data once to compute its digest", transient=True)
-        for name, path in shown:
+        for name, path in checked(shown):
             total.update(to_bytes(f"{name}\0{self.of_file(path)}\0"))
         return total.hexdigest()[:16]
 

@@ -47,6 +47,10 @@ class RunError(UserError):
     """A run that failed for lack of memory, disk space or the like (exit code 1)."""
 
 
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""Errors of the system about a place that may not be read or written."""
+
+
 def causes(error: BaseException) -> Iterator[BaseException]:
     """An error and its chain of causes, the last error first."""
     seen: BaseException | None = error
@@ -88,6 +92,8 @@ def explained(error: BaseException) -> BaseException:
             f"Do one of: a larger datamodule.image_size; another network; torch's batch normalisation, which uses its "
             f"running statistics then."
         )
+    if isinstance(error, OSError) and error.errno in NOT_ALLOWED and error.filename is not None:
+        return RunError(f"{error.filename}: {error.strerror}.\nIt must be a place that you may read and write.")
     worker = next((line for line in text.splitlines() if "DataLoader worker" in line), "")
     if "killed" in worker or "exited unexpectedly" in worker:
         return RunError(

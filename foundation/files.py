@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
+import functools
 import glob
+import hashlib
 import io
 import json
 import math
 import os
+import platform
 import re
 import shutil
+import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from foundation.errors import ConfigError
 from foundation.names import LONGEST, file_name, to_bytes
+
+ABANDONED = 86400
+"""Seconds without a change after which a draft of another machine is removed."""
 
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
@@ -74,36 +83,78 @@ def atomic_path(path: Path, draft_name: str | None = None) -> Iterator[Path]:
 
 def _draft(path: Path, exclusive: bool = False) -> Path:
     name = _draft_stem(path.name)
-    return path.with_name(f".{name}.tmp" if exclusive else f".{name}.{os.getpid()}.tmp")
+    return path.with_name(f".{name}.tmp" if exclusive else f".{name}.{_machine()}-{os.getpid()}.tmp")
 
 
 def _draft_stem(name: str) -> str:
     """The part of a draft's name that identifies its file: the file's name, shortened if the rest would not fit."""
-    room = 25  # for the dot in front, and .<process>.tmp
+    room = 40  # for the dot in front, and .<machine>-<process>.tmp
     return name if len(to_bytes(name)) <= LONGEST - room else file_name(name, room)
 
 
-def remove_drafts(folder: Path, name: str | None = None, recursive: bool = False) -> None:
-    """Remove the drafts of killed processes; no other process may write there at the same time.
+def remove_drafts(folder: Path, name: str | None = None, recursive: bool = False, shared: bool = False) -> None:
+    """Remove the drafts of killed processes.
 
     Args:
         folder: where to look.
         name: only drafts of the file or folder of this name; None removes all.
         recursive: look in all folders below too.
+        shared: other processes may write there at the same time: drafts of living ones stay, and those of another
+            machine for a day.
     """
     pattern = ".*.tmp" if name is None else f".{glob.escape(_draft_stem(name))}.*.tmp"
     for draft in [*(folder.rglob(pattern) if recursive else folder.glob(pattern))]:
+        if shared and not _is_abandoned(draft):
+            continue
         if draft.is_dir() and not draft.is_symlink():
             shutil.rmtree(draft, ignore_errors=True)
         else:
             draft.unlink(missing_ok=True)
 
 
+def _is_abandoned(draft: Path) -> bool:
+    machine, dash, process = draft.name.split(".")[-2].rpartition("-")
+    if not (dash and process.isdecimal()):
+        return False
+    if machine == _machine():
+        return not _lives(int(process))
+    try:
+        return time.time() - draft.lstat().st_mtime > ABANDONED
+    except OSError:  # its writer has just finished
+        return False
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        return True
+    return True
+
+
+@functools.cache
+def _machine() -> str:
+    """Eight digits for this machine since it was started, and for this container."""
+    parts = [platform.node()]
+    with contextlib.suppress(OSError):  # Linux
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())]
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:8]
+
+
+def make_writable(folder: Path) -> None:
+    """Create a folder unless it exists, and see that files can be written there; raises OSError if not."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):  # it has no name
+        pass
+
+
 def require_folder(path: Path, key: str) -> None:
-    """Create a folder unless it exists.
+    """Create a folder unless it exists, see that it can be written to, and remove what killed processes left in it.
 
     Raises:
-        ConfigError: if it cannot be created.
+        ConfigError: if it cannot be created or written to.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -111,6 +162,15 @@ def require_folder(path: Path, key: str) -> None:
         raise ConfigError(
             f"{key}={path} cannot be created: {error.strerror}.\nIt must be a folder, or the name of a new one."
         ) from error
+    try:
+        make_writable(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ConfigError(
+            f"{key}={path} cannot be written to: {error.strerror}.\nIt must be a folder that you may write to."
+        ) from error
+    remove_drafts(path, shared=True)
 
 
 def require_outside(path: Path, root: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from foundation.errors import ConfigError
+from foundation.shown_text import printable
 
 
 @contextlib.contextmanager
@@ -22,7 +23,7 @@ def held(lock: FileLock, what: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"Waiting for the process that {what}", flush=True)
+        print(printable(f"Waiting for the process that {what}"), flush=True)
         lock.acquire()
     try:
         yield

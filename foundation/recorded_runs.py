@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from foundation.errors import DataError
+from foundation.interruption import checked
 from foundation.reading import (
     MEBIBYTE,
     MOST_ENTRIES,
@@ -22,9 +23,8 @@ from foundation.reading import (
     UnreadableError,
     list_folder,
     read_bytes,
-    read_json,
 )
-from foundation.run_folder import RunFolder, with_current_keys
+from foundation.run_folder import RunFolder, read_status, with_current_keys
 from foundation.shown_text import Paths, printable
 
 STAGES = ("pretrain", "finetune", "semi", "classify", "segment", "evaluate")
@@ -165,15 +165,19 @@ class RecordedRun:
         found = any(name == "test/accuracy" or name.startswith("test/called/") for name in self.metrics)
         return self.state == "done" and found
 
+    @property
+    def _identity(self) -> Mapping[str, Any]:
+        return self.status.get("identity") or {}
+
     @functools.cached_property
     def setting(self) -> Mapping[str, Any]:
         """The settings that entered the run's id, by name."""
-        return with_current_keys((self.status.get("identity") or {}).get("settings") or {})
+        return with_current_keys(self._identity.get("settings") or {})
 
     @property
     def version(self) -> str:
         """Version of the stage's code: results of different versions are not comparable."""
-        return as_text((self.status.get("identity") or {}).get("version"))
+        return as_text(self._identity.get("version"))
 
     @property
     def in_a_fold(self) -> bool:
@@ -257,22 +261,20 @@ def read_runs(output_dir: Path) -> list[RecordedRun]:
         raise DataError(
             f"{output_dir / 'runs'} cannot be read: {error}.\nIt must be a folder of run folders that you may read."
         ) from error
-    return sorted((read_run(output_dir / "runs" / name) for name in names), key=_sort_key)
+    return sorted((read_run(output_dir / "runs" / name) for name in checked(names)), key=_sort_key)
 
 
 def read_run(folder: Path) -> RecordedRun:
     """The run of one folder, see :func:`read_runs`."""
     try:
-        status = read_json(folder, "status.json")
+        status = read_status(folder)
     except MissingFileError:
         return _unreadable(folder, "status.json is missing")
     except UnreadableError as error:
         return _unreadable(folder, f"status.json cannot be read: {error}")
-    if not isinstance(status, dict):
-        return _unreadable(folder, "status.json holds no JSON object")
     if wrong := next(_mistakes(status), None):
         return _unreadable(folder, f"status.json cannot be used: {wrong}")
-    status, held = with_current_keys(status), RunFolder.at(folder)
+    held = RunFolder.at(folder)
     if status.get("state") == "running" and held is not None:
         status["state"] = held.running_state()
     root = _data_root(_config(folder)) if "/" in (status.get("error") or "") else None

@@ -25,6 +25,19 @@ def with_current_keys(recorded: Mapping[str, Any]) -> dict[str, Any]:
     return {RENAMED.get(key, key): value for key, value in recorded.items()}
 
 
+def read_status(folder: Path) -> dict[str, Any]:
+    """The content of a run folder's ``status.json``.
+
+    Raises:
+        MissingFileError: if there is none.
+        UnreadableError: if it cannot be read.
+    """
+    status = read_json(folder, "status.json")
+    if not isinstance(status, dict):
+        raise UnreadableError("it holds no JSON object")
+    return with_current_keys(status)
+
+
 class RunFolder:
     """``<output_dir>/runs/<stage>-<id>/``.
 
@@ -69,18 +82,15 @@ class RunFolder:
         Raises:
             DataError: if it cannot be read, so that a result of unknown state is not overwritten.
         """
-        path = self.path / "status.json"
         try:
-            status = read_json(self.path, path.name)
+            return read_status(self.path)
         except MissingFileError:
             return {}
         except UnreadableError as error:
-            status, reason = None, str(error)
-        else:
-            reason = "it holds no JSON object"
-        if not isinstance(status, dict):
-            raise DataError(f"{path} cannot be read: {reason}.\nRestore the file, or move the folder {self.path} away.")
-        return with_current_keys(status)
+            raise DataError(
+                f"{self.path / 'status.json'} cannot be read: {error}.\n"
+                f"Restore the file, or move the folder {self.path} away."
+            ) from error
 
     def write_status(self, **changes: Any) -> None:
         """Update keys of ``status.json``, atomically."""
@@ -116,9 +126,9 @@ class RunFolder:
         """How often this run was started, including the starts that ``force=true`` moved to ``replaced/``."""
         attempts = [self.status.get("attempts", 0)]
         for aside in (self.output_dir / "replaced").glob(f"{self.name}-*"):
-            with contextlib.suppress(UnreadableError, AttributeError):
-                attempts.append(read_json(aside, "status.json").get("attempts", 0))
-        return max(number for number in attempts if isinstance(number, int))
+            with contextlib.suppress(UnreadableError):
+                attempts.append(read_status(aside).get("attempts", 0))
+        return max((number for number in attempts if type(number) is int), default=0)  # no bool
 
     def set_aside(self) -> None:
         """Move the run to ``replaced/`` (``force=true``), in any state; nothing is deleted."""

@@ -7,11 +7,16 @@ import contextlib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+from rich import control
+
 PROJECT = Path(__file__).parent.parent
+CONTROLS = "".join(map(chr, (*range(9), *range(11, 32), *range(127, 160))))
 PLAIN = {"—": "-", "–": "-", "−": "-", "·": "|", "±": "+-", "×": "x", "→": "->", "…": "...", "“": '"', "”": '"'}
 """Characters of the project's own tables and messages that not every terminal has -> a plain form."""
 HOMES = (r"/root", r"/(?:home|Users)/[^/\s'\",:;()]+")
@@ -29,12 +34,22 @@ def printable(text: str) -> str:
 
 
 def print_any_text() -> None:
-    """Let standard output and error take any text: what their encoding lacks is written plainly, or as an escape."""
+    """Let standard output and error take any text: what their encoding lacks is written plainly, or as an escape.
+
+    Control characters in tables, in lines printed with rich and in tracebacks become escapes, see :func:`printable`.
+    """
+    removed: dict[int, Any] = control._CONTROL_STRIP_TRANSLATE
+    removed.update({ord(letter): printable(letter) for letter in CONTROLS})
+    sys.excepthook = _print_traceback
     codecs.register_error("plain", _plainly)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a notebook may have replaced it
             with contextlib.suppress(OSError):  # what was a file when it was opened and is a pipe now
                 stream.reconfigure(errors="plain")
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(printable("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _plainly(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from foundation.errors import ConfigError
+from foundation.interruption import check
 from foundation.reading import MEBIBYTE, UnreadableError, read_bytes
 from foundation.shown_text import printable
 from reports.page import SCRIPT_DIGEST, write_report
@@ -203,6 +204,7 @@ class Dashboard:
             self._server = _Server(port, page.parent, every, names)
         except OSError as error:
             raise ConfigError(f"port={port} cannot be used: {error.strerror}.\nExpected: a free one.") from error
+        self._server.service_actions = check  # type: ignore[method-assign]
         self._closed = threading.Event()
         self._writer = threading.Thread(target=self._write, args=(output_dir, every), daemon=True)
 

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from foundation.errors import ConfigError, DataError
-from foundation.files import atomic_write
+from foundation.files import atomic_write, make_writable, remove_drafts
 from foundation.recorded_runs import RecordedRun, read_runs
 from foundation.shown_text import printable
 from reports import comparisons, figures, limits, panels, papers, tables
@@ -55,6 +55,8 @@ def write_report(output_dir: Path) -> Path:
     require_runs(runs, output_dir)
     page = output_dir / "report" / "index.html"
     with _written(page.parent):
+        make_writable(page.parent)
+        remove_drafts(page.parent, recursive=True, shared=True)
         _write(runs, page, output_dir.resolve().name)
     return page
 

@@ -14,6 +14,7 @@ import numpy as np
 from jinja2 import Environment
 
 from foundation.files import atomic_write
+from foundation.interruption import checked
 from foundation.recorded_runs import RecordedRun, as_text
 from reports import panels
 from reports.limits import ILLUSTRATED_PAGES, newest
@@ -66,7 +67,7 @@ def write_run_pages(runs: Sequence[RecordedRun], folder: Path, templates: Enviro
     page = templates.get_template("run.html")
     illustrated = {run.path for run in newest(runs, ILLUSTRATED_PAGES, lambda run: run.changed)}
     left_out = f"Only the pages of the newest {ILLUSTRATED_PAGES} runs show them."
-    for run in runs:
+    for run in checked(runs):
         html = page.render(
             run=run,
             upstreams=[(as_text(name), by_id.get(name)) for name in run.upstreams],

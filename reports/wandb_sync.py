@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import io
+import struct
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from engine.wandb_runs import described, log_classes, wandb_run
-from foundation.errors import ConfigError, DataError, UserError
+from foundation.errors import ConfigError, DataError, RunError, UserError
 from foundation.files import atomic_path, remove_drafts
 from foundation.reading import MEBIBYTE, UnreadableError, read_yaml
 from foundation.recorded_runs import RecordedRun
@@ -28,6 +30,11 @@ OFFLINE: dict[str, Any] = {"project": "halfmask", "mode": "offline", "group": No
 """W&B settings of a run that was trained with logger=none."""
 PLACES = {"epoch": "epoch", "step": "trainer/global_step"}
 """Columns of integers, and their names in W&B."""
+ATTEMPTS = 10
+"""Number of times that a file is read back."""
+WANDB_HEADER, CHUNK_HEADER, BLOCK = 7, 7, 2**15
+FULL, FIRST, LAST = 1, 2, 4
+"""Sizes in bytes, and kinds of chunks, of W&B's files."""
 GRID_SIZE, GRID_PIXELS = 64 * MEBIBYTE, 2**26
 """Largest size of an image's file in bytes, and largest number of its pixels."""
 
@@ -54,6 +61,7 @@ def write_wandb_runs(runs: Sequence[RecordedRun], output_dir: Path, console: Con
                 with atomic_path(folder) as draft:
                     draft.mkdir()
                     _write(run, draft)
+                    _require_complete(run, draft)
         except (UserError, OSError, ValueError) as error:  # a name too long, a foreign file: the other runs are written
             if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -80,6 +88,8 @@ def _write(run: RecordedRun, folder: Path) -> None:
     settled = config | {"logger": {"wandb": how}, "run_id": run.id}
     with wandb_run(folder, settled, id=run.path.name, **described(about, how["group"], how["tags"])) as opened:
         curves = run.curves
+        if opened is None:
+            raise RunError("W&B cannot open a run.")
         for row in zip(*curves.values(), strict=True):
             # A step that Ctrl-C interrupted has a learning rate and no epoch.
             values = {name: float(value) for name, value in zip(curves, row, strict=True) if np.isfinite(value)}
@@ -106,6 +116,39 @@ def _grid(run: RecordedRun, name: str) -> Image.Image | None:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # of a broken PNG file
         return None
     return image
+
+
+def _require_complete(run: RecordedRun, folder: Path) -> None:
+    """Read back what W&B's process has written: it reports neither a full disk nor its own end.
+
+    Raises:
+        RunError: if steps are absent.
+    """
+    (expected,) = {len(column) for column in run.curves.values()}
+    for _ in range(ATTEMPTS):  # its process may be about to write the last records
+        found = sum(map(_history_records, folder.glob("wandb/offline-run-*/*.wandb")))
+        if found >= expected:
+            return
+        time.sleep(0.2)
+    raise RunError(f"W&B wrote {found} of {expected} steps to {folder.parent}; the disk may be full.")
+
+
+def _history_records(file: Path) -> int:
+    """Number of logged steps in a file of W&B: a header of 7 bytes, then records in LevelDB's log format."""
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
+
+    content, place, count, record = file.read_bytes(), WANDB_HEADER, 0, b""
+    while place + CHUNK_HEADER <= len(content):
+        if (left := BLOCK - place % BLOCK) < CHUNK_HEADER:  # the end of a block is padded
+            place += left
+            continue
+        size, kind = struct.unpack_from("<HB", content, place + 4)  # after the checksum
+        chunk = content[place + CHUNK_HEADER : place + CHUNK_HEADER + size]
+        place += CHUNK_HEADER + size
+        record = chunk if kind in (FULL, FIRST) else record + chunk
+        if kind in (FULL, LAST) and len(chunk) == size:
+            count += Record.FromString(record).WhichOneof("record_type") == "history"
+    return count
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:

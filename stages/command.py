@@ -14,7 +14,7 @@ from datamodules.layouts import MASKED, PARSED, Layout, open_layout
 from engine.planning import plan as plan_runs
 from engine.plugins import require
 from engine.processes import require_one_group
-from engine.settings import FREE, Seed, Settings, group_options, setting
+from engine.settings import FREE, PathText, Seed, Settings, group_options, setting
 from engine.stage import Run, Stage
 from engine.training import execute
 from engine.validation import validated
@@ -84,7 +84,7 @@ class Command(Settings):
     )
     subset: Literal[0, 1, 2] = setting(0, "which of the nested random subsets of labels", harmless=MANIFEST)
     seed: Seed = setting(0, "every stage's seed, unless it has its own", harmless="enters as each stage's own seed")
-    output_dir: str = setting("outputs", "runs, reports, manifests and caches", harmless=LOCATION_ONLY)
+    output_dir: PathText = setting("outputs", "runs, reports, manifests and caches", harmless=LOCATION_ONLY)
     force: bool = setting(False, "train every stage again; old runs move to output_dir/replaced", harmless=ACTION)
     verify: bool = setting(False, "read all data again for their digests, whatever is known of them", harmless=ACTION)
     dry_run: bool = setting(False, "list the stages, their ids and what would run, and stop", harmless=ACTION)

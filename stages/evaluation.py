@@ -18,7 +18,7 @@ from datamodules.labels import CLASS_SETS, LabelSet, recorded_classes, shared_cl
 from datamodules.layouts import ANNOTATED, MASKED, PARSED, Layout, open_layout
 from datamodules.layouts.layout import ALL
 from engine.planning import plan as plan_runs
-from engine.settings import Plugin, Settings, plain, setting
+from engine.settings import PathText, Plugin, Settings, plain, setting
 from engine.stage import Run, Stage
 from engine.training import execute
 from engine.validation import validated
@@ -58,13 +58,13 @@ class EvaluationTrainer(Settings):
 class EvaluationSettings(Settings):
     """Every setting of ``evaluate.py``; null: the value of the checkpoint's run."""
 
-    checkpoint: str = setting(
+    checkpoint: PathText = setting(
         ..., "name of a run (finetune-0123456789ab), its folder, or a best.ckpt", harmless=BY_CONTENT
     )
     dataset: Dataset | None = setting(..., "the data set's layout; null: that of layout")
     layout: Plugin | None = setting(None, "your own layout, by _target_; called with root", only="layout!=null")
-    root: str | None = setting(None, "its folder; null: its default folder in data/", harmless=LOCATION_ONLY)
-    classes: str | None = setting(
+    root: PathText | None = setting(None, "its folder; null: its default folder in data/", harmless=LOCATION_ONLY)
+    classes: PathText | None = setting(
         None, "a classes.yaml whose maps_to replaces the mapping of the checkpoint", harmless="enters as the mapping"
     )
     merging: Literal[None, "official", "zllrunning", "farl"] = setting(None, "painting order of CelebAMask-HQ's masks")
@@ -86,7 +86,9 @@ class EvaluationSettings(Settings):
         None, "trusted package: the checkpoint may use a network or loss of it", harmless=BY_CONTENT
     )
     trainer: EvaluationTrainer = Field(default_factory=EvaluationTrainer)
-    output_dir: str = setting("outputs", "contains the checkpoint's run and the evaluation", harmless=LOCATION_ONLY)
+    output_dir: PathText = setting(
+        "outputs", "contains the checkpoint's run and the evaluation", harmless=LOCATION_ONLY
+    )
     force: bool = setting(False, "score again; the earlier result moves to output_dir/replaced", harmless=ACTION)
 
 

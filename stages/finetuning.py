@@ -12,7 +12,7 @@ from datamodules.labels import recorded_classes
 from engine.planning import LEFT_OUT
 from engine.plugins import require
 from engine.processes import is_leader
-from engine.settings import Plugin, ScaleRange, Settings, setting
+from engine.settings import PathText, Plugin, ScaleRange, Settings, setting
 from engine.stage import Run
 from foundation.digests import DigestCache
 from foundation.errors import ConfigError, DataError
@@ -57,7 +57,7 @@ class FinetuneSettings(TrainingSettings):
     augmentation: FinetuneAugmentation = Field(default_factory=FinetuneAugmentation)
     optimizer: FinetuneOptimizer = Field(default_factory=FinetuneOptimizer)
     validate_every: int = setting(1, "epochs between validations", ge=1)
-    start_from: str | None = setting(
+    start_from: PathText | None = setting(
         None, "for method=transfer: name or folder of the run to start from", harmless="enters as the id of that run"
     )
     transfer: Literal["trunk", "encoder", "all"] = setting(

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from datamodules.labels import PAINTING_ORDERS
 from datamodules.mask_rules import MaskRules
-from engine.settings import MaskColour, MaskValue, Plugin, ScaleRange, Seed, Settings, setting
+from engine.settings import MaskColour, MaskValue, PathText, Plugin, ScaleRange, Seed, Settings, setting
 from foundation.errors import ConfigError, did_you_mean
 
 SPEED_ONLY = "same samples and scores; changes speed only"
@@ -71,7 +71,7 @@ class DataSettings(Settings):
     """The data set."""
 
     dataset: str = setting("lapa", "layout of the data set")
-    root: str = setting("data/LaPa", "folder of the data set", harmless=LOCATION_ONLY)
+    root: PathText = setting("data/LaPa", "folder of the data set", harmless=LOCATION_ONLY)
     layout: Plugin | None = setting(None, "your own layout, by _target_; called with root")
     merging: Literal[None, "official", "zllrunning", "farl"] = setting(
         None, "painting order for labels with one mask per class"
@@ -96,7 +96,7 @@ class ModelSettings(Settings):
     )
     network: Plugin | None = setting(None, "your own parser, by _target_; called with classes=<number of classes>")
     encoder: str = setting("resnet50", "any encoder of segmentation-models-pytorch that fits the architecture")
-    encoder_weights: str | None = setting("imagenet", "imagenet (downloaded once), null (random), or a file")
+    encoder_weights: PathText | None = setting("imagenet", "imagenet (downloaded once), null (random), or a file")
     features: int = setting(16, "channels of UNet++'s full-resolution features", ge=1, only="architecture=unetplusplus")
 
 

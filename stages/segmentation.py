@@ -13,7 +13,7 @@ from datamodules.layouts import AugmentedCelebA
 from datamodules.layouts.augmented_celeba import MANIFEST
 from engine.planning import LEFT_OUT
 from engine.plugins import require
-from engine.settings import Plugin, setting
+from engine.settings import PathText, Plugin, setting
 from engine.stage import Run
 from foundation.digests import DigestCache
 from foundation.errors import ConfigError
@@ -74,7 +74,7 @@ class SegmentSettings(TrainingSettings):
         "modified_unet", "set by model=<one of conf/model>; or your own by _target_, with logits (N, 1, H, W)"
     )
     width: int | None = setting(None, "channels of the first level; null: as published", ge=2, multiple_of=2)
-    encoder_weights: str | None = setting(
+    encoder_weights: PathText | None = setting(
         None, "null (random), imagenet, or a file; for facial_mask_detector, maskplus and segformer"
     )
     bottleneck_convs: Literal[1, 2] = setting(

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from datamodules.layouts import PARSED, Layout, open_layout
 from engine.planning import data_digest, digest_cache
-from engine.settings import Settings, setting
+from engine.settings import PathText, Settings, setting
 from engine.stage import Run
 from foundation.digests import DigestCache
 from foundation.errors import ConfigError, DataError
@@ -34,7 +34,7 @@ WITH_SYNTHETIC = "root!=null"
 class SyntheticSettings(Settings):
     """Synthetic faces among the labelled ones."""
 
-    root: str | None = setting(
+    root: PathText | None = setting(
         None, "a folder of prepare.py task=synthetic_faces; null: none", harmless="enters by its content"
     )
     share: float = setting(
@@ -54,7 +54,7 @@ class SelfTrainingSettings(FinetuneSettings):
     batch_size: int = setting(16, "labelled images in a batch, over all devices", ge=1)
     unlabelled_batch_size: int = setting(16, "unlabelled images in a batch, over all devices", ge=1)
     steps_per_epoch: int | None = setting(None, "batches per epoch; null: every unlabelled image once", ge=1)
-    start_from: str | None = setting(
+    start_from: PathText | None = setting(
         None,
         "name or folder of the pretrain, finetune or semi run to start from; null: random weights, or the stage before",
         harmless="enters as the id of that run",

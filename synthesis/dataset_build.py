@@ -18,8 +18,10 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import track
 
+from foundation.child_processes import end_with_parent
 from foundation.errors import ConfigError, DataError
 from foundation.files import atomic_write, require_folder
+from foundation.interruption import checked
 from foundation.locks import held
 
 if TYPE_CHECKING:
@@ -128,13 +130,13 @@ class Build:
             return
         if workers == 1 or len(jobs) == 1:  # a process takes a second to start
             tune_process()
-            for job in track(jobs, words, console=self.console):
+            for job in checked(track(jobs, words, console=self.console)):
                 yield work(job)
             return
         with processes(min(workers, len(jobs))) as pool:
             try:
                 results = pool.map(work, jobs, chunksize=chunk)
-                yield from track(results, words, total=len(jobs), console=self.console)
+                yield from checked(track(results, words, total=len(jobs), console=self.console))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -187,7 +189,7 @@ def processes(count: int) -> Iterator[ProcessPoolExecutor]:
     if ours:
         os.environ[TUNABLES] = "glibc.malloc.hugetlb=1"
     try:
-        with ProcessPoolExecutor(count, mp_context=context, initializer=tune_process) as pool:
+        with ProcessPoolExecutor(count, mp_context=context, initializer=_start_process) as pool:
             yield pool
     finally:
         if ours:
@@ -195,6 +197,11 @@ def processes(count: int) -> Iterator[ProcessPoolExecutor]:
 
 
 TUNABLES = "GLIBC_TUNABLES"
+
+
+def _start_process() -> None:
+    end_with_parent()
+    tune_process()
 
 
 def tune_process() -> None:

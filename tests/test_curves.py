@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pytest
+
 from callbacks.curves import Curves
 
 
@@ -65,3 +67,47 @@ def test_test_scores_are_not_in_the_curves(tmp_path: Path) -> None:
     curves.log_metrics({"test/miou": 0.5, "epoch": 0}, 3)
     curves.flush()
     assert len(rows(curves.path)) == 3
+
+
+def log_epochs(curves: Curves, epochs: range) -> None:
+    """Five steps an epoch, with a value of the epoch before its checkpoint, and again after it as Lightning does."""
+    for epoch in epochs:
+        log(curves, range(5 * epoch, 5 * epoch + 5))
+        step, of_epoch = 5 * epoch + 4, {"train/accuracy": 0.25, "epoch": epoch}
+        curves.log_metrics(of_epoch, step)
+        curves.flush()
+        curves.log_metrics(of_epoch, step)
+
+
+def test_values_of_an_epoch_join_the_row_of_its_last_step(tmp_path: Path) -> None:
+    curves = Curves(tmp_path / "metrics.csv")
+    log_epochs(curves, range(3))
+    curves.log_metrics({"late": 1.0}, 14)
+    curves.finalize("success")
+    table = rows(curves.path)
+    assert [int(row["step"]) for row in table] == list(range(15))
+    assert [row["train/accuracy"] for row in table] == 3 * ["", "", "", "", "0.25"]
+    assert table[14]["late"] == "1.0"
+
+    again = Curves(curves.path)
+    again.cut(15)
+    assert rows(curves.path) == table
+
+
+def test_a_file_with_two_rows_of_a_step_is_continued_with_one(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("epoch,step,loss,train/accuracy\r\n0,0,3.0,\r\n0,0,,0.5\r\n1,1,2.0,\r\n1,1,,0.6\r\n2,2,1.0,\r\n")
+    Curves(path).cut(2)
+    assert [list(row.values()) for row in rows(path)] == [["0", "0", "3.0", "0.5"], ["1", "1", "2.0", "0.6"]]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"0,2,\xff\xfe\r\n", b"0,\xc2\xb2,1\r\n", b"0," + b"9" * 5000 + b",1\r\n", b"0,2," + b"x" * 200_000 + b"\r\n"],
+    ids=["no UTF-8", "no decimal", "5000 digits", "a large field"],
+)
+def test_damaged_rows_do_not_prevent_a_resume(damage: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(b"epoch,step,loss\r\n0,0,3.0\r\n0,1,2.0\r\n" + damage)
+    Curves(path).cut(2)
+    assert [row["step"] for row in rows(path)] == ["0", "1"]

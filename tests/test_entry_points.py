@@ -26,7 +26,7 @@ from tests.conftest import ROOT, TINY
         (["experiment=mtl_lapa_2pct"], ["mtl_lapa_2pct", "Did you mean mtl_lapa_1pct"]),
         ([], ["experiment", "mtl_lapa_1pct"]),
         (["experiment=mtl_lapa_1pct", "seed=[1"], ["seed=[1", "quotes"]),
-        (["experiment=mtl_lapa_1pct", "datamodule.root=a=b"], ['datamodule.root="a=b"']),
+        (["experiment=mtl_lapa_1pct", "sweep_name=a=b"], ['sweep_name="a=b"']),
         (["experiment=mtl_lapa_1pct", "finetune=null"], ["finetune=null does not exist"]),
         (["--experiment", "mtl_lapa_1pct"], ["--experiment is not an option", "without dashes"]),
     ],

@@ -20,7 +20,7 @@ from datamodules.mask_rules import MaskReading
 from datamodules.mask_survey import MaskSurvey, described, files_of
 from datamodules.masks import AmbiguousMaskError, decide
 from foundation.errors import DataError, RunError
-from foundation.files import atomic_write, require_outside, to_json, write_text_atomically
+from foundation.files import atomic_write, require_folder, require_outside, to_json, write_text_atomically
 
 REPORT, SHEET = "audit.json", "worst.png"
 
@@ -39,6 +39,7 @@ def write_audit(layout: Layout, out: Path, order: str) -> Tally:
         RunError: if ``out`` cannot be written to.
     """
     require_outside(out, layout.root)
+    require_folder(out, "out")
     tally, samples = audit(layout, order)
     console = get_console()
     for table in tables(tally, f"{layout.title} in {layout.root}"):

@@ -228,12 +228,18 @@ def files_below(folder: Path, skipped: Callable[[Path], bool] | None = None) -> 
         skipped: whether a folder is left out with all below it; None takes all others.
     """
     found: list[str] = []
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=_unless_absent):
         here = Path(place)
         folders[:] = [name for name in folders if not (name[0] == "." or (skipped and skipped(here / name)))]
         above = f"{here.relative_to(folder).as_posix()}/".removeprefix("./")
         found += [above + name for name in names if name[0] != "."]
     return sorted(found)
+
+
+def _unless_absent(error: OSError) -> None:
+    """A folder that cannot be read is an error: os.walk would take it for an empty one."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def rows_of_list(
