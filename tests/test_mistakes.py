@@ -194,7 +194,7 @@ def test_an_object_of_the_wrong_kind(command: Command, words: tuple[str, ...], m
         ((*BOTH, "stages=[finetune,pretrain]"), ("pretrain starts from no other run", "first")),
         ((*BOTH, "stages=[pretrain,segment]"), ("segment starts from no other run",)),
         ((*BOTH, "stages=[finetune,finetune]"), ("finetune twice",)),
-        ((*BOTH, "stages=[classify]"), ("after pretrain or finetune",)),
+        ((*BOTH, "stages=[classify]"), ("after pretrain, finetune or semi",)),
         ((*BOTH, "model.network={_target_:mistakes.networks.Good}"), ("method=mtl", "method=baseline")),
         ((*network("mistakes.networks.Good"), "finetune.trained=head"), ("finetune.trained=head needs a parser with",)),
         ((*network("mistakes.networks.Good"), "finetune.trunk_lr=0.1"), ("finetune.trunk_lr must be 1",)),

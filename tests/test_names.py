@@ -83,7 +83,7 @@ def test_drafts_of_long_names_fit(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
     with atomic_write(path):
         (left,) = (draft for draft in tmp_path.iterdir() if draft != path)
-        shutil.copy(left, left.with_name(left.name.replace(f".{os.getpid()}.", ".1.")))
+        shutil.copy(left, left.with_name(left.name.replace(f"-{os.getpid()}.", "-1.")))
     assert len(list(tmp_path.iterdir())) == 2, "the draft of a killed process"
     remove_drafts(tmp_path, path.name)
     assert list(tmp_path.iterdir()) == [path]

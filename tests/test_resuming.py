@@ -175,7 +175,7 @@ def test_a_lock_is_free_once_its_stage_is_done(
     trained = {run.folder.name: run.folder.path for run in parser_runs}
     seen = {}
 
-    def watched(run: Run, _: dict[str, Any]) -> None:
+    def watched(run: Run, *_: object) -> None:
         with pytest.raises(Timeout), run.folder.lock().acquire(timeout=0):
             pass
         if run.upstream is not None:
