@@ -35,10 +35,11 @@ from lightning_modules.exported import load_exported, metadata_of
 from lightning_modules.metrics import SegmentationScores
 from models.deployed import Deployed
 from stages.command import plain_config
-from stages.evaluation import ROOTS, Evaluation, EvaluationSettings, EvaluationTrainer, Trained, find, plan_evaluation
+from stages.evaluation import ROOTS, Evaluation, EvaluationSettings, EvaluationTrainer, plan_evaluation
 from stages.groups import MaskSettings
 from stages.scoring import scored_faces, scored_module
 from stages.segmentation import DETECTORS
+from stages.trained import Trained, find
 
 EQUAL = {"fp32": 0.9999, "fp16": 0.998, "int8": 0.0}
 """Minimum share of pixels with the same class as in PyTorch."""

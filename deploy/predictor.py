@@ -26,8 +26,8 @@ from lightning_modules.classification import PixelClassification
 from lightning_modules.occlusion import OcclusionSegmentation
 from lightning_modules.parsing import FaceParsing
 from models.layers import folded
-from stages.evaluation import Trained, find
 from stages.scoring import require_size, scored_module
+from stages.trained import Trained, find
 
 FACES = ("auto", "box", "whole")
 MARGIN = 0.45

@@ -84,13 +84,7 @@ def run_main(
         paths: settings whose values are paths, see :func:`_as_typed`.
     """
     print_any_text()
-    for word in sys.argv[1:]:
-        if word.startswith("--") and word.partition("=")[0] not in FLAGS:
-            _exit(
-                f"{word} is not an option.\nIt must be a setting without dashes, as label_fraction=0.01, or one of "
-                f"{', '.join(FLAGS)}.",
-                2,
-            )
+    _require_options(sys.argv[1:])
     options, overrides = _divided(sys.argv[1:])
     sweeping = _is_sweep(options, overrides)
     overrides = [
@@ -132,6 +126,16 @@ def run_main(
         some_failed = end_of_sweep()
     if _failures:
         _exit(str(_failures[0]), 1 if some_failed else _failures[0].exit_code)
+
+
+def _require_options(words: Iterable[str]) -> None:
+    for word in words:
+        if word.startswith("--") and word.partition("=")[0] not in FLAGS:
+            _exit(
+                f"{word} is not an option.\nIt must be a setting without dashes, as label_fraction=0.01, or one of "
+                f"{', '.join(FLAGS)}.",
+                2,
+            )
 
 
 def _divided(words: list[str]) -> tuple[list[str], list[str]]:

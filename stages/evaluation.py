@@ -6,15 +6,13 @@ Torch is imported only if something has to be scored, or the checkpoint is outsi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from omegaconf import DictConfig
 from pydantic import Field
 
-from datamodules.declared_classes import read_classes
-from datamodules.labels import CLASS_SETS, LabelSet, recorded_classes, shared_classes
+from datamodules.labels import CLASS_SETS, LabelSet, shared_classes
 from datamodules.layouts import ANNOTATED, MASKED, PARSED, Layout, open_layout
 from datamodules.layouts.layout import ALL
 from engine.planning import plan as plan_runs
@@ -23,15 +21,14 @@ from engine.stage import Run, Stage
 from engine.training import execute
 from engine.validation import validated
 from foundation.digests import DigestCache
-from foundation.errors import ConfigError, DataError, did_you_mean
+from foundation.errors import ConfigError, DataError
 from foundation.files import require_folder
-from foundation.names import file_name
-from foundation.run_folder import EVALUATE, RunFolder
-from lightning_modules.records import recorded_settings, require_record
+from foundation.run_folder import EVALUATE
 from stages.command import ACTION, MERGED_DATA, plain_config
 from stages.finetuning import PARSERS
 from stages.groups import LOCATION_ONLY, ROUNDING_ONLY, SPEED_ONLY, MaskSettings
 from stages.outside_code import check_masks, declared, outside_layout
+from stages.trained import Trained, find, with_mappings
 
 ROOTS = {"lapa": "data/LaPa", "celebamask_hq": "data/CelebAMask-HQ", "folder": "data/my_faces"}
 ROOTS |= {"augmented_celeba": "data/AugmentedCelebA", "image_mask_folder": "data/MFSD"}
@@ -90,28 +87,6 @@ class EvaluationSettings(Settings):
         "outputs", "contains the checkpoint's run and the evaluation", harmless=LOCATION_ONLY
     )
     force: bool = setting(False, "score again; the earlier result moves to output_dir/replaced", harmless=ACTION)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained parser or segmenter on disk.
-
-    Args:
-        best: its checkpoint.
-        name: its name in messages.
-        settings: settings that entered the run's id; {} for a checkpoint outside a run folder that lacks them.
-        status: the run's status; {} for a checkpoint outside a run folder.
-        labels: its classes; None for a segmenter.
-    """
-
-    best: Path
-    name: str
-    id: str
-    stage: str
-    dataset: str
-    settings: Mapping[str, Any]
-    status: Mapping[str, Any]
-    labels: LabelSet | None = None
 
 
 class Evaluation(Stage):
@@ -262,7 +237,7 @@ def plan_evaluation(settings: EvaluationSettings) -> Run:
     if settings.dataset is not None:
         _require_fitting(settings.dataset, trained)
     if settings.classes is not None:
-        trained = _with_mappings(trained, Path(settings.classes))
+        trained = with_mappings(trained, Path(settings.classes))
     filled = _filled(settings, trained)
     layout = None
     try:
@@ -295,74 +270,6 @@ def _scored_in(trained: Trained, layout: Layout) -> LabelSet:
         return layout.labels if trained.labels is None else shared_classes(trained.labels, layout.labels)
     except ConfigError as error:
         raise ConfigError(f"{trained.name} does not go with {layout.root}. {error}") from error
-
-
-def _with_mappings(trained: Trained, path: Path) -> Trained:
-    """A parser with the mappings of a ``classes.yaml`` instead of those of its checkpoint.
-
-    Raises:
-        ConfigError: if the file declares classes that differ from the parser's.
-        DataError: if it cannot be read.
-    """
-    declared = read_classes(path).labels
-    if trained.labels is None or declared.classes != trained.labels.classes:
-        own = "occlusion" if trained.labels is None else ", ".join(trained.labels.classes)
-        raise ConfigError(
-            f"classes={path} declares {', '.join(declared.classes)}; {trained.name} has {own}.\n"
-            f"It must be the classes of {trained.name}, with the mapping under maps_to."
-        )
-    return replace(trained, labels=replace(trained.labels, mappings=declared.mappings))
-
-
-def find(checkpoint: str, output_dir: Path) -> Trained:
-    """The network that ``checkpoint=...`` names: the name of a run, a run folder, or a checkpoint file.
-
-    Raises:
-        ConfigError: if it does not exist, its run is not done, or it is of another stage.
-        DataError: if it cannot be read.
-    """
-    path = Path(checkpoint)
-    if not path.exists() and len(path.parts) == 1:
-        path = output_dir / "runs" / path
-    best = path if path.is_file() else path / "checkpoints" / "best.ckpt"
-    place = best.parent.parent
-    folder = RunFolder.at(place.resolve()) if best.parent.name == "checkpoints" else None
-    status = {} if folder is None else folder.status
-    _require_scorable(checkpoint, path, {"stage": "finetune"} | status)
-    if not best.is_file() or (path != best and status.get("state") != "done"):
-        state = f"is {folder.state}" if folder is not None and status else "is not a trained run"
-        if folder is not None and folder.done:
-            state = "is done, but its checkpoints/best.ckpt is missing"
-        runs = [] if path.exists() else [run.name for run in (output_dir / "runs").glob("*")]
-        raise ConfigError(
-            f"checkpoint={checkpoint}: {path} {state if path.exists() else 'does not exist'}.\n"
-            f"It must be a finished run, by its name (finetune-0123456789ab or segment-0123456789ab) or folder, or the "
-            f"path of a best.ckpt.{did_you_mean(path.name, runs)}"
-        )
-    if status:
-        settings = recorded_settings(status, place)
-        require_record({**status, "settings": settings}, place / "status.json")
-        recorded, name = status, place.name
-    else:
-        from callbacks.checkpoints import load  # imports torch: only for a file outside a run folder
-
-        recorded = load(best)
-        _require_scorable(checkpoint, path, recorded)
-        name, settings = file_name(f"{recorded['stage']}-{recorded['id']}"), recorded.get("settings", {})
-    stage = recorded["stage"]
-    labels = None if stage == "segment" else recorded_classes(recorded)
-    return Trained(best, name, recorded["id"], stage, recorded["dataset"], settings, status, labels)
-
-
-def _require_scorable(checkpoint: str, path: Path, recorded: Mapping[str, Any]) -> None:
-    """See that a status or checkpoint is of a stage that parses or segments; one of the user's own records classes."""
-    stage = recorded.get("stage", "unknown")
-    own = recorded.get("class_set") is not None and stage != EVALUATE
-    if stage not in (*PARSERS, "classify", "segment") and not own:
-        raise ConfigError(
-            f"checkpoint={checkpoint}: {path} is of stage {stage}, which has no parser or segmenter.\n"
-            f"It must be a run of fine-tuning, such as finetune-0123456789ab."
-        )
 
 
 def _require_fitting(dataset: str, trained: Trained) -> None:

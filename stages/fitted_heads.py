@@ -63,12 +63,7 @@ def fit_and_score(run: Run, config: dict[str, Any], loggers: list[Logger]) -> di
             "fit_seconds": round(time.perf_counter() - began, 3),
         }
         _draw_tree(run, head, pixels)
-    module = build_module(run, head)
-    parts = _part(trained, "model.trunk.", "features.trunk.")
-    parts |= _part(trained, "model.head.", "head.") if head is None else _part(head.module.state_dict(), "", "head.")
-    require_fit(parts, module.model, run.upstream.best)
-    module.model.load_state_dict(parts)
-
+    module = _with_weights(run, head, trained)
     entries = {name: config["callbacks"].get(name) for name in ("panels", "progress_bar")}
     shown = [build(entry, f"callbacks.{name}") for name, entry in entries.items() if entry]
     trainer = scoring_trainer(
@@ -98,6 +93,17 @@ def fit_and_score(run: Run, config: dict[str, Any], loggers: list[Logger]) -> di
         "images_per_second": round(rate, 2),
         "peak_memory_mb": round(peak_memory_mb(torch.device(device)), 1),
     }
+
+
+def _with_weights(run: Run, head: FittedHead | None, trained: dict[str, Any]) -> PixelClassification:
+    """The module with the trunk of the upstream run, and the fitted head or that run's."""
+    assert run.upstream is not None  # noqa: S101 (for the type checker)
+    module = build_module(run, head)
+    parts = _part(trained, "model.trunk.", "features.trunk.")
+    parts |= _part(trained, "model.head.", "head.") if head is None else _part(head.module.state_dict(), "", "head.")
+    require_fit(parts, module.model, run.upstream.best)
+    module.model.load_state_dict(parts)
+    return module
 
 
 def build_module(run: Run, head: FittedHead | None) -> PixelClassification:

@@ -21,7 +21,7 @@ from foundation.run_folder import RunFolder
 from reports import comparisons, papers, tables
 from reports.status import status_table
 from reports.wandb_sync import _config
-from stages.evaluation import find
+from stages.trained import find
 
 NAME = "finetune-0123456789ab"
 RUN = f"runs/{NAME}"
