@@ -67,12 +67,23 @@ def load(file: Image.Image) -> None:
     """Decode an image now: NumPy, which would do so later, swallows an AttributeError of a decoder.
 
     Raises:
-        ValueError: if its size is not that of its header, as of a TIFF with damaged frames, which Pillow does not turn.
+        ValueError: if its size is not that of its header, as of a TIFF with damaged frames, which Pillow does not turn;
+            or if it is one that Pillow misreads.
     """
     size = file.size
+    if file.format in ("BMP", "DIB") and file.mode == "1" and _bits_of(file) != 1:
+        raise ValueError("Pillow misreads a BMP of 8 bits with a palette of black and white alone; convert it to PNG")
     file.load()
     if file.format == "TIFF" and file.size != size:
         raise ValueError("its size differs from that in its header")
+
+
+def _bits_of(file: Image.Image) -> int:
+    """The bits of a pixel of an open BMP."""
+    header = 14 if file.format == "BMP" else 0
+    stream = file.fp
+    stream.seek(header + 14)
+    return int.from_bytes(stream.read(2), "little")
 
 
 def orientation_of(file: Image.Image) -> int:
@@ -91,6 +102,19 @@ def orientation_of(file: Image.Image) -> int:
 def turned(image: Image.Image, orientation: int) -> Image.Image:
     """An image set upright by its EXIF orientation; the rest of its EXIF, which may be damaged, is not touched."""
     return image if orientation == 1 else image.transpose(TURNS[orientation])
+
+
+def upright(file: Image.Image) -> Image.Image:
+    """A mask or label map, decoded and set upright as its image is."""
+    orientation = orientation_of(file)
+    load(file)
+    return turned(file, orientation)
+
+
+def upright_size(file: Image.Image) -> tuple[int, int]:
+    """(H, W) of an open image once it is upright."""
+    width, height = file.size[::-1] if orientation_of(file) in SIDEWAYS else file.size
+    return height, width
 
 
 def in_mode(image: Image.Image, mode: str) -> Image.Image:
