@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 
 from datamodules.image_files import FORMS, UNSUPPORTED
 from foundation.errors import BrokenFileError, UserError
+from foundation.paths import ordinary
 
 MOST_PIXELS = 200_000_000
 """Largest image that is decoded, in pixels."""
@@ -42,7 +43,7 @@ def opened(path: Path, failed: str, expected: str = "Replace the file or remove 
         BrokenFileError: if it cannot be read, or its header declares more than :data:`MOST_PIXELS`.
     """
     try:
-        with Image.open(path, formats=FORMS) as file:
+        with Image.open(ordinary(path), formats=FORMS) as file:
             if file.width * file.height > MOST_PIXELS:
                 raise Image.DecompressionBombError
             yield file
@@ -58,7 +59,8 @@ def _reason(path: Path, error: Exception) -> str:
         return f"{form} is not supported; convert it to JPEG or PNG"
     if isinstance(error, Image.DecompressionBombError):
         return f"its header declares more than {MOST_PIXELS // 10**6} million pixels"
-    text = " ".join(str(error).split()).rstrip(".")
+    cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)  # its path is known
+    text = " ".join(cause.split()).rstrip(".")
     plain = isinstance(error, OSError | SyntaxError | ValueError)
     return text if text and plain else f"{type(error).__name__}: {text}".rstrip(": ")
 
