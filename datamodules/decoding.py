@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from datamodules.image_files import FORMS, UNSUPPORTED
 from foundation.errors import BrokenFileError, UserError
@@ -73,14 +75,16 @@ def load(file: Image.Image) -> None:
             or if it is one that Pillow misreads.
     """
     size = file.size
-    if file.format in ("BMP", "DIB") and file.mode == "1" and _bits_of(file) != 1:
+    if isinstance(file, TiffImageFile) and file.tag_v2.get(ExifTags.Base.Orientation) in SIDEWAYS:
+        file.filename = ""  # not by mmap, for which Pillow takes the size of the upright image
+    if isinstance(file, BmpImageFile) and file.mode == "1" and _bits_of(file) != 1:
         raise ValueError("Pillow misreads a BMP of 8 bits with a palette of black and white alone; convert it to PNG")
     file.load()
     if file.format == "TIFF" and file.size != size:
         raise ValueError("its size differs from that in its header")
 
 
-def _bits_of(file: Image.Image) -> int:
+def _bits_of(file: BmpImageFile) -> int:
     """The bits of a pixel of an open BMP."""
     header = 14 if file.format == "BMP" else 0
     stream = file.fp

@@ -73,10 +73,11 @@ def inputs_of(given: str, out: Path) -> Inputs:
     path = Path(given)
     if path.is_dir():
         found = {name: path / name for name in files_below(path)}
-        files = {name: file for name, file in found.items() if file.is_file()}
-        inputs = files_of(_not_written_to(out, [*files.items()]))
+        there = [(name, file) for name, file in found.items() if file.is_file()]
+        inputs = files_of(_not_written_to(out, there))
         # Broken links, links to folders (which may lead in a circle), FIFOs.
-        inputs = replace(inputs, left_out=tuple(sorted({*inputs.left_out, *(found.keys() - files.keys())})))
+        others = found.keys() - {name for name, _ in there}
+        inputs = replace(inputs, left_out=tuple(sorted({*inputs.left_out, *others})))
     else:
         files = [path] if path.is_file() else _matches(given)
         # Names are relative to the common folder: nothing is written outside out.

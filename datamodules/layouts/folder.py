@@ -19,7 +19,6 @@ import json
 from pathlib import Path
 
 from datamodules.declared_classes import FILE, read_classes
-from datamodules.image_files import is_image
 from datamodules.layouts.layout import (
     ALL,
     SPLITS,
@@ -31,6 +30,7 @@ from datamodules.layouts.layout import (
     in_any_case,
     lines_of,
     raise_error,
+    sorted_images,
     split_folder,
     state_of,
 )
@@ -175,8 +175,8 @@ class Folder(Layout):
         pixels, maps = in_any_case(folder, "images"), in_any_case(folder, "labels")
         images = images_by_stem(pixels, on_error, deep=True)
         labels = files_by_stem(maps, (".png",), on_error, deep=True)
-        below = files_below(maps)
-        if others := [name for name in below if not name.lower().endswith(".png") and is_image(maps / name)]:
+        below, _ = sorted_images(maps, files_below(maps))
+        if others := [name for name in below if not name.lower().endswith(".png")]:
             error = DataError(
                 f"{maps / others[0]} is no PNG, as are {len(others) - 1} more label maps.\n"
                 f"Expected: label maps as PNG, which keeps every pixel as it is."

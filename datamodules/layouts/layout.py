@@ -148,7 +148,7 @@ def folder_with(root: Path, expected: Sequence[str]) -> Path | None:
 
     Archives contain a folder, and are often unpacked into one of the same name: ``LaPa/LaPa/train/images``.
     """
-    inner = (root / name for name in names_in(root) if name != "__MACOSX")
+    inner = (root / name for name in names_in(root) if name != "__MACOSX" and (root / name).is_dir())
     for places in ([root], inner):
         holding = [place for place in places if any(in_any_case(place, name).is_dir() for name in expected)]
         if len(holding) == 1:
@@ -210,7 +210,7 @@ def images_by_stem(folder: Path, on_error: ErrorHandler = raise_error, deep: boo
 
 def sorted_images(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
     """The names of a folder's images, and those of its other files."""
-    images = [name for name in names if is_image(folder / name)]
+    images = [name for name in names if not name.endswith("/") and is_image(folder / name)]
     return images, sorted({*names} - {*images}) if len(images) < len(names) else []
 
 
