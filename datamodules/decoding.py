@@ -87,9 +87,9 @@ def load(file: Image.Image) -> None:
 def _bits_of(file: BmpImageFile) -> int:
     """The bits of a pixel of an open BMP."""
     header = 14 if file.format == "BMP" else 0
-    stream = file.fp
-    stream.seek(header + 14)
-    return int.from_bytes(stream.read(2), "little")
+    assert file.fp is not None  # noqa: S101 (for the type checker: the file is open)
+    file.fp.seek(header + 14)
+    return int.from_bytes(file.fp.read(2), "little")
 
 
 def orientation_of(file: Image.Image) -> int:
