@@ -32,6 +32,8 @@ from datamodules.reading import read_photograph
 from foundation.errors import BrokenFileError, ConfigError, DataError
 from foundation.files import require_folder, write_text_atomically
 from foundation.interruption import checked
+from foundation.names import shown
+from foundation.notices import first_of
 from synthesis.dataset_build import require_integer
 
 POINTS, RADIUS = 24, 8
@@ -163,11 +165,15 @@ def _stack(key: str, root: Path, split: str, images: int, seed: int, unreadable:
 
 def _table(names: Sequence[str], result: Comparison, out: Path) -> Table:
     images = f"{result.images[0]} and {result.images[1]} images"
-    left_out = f"; {len(result.unreadable)} unreadable files left out" if result.unreadable else ""
+    left_out = (
+        f"; {len(result.unreadable)} unreadable files left out: {shown(first_of(result.unreadable))}"
+        if result.unreadable
+        else ""
+    )
     table = Table(
         box=SIMPLE_HEAD,
         title=escape(f"{names[0]} and {names[1]}"),
-        caption=f"{escape(str(out / 'comparison.json'))}{left_out}",
+        caption=escape(f"{out / 'comparison.json'}{left_out}"),
     )
     for column in ("test", "samples", "D", "p"):
         table.add_column(column, justify="right" if column in ("D", "p") else "left")

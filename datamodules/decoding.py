@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from datamodules.image_files import FORMS, UNSUPPORTED
 from foundation.errors import BrokenFileError, UserError
+from foundation.paths import ordinary
 
 MOST_PIXELS = 200_000_000
 """Largest image that is decoded, in pixels."""
@@ -42,7 +45,7 @@ def opened(path: Path, failed: str, expected: str = "Replace the file or remove 
         BrokenFileError: if it cannot be read, or its header declares more than :data:`MOST_PIXELS`.
     """
     try:
-        with Image.open(path, formats=FORMS) as file:
+        with Image.open(ordinary(path), formats=FORMS) as file:
             if file.width * file.height > MOST_PIXELS:
                 raise Image.DecompressionBombError
             yield file
@@ -58,7 +61,8 @@ def _reason(path: Path, error: Exception) -> str:
         return f"{form} is not supported; convert it to JPEG or PNG"
     if isinstance(error, Image.DecompressionBombError):
         return f"its header declares more than {MOST_PIXELS // 10**6} million pixels"
-    text = " ".join(str(error).split()).rstrip(".")
+    cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)  # its path is known
+    text = " ".join(cause.split()).rstrip(".")
     plain = isinstance(error, OSError | SyntaxError | ValueError)
     return text if text and plain else f"{type(error).__name__}: {text}".rstrip(": ")
 
@@ -67,12 +71,25 @@ def load(file: Image.Image) -> None:
     """Decode an image now: NumPy, which would do so later, swallows an AttributeError of a decoder.
 
     Raises:
-        ValueError: if its size is not that of its header, as of a TIFF with damaged frames, which Pillow does not turn.
+        ValueError: if its size is not that of its header, as of a TIFF with damaged frames, which Pillow does not turn;
+            or if it is one that Pillow misreads.
     """
     size = file.size
+    if isinstance(file, TiffImageFile) and file.tag_v2.get(ExifTags.Base.Orientation) in SIDEWAYS:
+        file.filename = ""  # not by mmap, for which Pillow takes the size of the upright image
+    if isinstance(file, BmpImageFile) and file.mode == "1" and _bits_of(file) != 1:
+        raise ValueError("Pillow misreads a BMP of 8 bits with a palette of black and white alone; convert it to PNG")
     file.load()
     if file.format == "TIFF" and file.size != size:
         raise ValueError("its size differs from that in its header")
+
+
+def _bits_of(file: BmpImageFile) -> int:
+    """The bits of a pixel of an open BMP."""
+    header = 14 if file.format == "BMP" else 0
+    assert file.fp is not None  # noqa: S101 (for the type checker: the file is open)
+    file.fp.seek(header + 14)
+    return int.from_bytes(file.fp.read(2), "little")
 
 
 def orientation_of(file: Image.Image) -> int:
@@ -91,6 +108,19 @@ def orientation_of(file: Image.Image) -> int:
 def turned(image: Image.Image, orientation: int) -> Image.Image:
     """An image set upright by its EXIF orientation; the rest of its EXIF, which may be damaged, is not touched."""
     return image if orientation == 1 else image.transpose(TURNS[orientation])
+
+
+def upright(file: Image.Image) -> Image.Image:
+    """A mask or label map, decoded and set upright as its image is."""
+    orientation = orientation_of(file)
+    load(file)
+    return turned(file, orientation)
+
+
+def upright_size(file: Image.Image) -> tuple[int, int]:
+    """(H, W) of an open image once it is upright."""
+    width, height = file.size[::-1] if orientation_of(file) in SIDEWAYS else file.size
+    return height, width
 
 
 def in_mode(image: Image.Image, mode: str) -> Image.Image:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from datamodules.decoding import TOLERANCE, load, opaque, opened, require_range, with_alpha
+from datamodules.decoding import TOLERANCE, opaque, opened, require_range, upright, with_alpha
 from datamodules.mask_rules import COLOUR, Channel, MaskReading, MaskRules, Value, code_of, text_of
 from foundation.errors import BrokenFileError, DataError
 
@@ -29,6 +29,8 @@ BETWEEN = 0.1
 """Largest share of pixels in the middle between two values, in a blurred mask that has but these."""
 TINT = 40
 """Difference between channels of a pixel that is coloured, not grey by JPEG."""
+FULL = 65535
+"""Largest number of 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class MaskPixels:
         Raises:
             ValueError: if it has numbers of an unknown range.
         """
-        load(file)
         lossy = file.format in ("JPEG", "MPO")
+        file = upright(file)
         clear = with_alpha(file) if file.has_transparency_data else None
         if file.mode in ("I", "F") or file.mode.startswith("I;16"):
             return MaskPixels(_wide(np.asarray(file)), lossy=lossy)
@@ -77,12 +79,17 @@ class MaskPixels:
 
 
 def _wide(numbers: np.ndarray) -> np.ndarray:
-    """Masks of 16 or 32 bits in 8: ids and 0 and 255 stay, the full range is scaled, as are floats of 0 to 1."""
+    """Masks of 16 or 32 bits in 8: ids and 0 and 255 stay, the full range is scaled, as are floats of 0 to 1.
+
+    The largest number next to ids alone is void and stays that: 255.
+    """
     require_range(numbers)
     most = float(numbers.max(initial=0))
     if numbers.dtype.kind == "f" and most <= 1 + TOLERANCE:
         numbers = numbers * 255
-    scaled = numbers if most <= 255 + TOLERANCE else numbers / 257
+    elif most == FULL and 0 < numbers.max(initial=0, where=numbers < FULL) < DARK:
+        numbers = np.where(numbers < FULL, numbers, 255)
+    scaled = numbers if numbers.max(initial=0) <= 255 + TOLERANCE else numbers / 257
     return scaled.round().clip(0, 255).astype(np.uint8)
 
 
@@ -295,7 +302,8 @@ def _of_levels(found: Found, values: set[int]) -> MaskReading | None:
         if max(others for _, others in found.hues) > BETWEEN or (hues.max(axis=0) - hues.min(axis=0) > 1 / 3).any():
             return None
     if peak >= BRIGHT:
-        return MaskReading(brightest=coloured) if values <= {255} else None
+        white = (_rgb(np.array([*values], dtype=np.int64)) > 255 - DARK).all()
+        return MaskReading(brightest=coloured) if white else None
     above = found.levels[min(255, peak + DARK) :].sum()
     if not found.lossy or above > 0.01 * total or any(abs(value - peak) > DARK // 2 for value in values):
         return None
@@ -312,11 +320,16 @@ def _declared(files: Sequence[MaskFile], rules: MaskRules) -> MaskReading | None
         by_index = False  # a palette of greys: the declared ones are colours
     found = Found.all_of(file.channel("index" if by_index else "colour") for file in files)
     if found.blurred:
-        if len(occluded) != 1 or rules.void is not None or (read := _of_levels(found, {*found.counts} - {0})) is None:
+        if len(occluded) != 1 or rules.void is not None:
+            return None
+        # White is declared: what is nearly black is noise, and no id.
+        read = _of_levels(found, {code for code in found.counts if code >= (DARK if occluded[0] >= BRIGHT else 1)})
+        if read is None:
             return None
         return read if occluded[0] > read.threshold else None
     void = None if rules.void is None else code_of(rules.void)
-    ids = all(code < DARK for code in {*found.counts} - {255})
+    others = {*found.counts} - {255}
+    ids = all(code < DARK for code in others) and not others <= {*occluded}  # else 255 is the visible face
     if void is None and ids and 255 in found.counts and 255 not in occluded:
         void = 255  # next to ids
     return MaskReading(occluded, () if void is None else (void,), "index" if by_index else "colour")

@@ -11,7 +11,18 @@ import numpy as np
 from PIL import Image
 
 from datamodules.coloured_labels import COLOURED, ids_of_colours, require_indexed_by_id
-from datamodules.decoding import SIDEWAYS, in_bytes, in_mode, load, opaque, opened, orientation_of, turned
+from datamodules.decoding import (
+    SIDEWAYS,
+    in_bytes,
+    in_mode,
+    load,
+    opaque,
+    opened,
+    orientation_of,
+    turned,
+    upright,
+    upright_size,
+)
 from datamodules.labels import IGNORE, LabelSet
 from datamodules.layouts import Sample
 from datamodules.masks import opened_mask, read_mask
@@ -91,7 +102,7 @@ class LabelFiles:
         """Sizes of a label map, see :func:`read_label` for errors."""
         path = self.paths[index]
         with opened_mask(path) if self.labels.binary else _opened_label(path, self.labels) as file:
-            size = (file.height, file.width)
+            size = upright_size(file)
             return Frame(size, size, size)
 
 
@@ -192,12 +203,12 @@ def read_ids(path: Path, labels: LabelSet) -> np.ndarray:
         BrokenFileError: if the file cannot be read or has undeclared colours.
     """
     with _opened_label(path, labels) as file:
-        load(file)
-        if file.mode in COLOURED:
-            return ids_of_colours(path, np.asarray(file), labels)
-        ids = np.asarray(file, dtype=np.uint8)
-        if labels.coloured and file.mode == "P":
-            require_indexed_by_id(path, ids, file.getpalette() or [], labels)
+        image = upright(file)
+        if image.mode in COLOURED:
+            return ids_of_colours(path, np.asarray(image), labels)
+        ids = np.asarray(image, dtype=np.uint8)
+        if labels.coloured and image.mode == "P":
+            require_indexed_by_id(path, ids, image.getpalette() or [], labels)
         return ids
 
 
@@ -245,8 +256,7 @@ def read_part_values(path: Path) -> np.ndarray:
     """The values of a part's mask, (H, W) uint8: 0 and 255 as published; see :func:`read_part`."""
     expected = "Expected: an image of 0 and 255; replace the file or remove the face."
     with opened(path, f"Cannot read the part mask {path}", expected) as file:
-        load(file)
-        return np.asarray(opaque(in_bytes(file), "L"))
+        return np.asarray(opaque(in_bytes(upright(file)), "L"))
 
 
 def require_complete(path: Path) -> None:

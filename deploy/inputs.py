@@ -5,10 +5,11 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datamodules.image_files import is_image
+from datamodules.layouts.layout import files_below
 from foundation.errors import DataError
 from foundation.names import LONGEST, file_name, shown, to_bytes
 
@@ -71,9 +72,12 @@ def inputs_of(given: str, out: Path) -> Inputs:
     """
     path = Path(given)
     if path.is_dir():
-        found = [(file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file()]
-        visible = [(name, file) for name, file in found if not any(part.startswith(".") for part in name.split("/"))]
-        inputs = files_of(_not_written_to(out, visible))
+        found = {name: path / name for name in files_below(path)}
+        there = [(name, file) for name, file in found.items() if file.is_file()]
+        inputs = files_of(_not_written_to(out, there))
+        # Broken links, links to folders (which may lead in a circle), FIFOs.
+        others = found.keys() - {name for name, _ in there}
+        inputs = replace(inputs, left_out=tuple(sorted({*inputs.left_out, *others})))
     else:
         files = [path] if path.is_file() else _matches(given)
         # Names are relative to the common folder: nothing is written outside out.

@@ -149,8 +149,10 @@ def _lines_of(file: Path) -> list[dict[str, Any]]:
         )
     try:
         lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
-        return [line for line in lines if line["image"] and line["label"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not all(isinstance(line[key], str) for line in lines for key in ("image", "label")):
+            raise TypeError("image and label must be texts")
+        return lines
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f"{file} is not a list of predictions ({error}).\nout= must be a folder of predict.py, or a new one. "
             "Nothing was written."

@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from foundation.names import shown
+
 NAMED = 5
 """Files that a notice names."""
 _shown: set[str] = set()
@@ -16,7 +18,7 @@ def notice(text: str) -> None:
     if text in _shown or os.environ.get("LOCAL_RANK", "0") != "0":
         return
     _shown.add(text)
-    print(f"Note: {text}", file=sys.stderr, flush=True)
+    print(f"Note: {shown(text, lines=True)}", file=sys.stderr, flush=True)
 
 
 def first_of(names: Sequence[str]) -> str:

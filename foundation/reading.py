@@ -116,7 +116,7 @@ def read_yaml(folder: Path, name: str, most: int = MEBIBYTE) -> Any:
             if depth > DEEPEST:
                 raise UnreadableError(_TOO_DEEP)
         return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError, LookupError) as error:
         raise UnreadableError(f"it is no YAML: {' '.join(str(error).split())[:200]}") from error
 
 

@@ -162,7 +162,7 @@ def synthetic_layout(run: Run) -> Layout | None:
     try:
         about = json.loads((Path(root) / "dataset.json").read_text(encoding="utf-8"))
         name = about["layout"] if about["origin"] == "drawn" else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         name = None
     if name not in PARSED:
         raise DataError(

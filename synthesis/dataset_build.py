@@ -167,7 +167,7 @@ def _parameters_in(folder: Path) -> dict[str, Any] | None:
     """The recorded parameters of a data set, finished or partial; None if there are none."""
     try:
         found = json.loads((folder / PARAMETERS_FILE).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

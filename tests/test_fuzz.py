@@ -18,25 +18,14 @@ from benchmarks.fuzzing.processes import outcomes
 from benchmarks.fuzzing.reading import failures_of
 from foundation.errors import DataError
 
-FAILING = frozenset(
-    (
-        *("image_tif", "mask_template", "mafa_train", "mafa_test", "manifest.jsonl", "status.json", "metrics.csv"),
-        *("config.yaml", "job.json", "digest_cache", "encoder.pth"),
-    )
-)
-"""Forms with a reader that does not pass this test yet; to be empty."""
 FILES = 12
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in FORMS if name not in FAILING])
+@pytest.mark.parametrize("name", FORMS)
 def test_mutated_files_are_read_or_refused(name: str, tmp_path: Path) -> None:
     failures = failures_of(FORMS[name], tmp_path, range(FILES))
     assert not failures, "\n".join(failure.trace or str(failure) for failure in failures)
-
-
-def test_failing_forms_exist() -> None:
-    assert set(FORMS) >= FAILING
 
 
 @pytest.mark.parametrize("name", ["status.json", "fmld.xml", "image_jpg", "masks.cfg"])

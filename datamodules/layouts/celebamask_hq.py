@@ -22,6 +22,7 @@ from datamodules.layouts.layout import (
     Layout,
     folder_with,
     images_by_stem,
+    in_any_case,
     names_in,
     raise_error,
     rows_of_list,
@@ -61,7 +62,7 @@ class CelebAMaskHQ(Layout):
 
     @functools.cached_property
     def _masks(self) -> Path:
-        return unpacked(self._base / MASKS)
+        return unpacked(in_any_case(self._base, MASKS))
 
     def samples(self, split: str, labelled: bool = True) -> list[Sample]:
         """The faces of a split, in the order of their numbers, which are their ids, see :meth:`Layout.samples`.
@@ -112,7 +113,7 @@ class CelebAMaskHQ(Layout):
 
     def _images(self, on_error: ErrorHandler) -> dict[int, Path]:
         """The images by their numbers, sorted."""
-        folder = unpacked(self._base / IMAGES)
+        folder = unpacked(in_any_case(self._base, IMAGES))
         images: dict[int, Path] = {}
         for stem, image in images_by_stem(folder, on_error).items():
             if not _is_number(stem):
@@ -133,12 +134,12 @@ class CelebAMaskHQ(Layout):
 
     def _partition(self) -> Path:
         """CelebA's list of splits, as .txt or .csv."""
-        files = [folder / name for folder in self._places for name in PARTITIONS]
+        files = [in_any_case(folder, name) for folder in self._places for name in PARTITIONS]
         return next((file for file in files if file.is_file()), files[0])
 
     def _splits(self, images: dict[int, Path], on_error: ErrorHandler) -> dict[int, str]:
         """The split of each image, by way of its name in CelebA."""
-        mappings = [folder / MAPPING for folder in self._places]
+        mappings = [in_any_case(folder, MAPPING) for folder in self._places]
         mapping = next((file for file in mappings if file.is_file()), mappings[0])
         partition = self._partition()
         absent = [file for file in (mapping, partition) if not file.is_file()]
@@ -210,7 +211,7 @@ class CelebAMaskHQ(Layout):
     def _merged(self) -> DataError | None:
         """The error for a copy that holds label maps, merged by another tool, in place of the masks."""
         for name in MERGED:
-            folder = unpacked(self._base / name)
+            folder = unpacked(in_any_case(self._base, name))
             label = next((file for file in names_in(folder) if _is_label_map(file)), None)
             if label is not None:
                 return DataError(

@@ -15,9 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
+from datamodules.decoding import opened
 from datamodules.layouts.annotated import AnnotatedLayout, Broken
 from datamodules.layouts.layout import ALL, SPLIT_FOLDERS, SPLITS, names_in
 from datamodules.layouts.sample import Annotation, Box, Sample
+from foundation.errors import BrokenFileError
 from foundation.paths import ordinary
 
 KINDS = {
@@ -87,8 +89,8 @@ class FMLD(AnnotatedLayout):
 
     def _faces(self, file: Path) -> Iterator[Sample | Broken]:
         try:
-            with ordinary(file).open("rb") as opened:
-                tree = ElementTree.parse(opened).getroot()  # noqa: S314 (expat since 2.6 limits entity expansion)
+            with ordinary(file).open("rb") as content:
+                tree = ElementTree.parse(content).getroot()  # noqa: S314 (expat since 2.6 limits entity expansion)
         except Exception as error:
             yield Broken("unreadable file", f"{file} is not Pascal VOC's XML ({error}). Take it as published.")
             return
@@ -98,16 +100,20 @@ class FMLD(AnnotatedLayout):
             yield Broken("missing image", f"{file} annotates the image {name}, which is missing below {self.root}.")
             return
         for number, face in enumerate(tree.iter("object")):
-            kind = (face.findtext("name") or "").strip()
+            written = (face.findtext("name") or "").strip()
+            kind = written.lower()  # copies spell With_Mask
             if kind in INVALID or (face.findtext("difficult") or "").strip() == "1":
                 continue
             if kind not in KINDS:
                 expected = f"Expected: one of {', '.join((*KINDS, *INVALID))}."
-                yield Broken("unknown name", f"{file} has an object of the unknown name {kind!r}. {expected}")
+                yield Broken("unknown name", f"{file} has an object of the unknown name {written!r}. {expected}")
                 continue
             box = _box(face)
             if box is None:
                 yield Broken("empty box", f"{file} has an empty or invalid box for object {number + 1}, {kind}.")
+                continue
+            if _is_outside(box, tree, image):
+                yield Broken("box outside", f"{file} has a box outside of {image} for object {number + 1}, {kind}.")
                 continue
             pose = (face.findtext("pose") or "").strip()
             groups = [f"kind/{KINDS[kind]}"] + ([f"pose/{POSES[pose]}"] if pose in POSES else [])
@@ -116,6 +122,27 @@ class FMLD(AnnotatedLayout):
 
 def _xml_in(folder: Path) -> list[Path]:
     return [folder / name for name in names_in(folder) if name.lower().endswith(".xml")]
+
+
+def _is_outside(box: Box, tree: ElementTree.Element, image: Path) -> bool:
+    """Whether no pixel of a box is in its image, as which the network would see padding alone.
+
+    The sizes that annotations give may be wrong; the image's own, which takes longer, is read if they say so.
+    """
+    given = (tree.findtext(f"size/{side}", "").strip() for side in ("width", "height"))
+    width, height = (int(side) if side.isascii() and side.isdecimal() else 0 for side in given)
+    if not _misses(box, width, height):
+        return False
+    try:
+        with opened(image, f"Cannot read the image {image}") as file:
+            return _misses(box, *file.size)
+    except BrokenFileError:  # named where it is read
+        return False
+
+
+def _misses(box: Box, width: int, height: int) -> bool:
+    left, top, right, low = box
+    return right <= 0 or low <= 0 or left >= width or top >= height
 
 
 def _box(face: ElementTree.Element) -> Box | None:

@@ -19,7 +19,6 @@ import json
 from pathlib import Path
 
 from datamodules.declared_classes import FILE, read_classes
-from datamodules.image_files import is_image
 from datamodules.layouts.layout import (
     ALL,
     SPLITS,
@@ -28,8 +27,10 @@ from datamodules.layouts.layout import (
     files_below,
     files_by_stem,
     images_by_stem,
+    in_any_case,
     lines_of,
     raise_error,
+    sorted_images,
     split_folder,
     state_of,
 )
@@ -93,7 +94,7 @@ class Folder(Layout):
 
     @property
     def _in_folders(self) -> bool:
-        return any((split_folder(self.root, split) / "images").is_dir() for split in SPLITS)
+        return any(in_any_case(split_folder(self.root, split), "images").is_dir() for split in SPLITS)
 
     @property
     def _lists(self) -> list[Path]:
@@ -109,7 +110,7 @@ class Folder(Layout):
     def _splits(self, on_error: ErrorHandler) -> dict[str, list[Sample]]:
         """The images of each split; "" holds labelled ones that no list names."""
         if self._in_folders and (
-            others := [place.name for place in (self.root / "images", *self._lists) if place.exists()]
+            others := [place.name for place in (in_any_case(self.root, "images"), *self._lists) if place.exists()]
         ):
             error = DataError(
                 f"{self.root} has folders for the splits and {' and '.join(others)}: which split is meant?\n"
@@ -171,22 +172,21 @@ class Folder(Layout):
 
     def _samples_in(self, folder: Path, on_error: ErrorHandler) -> list[Sample]:
         """The images below ``images`` with their label maps, sorted by id."""
-        images = images_by_stem(folder / "images", on_error, deep=True)
-        labels = files_by_stem(folder / "labels", (".png",), on_error, deep=True)
-        below = files_below(folder / "labels")
-        if others := [
-            name for name in below if not name.lower().endswith(".png") and is_image(folder / "labels" / name)
-        ]:
+        pixels, maps = in_any_case(folder, "images"), in_any_case(folder, "labels")
+        images = images_by_stem(pixels, on_error, deep=True)
+        labels = files_by_stem(maps, (".png",), on_error, deep=True)
+        below, _ = sorted_images(maps, files_below(maps))
+        if others := [name for name in below if not name.lower().endswith(".png")]:
             error = DataError(
-                f"{folder / 'labels' / others[0]} is no PNG, as are {len(others) - 1} more label maps.\n"
+                f"{maps / others[0]} is no PNG, as are {len(others) - 1} more label maps.\n"
                 f"Expected: label maps as PNG, which keeps every pixel as it is."
             )
             on_error("foreign_file", others, error)
         if unmatched := sorted(labels.keys() - images.keys()):
             error = DataError(
-                f"{len(unmatched)} of {len(labels)} label maps in {folder / 'labels'} have no image, the first is "
+                f"{len(unmatched)} of {len(labels)} label maps in {maps} have no image, the first is "
                 f"{labels[unmatched[0]].name}.\n"
-                f"Expected: {folder / 'images' / unmatched[0]}.jpg or the like; add it, or move the label map away."
+                f"Expected: {pixels / unmatched[0]}.jpg or the like; add it, or move the label map away."
             )
             on_error("missing_image", unmatched, error)
         return [Sample(name, image, labels.get(name)) for name, image in sorted(images.items())]

@@ -16,6 +16,7 @@ from datamodules.layouts.layout import (
     ErrorHandler,
     Layout,
     images_by_stem,
+    in_any_case,
     raise_error,
     split_folder,
 )
@@ -70,25 +71,28 @@ class ImageMaskFolder(Layout):
 
     @property
     def _in_splits(self) -> bool:
-        return not (self.root / "images").is_dir() and any(split_folder(self.root, split).is_dir() for split in SPLITS)
+        return not in_any_case(self.root, "images").is_dir() and any(
+            split_folder(self.root, split).is_dir() for split in SPLITS
+        )
 
     def _folder(self, folder: Path, labelled: bool, on_error: ErrorHandler) -> list[Sample]:
-        images = images_by_stem(folder / "images", on_error)
+        pixels, marked = in_any_case(folder, "images"), in_any_case(folder, "masks")
+        images = images_by_stem(pixels, on_error)
         if not images:
-            on_error("missing_folder", [str(folder / "images")], self.missing(folder / "images"))
+            on_error("missing_folder", [str(pixels)], self.missing(pixels))
         if not labelled:
             return [Sample(stem, image) for stem, image in sorted(images.items())]
-        masks = images_by_stem(folder / "masks", on_error)
+        masks = images_by_stem(marked, on_error)
         if without := sorted(images.keys() - masks.keys()):
             error = DataError(
-                f"{len(without)} of {len(images)} images in {folder / 'images'} have no mask, the first is "
+                f"{len(without)} of {len(images)} images in {pixels} have no mask, the first is "
                 f"{images[without[0]].name}.\n"
-                f"Expected: {folder / 'masks' / (without[0] + '.png')}, white where the face is occluded.\n"
+                f"Expected: {marked / (without[0] + '.png')}, white where the face is occluded.\n"
                 f"Add the masks (all black for a face without occlusion), or move those images away."
             )
             on_error("missing_label", without, error)
         if unmatched := sorted(masks.keys() - images.keys()):
-            text = f"{len(unmatched)} of {len(masks)} masks in {folder / 'masks'} have no image: {first_of(unmatched)}."
+            text = f"{len(unmatched)} of {len(masks)} masks in {marked} have no image: {first_of(unmatched)}."
             if on_error is raise_error:  # they are of no use, but do no harm
                 notice(text)
             else:

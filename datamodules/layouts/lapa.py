@@ -20,6 +20,7 @@ from datamodules.layouts.layout import (
     files_by_stem,
     folder_with,
     images_by_stem,
+    in_any_case,
     raise_error,
     split_folder,
     unpacked,
@@ -69,7 +70,7 @@ class LaPa(Layout):
 
     def _files(self, split: str, kind: str, on_error: ErrorHandler) -> dict[str, Path]:
         """Images or label maps of a split by their stems."""
-        folder = unpacked(split_folder(self._base, split) / kind)
+        folder = unpacked(in_any_case(split_folder(self._base, split), kind))
         files = images_by_stem(folder, on_error) if kind == "images" else files_by_stem(folder, (".png",), on_error)
         if not files:
             on_error("missing_folder", [f"{split}/{kind}"], self.missing(folder))
@@ -90,5 +91,5 @@ class LaPa(Layout):
                 f"  python prepare.py task=audit dataset={self.name} root={self.root}"
             )
             on_error("missing_label", unlabelled, error)
-        landmarks = files_by_stem(unpacked(folder / "landmarks"), (".txt",))
+        landmarks = files_by_stem(unpacked(in_any_case(folder, "landmarks")), (".txt",))
         return [Sample(stem, image, labels.get(stem), landmarks.get(stem)) for stem, image in sorted(images.items())]

@@ -127,9 +127,19 @@ def state_of(place: Path) -> str:
     return f"holds {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}, which is not what is expected there"
 
 
+def in_any_case(folder: Path, name: str) -> Path:
+    """The path of a name below a folder, with ``/``; where it does not exist, of the only one that differs in case."""
+    path = folder
+    for part in name.split("/"):
+        found = path / part
+        alike = [] if found.exists() else [other for other in names_in(path) if other.lower() == part.lower()]
+        path = path / alike[0] if len(alike) == 1 else found
+    return path
+
+
 def split_folder(root: Path, split: str) -> Path:
     """The folder of a split, by the first of its names that exists; by the published name if none does."""
-    folders = [root / name for name in SPLIT_FOLDERS.get(split, (split,))]
+    folders = [in_any_case(root, name) for name in SPLIT_FOLDERS.get(split, (split,))]
     return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
@@ -138,9 +148,9 @@ def folder_with(root: Path, expected: Sequence[str]) -> Path | None:
 
     Archives contain a folder, and are often unpacked into one of the same name: ``LaPa/LaPa/train/images``.
     """
-    inner = (root / name for name in names_in(root) if name != "__MACOSX")
+    inner = (root / name for name in names_in(root) if name != "__MACOSX" and (root / name).is_dir())
     for places in ([root], inner):
-        holding = [place for place in places if any((place / name).is_dir() for name in expected)]
+        holding = [place for place in places if any(in_any_case(place, name).is_dir() for name in expected)]
         if len(holding) == 1:
             return holding[0]
     return None
@@ -148,7 +158,7 @@ def folder_with(root: Path, expected: Sequence[str]) -> Path | None:
 
 def unpacked(folder: Path) -> Path:
     """A folder, or the folder of the same name in it."""
-    return inner if (inner := folder / folder.name).is_dir() else folder
+    return inner if (inner := in_any_case(folder, folder.name)).is_dir() else folder
 
 
 def recorded_origin(folder: Path) -> str | None:
@@ -200,13 +210,14 @@ def images_by_stem(folder: Path, on_error: ErrorHandler = raise_error, deep: boo
 
 def sorted_images(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
     """The names of a folder's images, and those of its other files."""
-    images = [name for name in names if is_image(folder / name)]
+    images = [name for name in names if not name.endswith("/") and is_image(folder / name)]
     return images, sorted({*names} - {*images}) if len(images) < len(names) else []
 
 
 def left_out(folder: Path, names: Sequence[str]) -> str:
     """The message about files of a folder that are no images."""
-    return f"{len(names)} files in {folder} are left out, since they are no images: {first_of(names)}"
+    links = " (links to folders are not followed)" if any(name.endswith("/") for name in names) else ""
+    return f"{len(names)} files in {folder} are left out, since they are no images{links}: {first_of(names)}"
 
 
 def _by_stem(folder: Path, names: Sequence[str], on_error: ErrorHandler) -> dict[str, Path]:
@@ -223,6 +234,8 @@ def _by_stem(folder: Path, names: Sequence[str], on_error: ErrorHandler) -> dict
 def files_below(folder: Path, skipped: Callable[[Path], bool] | None = None) -> list[str]:
     """Paths of the files below a folder, at any depth, sorted; hidden files are left out.
 
+    Links to folders are not followed, since they may lead in a circle; they are listed with a ``/`` at their end.
+
     Args:
         folder: the folder.
         skipped: whether a folder is left out with all below it; None takes all others.
@@ -233,6 +246,7 @@ def files_below(folder: Path, skipped: Callable[[Path], bool] | None = None) -> 
         folders[:] = [name for name in folders if not (name[0] == "." or (skipped and skipped(here / name)))]
         above = f"{here.relative_to(folder).as_posix()}/".removeprefix("./")
         found += [above + name for name in names if name[0] != "."]
+        found += [f"{above}{name}/" for name in folders if (here / name).is_symlink()]
     return sorted(found)
 
 

@@ -162,8 +162,7 @@ def _any(root: Path) -> Iterator[Photograph]:
         notice(f"{left_out(folder, others)}.")
     for name in images:
         image = folder / name
-        if image.is_file():
-            yield Photograph(image.relative_to(root).as_posix(), image)
+        yield Photograph(image.relative_to(root).as_posix(), image)
 
 
 def digest(images: Sequence[Photograph]) -> str:
