@@ -79,7 +79,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if TRAINED & set(getattr(item, "fixturenames", ())):
             item.add_marker("training")
     processes = [item for item in items if "process" in item.keywords]
-    second = [item for item in processes if item.path.name in ("test_processes.py", "test_findings.py")]
+    second = [item for item in processes if item.path.name == "test_processes.py"]
     first = [item for item in processes if item not in second]
     others = [item for item in items if item not in processes]
     others.sort(key=lambda item: "training" not in item.keywords)
