@@ -30,7 +30,7 @@ from datamodules.layouts.layout import ALL, SPLITS
 from datamodules.layouts.photographs import photographs
 from datamodules.reading import read_photograph
 from foundation.errors import BrokenFileError, ConfigError, DataError
-from foundation.files import require_folder, write_text_atomically
+from foundation.files import require_writable, write_text_atomically
 from synthesis.dataset_build import require_integer
 
 POINTS, RADIUS = 24, 8
@@ -126,7 +126,7 @@ def write_comparison(
     for name, (value, minimum) in least.items():
         require_integer(name, value, minimum)
     unreadable: list[str] = []
-    require_folder(out, "out")
+    require_writable(out, "out")
     first, second = (
         _stack(key, root, split, images, seed, unreadable) for key, root, split in zip("ab", roots, splits, strict=True)
     )

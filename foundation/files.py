@@ -113,6 +113,17 @@ def require_folder(path: Path, key: str) -> None:
         ) from error
 
 
+def require_writable(path: Path, key: str) -> None:
+    """Create a folder unless it exists, and see that files can be made in it: it may be on a read-only disk.
+
+    Raises:
+        ConfigError: if not.
+    """
+    require_folder(path, key)
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ConfigError(f"{key}={path} cannot be written to.\nIt must be a folder in which you may make files.")
+
+
 def require_outside(path: Path, root: Path) -> None:
     """Check that an output folder is not inside the data set's folder.
 

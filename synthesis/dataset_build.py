@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from foundation.errors import ConfigError, DataError
-from foundation.files import atomic_write, require_folder
+from foundation.files import atomic_write, require_writable
 from foundation.locks import held
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Build:
         if there := self.is_there():
             yield False
         else:
-            require_folder(self.out.parent, "out")
+            require_writable(self.out.parent, "out")
             file = self.out.with_name(self.out.name + ".partial.lock")
             with held(FileLock(file), f"builds {self.out}"):
                 try:
