@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
 from datamodules.labels import CLASS_SETS, IGNORE, Colour, LabelSet
 from foundation.errors import DataError, nearest
 from foundation.names import shown
 from foundation.paths import ordinary
+from foundation.reading import UnreadableError, plain_yaml
 
 FILE = "classes.yaml"
 MOST_BYTES = 65_536
@@ -22,11 +21,6 @@ MOST_CLASSES = 254
 """Ids 0..253; 254 is free for the reader of coloured label maps, 255 is :data:`datamodules.labels.IGNORE`."""
 DEEPEST = 8
 """Levels of nested entries; the format has four."""
-OPENING = (
-    *(yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken),
-    *(yaml.BlockSequenceStartToken, yaml.BlockMappingStartToken),
-)
-CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 KEYS = ("name", "classes", "pairs", "left", "maps_to", "split_seed")
 CLASS_KEYS = ("name", "id", "color")
 NAME = re.compile(r"\w[\w .-]{0,62}")
@@ -116,26 +110,14 @@ class _Reader:
         if len(raw) > MOST_BYTES:
             self._refuse(f"is larger than {MOST_BYTES} bytes", EXAMPLE)
         try:
-            text = raw.decode("utf-8-sig")
-            self._require_plain(text)
-            content = yaml.safe_load(text)
-        # A tag such as !!int on another value ends its constructor in an error that is none of YAML's.
-        except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            first = " ".join(str(error).split())[:200]
-            raise DataError(f"{self.path} is not YAML: {first}\n{EXAMPLE}") from error
+            content = plain_yaml(raw.decode("utf-8-sig"), DEEPEST)
+        except UnreadableError as error:
+            raise DataError(f"{self.path} cannot be used: {error}.\n{EXAMPLE}") from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{self.path} cannot be used: it is no UTF-8: {error}.\n{EXAMPLE}") from error
         if not isinstance(content, dict):
             self._refuse("holds no keys", EXAMPLE)
         return content
-
-    def _require_plain(self, text: str) -> None:
-        """Require YAML without aliases or deep nesting, which take much time or memory to build."""
-        depth = 0
-        for token in yaml.scan(text, Loader=yaml.SafeLoader):
-            if isinstance(token, yaml.AliasToken):
-                self._refuse("uses YAML aliases (*name)", "Expected: every entry written out.")
-            depth += isinstance(token, OPENING) - isinstance(token, CLOSING)
-            if depth > DEEPEST:
-                self._refuse(f"nests entries more than {DEEPEST} deep", EXAMPLE)
 
     def _require_class_entries(self, entries: Sequence[Any]) -> None:
         """Require a unique name and a unique id for every class, the ids without a gap."""

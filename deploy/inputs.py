@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,8 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpe
 """Suffixes of video files."""
 OUTPUT_FOLDERS = ("labels", "overlays", "parts")
 """Folders in ``out``."""
+FILES_OF_NAME = (".png", ".jpg", ".mp4")
+"""Endings of the files of a name: of ``a.jpg``, ``labels/a.jpg.png``."""
 ENDINGS = 80
 """Bytes of a file name that are free for endings such as ``_left_eye.png``."""
 NAMED = 5
@@ -92,17 +95,27 @@ def inputs_of(given: str, out: Path) -> Inputs:
             f'input="photos/*.jpg", or a camera number. Images are of any form that Pillow reads; videos '
             f"{', '.join(VIDEO_SUFFIXES)}." + (f"\n{inputs.describe_left_out()}" if inputs.left_out else "")
         )
-    return Inputs(_by_output_name(inputs.images), _by_output_name(inputs.videos), inputs.left_out)
+    taken = {name + ending for name in (*inputs.images, *inputs.videos) for ending in FILES_OF_NAME}
+    images = {output_name(name, taken): file for name, file in inputs.images.items()}
+    videos = {output_name(name, taken): file for name, file in inputs.videos.items()}
+    return Inputs(images, videos, inputs.left_out)
 
 
-def _by_output_name(files: Mapping[str, Path]) -> dict[str, Path]:
-    return {output_name(name): file for name, file in files.items()}
+def output_name(name: str, taken: Container[str] = ()) -> str:
+    """The name of a file's outputs: its own, with a digest in it where that and their endings are too long.
 
-
-def output_name(name: str) -> str:
-    """The name of a file's outputs: its own, with a digest in it where that and their endings are too long."""
-    folder, slash, last = name.rpartition("/")
-    return name if len(to_bytes(last)) <= LONGEST - ENDINGS else folder + slash + file_name(last, ENDINGS)
+    Args:
+        name: the file's path below the input.
+        taken: paths below the input that are those of outputs: a folder of such a path gets a digest too.
+    """
+    *folders, last = name.split("/")
+    named = [
+        f"{file_name(folder, ENDINGS)}~{hashlib.sha256(to_bytes(folder)).hexdigest()[:10]}"
+        if "/".join(folders[: place + 1]) in taken
+        else folder
+        for place, folder in enumerate(folders)
+    ]
+    return "/".join([*named, last if len(to_bytes(last)) <= LONGEST - ENDINGS else file_name(last, ENDINGS)])
 
 
 def _matches(pattern: str) -> list[Path]:

@@ -29,6 +29,7 @@ from foundation.errors import BrokenFileError, ConfigError, DataError, RunError
 from foundation.files import atomic_write, remove_drafts, require_folder, write_text_atomically
 from foundation.locks import sole_writer
 from foundation.names import file_name
+from foundation.paths import ordinary
 from stages.command import plain_config
 
 LINES = "predictions.jsonl"
@@ -142,16 +143,18 @@ def _lines_of(file: Path) -> list[dict[str, Any]]:
         ConfigError: if the folder contains label maps that predict.py did not write.
         DataError: if the file is not a list of predictions.
     """
-    if not file.exists() and any((file.parent / "labels").glob("*")):
+    there = file.exists() or file.is_symlink()
+    if not there and any((file.parent / "labels").glob("*")):
         raise ConfigError(
             f"out={file.parent} contains labels/ that predict.py did not write.\n"
             f"It must be a folder of predict.py, or a new one."
         )
     try:
-        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
-        if not all(isinstance(line[key], str) for line in lines for key in ("image", "label")):
-            raise TypeError("image and label must be texts")
-        return lines
+        text = ordinary(file).read_text(encoding="utf-8") if there else ""
+        lines = [json.loads(line) for line in text.splitlines()]
+        if any(not isinstance(line[key], str) for line in lines for key in ("image", "label")):
+            raise ValueError("image and label must be texts")
+        return [line for line in lines if line["image"] and line["label"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f"{file} is not a list of predictions ({error}).\nout= must be a folder of predict.py, or a new one. "

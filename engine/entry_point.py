@@ -9,6 +9,7 @@ import functools
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Container, Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +21,7 @@ from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from engine.clusters import explained_refusal
 from engine.processes import is_leader
@@ -27,7 +29,7 @@ from engine.settings import FREE
 from engine.sweeps import end_of_sweep
 from engine.validation import explain_overrides
 from foundation import interruption
-from foundation.errors import NOT_ALLOWED, ConfigError, UserError, explained
+from foundation.errors import NOT_ALLOWED, ConfigError, UserError, explained, in_one_line
 from foundation.shown_text import print_any_text, printable
 
 WITH_VALUE = ("--cfg", "--package", "--info", "--config-dir")
@@ -39,6 +41,9 @@ FLAGS = (
 
 SWEEPING = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag)\(.*\)$")
 """Hydra's functions that name several values."""
+
+COMPOSING = ("/yaml/", "/omegaconf/", "/hydra/_internal/")
+"""Parts of the paths of the code that composes a configuration."""
 
 _failures: list[UserError] = []
 
@@ -109,11 +114,11 @@ def run_main(
             f"It must be key=value, with quotes around a value that contains = , : ( ) [ or {{: '{name}=\"{value}\"'.",
             2,
         )
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        of_hydra = isinstance(error, HydraException | OmegaConfBaseException)
-        if not of_hydra and "Config group override" not in str(error):  # for a number or null in place of a file name
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, RecursionError) as error:
+        reason = _of_composition(error)
+        if reason is None:
             raise
-        _exit(explain_overrides(overrides, keys, _own_folders(options)) or str(error), 2)
+        _exit(explain_overrides(overrides, keys, _own_folders(options)) or reason, 2)
     except RuntimeError as error:
         refusal = explained_refusal(error)
         if refusal is None:
@@ -126,6 +131,21 @@ def run_main(
         some_failed = end_of_sweep()
     if _failures:
         _exit(str(_failures[0]), 1 if some_failed else _failures[0].exit_code)
+
+
+def _of_composition(error: Exception) -> str | None:
+    """The message of an error that a configuration raises as Hydra composes it; None for any other error."""
+    if isinstance(error, HydraException | OmegaConfBaseException) or "Config group override" in str(error):
+        return str(error)  # the latter for a number or null in place of a file name
+    place = [frame.filename for frame in traceback.extract_tb(error.__traceback__)[-3:]]
+    if isinstance(error, YAMLError) or any(part in name for name in place for part in COMPOSING):
+        reason = (
+            "it is nested too deeply, or names itself in its defaults"
+            if isinstance(error, RecursionError)
+            else in_one_line(error)
+        )
+        return f"The configuration cannot be read: {reason}.\nIt must be YAML, as the files of conf/ are."
+    return None
 
 
 def _require_options(words: Iterable[str]) -> None:

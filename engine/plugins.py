@@ -18,7 +18,8 @@ from typing import Any
 
 from hydra.errors import HydraException
 
-from foundation.errors import ConfigError, UserError, causes, did_you_mean, explained, in_one_line
+from foundation.errors import ConfigError, DataError, UserError, causes, did_you_mean, explained, in_one_line
+from foundation.names import shown
 
 OURS = Path(__file__).parent.parent
 OUR_PACKAGES = (
@@ -27,6 +28,7 @@ OUR_PACKAGES = (
 )
 """Packages of this project: when their code changes results, the version of a stage is raised."""
 TARGET = "_target_"
+COLLECTIONS = (list, tuple, set, frozenset)
 HYDRAS = ("_args_", "_convert_", "_partial_", "_recursive_")
 """Further keys that Hydra's ``instantiate`` reads."""
 
@@ -149,6 +151,9 @@ def public_name(kind: type) -> str:
 def require_trusted(values: Any, trust: str | None, source: object) -> None:
     """See that a file's values name only code that the user trusts: a checkpoint is data, and data imports no code.
 
+    Hydra resolves ``${...}`` in what it builds: ``${oc.create:...}`` gives a ``_target_`` that stands nowhere in the
+    file, and ``${oc.env:...}`` reads the user's environment. A run records its settings resolved.
+
     Args:
         values: settings out of a file, which may be nested.
         trust: the package, or a package or module within it, that they may name. Modules of ``torch.nn``, such as
@@ -157,8 +162,14 @@ def require_trusted(values: Any, trust: str | None, source: object) -> None:
 
     Raises:
         ConfigError: if they name code of another package, or it cannot be imported.
+        DataError: if a text in them is an interpolation.
     """
-    parts = values.values() if isinstance(values, Mapping) else values if isinstance(values, list | tuple) else ()
+    if isinstance(values, str) and "${" in values:
+        raise DataError(
+            f"{source} is invalid: it records {shown(values)[:80]!r}, which is resolved as its network is built.\n"
+            f"It must be written by this project's train.py or export.py, which record values."
+        )
+    parts = values.values() if isinstance(values, Mapping) else values if isinstance(values, COLLECTIONS) else ()
     if is_plugin(values):
         target = str(values[TARGET])
         if not (_is_of_torch(target) or (trust is not None and f"{target}.".startswith(f"{trust}."))):

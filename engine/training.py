@@ -5,6 +5,7 @@ Torch and Lightning are imported only if something has to be trained.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -111,16 +112,25 @@ def _follow(runs: Iterable[Run], config: dict[str, Any]) -> None:
 
 
 def _claim(run: Run, force: bool) -> FileLock | None:
-    """Acquire the lock of a run; None if the run is done, by this process or another."""
+    """Acquire the lock of a run; None if the run is done, by this process or another.
+
+    Raises:
+        ConfigError: if the output folder is not writable.
+    """
     if run.folder.done and not _is_forced(run, force):
         return None
-    lock = run.folder.lock()
     try:
+        lock = run.folder.lock()
         lock.acquire(timeout=0)
     except Timeout:
         console.print(f"Waiting for the process that runs [bold]{run.folder.name}[/]")
         lock.acquire()
         force = False  # what is done just now, by that process, satisfies it
+    except OSError as error:
+        raise ConfigError(
+            f"output_dir={run.folder.output_dir} cannot be written: {error.strerror}.\n"
+            f"It must be a folder in which you may make files."
+        ) from error
     if run.folder.done and not _is_forced(run, force):
         lock.release()
         return None
@@ -134,7 +144,8 @@ def _is_forced(run: Run, force: bool) -> bool:
 def _log_done(run: Run) -> None:
     console.print(f"Done already: [bold]{run.folder.name}[/] (force=true runs it again)")
     _log_other_code(run)
-    run.folder.last.unlink(missing_ok=True)  # left by a process that was killed at its end
+    with contextlib.suppress(OSError):  # finished results may be on a read-only disk
+        run.folder.last.unlink(missing_ok=True)  # left by a process that was killed at its end
 
 
 def _log_other_code(run: Run) -> None:

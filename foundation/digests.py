@@ -34,7 +34,8 @@ class DigestCache:
         self._folders: dict[str, bytes] = {}
 
     def __enter__(self) -> DigestCache:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):  # not writable: run without the cache
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.verify:
             return self
         try:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import Any
 MEBIBYTE = 2**20
 DEEPEST = 32
 """Deepest nesting of JSON and YAML that is read: deeper values end in a RecursionError wherever they are used."""
+MOST_DIGITS = 300
+"""Longest number of YAML, in characters: longer ones of base 16 or 60 are integers that Python does not write out."""
 MOST_ENTRIES = 20_000
 """Largest number of files and folders in a listing."""
 
@@ -100,26 +103,49 @@ def read_yaml(folder: Path, name: str, most: int = MEBIBYTE) -> Any:
     Raises:
         UnreadableError: if the file is not read, or is no such YAML in UTF-8 of at most :data:`DEEPEST` levels.
     """
+    content = read_bytes(folder, name, most)
+    try:
+        return plain_yaml(content.decode("utf-8"))
+    except ValueError as error:
+        raise UnreadableError(f"it is no YAML: {error}") from error
+
+
+def plain_yaml(text: str, deepest: int = DEEPEST) -> Any:
+    """The plain value that a YAML text stands for.
+
+    Raises:
+        UnreadableError: if it is no YAML, uses aliases, is nested more than ``deepest`` deep, or holds a long number.
+    """
     import yaml
 
     starts = (yaml.BlockMappingStartToken, yaml.BlockSequenceStartToken)
     opening = (*starts, yaml.FlowMappingStartToken, yaml.FlowSequenceStartToken)
     closing = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
-    content = read_bytes(folder, name, most)
     try:
-        text = content.decode("utf-8")
         depth = 0
         for token in yaml.scan(text, Loader=yaml.SafeLoader):
             if isinstance(token, yaml.AliasToken):
                 raise UnreadableError("it uses YAML aliases (*name)")
             depth += isinstance(token, opening) - isinstance(token, closing)
-            if depth > DEEPEST:
-                raise UnreadableError(_TOO_DEEP)
+            if depth > deepest:
+                raise UnreadableError(f"it is nested more than {deepest} deep")
+            if isinstance(token, yaml.ScalarToken) and _LONG_NUMBER.fullmatch(token.value):
+                raise UnreadableError(f"it has a number of more than {MOST_DIGITS} digits")
         return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError, LookupError) as error:
+    # A tag such as !!int on another value ends its constructor in an error that is none of YAML's.
+    except (
+        yaml.YAMLError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise UnreadableError(f"it is no YAML: {' '.join(str(error).split())[:200]}") from error
 
 
+_LONG_NUMBER = re.compile(rf"[0-9a-fA-FxXoO_:.+-]{{{MOST_DIGITS},}}")
 _TOO_DEEP = f"it is nested more than {DEEPEST} deep"
 
 

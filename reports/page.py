@@ -30,6 +30,8 @@ TABLES = ("grid_searches", "papers", "class_ious")
 SCRIPT = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
 SCRIPT_DIGEST = f"sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}"
 """The page's script, and its digest: with it, the page's content policy allows no other script."""
+FOLDERS = ("", "tables", "figures", "runs")
+"""Folders of the report, below its own."""
 LONGEST_NAME = 100
 """Characters of the file name of a table or a figure."""
 
@@ -55,6 +57,8 @@ def write_report(output_dir: Path) -> Path:
     require_runs(runs, output_dir)
     page = output_dir / "report" / "index.html"
     with _written(page.parent):
+        for name in FOLDERS:
+            require_no_link(page.parent / name)
         make_writable(page.parent)
         remove_drafts(page.parent, recursive=True, shared=True)
         _write(runs, page, output_dir.resolve().name)
@@ -106,6 +110,19 @@ def _written(folder: Path) -> Iterator[None]:
             f"The report cannot be written to {folder}: {error.strerror}.\n"
             "It must be a folder that you may write to; output_dir=<folder> names another one with a folder runs/."
         ) from error
+
+
+def require_no_link(folder: Path) -> None:
+    """See that a folder that is written to is no link: one in copied results may lead to any folder of the user.
+
+    Raises:
+        ConfigError: if it is one.
+    """
+    if folder.is_symlink():
+        raise ConfigError(
+            f"{folder} is a link to {printable(str(folder.readlink()))}, and what is there would be written over.\n"
+            f"It must be a folder, or absent; remove the link."
+        )
 
 
 def require_runs(runs: list[RecordedRun], output_dir: Path) -> None:

@@ -25,6 +25,7 @@ from foundation.files import atomic_path, remove_drafts
 from foundation.reading import MEBIBYTE, UnreadableError, read_yaml
 from foundation.recorded_runs import RecordedRun
 from foundation.shown_text import printable
+from reports.page import require_no_link
 
 OFFLINE: dict[str, Any] = {"project": "halfmask", "mode": "offline", "group": None, "tags": []}
 """W&B settings of a run that was trained with logger=none."""
@@ -46,11 +47,12 @@ def write_wandb_runs(runs: Sequence[RecordedRun], output_dir: Path, console: Con
         The folders, for ``wandb sync``.
 
     Raises:
-        ConfigError: if there is no run with curves.
+        ConfigError: if there is no run with curves, or the folder is a link.
     """
     ended = [run for run in runs if run.state in ("done", "failed", "interrupted") and run.has_curves]
     if not ended:
         raise ConfigError(f"No run in {output_dir / 'runs'} has ended and has a metrics.csv.\nExpected: one at least.")
+    require_no_link(output_dir / "wandb")
     folders = []
     for run in track(ended, "writing W&B runs", console=console):
         folder = output_dir / "wandb" / run.path.name

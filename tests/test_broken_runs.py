@@ -15,7 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from engine.sweeps import _running, end_of_sweep
-from foundation.errors import DataError
+from foundation.errors import ConfigError, DataError
 from foundation.recorded_runs import read_runs
 from foundation.run_folder import RunFolder
 from reports.page import write_report
@@ -234,3 +234,18 @@ def test_a_broken_job_of_a_sweep_is_a_failed_one(tmp_path: Path, capsys: pytest.
     printed = capsys.readouterr().out
     for reason in ("nested more than", "job.json is incomplete", "no regular file", "1 done, 4 failed"):
         assert reason in printed
+
+
+@pytest.mark.parametrize("name", ["report", "report/runs", "report/tables", "report/figures", "wandb"])
+def test_nothing_is_written_or_removed_through_a_link(name: str, tmp_path: Path) -> None:
+    """Pages of deleted runs are removed, which a link in copied results would turn on the user's own pages."""
+    output, own = tmp_path / "outputs", tmp_path / "own"
+    write_run(output, "finetune", "mtl1", miou=0.5)
+    own.mkdir()
+    (own / "mine.html").write_text("mine")
+    (output / name).parent.mkdir(exist_ok=True)
+    (output / name).symlink_to(own)
+    runs = read_runs(output)
+    with pytest.raises(ConfigError, match=rf"{name} is a link to .*own.*\nIt must be a folder"):
+        _ = write_wandb_runs(runs, output, Console()) if name == "wandb" else write_report(output)
+    assert [path.name for path in own.iterdir()] == ["mine.html"]

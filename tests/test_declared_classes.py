@@ -125,10 +125,12 @@ def test_the_example_of_the_documentation_is_valid(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("classes: [", "is not YAML"),
+        ("classes: [", "it is no YAML"),
+        ("split_seed: " + ":".join(["1"] * 400) + ".5", "a number of more than 300 digits"),
+        ("classes: [{name: a, id: 0x" + 40_000 * "f" + "}]", "a number of more than 300 digits"),
         ("a: &a [1]\nclasses: *a\n", "aliases"),
-        ("!!python/object/apply:os.system ['true']", "is not YAML"),
-        ("[" * 60_000, "nests entries more than 8 deep"),
+        ("!!python/object/apply:os.system ['true']", "it is no YAML"),
+        ("[" * 60_000, "nested more than 8 deep"),
         ("just a text", "holds no keys"),
     ],
 )

@@ -43,6 +43,27 @@ def test_a_mistake_is_one_message_and_exit_code_2(words: list[str], expected: li
     assert not (tmp_path / "outputs" / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b'a: !!python/object/apply:os.system ["ls"]\n', "could not determine a constructor"),
+        (b"a: \0b\n", "special characters are not allowed"),
+        (b"a: " + b"[" * 3000 + b"]" * 3000, "nested too deeply"),
+        (b"defaults:\n  - strange\n", "names itself"),
+        (b"a: [1\n", "expected ',' or ']'"),
+        (b"a: \xff\n", "can't decode byte 0xff"),
+    ],
+)
+def test_a_configuration_that_is_no_yaml(content: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "conf" / "experiment" / "strange.yaml").write_bytes(content)
+    process = within("train.py", "--config-dir", str(tmp_path / "conf"), "experiment=strange", cwd=tmp_path)
+    assert process.returncode == 2, process.stderr
+    assert "Traceback" not in process.stderr
+    assert "The configuration cannot be read: " in process.stderr
+    assert reason in process.stderr
+
+
 @pytest.mark.process
 @pytest.mark.parametrize(
     ("name", "expected"),

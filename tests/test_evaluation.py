@@ -246,6 +246,20 @@ def test_the_module_of_a_users_own_stage_is_scored_or_refused() -> None:
         scored_module(content, "out", trust="tests")
 
 
+@pytest.mark.parametrize("key", ["loss", "network"])
+def test_a_checkpoint_runs_no_code_through_interpolations(key: str, tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    call = f"${{oc.create:{{_target_:os.mkdir,path:'{folder}'}}}}"
+    made = {"classes": CELEBAMASK_HQ.classes, "encoder": "tu-test_efficientnet", "architecture": "unetplusplus"}
+    for values in ([call], {"deep": (call,)}, ["${oc.env:HOME}"]):
+        own = {key: {"_target_": "torch.nn.ParameterList", "values": values}}
+        content = {"stage": "finetune", "state_dict": {}, "hyper_parameters": made | own}
+        for trust in (None, "torch", "examples"):
+            with pytest.raises(DataError, match=r"is invalid: it records .\$\{oc\..*is resolved as"):
+                scored_module(content, "out", trust=trust)
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [

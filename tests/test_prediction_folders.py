@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from filelock import FileLock
 from PIL import Image
 
 from deploy.inputs import inputs_of
-from deploy.prediction import LOCK
+from deploy.prediction import LINES, LOCK, _lines_of
 from deploy.video import open_clip
 from engine.stage import Run
 from foundation.errors import ConfigError, DataError, RunError, explained
@@ -142,3 +143,20 @@ def test_the_largest_file_is_one_message() -> None:
     message = explained(OSError(errno.EFBIG, "File too large"))
     assert isinstance(message, RunError)
     assert "ulimit -f" in str(message)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 100_000, '{"image": ["a"], "label": "b"}', '{"image": "a", "label": {"b": 1}}', "1", "fifo", "link"],
+)
+def test_a_list_of_predictions_that_is_none_is_named(content: str, tmp_path: Path) -> None:
+    """A FIFO is never read to its end, nor is a device."""
+    file = tmp_path / LINES
+    if content == "fifo":
+        os.mkfifo(file)
+    elif content == "link":
+        file.symlink_to("/dev/zero")
+    else:
+        file.write_text(content)
+    with pytest.raises(DataError, match=r"is not a list of predictions.*\n.*Nothing was written"):
+        _lines_of(file)

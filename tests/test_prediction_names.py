@@ -71,3 +71,18 @@ def test_class_names_of_a_checkpoint_stay_in_the_folder() -> None:
     for place, _ in _label_maps("photo", masks, settings):
         assert ".." not in place.split("/")
         assert place.count("/") == 1
+
+
+def test_a_folder_named_as_the_output_of_an_image_is_another_place(segmenter_run: Run, tmp_path: Path) -> None:
+    folder, out = tmp_path / "photos", tmp_path / "masks"
+    names = ("a.jpg", "a.jpg.png/b.jpg", "c", "c.jpg/d.jpg", "c.jpg/d.jpg.png/e.png", "free.png/f.png")
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30)).save(folder / name, "PNG")
+    run_predict(f"checkpoint={segmenter_run.folder.path}", f"input={folder}", f"out={out}", "faces=whole")
+    found = {line["image"]: line["label"] for line in map(json.loads, (out / "predictions.jsonl").open())}
+    assert set(found) == {str(folder / name) for name in names}
+    assert all((out / label).is_file() for label in found.values())
+    assert len(list(out.glob("overlays/**/*.jpg"))) - len(list(out.glob("overlays/**/*.jpg/"))) == len(names)
+    same = {name for name in names if found[str(folder / name)] == f"labels/{name}.png"}
+    assert same == {"a.jpg", "c", "free.png/f.png"}

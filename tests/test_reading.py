@@ -96,6 +96,13 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("\x00", "no YAML"),
         ("? [1]\n: 2\n", "no YAML"),
         ("a: 2020-99-99\n", "no YAML"),
+        ("a: !!int ''\n", "no YAML"),
+        ("a: !!bool x\n", "no YAML"),
+        ("a: !!timestamp x\n", "no YAML"),
+        (f"a: {':'.join(['1'] * 400)}.5\n", "more than 300 digits"),
+        (f"a: {':'.join(['1'] * 3000)}\n", "more than 300 digits"),
+        (f"a: 0x{'f' * 40000}\n", "more than 300 digits"),
+        (f"a: !!int '0b{'1' * 40000}'\n", "more than 300 digits"),
     ],
 )
 def test_yaml_is_plain_shallow_and_without_aliases(text: str, reason: str, tmp_path: Path) -> None:
