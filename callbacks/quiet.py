@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import warnings
 from typing import Any
@@ -26,6 +27,10 @@ def silence() -> None:
         ".*in eval mode at the start of training.*",  # intended by finetune.trained
     ):
         warnings.filterwarnings("ignore", message)
+
+
+if multiprocessing.parent_process() is not None:
+    silence()  # a spawned process imports this with its trainer, before that warns
 
 
 class Quiet(Callback):

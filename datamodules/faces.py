@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -136,7 +136,6 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     return batch
 
 
-@dataclass(eq=False, repr=False)
 class FaceDataModule(LightningDataModule):
     """Training, validation and test batches of one data set at one size; base of all data modules.
 
@@ -161,24 +160,30 @@ class FaceDataModule(LightningDataModule):
     Batches: see :class:`LabelledFaces`.
     """
 
-    layout: Layout
-    image_size: int
-    batch_size: int
-    seed: int
-    augmentation: Augmentation
-    _: KW_ONLY
-    train_ids: Sequence[str] | None = None
-    fold: tuple[int, int] | None = None
-    steps_per_epoch: int | None = None
-    eval_batch_size: int = 16
-    full_labels: bool = True
-    workers: int | None = None
-    cache: Cache | None = None
-    merging: Callable[[Sequence[Sample]], list[Sample]] | None = None
-    tested: str = "test"
-
-    def __post_init__(self) -> None:
+    # No dataclass: Lightning copies and rebuilds the fields of those that it hands to other processes.
+    def __init__(
+        self,
+        layout: Layout,
+        image_size: int,
+        batch_size: int,
+        seed: int,
+        augmentation: Augmentation,
+        *,
+        train_ids: Sequence[str] | None = None,
+        fold: tuple[int, int] | None = None,
+        steps_per_epoch: int | None = None,
+        eval_batch_size: int = 16,
+        full_labels: bool = True,
+        workers: int | None = None,
+        cache: Cache | None = None,
+        merging: Callable[[Sequence[Sample]], list[Sample]] | None = None,
+        tested: str = "test",
+    ) -> None:
         super().__init__()
+        self.layout, self.image_size, self.batch_size, self.seed = layout, image_size, batch_size, seed
+        self.augmentation, self.train_ids, self.fold = augmentation, train_ids, fold
+        self.steps_per_epoch, self.eval_batch_size, self.full_labels = steps_per_epoch, eval_batch_size, full_labels
+        self.workers, self.cache, self.merging, self.tested = workers, cache, merging, tested
         if not self.layout.knows_faces:
             self.augmentation = replace(self.augmentation, crop=0.0)
         self.tested_labels = self.layout.labels
@@ -285,13 +290,13 @@ def _start_worker(number: int) -> None:
         pl_worker_init_function(number)
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class ParsingDataModule(FaceDataModule):
     """Batches of face parts: labelled for parsing, unlabelled with patches for pre-training.
 
     Args:
         masking: patches for unlabelled faces; None serves labelled ones.
         tested_in: the class set that test label maps are mapped to; None leaves them as they are.
+        faces, more: arguments of :class:`FaceDataModule`.
 
     Batches: see :class:`PretrainingFaces` and :class:`LabelledFaces`. Labelled batches of CelebAMask-HQ need
     ``merging``, see :class:`datamodules.merging.Merging`.
@@ -300,14 +305,14 @@ class ParsingDataModule(FaceDataModule):
         ConfigError: if no mapping is declared from the data set's classes to ``tested_in``.
     """
 
-    masking: PatchSampling | None = None
-    tested_in: LabelSet | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.tested_in is not None:
-            self._table = self.layout.labels.table_to(self.tested_in)
-            self.tested_labels = self.tested_in
+    def __init__(
+        self, *faces: Any, masking: PatchSampling | None = None, tested_in: LabelSet | None = None, **more: Any
+    ) -> None:
+        super().__init__(*faces, **more)
+        self.masking = masking
+        if tested_in is not None:
+            self._table = self.layout.labels.table_to(tested_in)
+            self.tested_labels = tested_in
 
     def _open(self, split: str, transform: FaceTransform, cache: Cache | None) -> Faces:
         if self.masking is None:

@@ -54,7 +54,6 @@ class RenderedMaskFaces(Faces):
         return {"image": torch.from_numpy(pixels), "label": torch.from_numpy(label).long(), "id": sample.id}
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class OcclusionDataModule(FaceDataModule):
     """Batches of occluded faces with binary masks.
 
@@ -64,9 +63,12 @@ class OcclusionDataModule(FaceDataModule):
         render_masks: renders new training masks in each epoch, on the kept photographs; None trains on the masks as
             built. Validation and test always use the masks as built. Only for
             :class:`datamodules.layouts.augmented_celeba.AugmentedCelebA`.
+        faces, more: arguments of :class:`datamodules.faces.FaceDataModule`.
     """
 
-    render_masks: RenderMasks | None = None
+    def __init__(self, *faces: Any, render_masks: RenderMasks | None = None, **more: Any) -> None:
+        super().__init__(*faces, **more)
+        self.render_masks = render_masks
 
     @functools.cached_property
     def read_labels(self) -> LabelSet:

@@ -146,7 +146,6 @@ def collate_halves(items: list[dict[str, Any]]) -> dict[str, Any]:
     return labelled | {"unlabelled": unlabelled, "id": [item["id"] for item in items]}
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class SelfTrainingDataModule(ParsingDataModule):
     """Training batches of labelled and unlabelled faces; validation and test as for supervised training.
 
@@ -154,17 +153,22 @@ class SelfTrainingDataModule(ParsingDataModule):
         unlabelled_batch_size: unlabelled images in a training batch; ``batch_size`` counts the labelled ones.
         epochs: number of epochs, for the schedule of the synthetic faces.
         synthetic: synthetic labelled faces; None: none. With no ``train_ids``, all labelled faces must be synthetic.
+        faces, more: arguments of :class:`datamodules.faces.FaceDataModule`.
 
     The unlabelled faces are all images of the training split, those with labels among them (as in FixMatch). An epoch
     has ``steps_per_epoch`` batches, or as many as take every unlabelled image once.
     """
 
-    unlabelled_batch_size: int
-    epochs: int
-    synthetic: SyntheticLabels | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __init__(
+        self,
+        *faces: Any,
+        unlabelled_batch_size: int,
+        epochs: int,
+        synthetic: SyntheticLabels | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(*faces, **more)
+        self.unlabelled_batch_size, self.epochs, self.synthetic = unlabelled_batch_size, epochs, synthetic
         self._training: tuple[Any, Any, Any] | None = None
 
     def train_dataloader(self) -> DataLoader:

@@ -154,7 +154,9 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
     trainer = training_trainer(run, loggers, callbacks)
     resume = run.folder.last if run.folder.last.is_file() else None
     if resume is not None:
-        require_fit(load_resumed(resume)["state_dict"], module, resume)
+        parts = dict(module.named_children())  # others, as averaged weights, are made when training starts
+        weights = load_resumed(resume)["state_dict"]
+        require_fit({key: value for key, value in weights.items() if key.partition(".")[0] in parts}, module, resume)
     try:
         trainer.fit(module, datamodule, ckpt_path=resume, weights_only=True)
         if not run.folder.best.is_file():

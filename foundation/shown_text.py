@@ -53,8 +53,8 @@ def _print_traceback(kind: type[BaseException], error: BaseException, trace: Tra
 
 
 def _plainly(error: UnicodeError) -> tuple[str | bytes, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
+    if not isinstance(error, UnicodeEncodeError):  # a stream that is read back
+        return codecs.backslashreplace_errors(error)
     letters = error.object[error.start : error.end]
     return "".join(PLAIN.get(letter, letter.encode("unicode_escape").decode()) for letter in letters), error.end
 

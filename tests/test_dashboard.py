@@ -168,7 +168,7 @@ def test_connections_are_bounded_in_number_and_time(dashboard: Dashboard, monkey
     before = threading.active_count()
     idle = [socket.create_connection(("127.0.0.1", port_of(dashboard)), timeout=20) for _ in range(100)]
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while threading.active_count() < before + MOST_CONNECTIONS:
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -118,7 +118,9 @@ def sweep(lapa: Path, output: Path, *words: str) -> tuple[int, str, dict[str, di
     assert process.returncode is not None
     newest = max((output / "sweeps").iterdir())
     jobs = [json.loads(file.read_text()) for file in newest.glob("*/job.json")]
-    return process.returncode, shown, {" ".join(sorted(set(job["overrides"]) - set(common))): job for job in jobs}
+    overrides = [{word.replace("'", "") for word in job["overrides"]} for job in jobs]  # paths are quoted
+    names = [" ".join(sorted(words - set(common))) for words in overrides]
+    return process.returncode, shown, dict(zip(names, jobs, strict=True))
 
 
 @pytest.mark.process

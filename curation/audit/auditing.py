@@ -39,6 +39,8 @@ def write_audit(layout: Layout, out: Path, order: str) -> Tally:
         RunError: if ``out`` cannot be written to.
     """
     require_outside(out, layout.root)
+    if not layout.root.is_dir():
+        raise _no_faces(layout)
     require_folder(out, "out")
     tally, samples = audit(layout, order)
     console = get_console()
@@ -63,6 +65,14 @@ def write_audit(layout: Layout, out: Path, order: str) -> Tally:
     return tally
 
 
+def _no_faces(layout: Layout) -> DataError:
+    state = "holds none" if layout.root.is_dir() else "does not exist"
+    return DataError(
+        f"No {layout.title} faces: {layout.root} {state}.\nExpected under it:  {layout.published}\n"
+        f"  - give its path: root=/path/to/{layout.title}"
+    )
+
+
 def audit(layout: Layout, order: str) -> tuple[Tally, list[Sample]]:
     """All findings of a data set, and its faces.
 
@@ -72,11 +82,7 @@ def audit(layout: Layout, order: str) -> tuple[Tally, list[Sample]]:
     findings = Findings()
     faces = [(split, sample) for split, samples in layout.survey(findings.on_error).items() for sample in samples]
     if not faces:
-        state = "holds none" if layout.root.is_dir() else "does not exist"
-        raise DataError(
-            f"No {layout.title} faces: {layout.root} {state}.\nExpected under it:  {layout.published}\n"
-            f"  - give its path: root=/path/to/{layout.title}"
-        )
+        raise _no_faces(layout)
     labels, masks = _read_labels(layout, findings) if layout.labels.binary else (layout.labels, {})
     inspect = Inspection(labels, order)
     tally = Tally(labels, findings, masks=masks)
