@@ -26,7 +26,7 @@ demo: setup ## render synthetic faces, train MTL and its baseline, write outputs
 	$(PYTHON) train.py experiment=baseline_lapa_1pct scale=demo datamodule.root=$(SYNTHETIC)
 	$(PYTHON) report.py
 
-test: setup ## run every test in two processes of one thread each (five minutes on two cores)
+test: setup ## run every test in two processes of one thread each (six minutes on two cores)
 	$(PYTHON) -m pytest --numprocesses 2 --dist worksteal
 
 test-fast: setup ## run the tests without training, processes and a second's work (a minute)
