@@ -224,7 +224,8 @@ def test_broken_runs_do_not_stop_the_others_on_their_way_to_wandb(tmp_path: Path
 
 def test_a_broken_job_of_a_sweep_is_a_failed_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good = {"number": 0, "overrides": ["a=1"], "state": "done", "runs": [{"name": "finetune-1", "ran": True}]}
-    contents = (json.dumps(good), "[" * 100_000, "[]", json.dumps(good | {"number": "x"}), None)
+    wrong = (json.dumps(good | {key: value}) for key, value in (("number", "x"), ("state", "[/]")))
+    contents = (json.dumps(good), "[" * 100_000, "[]", *wrong, None)
     for number, content in enumerate(contents):
         file = tmp_path / str(number) / "job.json"
         file.parent.mkdir()
@@ -232,7 +233,7 @@ def test_a_broken_job_of_a_sweep_is_a_failed_one(tmp_path: Path, capsys: pytest.
     _running.append(tmp_path)
     assert end_of_sweep(Console(width=200))
     printed = capsys.readouterr().out
-    for reason in ("nested more than", "job.json is incomplete", "no regular file", "1 done, 4 failed"):
+    for reason in ("nested more than", "job.json is incomplete", "no regular file", "1 done, 5 failed"):
         assert reason in printed
 
 
