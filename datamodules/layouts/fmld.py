@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from datamodules.decoding import opened
 from datamodules.layouts.annotated import AnnotatedLayout, Broken
 from datamodules.layouts.layout import ALL, SPLIT_FOLDERS, SPLITS, names_in
 from datamodules.layouts.sample import Annotation, Box, Sample
@@ -134,6 +133,8 @@ def _is_outside(box: Box, tree: ElementTree.Element, image: Path) -> bool:
     if not _misses(box, width, height):
         return False
     try:
+        from datamodules.decoding import opened  # Pillow: planning other data sets does without
+
         with opened(image, f"Cannot read the image {image}") as file:
             return _misses(box, *file.size)
     except BrokenFileError:  # named where it is read
