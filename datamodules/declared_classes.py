@@ -112,9 +112,9 @@ class _Reader:
         try:
             content = plain_yaml(raw.decode("utf-8-sig"), DEEPEST)
         except UnreadableError as error:
-            raise DataError(f"{self.path} cannot be used: {error}.\n{EXAMPLE}") from error
+            raise DataError(f"{self.path} is invalid: {error}.\n{EXAMPLE}") from error
         except UnicodeDecodeError as error:
-            raise DataError(f"{self.path} cannot be used: it is no UTF-8: {error}.\n{EXAMPLE}") from error
+            raise DataError(f"{self.path} is invalid: it is no UTF-8: {error}.\n{EXAMPLE}") from error
         if not isinstance(content, dict):
             self._refuse("holds no keys", EXAMPLE)
         return content

@@ -273,7 +273,7 @@ def read_run(folder: Path) -> RecordedRun:
     except UnreadableError as error:
         return _unreadable(folder, f"status.json cannot be read: {error}")
     if wrong := next(_mistakes(status), None):
-        return _unreadable(folder, f"status.json cannot be used: {wrong}")
+        return _unreadable(folder, f"status.json is invalid: {wrong}")
     held = RunFolder.at(folder)
     if status.get("state") == "running" and held is not None:
         status["state"] = held.running_state()
@@ -286,7 +286,7 @@ def _unreadable(folder: Path, reason: str) -> RecordedRun:
 
 
 def _mistakes(status: Mapping[str, Any]) -> Iterator[str]:
-    """What in a status is of another type than runs write; the messages go on from "cannot be used"."""
+    """What in a status is of another type than runs write; the messages go on from "is invalid"."""
 
     def expected(place: str, value: Any, what: str, *types: type) -> Iterator[str]:
         if value is not None and not isinstance(value, types):

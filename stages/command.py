@@ -128,7 +128,7 @@ def check(config: Mapping[str, Any]) -> Any:
             continue
         if own.batch_size % settings.trainer.devices:
             raise ConfigError(
-                f"{stage.name}.batch_size={own.batch_size} cannot be shared by trainer.devices="
+                f"{stage.name}.batch_size={own.batch_size} is no multiple of trainer.devices="
                 f"{settings.trainer.devices}.\nIt must be a multiple of the number of devices: it is the total."
             )
         every = getattr(own, "validate_every", 1)

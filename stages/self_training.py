@@ -85,7 +85,7 @@ class SelfTrainingStage(Finetuning):
         own = settings.semi
         if own.unlabelled_batch_size % settings.trainer.devices:
             raise ConfigError(
-                f"semi.unlabelled_batch_size={own.unlabelled_batch_size} cannot be shared by trainer.devices="
+                f"semi.unlabelled_batch_size={own.unlabelled_batch_size} is no multiple of trainer.devices="
                 f"{settings.trainer.devices}.\nIt must be a multiple of the number of devices: it is the total."
             )
         synthetic_alone = own.synthetic.root is not None and own.synthetic.share == 1

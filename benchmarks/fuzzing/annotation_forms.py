@@ -154,25 +154,24 @@ CLASSES = (
     b"right_eye: right_eye}\nsplit_seed: 3\n",
     b"classes:\n  - {name: background, id: 0}\n  - {name: face, id: 1}\n",
 )
-TEMPLATES = b"""[cloth]
-template = templates/cloth.png
-mask_a = 2, 4
+POINTS = b"""mask_a = 2, 4
 mask_b = 12, 4
 mask_c = 22, 4
 mask_d = 2, 20
 mask_e = 12, 30
 mask_f = 22, 20
-[cloth_left]
-template: masks/templates/cloth.png
-mask_a = 2, 4
-mask_b = 12, 4
-mask_c = 22, 4
-mask_d = 2, 20
-mask_e = 12, 30
-mask_f = 22, 20
-[empty]
-template =
 """
+TEMPLATES = (
+    b"".join(
+        (
+            b"[cloth]\ntemplate = templates/cloth.png\n",
+            POINTS,
+            b"[cloth_left]\ntemplate: masks/templates/cloth.png\n",
+            POINTS,
+        )
+    )
+    + b"[empty]\ntemplate =\n"
+)
 
 
 def _templates_around(root: Path) -> None:
