@@ -161,17 +161,8 @@ mask_d = 2, 20
 mask_e = 12, 30
 mask_f = 22, 20
 """
-TEMPLATES = (
-    b"".join(
-        (
-            b"[cloth]\ntemplate = templates/cloth.png\n",
-            POINTS,
-            b"[cloth_left]\ntemplate: masks/templates/cloth.png\n",
-            POINTS,
-        )
-    )
-    + b"[empty]\ntemplate =\n"
-)
+CLOTH, LEFT = b"[cloth]\ntemplate = templates/cloth.png\n", b"[cloth_left]\ntemplate: masks/templates/cloth.png\n"
+TEMPLATES = CLOTH + POINTS + LEFT + POINTS + b"[empty]\ntemplate =\n"
 
 
 def _templates_around(root: Path) -> None:
