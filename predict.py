@@ -1,4 +1,4 @@
-"""Masks of images: python predict.py checkpoint=finetune-0123456789ab input=photos/ (see --help)."""
+"""Masks of images: python predict.py input=photos/ (see --help)."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def predict(config: DictConfig) -> None:
         clips[f"camera_{camera}"] = camera
     require_folder(out, "out")
     predictor = load(
-        settings.checkpoint,
+        str(settings.checkpoint),
         settings.output_dir,
         settings.image_size,
         settings.faces,

@@ -11,7 +11,9 @@ from engine.settings import PathText, Settings, setting
 from engine.validation import validated
 from foundation.errors import ConfigError
 
-CHECKPOINT = "name of a run (finetune-0123456789ab), its folder, a best.ckpt, or an .onnx file of export.py"
+CHECKPOINT = "parser, segmenter, name of a run (finetune-0123456789ab), its folder, a best.ckpt, or an exported .onnx"
+SHIPPED = {"parsing": "parser", "occlusion": "segmenter"}
+"""Task -> the weights of ``pretrained/`` that do it."""
 
 
 class Device(Settings):
@@ -29,7 +31,10 @@ class CPU(Settings):
 class PredictionSettings(Settings):
     """Every setting of ``predict.py``."""
 
-    checkpoint: PathText = setting(..., CHECKPOINT)
+    task: Literal["parsing", "occlusion"] = setting(
+        "parsing", "classes of a face's parts, or what occludes it", only="checkpoint=null"
+    )
+    checkpoint: PathText | None = setting(None, f"{CHECKPOINT}; null: the parser or segmenter, by task")
     input: PathText | int = setting(..., "an image, a video, a folder, a pattern, or a camera's number")
     out: PathText = setting("outputs/predictions", "folder of the results")
     faces: Literal["auto", "box", "whole"] = setting(
@@ -75,7 +80,8 @@ def check_prediction(config: Mapping[str, Any]) -> PredictionSettings:
     Raises:
         ConfigError: for an unknown, missing or invalid setting.
     """
-    return validated(PredictionSettings, config)
+    settings = validated(PredictionSettings, config)
+    return settings.model_copy(update={"checkpoint": settings.checkpoint or SHIPPED[settings.task]})
 
 
 def check_export(config: Mapping[str, Any]) -> ExportSettings:

@@ -16,6 +16,7 @@ from engine.settings import PathText, Plugin, ScaleRange, Settings, setting
 from engine.stage import Run
 from foundation.digests import DigestCache
 from foundation.errors import ConfigError, DataError
+from foundation.pretrained import run_path, weights
 from foundation.run_folder import RunFolder
 from lightning_modules.records import recorded_settings
 from stages.building import TrainingStage, encoder_weights, hyperparameters, identity_of_weights
@@ -225,13 +226,14 @@ def start_of(settings: Any, layout: Layout, stage: str = "finetune") -> RunFolde
     name = own.start_from
     if name is None:
         return None
-    path = Path(name)
-    folder = RunFolder.at(Path(settings.output_dir) / "runs" / path if len(path.parts) == 1 else path)
+    path = run_path(name, Path(settings.output_dir))
+    folder = RunFolder.at(path)
     if folder is None or not folder.done:
         state = "is not a run folder" if folder is None or not folder.path.is_dir() else f"is {folder.state}"
         raise ConfigError(
-            f"{key}={name}: {path if folder is None else folder.path} {state}.\n"
-            f"It must be the name of a finished run, such as finetune-0123456789ab, or the path of its folder."
+            f"{key}={name}: {path} {state}.\n"
+            f"It must be the name of a finished run, such as finetune-0123456789ab, the path of its folder, or weights "
+            f"of pretrained/: {', '.join(weights())}."
         )
     if folder.stage not in ("pretrain", *PARSERS):
         raise ConfigError(f"{key}={name} is of stage {folder.stage}.\nIt must be a pretrain, finetune or semi run.")

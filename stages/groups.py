@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Literal
 
+from omegaconf import OmegaConf
 from pydantic import ConfigDict, Field, model_validator
 
 from datamodules.labels import PAINTING_ORDERS
 from datamodules.mask_rules import MaskRules
 from engine.settings import MaskColour, MaskValue, PathText, Plugin, ScaleRange, Seed, Settings, setting
 from foundation.errors import ConfigError, did_you_mean
+from foundation.processor import multiplies_bfloat16
+
+OmegaConf.register_new_resolver(
+    "if_bfloat16", lambda then, otherwise: then if multiplies_bfloat16() else otherwise, replace=True
+)
+"""One of two values for ``conf/``: whether the processor has instructions for bfloat16. The chosen one enters ids."""
 
 SPEED_ONLY = "same samples and scores; changes speed only"
 ROUNDING_ONLY = "same arithmetic on another device; equal up to rounding"
@@ -108,9 +115,15 @@ class TrainerSettings(Settings):
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = setting("auto", "kind of device", harmless=ROUNDING_ONLY)
     devices: int = setting(1, "number of devices, and of processes", ge=1)
     strategy: Literal["auto", "ddp", "ddp_spawn"] = setting("auto", "how processes are started", harmless=ROUNDING_ONLY)
-    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = setting("32-true", "number format")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = setting(
+        "32-true",
+        "number format; bf16-mixed on processors with its instructions",
+        written="${if_bfloat16:bf16-mixed,32-true}",
+    )
     sync_batchnorm: bool = setting(False, "batch statistics over all devices", only="trainer.devices!=1")
-    channels_last: bool = setting(False, "memory format of convolutions")
+    channels_last: bool = setting(
+        False, "memory format of convolutions, faster with bf16-mixed", written="${if_bfloat16:true,false}"
+    )
     compile: bool = setting(False, "torch.compile of the network")
     deterministic: Literal[True, False, "warn"] = setting("warn", "warn where an operation has no deterministic form")
 

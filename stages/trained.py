@@ -11,6 +11,7 @@ from datamodules.declared_classes import read_classes
 from datamodules.labels import LabelSet, recorded_classes
 from foundation.errors import ConfigError, did_you_mean
 from foundation.names import file_name
+from foundation.pretrained import run_path, weights
 from foundation.run_folder import EVALUATE, RunFolder
 from lightning_modules.records import recorded_settings, require_record
 from stages.finetuning import PARSERS
@@ -56,15 +57,14 @@ def with_mappings(trained: Trained, path: Path) -> Trained:
 
 
 def find(checkpoint: str, output_dir: Path) -> Trained:
-    """The network that ``checkpoint=...`` names: the name of a run, a run folder, or a checkpoint file.
+    """The network that ``checkpoint=...`` names: weights of ``pretrained/``, the name of a run, a run folder, or a
+    checkpoint file.
 
     Raises:
         ConfigError: if it does not exist, its run is not done, or it is of another stage.
         DataError: if it cannot be read.
     """
-    path = Path(checkpoint)
-    if not path.exists() and len(path.parts) == 1:
-        path = output_dir / "runs" / path
+    path = run_path(checkpoint, output_dir)
     best = path if path.is_file() else path / "checkpoints" / "best.ckpt"
     place = best.parent.parent
     folder = RunFolder.at(place.resolve()) if best.parent.name == "checkpoints" else None
@@ -74,11 +74,11 @@ def find(checkpoint: str, output_dir: Path) -> Trained:
         state = f"is {folder.state}" if folder is not None and status else "is not a trained run"
         if folder is not None and folder.done:
             state = "is done, but its checkpoints/best.ckpt is missing"
-        runs = [] if path.exists() else [run.name for run in (output_dir / "runs").glob("*")]
+        runs = [] if path.exists() else [*weights(), *(run.name for run in (output_dir / "runs").glob("*"))]
         raise ConfigError(
             f"checkpoint={checkpoint}: {path} {state if path.exists() else 'does not exist'}.\n"
             f"It must be a finished run, by its name (finetune-0123456789ab or segment-0123456789ab) or folder, or the "
-            f"path of a best.ckpt.{did_you_mean(path.name, runs)}"
+            f"path of a best.ckpt, or weights of pretrained/: {', '.join(weights())}.{did_you_mean(path.name, runs)}"
         )
     if status:
         settings = recorded_settings(status, place)
