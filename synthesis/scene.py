@@ -21,10 +21,10 @@ IRIS_COLOURS = np.array([(62, 40, 26), (46, 32, 24), (80, 52, 30), (98, 116, 128
 HAIR_STYLES: dict[str, tuple[float, float, float]] = {  # share, least and greatest thickness in head units
     "bald": (0.05, 0.0, 0.0),
     "buzz": (0.07, 0.02, 0.05),
-    "short": (0.24, 0.06, 0.24),
+    "short": (0.24, 0.06, 0.32),
     "afro": (0.09, 0.2, 0.6),
     "bob": (0.2, 0.12, 0.5),
-    "long": (0.35, 0.15, 1.0),
+    "long": (0.35, 0.2, 1.1),
 }
 
 
@@ -55,18 +55,18 @@ class Shape:
     ear: float = _range(0.08, 0.2)
     eye_spacing: float = _range(0.42, 0.475)  # centre of the face to the centre of an eye
     eye_width: float = _range(0.165, 0.2)  # half of it
-    eye_height: float = _range(0.07, 0.1)
+    eye_height: float = _range(0.05, 0.095)
     eye_tilt: float = _range(-0.02, 0.04)  # outer corners up
     brow_height: float = _range(0.22, 0.32)
     brow_arch: float = _range(0.02, 0.09)
-    brow_thickness: float = _range(0.05, 0.1)
+    brow_thickness: float = _range(0.06, 0.13)  # as annotators draw it, with its faint hairs
     nose_length: float = _range(0.57, 0.76)
-    nose_width: float = _range(0.2, 0.29)  # half of it, as below
+    nose_width: float = _range(0.21, 0.32)  # half of it, as below
     bridge_width: float = _range(0.075, 0.12)
     nose_depth: float = _range(0.24, 0.4)
     mouth_width: float = _range(0.32, 0.42)
-    upper_lip: float = _range(0.05, 0.11)
-    lower_lip: float = _range(0.085, 0.16)
+    upper_lip: float = _range(0.06, 0.145)
+    lower_lip: float = _range(0.09, 0.19)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ class Look:
     necklace: str  # "none", "chain" or "pearls"
     age: float  # 0 young .. 1 old
     masculine: float  # 0 .. 1
-    brow_strength: float = _range(0.6, 0.95)
+    brow_strength: float = _range(0.35, 0.95)
     blush: float = _range(0.0, 0.12)
     gloss: float = _range(0.1, 0.9)
     hair_shine: float = _range(0.05, 0.45)
@@ -169,9 +169,9 @@ def sample_scene(rng: np.random.Generator) -> FaceScene:
         Expression,
         rng,
         smile=rng.uniform(0.45, 1.0) if smiling else rng.uniform(-0.25, 0.45),
-        lids=rng.uniform(0.0, 0.2) if closed else float(np.clip(rng.normal(0.95, 0.16), 0.5, 1.3)),
+        lids=rng.uniform(0.0, 0.2) if closed else float(np.clip(rng.normal(0.9, 0.2), 0.4, 1.3)),
         gaze=(_bell(rng, 0, 0.04, 0.08), _bell(rng, 0, 0.015, 0.03)),
-        gap=rng.uniform(0.06, 0.18) + 0.2 * wide if opened else 0.0,
+        gap=rng.uniform(0.04, 0.17) + 0.2 * wide if opened else 0.0,
         teeth=bool(smiling or rng.random() < 0.7),
     )
     shape = _uniform(Shape, rng)
@@ -209,7 +209,7 @@ def _sample_hair(rng: np.random.Generator) -> Hair:
         thickness=min(thickness, 0.15) if hat else thickness,
         end=rng.uniform(0.9, 1.6) if style == "bob" else rng.uniform(1.9, 3.0),
         roughness=0.005 if style == "buzz" else rng.uniform(0.01, 0.05),
-        curl=1.0 if style == "afro" else rng.uniform(0.2, 0.9) * (rng.random() < 0.25),
+        curl=1.0 if style == "afro" else rng.uniform(0.2, 0.9) * (rng.random() < 0.4),
         hat=hat,
     )
 

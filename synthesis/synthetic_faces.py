@@ -9,7 +9,7 @@ from foundation.errors import ConfigError
 from synthesis.dataset_build import LARGEST, Build, require_integer
 from synthesis.layout_writers import LAYOUT_WRITERS, LayoutWriter
 
-GENERATOR_VERSION = 5
+GENERATOR_VERSION = 6
 """Raise it whenever the same seed gives other bytes, in any module of this package."""
 
 
