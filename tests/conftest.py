@@ -62,6 +62,9 @@ TINY = (
     "semi.steps_per_epoch=2",
     "semi.batch_size=4",
     "semi.unlabelled_batch_size=4",
+    "semi.start_from=null",  # the network is not that of pretrained/
+    "semi.transfer=trunk",
+    "semi.select=best",
 )
 """Overrides with which every stage trains in less than a second. The encoder is a test model of timm with 82,300
 parameters, available by name in every process of Lightning, torchrun or SLURM."""

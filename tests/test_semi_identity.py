@@ -79,7 +79,7 @@ def test_defaults_added_later_enter_no_id(lapa: Path, output: Path) -> None:
 
 
 def test_a_start_has_other_steps_and_rate() -> None:
-    random = settings_of("experiment=semi_lapa_1pct", "scale=small")["semi"]
+    random = settings_of("experiment=semi_lapa_1pct", "scale=small", "semi.start_from=null")["semi"]
     started = settings_of("experiment=semi_lapa_1pct", "scale=small", "semi.start_from=finetune-0123456789ab")["semi"]
     assert (random["epochs"] * random["steps_per_epoch"], random["optimizer"]["lr"]) == (900, 2e-3)
     assert (started["epochs"] * started["steps_per_epoch"], started["optimizer"]["lr"]) == (600, 1e-3)
