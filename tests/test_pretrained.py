@@ -34,9 +34,9 @@ def test_shipped_weights_are_intact() -> None:
         best = pretrained.FOLDER / "runs" / entry["run"] / "checkpoints" / "best.ckpt"
         assert hashlib.sha256(best.read_bytes()).hexdigest() == entry["sha256"]
     assert {*weights()} == {"parser", "segmenter"}
-    for name, megabytes in (("parser", 15), ("segmenter", 9)):
+    for name, mebibytes in (("parser", 15), ("segmenter", 9)):
         trained = find(name, Path("nowhere"))
-        assert trained.best.stat().st_size < megabytes * 1e6
+        assert trained.best.stat().st_size < mebibytes * 2**20
         text = (trained.best.parent.parent / "status.json").read_text()
         assert not re.search(r'"/\w', text), "a path of a computer"
 
