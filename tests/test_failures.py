@@ -22,10 +22,7 @@ from foundation.errors import ConfigError, RunError, UserError, explained
 from tests.commands import Forked
 from tests.conftest import TINY, skip
 
-WORDS = (
-    *("experiment=baseline_lapa_10pct", *TINY, "finetune.epochs=3"),
-    *("callbacks.panels=null", "callbacks.activations=null"),
-)
+WORDS = ("experiment=baseline_lapa_10pct", *TINY, "finetune.epochs=3")
 
 
 def start(root: Path, output: Path, *words: str) -> Forked:

@@ -33,7 +33,7 @@ from tests.test_sweeps import jobs
 
 def command(root: Path, output: Path, *overrides: str) -> list[Run]:
     """Run a command to completion and return its runs."""
-    return run_training("svm_lapa", root, output, "label_fraction=0.1", "callbacks.activations=null", *overrides)
+    return run_training("svm_lapa", root, output, "label_fraction=0.1", *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_every_head_is_fitted(words: tuple[str, ...], parser_runs: list[Run], la
 @pytest.mark.training
 def test_a_class_that_no_face_has_is_never_predicted(celebamask: Path, tmp_path: Path) -> None:
     words = ("label_fraction=0.03", "classify.head=svm_bdt")  # one face
-    quick = ("pretrain.epochs=1", "callbacks.panels=null", "callbacks.activations=null")
+    quick = ("pretrain.epochs=1",)
     *_, run = run_training("svm_celebamask", celebamask, tmp_path, *words, *quick)
     status = run.folder.status
     assert status["labelled"] == 1
