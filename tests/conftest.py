@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; sums of
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
+from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
 from engine.settings import CONF
@@ -211,6 +214,27 @@ def face_data() -> Path:
     if not (folder / "real" / "LaPa" / "train").is_dir():
         skip("no real faces: FACE_DATA names no folder that holds real/LaPa")
     return folder
+
+
+Read = Callable[[FileConfigSource, str], ConfigResult]
+
+
+def _reading_once(read: Read) -> Read:
+    """Hydra parses the thirty files of conf/ for each configuration; here it does so once."""
+    found: dict[tuple[str, str, str], ConfigResult] = {}
+
+    def read_once(source: FileConfigSource, config_path: str) -> ConfigResult:
+        if not source.path.startswith(str(CONF)):
+            return read(source, config_path)
+        key = (source.provider, source.path, config_path)
+        if key not in found:
+            found[key] = read(source, config_path)
+        return copy.deepcopy(found[key])
+
+    return read_once
+
+
+FileConfigSource.load_config = _reading_once(FileConfigSource.load_config)  # type: ignore[method-assign]
 
 
 @functools.cache

@@ -48,7 +48,7 @@ def test_a_mistake_is_one_message_and_exit_code_2(words: list[str], expected: li
     [
         (b'a: !!python/object/apply:os.system ["ls"]\n', "could not determine a constructor"),
         (b"a: \0b\n", "special characters are not allowed"),
-        (b"a: " + b"[" * 3000 + b"]" * 3000, "nested too deeply"),
+        pytest.param(b"a: " + b"[" * 3000 + b"]" * 3000, "nested too deeply", marks=pytest.mark.slow),
         (b"defaults:\n  - strange\n", "names itself"),
         (b"a: [1\n", "expected ',' or ']'"),
         (b"a: \xff\n", "can't decode byte 0xff"),
