@@ -35,7 +35,7 @@ SERVER, PYTHON = "HALFMASK_TESTS_SERVER", "HALFMASK_TESTS_PYTHON"
 """Environment variables: address of the server that all test processes share; a forked command's sys.executable."""
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(["tests.preloaded"])
-_forks: Any = forkserver._forkserver  # type: ignore[attr-defined]
+_forks: Any = forkserver._forkserver
 
 
 def start_server() -> None:

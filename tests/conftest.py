@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; sums of two threads differ in their last bits
@@ -234,7 +235,7 @@ def _reading_once(read: Read) -> Read:
     return read_once
 
 
-FileConfigSource.load_config = _reading_once(FileConfigSource.load_config)  # type: ignore[method-assign]
+mock.patch.object(FileConfigSource, "load_config", _reading_once(FileConfigSource.load_config)).start()
 
 
 @functools.cache
