@@ -221,6 +221,7 @@ def test_pixels_of_each_class_are_sampled() -> None:
     assert len(sample_pixels(np.full((2, 2), 255, np.uint8), 5, np.random.default_rng(0))[0]) == 0
 
 
+@pytest.mark.slow
 def test_the_sweep_of_heads_shares_its_upstream_runs(lapa: Path, tmp_path: Path) -> None:
     words = ("experiment=svm_lapa", *TINY, "sweep=svm_heads", f"datamodule.root={lapa}", f"output_dir={tmp_path}")
     with initialize_config_dir(str(CONF), version_base="1.3"):
