@@ -147,7 +147,12 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Close the connections that have lasted too long: a client that sends a byte now and then is never idle."""
+        """Close the connections that have lasted too long: a client that sends a byte now and then is never idle.
+
+        Raises:
+            KeyboardInterrupt: if the command was interrupted.
+        """
+        check()
         now = time.monotonic()
         with self._changing:
             for request, since in self._opened.items():
@@ -204,7 +209,6 @@ class Dashboard:
             self._server = _Server(port, page.parent, every, names)
         except OSError as error:
             raise ConfigError(f"port={port} cannot be used: {error.strerror}.\nExpected: a free one.") from error
-        self._server.service_actions = check  # type: ignore[method-assign]
         self._closed = threading.Event()
         self._writer = threading.Thread(target=self._write, args=(output_dir, every), daemon=True)
 

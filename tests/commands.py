@@ -27,20 +27,41 @@ from multiprocessing.connection import wait
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Literal
+from typing import Any, Literal
 from unittest import mock
 
-from hydra.core.hydra_config import HydraConfig
-
-from engine import entry_point
-
 ROOT = Path(__file__).parent.parent
-LIBRARIES = (
-    *("torch", "torchvision", "pytorch_lightning", "torchmetrics", "segmentation_models_pytorch", "albumentations"),
-    *("cv2", "wandb", "hydra", "omegaconf", "sklearn.svm", "skimage.measure", "matplotlib.figure", "rich.progress"),
-)
+SERVER, PYTHON = "HALFMASK_TESTS_SERVER", "HALFMASK_TESTS_PYTHON"
+"""Environment variables: address of the server that all test processes share; a forked command's sys.executable."""
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(list(LIBRARIES))
+_server.set_forkserver_preload(["tests.preloaded"])
+_forks: Any = forkserver._forkserver
+
+
+def start_server() -> None:
+    """Start the server of forked commands for the processes that this one starts, which it must outlive."""
+    _forks.ensure_running()
+    os.environ[SERVER] = _forks._forkserver_address
+
+
+def _use_server() -> None:
+    if SERVER in os.environ and _forks._forkserver_address is None:
+        _forks._forkserver_address = os.environ[SERVER]
+        _forks._forkserver_alive_fd = os.open(os.devnull, os.O_RDONLY)
+        _forks.ensure_running = lambda: None
+
+
+def save_time() -> None:
+    """Leave out what only takes time in tests: compiling the same files again, and waiting for the disk.
+
+    What a killed process has written is there without fsync; only a power cut needs it.
+    """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.fsync = lambda fd: None  # noqa: ARG005
+
+
+_use_server()
 
 
 @dataclass(frozen=True)
@@ -54,6 +75,10 @@ class Finished:
 
 def within(script: str, *words: str, cwd: Path) -> Finished:
     """Run an entry point in this process, with the given arguments and folder and separate standard streams."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from engine import entry_point
+
     stdout, stderr, code = io.StringIO(), io.StringIO(), 0
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     loggers = logging.getLogger().handlers[:]
@@ -116,6 +141,8 @@ class Forked:
         output: int | None = None,
         leads_group: bool = False,
     ) -> None:
+        if SERVER not in os.environ:
+            start_server()
         self._read, write = os.pipe() if output is None else (-1, os.dup(output))
         variables = dict(os.environ | (environment or {}))
         arguments = (script, words, str(cwd or Path.cwd()), variables, followers, leads_group)
@@ -233,7 +260,7 @@ def _fork_followers() -> None:
     subprocess_handler.Popen = _start_follower  # type: ignore[assignment, misc]
     context._concrete_contexts["spawn"] = _Spawning()  # type: ignore[attr-defined]
     torch.multiprocessing.set_sharing_strategy("file_system")  # a server takes no 300 open files at once
-    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]
+    _forks.ensure_running = lambda: None
 
 
 def _leave_coverage_of_the_server() -> None:
@@ -258,10 +285,12 @@ def _run(
     if leads_group:
         os.setsid()
     multiprocessing.set_start_method(None, force=True)
+    save_time()
     _leave_coverage_of_the_server()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if followers == "forked":
         _fork_followers()
+    sys.executable = os.environ.get(PYTHON, sys.executable)
     sys.argv = [str(ROOT / script), *words]
     sys.path[0] = str(ROOT)
     try:

@@ -18,16 +18,20 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; sums of two threads differ in their last bits
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
+from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
 from engine.settings import CONF
@@ -36,6 +40,7 @@ from engine.validation import validated
 from stages.command import check, plain_config, plan, train
 from tests import commands
 
+commands.save_time()
 if threading.current_thread() is threading.main_thread():
     # A shell has its background jobs ignore Ctrl-C, and so would every process that a test starts and interrupts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -65,9 +70,18 @@ TINY = (
     "semi.start_from=null",  # the network is not that of pretrained/
     "semi.transfer=trunk",
     "semi.select=best",
+    "callbacks.panels=null",
+    "callbacks.group_panels=null",
+    "callbacks.activations=null",
 )
 """Overrides with which every stage trains in less than a second. The encoder is a test model of timm with 82,300
 parameters, available by name in every process of Lightning, torchrun or SLURM."""
+PANELS = (
+    "callbacks.panels={_target_:callbacks.panels.Panels,count:6}",
+    "callbacks.group_panels={_target_:callbacks.group_panels.GroupPanels,count:2}",
+    "callbacks.activations={_target_:callbacks.activations.Activations,count:4,classes:null}",
+)
+"""Overrides that switch on again the images that a training writes by default, a third of the time of a small one."""
 GROUPS = {path.name for path in CONF.iterdir() if path.is_dir()}
 TRAINED = {"parser_runs", "segmenter_run"}
 """Fixtures of trained runs."""
@@ -102,6 +116,12 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The process that hands out the tests starts the server that their forked commands come from."""
+    if getattr(config.option, "numprocesses", None) and "not process" not in config.option.markexpr:
+        commands.start_server()
+
+
 def skip(reason: str) -> None:
     """Skip the test because this machine lacks something; a failure if everything is required."""
     if os.environ.get(REQUIRE_ALL):
@@ -115,6 +135,14 @@ def _seeded() -> None:
     import torch
 
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _plain_confusion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image of the confusion matrix is a sixth of a small training's time; test_metrics.py tests it by itself."""
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr("callbacks.confusion.confusion_figure", lambda *_: Figure(figsize=(1, 1)))
 
 
 @pytest.fixture(autouse=True)
@@ -194,6 +222,27 @@ def face_data() -> Path:
     return folder
 
 
+Read = Callable[[FileConfigSource, str], ConfigResult]
+
+
+def _reading_once(read: Read) -> Read:
+    """Hydra parses the thirty files of conf/ for each configuration; here it does so once."""
+    found: dict[tuple[str, str, str], ConfigResult] = {}
+
+    def read_once(source: FileConfigSource, config_path: str) -> ConfigResult:
+        if not source.path.startswith(str(CONF)):
+            return read(source, config_path)
+        key = (source.provider, source.path, config_path)
+        if key not in found:
+            found[key] = read(source, config_path)
+        return copy.deepcopy(found[key])
+
+    return read_once
+
+
+mock.patch.object(FileConfigSource, "load_config", _reading_once(FileConfigSource.load_config)).start()
+
+
 @functools.cache
 def _composed(*choices: str) -> DictConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -226,13 +275,13 @@ def run_training(experiment: str, root: Path, output: Path, *overrides: str) -> 
 @pytest.fixture(scope="session")
 def parser_runs(lapa: Path, shared: Path) -> list[Run]:
     """A pre-training and a fine-tuning on 10 % of the labels, done. Read only; see :func:`copied`."""
-    return run_training("mtl_lapa_10pct", lapa, shared / "outputs")
+    return run_training("mtl_lapa_10pct", lapa, shared / "outputs", *PANELS)
 
 
 @pytest.fixture(scope="session")
 def segmenter_run(masked: Path, shared: Path) -> Run:
     """A segmenter of face masks, done. Read only; see :func:`copied`."""
-    (run,) = run_training("occlusion_celeba", masked, shared / "outputs")
+    (run,) = run_training("occlusion_celeba", masked, shared / "outputs", *PANELS)
     return run
 
 

@@ -10,8 +10,6 @@ from lightning_modules.occlusion import OcclusionSegmentation
 from stages.command import check, plan
 from tests.conftest import TINY_SEGMENTER, settings_of
 
-NO_PANELS = ("callbacks.panels=null", "callbacks.activations=null")
-
 
 def planned_run(root: Path, output: Path, *words: str, experiment: str = "occlusion_celeba") -> Run:
     """The run of a training command, which is not started."""

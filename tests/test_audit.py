@@ -91,6 +91,7 @@ def sides_of(label: np.ndarray, labels: LabelSet) -> Sides:
     return sides(places, int((label == labels.classes.index("skin")).sum()), labels)
 
 
+@pytest.mark.slow
 def test_synthetic_faces_have_no_findings(lapa: Path, celebamask: Path) -> None:
     assert findings_of(open_layout("lapa", lapa)) == {}
     assert findings_of(open_layout("celebamask_hq", celebamask)) == {}
@@ -273,6 +274,7 @@ def test_help_describes_the_audit() -> None:
 # Real faces
 
 
+@pytest.mark.slow
 def test_mirrored_real_faces(face_data: Path, tmp_path: Path) -> None:
     """Some of the published faces were mirrored without their labels, 46 of the first 700; each one named here was
     looked at."""

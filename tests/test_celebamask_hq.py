@@ -243,6 +243,7 @@ def column(label: np.ndarray, index: int) -> float:
     return float(np.nonzero(label == index)[1].mean()) / label.shape[1]
 
 
+@pytest.mark.slow
 def test_both_conventions_of_left_hold_on_real_faces(face_data: Path) -> None:
     """LaPa's left eye lies left in the image, CelebAMask-HQ's l_eye right; and the mapping between them agrees."""
     celeba = open_layout("celebamask_hq", face_data / "real" / "CelebAMask-HQ").samples("test")[:40]

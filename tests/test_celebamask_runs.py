@@ -16,7 +16,7 @@ from datamodules.reading import require_size
 from datamodules.transforms import Augmentation, FaceTransform
 from foundation.errors import BrokenFileError
 from tests.celebamask_faces import MASKS, copied_faces, merging
-from tests.conftest import run_training
+from tests.conftest import PANELS, run_training
 from tests.training_runs import planned
 
 copy = copied_faces  # the fixture, as these tests name it
@@ -117,7 +117,7 @@ def test_every_mask_is_in_the_data_digest_of_what_reads_labels(copy: Path, tmp_p
 
 @pytest.mark.training
 def test_two_steps(celebamask: Path, tmp_path: Path) -> None:
-    words = ("pretrain.epochs=1", "finetune.epochs=1", "callbacks.activations=null")
+    words = ("pretrain.epochs=1", "finetune.epochs=1", *PANELS[:1])
     pretrain, finetune = run_training("mtl_celebamask_1pct", celebamask, tmp_path, *words)
     assert pretrain.folder.state == finetune.folder.state == "done"
     assert pretrain.folder.status["merging"] is None

@@ -7,9 +7,11 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,8 +26,8 @@ from submitit.slurm.slurm import SlurmJob
 from engine.clusters import REMEDIES, explained_refusal, prepare_jobs
 from engine.settings import CONF
 from foundation.errors import ConfigError, RunError
-from tests.commands import Forked, forked, within
-from tests.conftest import TINY, skip
+from tests.commands import PYTHON, Forked, forked, within
+from tests.conftest import PANELS, TINY, skip
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 CONFIGURATION = """
@@ -127,10 +129,19 @@ def status(run: Path) -> dict:
 @pytest.mark.process
 @pytest.mark.usefixtures("slurm")
 def test_an_array_of_four_jobs_shares_one_pretraining(lapa: Path, tmp_path: Path) -> None:
-    """On a partition without GPUs, from a folder other than the code's, with no setting but the launcher."""
+    """On a partition without GPUs, from a folder other than the code's, with no setting but the launcher.
+
+    Its jobs are forked commands; those of the next test are processes of their own.
+    """
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m tests.cluster_job "$@"\n')
+    python.chmod(0o700)
     words = ("-m", "experiment=mtl_lapa_10pct", *TINY, f"datamodule.root={lapa}", "launcher=submitit_slurm")
-    code, screen = forked("train.py", *words, "subset=0,1", "finetune.seed=0,1", cwd=tmp_path, timeout=280)
-    assert code == 0, screen
+    sweep = Forked(
+        "train.py", *words, "subset=0,1", "finetune.seed=0,1", cwd=tmp_path, environment={PYTHON: str(python)}
+    )
+    screen, _ = sweep.communicate(timeout=280)
+    assert sweep.returncode == 0, screen
     assert "4 done" in screen
     assert screen.count("has no accounting") == 1
     assert "Bypassing" not in screen
@@ -145,7 +156,14 @@ def test_an_array_of_four_jobs_shares_one_pretraining(lapa: Path, tmp_path: Path
 @pytest.mark.process
 @pytest.mark.usefixtures("slurm")
 def test_a_preempted_job_is_queued_again_and_resumes(lapa: Path, tmp_path: Path) -> None:
-    words = (*BASELINE, f"datamodule.root={lapa}", "finetune.epochs=40", "hydra.launcher.partition=low", "subset=0")
+    words = (
+        *BASELINE,
+        *PANELS,
+        f"datamodule.root={lapa}",
+        "finetune.epochs=40",
+        "hydra.launcher.partition=low",
+        "subset=0",
+    )
     sweep = Forked("train.py", *words, cwd=tmp_path)
     runs: list[Path] = []
     while not (runs and status(runs[0]).get("epoch", 0) >= 2):

@@ -298,7 +298,7 @@ def test_flops_do_not_depend_on_the_dtype() -> None:
 @pytest.mark.training
 @pytest.mark.parametrize("network", ["map_module", "yolo", "mask_then_classify"])
 def test_a_run_of_each_lightning_module_is_scored_and_predicts(network: str, masked: Path, tmp_path: Path) -> None:
-    words = (f"model={network}", "segment.epochs=1", "callbacks.panels=null", "callbacks.activations=null")
+    words = (f"model={network}", "segment.epochs=1")
     (run,) = run_training("occlusion_celeba", masked, tmp_path, *words)
     status = run.folder.status
     assert (status["network"], status["state"]) == (network, "done")

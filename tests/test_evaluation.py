@@ -58,7 +58,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(output: Path, parser_runs: list[Run], celebamask: Path) -> dict[str, list[Run]]:
     """The runs of a parser of each data set; LaPa's has a pre-training."""
-    words = ("datamodule.merging=farl", "finetune.epochs=1", "callbacks.panels=null", "callbacks.activations=null")
+    words = ("datamodule.merging=farl", "finetune.epochs=1")
     return {
         "lapa": copied(parser_runs, output),
         "celebamask_hq": run_training("baseline_celebamask_10pct", celebamask, output, *words),

@@ -16,7 +16,7 @@ from engine.plugins import source_digest
 from engine.stage import Run
 from stages.command import check, plan
 from tests.commands import ROOT, Finished, within
-from tests.conftest import TINY, TINY_SEGMENTER, settings_of
+from tests.conftest import PANELS, TINY, TINY_SEGMENTER, settings_of
 
 EXAMPLES = ROOT / "examples"
 SMALL = [word for word in TINY if word not in ("scale=demo", "model.encoder=tu-test_efficientnet")]
@@ -153,7 +153,7 @@ def test_own_callback(lapa: Path, tmp_path: Path) -> None:
 
 @pytest.mark.training
 def test_own_stage(lapa: Path, tmp_path: Path) -> None:
-    small = ("probe.epochs=2", "probe.steps_per_epoch=2")
+    small = (*PANELS[:1], "probe.epochs=2", "probe.steps_per_epoch=2")
     run("own_stage", lapa, tmp_path, *small)
     done = statuses(tmp_path)
     assert done["probe"]["upstream"] == [done["pretrain"]["id"]]

@@ -19,13 +19,10 @@ import torch
 from PIL import Image
 
 from foundation.errors import ConfigError, RunError, UserError, explained
-from tests.commands import Forked
+from tests.commands import Forked, within
 from tests.conftest import TINY, skip
 
-WORDS = (
-    *("experiment=baseline_lapa_10pct", *TINY, "finetune.epochs=3"),
-    *("callbacks.panels=null", "callbacks.activations=null"),
-)
+WORDS = ("experiment=baseline_lapa_10pct", *TINY, "finetune.epochs=3")
 
 
 def start(root: Path, output: Path, *words: str) -> Forked:
@@ -198,7 +195,7 @@ def empty_split(root: Path) -> Path:
     return root / "val" / "images"
 
 
-@pytest.mark.process
+@pytest.mark.training
 @pytest.mark.parametrize(
     ("damage", "expected", "code", "cache"),
     [
@@ -211,13 +208,21 @@ def empty_split(root: Path) -> Path:
     ],
 )
 def test_bad_data_is_one_message_with_the_files_name(
-    damage: Callable[[Path], Path], expected: str, code: int, cache: str, lapa: Path, tmp_path: Path
+    damage: Callable[[Path], Path],
+    expected: str,
+    code: int,
+    cache: str,
+    lapa: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     copy = Path(shutil.copytree(lapa, tmp_path / "LaPa"))
     victim = damage(copy)
     words = ("label_fraction=1", "finetune.steps_per_epoch=null", f"datamodule.cache={cache}", "datamodule.workers=1")
-    found, screen = run(copy, tmp_path / "outputs", *words)
-    assert found == code, screen
+    where = (f"datamodule.root={copy}", f"output_dir={tmp_path / 'outputs'}")
+    ended = within("train.py", *WORDS, *where, *words, cwd=tmp_path)
+    screen = "".join((ended.stdout, ended.stderr, *capfd.readouterr()))
+    assert ended.returncode == code, screen
     assert victim.name in screen
     assert expected in screen
     assert "Traceback" not in screen

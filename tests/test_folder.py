@@ -25,7 +25,7 @@ from engine.stage import Run
 from foundation.digests import DigestCache, digest_of_files
 from foundation.errors import BrokenFileError, ConfigError, DataError
 from reports.page import write_report
-from tests.conftest import run_training
+from tests.conftest import PANELS, run_training
 from tests.test_declared_classes import CLASSES, PALETTE, SIDE, TO_LAPA, add_face, declare, edit, label_map, put
 from tests.test_evaluation import scored
 
@@ -232,7 +232,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def runs(faces: Path, output: Path) -> list[Run]:
     """A pre-training and a fine-tuning on a folder, done."""
-    return run_training("mtl_folder", faces, output, "label_fraction=0.5", "datamodule.cache=ram")
+    return run_training("mtl_folder", faces, output, "label_fraction=0.5", "datamodule.cache=ram", *PANELS)
 
 
 @pytest.mark.training
@@ -265,7 +265,7 @@ def test_training_prediction_and_report(runs: list[Run], faces: Path, output: Pa
 
 @pytest.mark.training
 def test_a_baseline_of_another_experiment_takes_the_folder(faces: Path, output: Path) -> None:
-    words = ("datamodule=folder", "finetune.epochs=1", "callbacks.panels=null", "callbacks.activations=null")
+    words = ("datamodule=folder", "finetune.epochs=1")
     (run,) = run_training("baseline_lapa_10pct", faces, output, *words)
     assert run.folder.done
     assert run.folder.status["labelled"] == 2

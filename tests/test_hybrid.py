@@ -33,7 +33,7 @@ from tests.test_sweeps import jobs
 
 def command(root: Path, output: Path, *overrides: str) -> list[Run]:
     """Run a command to completion and return its runs."""
-    return run_training("svm_lapa", root, output, "label_fraction=0.1", "callbacks.activations=null", *overrides)
+    return run_training("svm_lapa", root, output, "label_fraction=0.1", *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_every_head_is_fitted(words: tuple[str, ...], parser_runs: list[Run], la
 @pytest.mark.training
 def test_a_class_that_no_face_has_is_never_predicted(celebamask: Path, tmp_path: Path) -> None:
     words = ("label_fraction=0.03", "classify.head=svm_bdt")  # one face
-    quick = ("pretrain.epochs=1", "callbacks.panels=null", "callbacks.activations=null")
+    quick = ("pretrain.epochs=1",)
     *_, run = run_training("svm_celebamask", celebamask, tmp_path, *words, *quick)
     status = run.folder.status
     assert status["labelled"] == 1
@@ -221,6 +221,7 @@ def test_pixels_of_each_class_are_sampled() -> None:
     assert len(sample_pixels(np.full((2, 2), 255, np.uint8), 5, np.random.default_rng(0))[0]) == 0
 
 
+@pytest.mark.slow
 def test_the_sweep_of_heads_shares_its_upstream_runs(lapa: Path, tmp_path: Path) -> None:
     words = ("experiment=svm_lapa", *TINY, "sweep=svm_heads", f"datamodule.root={lapa}", f"output_dir={tmp_path}")
     with initialize_config_dir(str(CONF), version_base="1.3"):

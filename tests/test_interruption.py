@@ -85,7 +85,7 @@ def test_sigterm_at_the_end_of_a_stage_starts_no_other(
                 in_a_collection(signal.SIGTERM)
 
     monkeypatch.setattr(fitting, "gc", Collector)
-    words = ("pretrain.epochs=1", "finetune.epochs=1", "callbacks.panels=null", "callbacks.activations=null")
+    words = ("pretrain.epochs=1", "finetune.epochs=1")
     finished = within("train.py", "experiment=mtl_lapa_10pct", *TINY, *words, f"datamodule.root={lapa}", cwd=tmp_path)
     assert sent
     assert finished.returncode == 130, finished.stderr

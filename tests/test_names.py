@@ -20,7 +20,7 @@ from foundation.errors import DataError
 from foundation.files import atomic_path, atomic_write, remove_drafts
 from foundation.names import file_name, is_name, one_line, shown, to_bytes
 from foundation.paths import DataRoot, ordinary
-from tests.conftest import run_training
+from tests.conftest import PANELS, run_training
 from tests.test_evaluation import scored
 
 NOT_UTF8 = "Ren\udce9"
@@ -238,7 +238,7 @@ def test_training_and_evaluation_on_strange_names(lapa: Path, tmp_path: Path, ca
             for kind in ("images", "labels", "landmarks", "landmarks_68"):
                 for file in (root / split / kind).glob(f"{old}.*"):
                     file.rename(file.with_name(STRANGE[number] + file.suffix))
-    (run,) = run_training("baseline_lapa_10pct", root, tmp_path / "outputs", "datamodule.cache=disk")
+    (run,) = run_training("baseline_lapa_10pct", root, tmp_path / "outputs", *PANELS[:1], "datamodule.cache=disk")
     words = (f"checkpoint={run.folder.name}", "dataset=lapa", f"root={root}", f"output_dir={tmp_path / 'outputs'}")
     assert scored(*words, "split=all", "verify=true").status["faces"] == 40
     for panel in (run.folder.panels / "test").iterdir():

@@ -29,7 +29,7 @@ from synthesis.masked_faces import MaskedFacesConfig, write_masked_faces
 from synthesis.masked_faces.on_the_fly import RandomMaskRenderer
 from synthesis.masks.choices import MaskChoices
 from tests.conftest import changed, copied, run_training
-from tests.segmenters import NO_PANELS, planned_run
+from tests.segmenters import planned_run
 from tests.test_evaluation import config_of, scored
 from tests.test_masks import templates
 
@@ -166,7 +166,7 @@ def test_masks_are_rendered_again_each_time(with_photographs: Path) -> None:
 
 @pytest.mark.training
 def test_training_on_the_fly_and_by_folds(with_photographs: Path, tmp_path: Path) -> None:
-    words = ("segment.on_the_fly=true", "segment.folds=3", "segment.fold=1", "segment.epochs=1", *NO_PANELS)
+    words = ("segment.on_the_fly=true", "segment.folds=3", "segment.fold=1", "segment.epochs=1")
     (run,) = run_training("occlusion_celeba", with_photographs, tmp_path, *words)
     assert run.folder.done
 
@@ -255,7 +255,7 @@ def test_a_segmenter_is_scored_on_other_images(segmenter_run: Run, folder: Path,
 
 @pytest.mark.training
 def test_training_on_a_folder_of_images_and_masks(folder: Path, tmp_path: Path) -> None:
-    (run,) = run_training("occlusion_mfsd", folder, tmp_path, "segment.epochs=1", *NO_PANELS)
+    (run,) = run_training("occlusion_mfsd", folder, tmp_path, "segment.epochs=1")
     assert run.folder.status["origin"] == "real"
 
 

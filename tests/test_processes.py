@@ -26,7 +26,7 @@ from tests.conftest import TINY, settings_of
 MTL = ("experiment=mtl_lapa_10pct", *TINY)
 TOGETHER = (
     *("experiment=baseline_lapa_full", *TINY, "finetune.steps_per_epoch=null", "trainer.devices=2"),
-    *("datamodule.eval_batch_size=3", "callbacks.panels=null", "callbacks.activations=null"),
+    "datamodule.eval_batch_size=3",
 )
 """A command of two processes; 5 test faces in batches of 3 are 3 and 2, which is 1 + 1 batches."""
 LONE_SLURM_TASK = {
@@ -219,7 +219,6 @@ def test_an_error_of_a_follower_is_reported_once(how: str, odd: Path, tmp_path: 
 def test_termination_of_two_processes_leaves_none_behind(odd: Path, tmp_path: Path) -> None:
     """In the second stage, whose followers Lightning started for the first."""
     words = [*MTL, "trainer.devices=2", f"datamodule.root={odd}", f"output_dir={tmp_path}", "trainer.strategy=ddp"]
-    words += ["callbacks.panels=null", "callbacks.activations=null"]
     process = Forked("train.py", *words, "pretrain.epochs=1", "finetune.epochs=50")
     screen = when(lambda: list(tmp_path.glob("runs/finetune-*/checkpoints/last.ckpt")), process, process.terminate)
     assert process.returncode == 130, screen
@@ -233,7 +232,7 @@ def test_one_of_two_processes_continues_with_classify(lapa: Path, tmp_path: Path
     """The other process has ended when the head is scored."""
     words = ["experiment=svm_lapa", *TINY, "label_fraction=0.1", "classify.head=conv", f"datamodule.root={lapa}"]
     words += ["trainer.devices=2", "trainer.strategy=ddp", "pretrain.epochs=1", f"output_dir={tmp_path}"]
-    finish(Forked("train.py", *words, "callbacks.panels=null", "callbacks.activations=null"))
+    finish(Forked("train.py", *words))
     pretrain, conv = plan(check(settings_of(*words)))
     assert pretrain.folder.done
     assert conv.folder.done

@@ -95,6 +95,7 @@ def test_panels_of_older_runs_are_read(output_dir: Path) -> None:
     assert (panels.predictions(read_runs(output_dir)), panels.of_one_run(read_runs(output_dir)[0])) == before
 
 
+@pytest.mark.slow
 def test_page_is_self_contained_escaped_and_the_same_each_time(output_dir: Path) -> None:
     nasty = '"><script>alert(1)</script>${{7*7}}\ud800\x00'
     write_run(output_dir, "finetune", "odd1", experiment=nasty, dataset=nasty, ablation=nasty, method=nasty)

@@ -11,10 +11,10 @@ import pytest
 from engine.stage import Run
 from lightning_modules.occlusion import OcclusionSegmentation
 from stages import fitted_heads
-from tests.conftest import copied, run_training
+from tests.conftest import PANELS, copied, run_training
 from tests.training_runs import interrupted_at
 
-WORDS = ("segment.epochs=4", "callbacks.panels=null", "callbacks.group_panels=null", "segment.width=4")
+WORDS = ("segment.epochs=4", *PANELS[2:], "segment.width=4")
 
 
 @pytest.mark.training
@@ -44,7 +44,7 @@ def test_a_fitted_head_that_was_interrupted_has_each_row_once(
         raise KeyboardInterrupt
 
     copied(parser_runs, tmp_path)
-    words = ("svm_lapa", lapa, tmp_path, "label_fraction=0.1", "classify.head=conv", "callbacks.panels=null")
+    words = ("svm_lapa", lapa, tmp_path, "label_fraction=0.1", "classify.head=conv")
     with monkeypatch.context() as patch:
         patch.setattr(fitted_heads, "save", interrupted)  # after the validation
         with pytest.raises(KeyboardInterrupt):

@@ -16,8 +16,8 @@ from engine.stage import Run
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.parsing import FaceParsing, score_batch
 from lightning_modules.pretraining import MaskedPretraining
-from tests.conftest import copied, run_training
-from tests.training_runs import BARE, BRIEF, assert_same_weights, interrupted_at, planned, rows
+from tests.conftest import PANELS, copied, run_training
+from tests.training_runs import BRIEF, assert_same_weights, interrupted_at, planned, rows
 
 
 def test_finished_runs_are_skipped(
@@ -66,7 +66,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     module, index = {"pretrain": (MaskedPretraining, 0), "finetune": (FaceParsing, 1)}[stage]
     if stage == "finetune":
         copied(parser_runs[:1], tmp_path)
-    words = (f"datamodule.workers={workers}", "callbacks.activations=null")
+    words = (f"datamodule.workers={workers}", *PANELS[:1])
     with interrupted_at(monkeypatch, module, step):
         run_training("mtl_lapa_10pct", lapa, tmp_path, *words)
     assert planned(lapa, tmp_path)[index].folder.state == "interrupted"
@@ -95,7 +95,7 @@ def test_an_interrupted_run_keeps_its_best_epoch_and_force_restarts_it(
             score_batch(scores, logits, batch)
 
     monkeypatch.setattr("lightning_modules.parsing.score_batch", first_is_perfect)
-    words = (*BARE, "finetune.steps_per_epoch=1")
+    words = ("finetune.steps_per_epoch=1",)
     with interrupted_at(monkeypatch, FaceParsing, 1):
         run_training("baseline_lapa_10pct", lapa, tmp_path / "resumed", *words)
     shutil.copytree(tmp_path / "resumed", tmp_path / "forced")
@@ -160,10 +160,10 @@ def test_resume_of_an_encoder_with_random_layers(lapa: Path, tmp_path: Path, mon
         return encoder
 
     monkeypatch.setattr(timm, "create_model", dropping)
-    (uninterrupted,) = run_training("baseline_lapa_10pct", lapa, tmp_path / "uninterrupted", *BARE)
+    (uninterrupted,) = run_training("baseline_lapa_10pct", lapa, tmp_path / "uninterrupted")
     with interrupted_at(monkeypatch, FaceParsing, 3):
-        run_training("baseline_lapa_10pct", lapa, tmp_path / "broken", *BARE)
-    (resumed,) = run_training("baseline_lapa_10pct", lapa, tmp_path / "broken", *BARE)
+        run_training("baseline_lapa_10pct", lapa, tmp_path / "broken")
+    (resumed,) = run_training("baseline_lapa_10pct", lapa, tmp_path / "broken")
     assert_same_weights(uninterrupted, resumed)
     assert modes.count(True) == 4 + 3 + 2, "in training mode once per step"
 

@@ -18,7 +18,7 @@ from foundation.recorded_runs import read_run
 from models.layers import BatchInstanceNorm2d
 from stages.evaluation import check_evaluation, plan_evaluation
 from tests.conftest import run_training
-from tests.segmenters import NO_PANELS, planned_run, segmenter
+from tests.segmenters import planned_run, segmenter
 from tests.test_evaluation import config_of
 
 
@@ -105,7 +105,7 @@ def test_a_rebuilt_network_starts_with_the_same_loss(segmenter_run: Run) -> None
 
 @pytest.mark.training
 def test_training_of_the_base_unet_scored_at_the_size_of_the_label(masked: Path, tmp_path: Path) -> None:
-    words = ("segment.score_at=label", "segment.epochs=1", *NO_PANELS)
+    words = ("segment.score_at=label", "segment.epochs=1")
     (run,) = run_training("occlusion_base_unet", masked, tmp_path, *words)
     assert run.folder.done
 

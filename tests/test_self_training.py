@@ -21,7 +21,7 @@ from lightning_modules.self_training import SelfTraining
 from models.averaging import WeightAverage, decay_at
 from tests.conftest import run_training
 from tests.test_evaluation import scored
-from tests.training_runs import BARE, assert_same_weights, interrupted_at, rows, weights
+from tests.training_runs import assert_same_weights, interrupted_at, rows, weights
 
 OPTIMIZER = {"name": "adamw", "lr": 1e-2, "weight_decay": 0.0}
 SCHEDULE = {"name": "constant", "warmup": 0.0}
@@ -167,7 +167,7 @@ def semi_run(lapa: Path, shared: Path) -> Run:
 
 
 def semi(root: Path, output: Path, *words: str) -> Run:
-    own = (*BARE, "semi.wait=0", "semi.views=2", "semi.epochs=3", f"semi.synthetic.root={root}")
+    own = ("semi.wait=0", "semi.views=2", "semi.epochs=3", f"semi.synthetic.root={root}")
     *_, run = run_training("semi_lapa_10pct", root, output, *own, *words)
     return run
 
@@ -216,7 +216,7 @@ def test_a_resumed_run_is_bit_identical(
 
 @pytest.mark.training
 def test_no_real_label(lapa: Path, celebamask: Path, tmp_path: Path) -> None:
-    (run,) = run_training("semi_lapa_0", lapa, tmp_path, *BARE, f"semi.synthetic.root={celebamask}", "semi.epochs=1")
+    (run,) = run_training("semi_lapa_0", lapa, tmp_path, f"semi.synthetic.root={celebamask}", "semi.epochs=1")
     status = run.folder.status
     assert (status["labelled"], status["validation_labels"], status["label_fraction"]) == (0, 0, 0)
     assert run.manifest is not None
@@ -227,7 +227,7 @@ def test_no_real_label(lapa: Path, celebamask: Path, tmp_path: Path) -> None:
 @pytest.mark.training
 def test_it_starts_from_a_parser_or_a_pretraining(semi_run: Run, lapa: Path) -> None:
     output = semi_run.folder.output_dir
-    brief = ("semi.wait=0.5", "semi.epochs=1", "semi.steps_per_epoch=1", "semi.optimizer.lr=1e-12", *BARE)
+    brief = ("semi.wait=0.5", "semi.epochs=1", "semi.steps_per_epoch=1", "semi.optimizer.lr=1e-12")
     start = f"semi.start_from={semi_run.folder.name}"
     (run,) = run_training("semi_lapa_10pct", lapa, output, *brief, start, "semi.transfer=all")
     assert run.upstreams[0].id == semi_run.id
@@ -241,7 +241,7 @@ def test_it_starts_from_a_parser_or_a_pretraining(semi_run: Run, lapa: Path) -> 
 
 @pytest.mark.training
 def test_a_baseline_may_keep_an_average_and_its_last_epoch(lapa: Path, tmp_path: Path) -> None:
-    words = (*BARE, "finetune.select=last", "finetune.optimizer.lr=1")
+    words = ("finetune.select=last", "finetune.optimizer.lr=1")
     (averaged,) = run_training("baseline_lapa_10pct", lapa, tmp_path, *words, "finetune.ema_decay=0.9")
     (plain,) = run_training("baseline_lapa_10pct", lapa, tmp_path, *words)
     for run in (averaged, plain):
@@ -263,7 +263,7 @@ def test_it_overfits_a_labelled_face(lapa: Path, tmp_path: Path) -> None:
         "semi.ramp=0.5",
     )
     still = ("semi.augmentation.rotation=0.0", "semi.augmentation.scale=[1.0,1.0]", "semi.augmentation.flip=0.0")
-    (run,) = run_training("semi_lapa_10pct", lapa, tmp_path, *BARE, *words, *still, "semi.augmentation.color=0.0")
+    (run,) = run_training("semi_lapa_10pct", lapa, tmp_path, *words, *still, "semi.augmentation.color=0.0")
     losses = [float(row["train/supervised"]) for row in rows(run)]
     assert run.folder.status["labelled"] == 1
     assert losses[-1] < 0.4 * losses[0]

@@ -21,7 +21,6 @@ from tests.conftest import TINY, run_training
 from tests.training_runs import assert_same_weights, interrupted_at
 
 ENCODER = "tu-test_efficientnet"
-QUIET = ("callbacks.panels=null", "callbacks.activations=null")
 
 
 @pytest.mark.parametrize("kind", [nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d])
@@ -88,14 +87,14 @@ CASES = {
 @pytest.mark.training
 @pytest.mark.parametrize("case", CASES)
 def test_every_stage_trains(case: str, lapa: Path, tmp_path: Path) -> None:
-    words = (*QUIET, "pretrain.epochs=1", "finetune.epochs=1")
+    words = ("pretrain.epochs=1", "finetune.epochs=1")
     for run in run_training("mtl_lapa_10pct", lapa, tmp_path, *words, *CASES[case]):
         assert run.folder.done
 
 
 @pytest.mark.training
 def test_one_labelled_face_and_deeplab(lapa: Path, tmp_path: Path) -> None:
-    words = (*QUIET, "model=deeplabv3plus", "model.encoder=resnet18", "model.encoder_weights=null")
+    words = ("model=deeplabv3plus", "model.encoder=resnet18", "model.encoder_weights=null")
     small = ("label_fraction=0.03", "finetune.epochs=1", "finetune.steps_per_epoch=null")
     (run,) = run_training("baseline_lapa_10pct", lapa, tmp_path, *words, *small)
     assert run.folder.status["labelled"] == 1
@@ -104,7 +103,7 @@ def test_one_labelled_face_and_deeplab(lapa: Path, tmp_path: Path) -> None:
 
 @pytest.mark.training
 def test_it_resumes_bit_for_bit(lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = (*QUIET, "finetune.batch_size=1")
+    words = ("finetune.batch_size=1",)
     (straight,) = run_training("baseline_lapa_10pct", lapa, tmp_path / "a", *words)
     with interrupted_at(monkeypatch, FaceParsing, 3):
         run_training("baseline_lapa_10pct", lapa, tmp_path / "b", *words)
@@ -116,7 +115,7 @@ def test_it_resumes_bit_for_bit(lapa: Path, tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.training
 @pytest.mark.parametrize("network", ["facial_mask_detector", "unet_id"])
 def test_a_segmenter(network: str, masked: Path, tmp_path: Path) -> None:
-    words = (*QUIET, f"model={network}", "segment.epochs=1", "segment.batch_size=1", "segment.steps_per_epoch=1")
+    words = (f"model={network}", "segment.epochs=1", "segment.batch_size=1", "segment.steps_per_epoch=1")
     (run,) = run_training("occlusion_celeba", masked, tmp_path, *words, "segment.encoder_weights=null")
     assert run.folder.done
 
@@ -125,7 +124,7 @@ def test_a_segmenter(network: str, masked: Path, tmp_path: Path) -> None:
 @pytest.mark.training
 @pytest.mark.slow
 def test_two_processes_with_one_image_each(lapa: Path, tmp_path: Path) -> None:
-    words = ("experiment=baseline_lapa_full", *TINY, *QUIET, "trainer.devices=2", "trainer.strategy=ddp")
+    words = ("experiment=baseline_lapa_full", *TINY, "trainer.devices=2", "trainer.strategy=ddp")
     small = ("finetune.batch_size=2", "finetune.epochs=1", f"datamodule.root={lapa}", f"output_dir={tmp_path}")
     process = Forked("train.py", *words, *small)
     screen, _ = process.communicate(timeout=280)

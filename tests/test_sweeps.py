@@ -24,13 +24,7 @@ from stages.command import check, plan
 from tests.commands import Forked, within
 from tests.conftest import TINY, run_training, settings_of, wandb_records
 
-SHORT = (
-    *TINY,
-    "pretrain.epochs=1",
-    "finetune.epochs=1",
-    "callbacks.panels=null",
-    "callbacks.activations=null",
-)
+SHORT = (*TINY, "pretrain.epochs=1", "finetune.epochs=1")
 WAITED = "finetune.epochs=3"
 """One epoch more than the frozen epochs of ablation=frozen_start."""
 COMPONENTS = [name for name in group_options("ablation") if name != "encoder_imagenet"]  # which wants the network

@@ -16,8 +16,8 @@ from engine.stage import Run
 from foundation.errors import BrokenFileError, ConfigError, DataError, RunError
 from lightning_modules.parsing import FaceParsing
 from lightning_modules.pretraining import MaskedPretraining
-from tests.conftest import copied, run_training, wandb_records
-from tests.training_runs import BARE, BRIEF, rows, weights
+from tests.conftest import PANELS, copied, run_training, wandb_records
+from tests.training_runs import BRIEF, rows, weights
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """Batch normalisation statistics, by suffix."""
@@ -137,7 +137,13 @@ def test_damaged_files_are_named(parser_runs: list[Run], lapa: Path, tmp_path: P
         (("model.encoder=resnet99",), "Did you mean resnet"),
         (("model.encoder=mit_b0",), "does not fit"),
         pytest.param(
-            *(("callbacks.activations.classes=[hiar]",), "lapa has no class hiar.*\n.*Did you mean hair"),
+            *(
+                (
+                    *PANELS,
+                    "callbacks.activations.classes=[hiar]",
+                ),
+                "lapa has no class hiar.*\n.*Did you mean hair",
+            ),
             marks=pytest.mark.training,  # raised when the training starts
         ),
         (("trainer.accelerator=mps",), "trainer: "),
@@ -184,7 +190,7 @@ def test_wandb_runs_are_written_offline_next_to_the_run(
     lapa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
-    words = ("logger=wandb", "finetune.epochs=1", "pretrain.epochs=1")
+    words = ("logger=wandb", *PANELS[:1], "finetune.epochs=1", "pretrain.epochs=1")
     runs = run_training("mtl_lapa_10pct", lapa, tmp_path, *words)
     for run in runs:
         assert run.folder.status["wandb_ids"] == [f"{run.folder.name}-1"]
@@ -204,7 +210,7 @@ def test_wandb_runs_are_written_offline_next_to_the_run(
 @pytest.mark.training
 def test_a_diverged_training_has_failed(lapa: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"is nan after epoch 1: the training diverged\.\n.*finetune\.optimizer\.lr"):
-        run_training("baseline_lapa_10pct", lapa, tmp_path, "finetune.optimizer.lr=1e30", *BARE)
+        run_training("baseline_lapa_10pct", lapa, tmp_path, "finetune.optimizer.lr=1e30")
     (file,) = tmp_path.glob("runs/*/status.json")
     assert json.loads(file.read_text())["state"] == "failed"
     assert not list(tmp_path.glob("runs/*/checkpoints/best.ckpt"))

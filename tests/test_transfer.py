@@ -12,7 +12,7 @@ from engine.stage import Run
 from foundation.errors import ConfigError
 from lightning_modules.parsing import FaceParsing
 from tests.conftest import copied, run_training
-from tests.training_runs import BARE, planned, weights
+from tests.training_runs import planned, weights
 
 
 def transferred(root: Path, output: Path, start: Path | str, /, **changes: object) -> list[Run]:
@@ -90,7 +90,7 @@ def test_frozen_weights_do_not_change(
     parser_runs: list[Run], lapa: Path, tmp_path: Path, trained: str, still: str
 ) -> None:
     start = ("method=transfer", f"finetune.start_from={parser_runs[1].folder.path}", "finetune.transfer=all")
-    words = (*start, f"finetune.trained={trained}", "finetune.epochs=1", *BARE)
+    words = (*start, f"finetune.trained={trained}", "finetune.epochs=1")
     (run,) = run_training("baseline_lapa_10pct", lapa, tmp_path, *words)
     before, after = weights(parser_runs[1]), weights(run)
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
@@ -115,7 +115,7 @@ def test_frozen_epochs(parser_runs: list[Run], lapa: Path, tmp_path: Path, monke
     monkeypatch.setattr(FaceParsing, "on_train_end", lambda self: ends.append(deepcopy(self.state_dict())))
     start = ("method=transfer", f"finetune.start_from={parser_runs[1].folder.path}", "finetune.transfer=all")
     words = ("finetune.frozen_epochs=2", "finetune.epochs=3", "finetune.validate_every=2")
-    (run,) = run_training("baseline_lapa_10pct", lapa, tmp_path, *start, *words, *BARE)
+    (run,) = run_training("baseline_lapa_10pct", lapa, tmp_path, *start, *words)
     before, kept, (end,) = weights(parser_runs[1]), weights(run), ends
     assert not torch.equal(kept["model.head.weight"], before["model.head.weight"])
     assert same_as(before, kept) == {"weight": {True}, "running_mean": {True}}
@@ -126,7 +126,7 @@ def test_frozen_epochs(parser_runs: list[Run], lapa: Path, tmp_path: Path, monke
 def test_kept_statistics(parser_runs: list[Run], lapa: Path, tmp_path: Path) -> None:
     start = ("method=transfer", f"finetune.start_from={parser_runs[1].folder.path}", "finetune.transfer=all")
     words = ("finetune.statistics=keep", "finetune.epochs=1")
-    (run,) = run_training("baseline_lapa_10pct", lapa, tmp_path, *start, *words, *BARE)
+    (run,) = run_training("baseline_lapa_10pct", lapa, tmp_path, *start, *words)
     before, after = weights(parser_runs[1]), weights(run)
     assert not torch.equal(after["model.head.weight"], before["model.head.weight"])
     assert same_as(before, after) == {"weight": {False}, "running_mean": {True}}

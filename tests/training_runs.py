@@ -17,9 +17,7 @@ from engine.stage import Run
 from stages.command import check, plan
 from tests.conftest import TINY, settings_of
 
-BARE = ("callbacks.panels=null", "callbacks.activations=null")
-"""Overrides without panels; they change no number and no id."""
-BRIEF = (*BARE, "finetune.epochs=1", "finetune.steps_per_epoch=1")
+BRIEF = ("finetune.epochs=1", "finetune.steps_per_epoch=1")
 """Overrides for a fine-tuning of one step, for tests of its start or end."""
 
 
