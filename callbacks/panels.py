@@ -31,8 +31,8 @@ class Panels(Callback):
 
     Pre-training shows image, masked or noisy image and reconstruction; parsing image, ground truth and prediction;
     occlusion segmentation image, ground truth, prediction and the prediction after noise processing.
-    ``panels/epoch_0010.png`` is such a grid; ``panels/{val,test}/<face>.<column>.png`` are single tiles, in pre-training of validation faces and the
-    newest weights, otherwise of test faces and the best weights.
+    ``panels/epoch_0010.png`` is such a grid; ``panels/{val,test}/<face>.<column>.png`` are single tiles, in
+    pre-training of validation faces and the newest weights, otherwise of test faces and the best weights.
 
     Args:
         count: number of faces.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
@@ -62,17 +63,18 @@ class SparseAutoencoder(nn.Module):
 
     def __init__(self, encoder: str, width: int, encoder_state: Mapping[str, Tensor] | None = None) -> None:
         super().__init__()
-        self.trunk = nn.ModuleDict({"encoder": smp.encoders.get_encoder(encoder, weights=None)})
+        inner: Any = smp.encoders.get_encoder(encoder, weights=None)
         if encoder_state is not None:
-            self.trunk["encoder"].load_state_dict(dict(encoder_state))
-        channels = self.trunk["encoder"].out_channels[:0:-1]  # of the maps, from the coarsest to stride 2
+            inner.load_state_dict(dict(encoder_state))
+        self.trunk = nn.ModuleDict({"encoder": inner})
+        channels = inner.out_channels[:0:-1]  # of the maps, from the coarsest to stride 2
         widths = [max(1, width >> level) for level in range(len(channels) + 1)]
         self.densify = nn.ModuleList(
             Densify(own, wide, 3 if level else 1) if own else nn.Identity()  # some encoders have no map of stride 2
             for level, (own, wide) in enumerate(zip(channels, widths, strict=False))
         )
         self.decoder = LightDecoder(widths)
-        self.visible = see_only_visible(self.trunk["encoder"])
+        self.visible = see_only_visible(inner)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         pixels = 1 - mask  # [N, 1, S, S], 1 where visible

@@ -12,6 +12,7 @@ from engine.processes import is_leader
 from engine.stage import Run, Stage
 from foundation.digests import DigestCache, digest_of_files
 from foundation.errors import ConfigError, DataError
+from models.packaged_weights import PACKAGED, PackageError, packaged_file
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule
@@ -137,26 +138,38 @@ def encoder_weights(run: Run, key: str, encoder: str) -> dict[str, Tensor] | Non
     Raises:
         ConfigError: if they cannot be loaded or downloaded, or do not fit.
     """
+    from datamodules.transforms import MEAN, STD
     from models.encoders import EncoderError, encoder_state
 
     weights = run.settings[key]
+    named = weights in (None, "imagenet", *PACKAGED)
     try:
-        return encoder_state(encoder, weights if weights in (None, "imagenet") else Path(weights), key)
+        return encoder_state(encoder, weights if named else Path(weights), key, (MEAN, STD))
     except EncoderError as error:
         raise ConfigError(str(error)) from error
 
 
 def identity_of_weights(run: Run, key: str, encoder: str | None, digests: DigestCache) -> dict[str, Any]:
-    """The id's entry for the setting ``key``: a file enters by its content; with an upstream run it does not enter."""
+    """The id's entry for the setting ``key``: a file enters by its content; with an upstream run it does not enter.
+
+    Raises:
+        ConfigError: if there is no such file, or its package is not installed.
+    """
     if run.upstreams:
         return {key: LEFT_OUT}
     weights = run.settings[key]
     if weights in (None, "imagenet"):
         return {}
+    if weights in PACKAGED:
+        try:
+            return {key: f"{weights} {digests.of_file(packaged_file(weights, encoder))}"}
+        except PackageError as error:
+            raise ConfigError(f"{key}={weights}: {error}") from error
     if not Path(weights).is_file():
         raise ConfigError(
             f"{key}={weights} is no file.\n"
-            f"It must be imagenet, null (random weights), or the path of a state dictionary of {encoder}."
+            f"It must be imagenet, {', '.join(PACKAGED)}, null (random weights), or the path of a state dictionary of "
+            f"{encoder}."
         )
     return {key: digests.of_file(Path(weights))}
 

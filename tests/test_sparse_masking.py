@@ -33,11 +33,12 @@ def masks(count: int = 2, size: int = SIZE) -> Tensor:
 def built(name: str) -> nn.Module:
     torch.manual_seed(1)
     encoder = smp.encoders.get_encoder(name, weights=None)
-    layer: Any
+    for name, value in encoder.named_buffers():
+        if name.endswith("running_mean"):
+            value.uniform_(-1, 1)
     for layer in encoder.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.bias, -1, 1)  # so that it yields no zero by itself
-            nn.init.uniform_(layer.running_mean, -1, 1)
     return encoder
 
 
