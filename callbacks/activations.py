@@ -17,7 +17,8 @@ from callbacks.panels import flat, photos, save_image
 from datamodules.labels import SMALL_AND_LARGE
 from foundation.errors import ConfigError, nearest
 from lightning_modules.parsing import FaceParsing
-from lightning_modules.pretraining import MaskedPretraining
+from lightning_modules.reconstruction import Reconstruction
+from models.parser import FaceParser
 
 MIN_SIDE = 128
 """Smaller maps are enlarged by an integer factor, to at least this side in pixels."""
@@ -61,7 +62,9 @@ class Activations(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any, **__: Any
     ) -> None:
         at_end = trainer.current_epoch + 1 == trainer.max_epochs
-        if batch_idx == 0 and at_end and trainer.is_global_zero and isinstance(pl_module, MaskedPretraining):
+        if batch_idx or not at_end or not trainer.is_global_zero or not isinstance(pl_module, Reconstruction):
+            return
+        if isinstance(pl_module.model, FaceParser):  # an encoder alone has no such map
             self._save(trainer, pl_module, batch)
 
     @torch.no_grad()
@@ -73,7 +76,7 @@ class Activations(Callback):
         if pl_module.hparams["architecture"] == "unetplusplus" and pl_module.hparams["network"] is None:
             self._save(trainer, pl_module, batch)  # other networks have no such map
 
-    def _save(self, trainer: Trainer, module: FaceParsing | MaskedPretraining, batch: dict[str, Any]) -> None:
+    def _save(self, trainer: Trainer, module: FaceParsing | Reconstruction, batch: dict[str, Any]) -> None:
         folder = Path(trainer.default_root_dir) / "panels" / "activations"
         for index, face in enumerate(batch["id"][: self.count]):
             image = batch["image"][index : index + 1]

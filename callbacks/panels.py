@@ -18,7 +18,7 @@ from foundation.files import atomic_write
 from foundation.names import file_name
 from lightning_modules.metrics import SegmentationScores
 from lightning_modules.occlusion import OCCLUDED, OcclusionSegmentation
-from lightning_modules.pretraining import MaskedPretraining
+from lightning_modules.reconstruction import Reconstruction
 
 Tiles = dict[str, list[np.ndarray]]
 """Column name -> one RGB image per face."""
@@ -29,10 +29,10 @@ GAP = 2
 class Panels(Callback):
     """A grid of the first validation faces about ten times per training, and single tiles.
 
-    Pre-training shows image, masked image and reconstruction; parsing image, ground truth and prediction; occlusion
-    segmentation image, ground truth, prediction and the prediction after noise processing. ``panels/epoch_0010.png`` is
-    such a grid; ``panels/{val,test}/<face>.<column>.png`` are single tiles, in pre-training of validation faces and the
-    newest weights, otherwise of test faces and the best weights.
+    Pre-training shows image, masked or noisy image and reconstruction; parsing image, ground truth and prediction;
+    occlusion segmentation image, ground truth, prediction and the prediction after noise processing.
+    ``panels/epoch_0010.png`` is such a grid; ``panels/{val,test}/<face>.<column>.png`` are single tiles, in
+    pre-training of validation faces and the newest weights, otherwise of test faces and the best weights.
 
     Args:
         count: number of faces.
@@ -64,7 +64,7 @@ class Panels(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image("panels", [image], step=None, caption=[" | ".join(tiles)])
-        if isinstance(pl_module, MaskedPretraining):
+        if isinstance(pl_module, Reconstruction):
             _save_tiles(tiles, batch["id"], folder / "val")
 
     @torch.no_grad()
@@ -76,7 +76,7 @@ class Panels(Callback):
             _save_tiles(self._tiles(trainer, pl_module, batch), batch["id"], folder)
 
     def _tiles(self, trainer: Trainer, module: LightningModule, batch: dict[str, Any]) -> Tiles:
-        if isinstance(module, MaskedPretraining):
+        if isinstance(module, Reconstruction):
             return reconstruction_tiles(module, batch, self.count)
         if isinstance(module, OcclusionSegmentation):
             return occlusion_tiles(module, batch, self.count)
@@ -92,12 +92,10 @@ def _parses(module: LightningModule) -> bool:
     return own_forward and isinstance(getattr(module, "scores", None), SegmentationScores)
 
 
-def reconstruction_tiles(module: MaskedPretraining, batch: dict[str, Any], count: int) -> Tiles:
-    """Input, masked input and reconstruction of the first faces of a batch."""
+def reconstruction_tiles(module: Reconstruction, batch: dict[str, Any], count: int) -> Tiles:
+    """Input, masked or noisy input and reconstruction of the first faces of a batch."""
     few = {name: value[:count] for name, value in batch.items()}
-    masked = module.mask(few)[1]
-    columns = {"image": few["image"], "masked": masked, "reconstruction": module(masked)}
-    return {name: photos(value) for name, value in columns.items()}
+    return {name: photos(value) for name, value in module.columns(few).items()}
 
 
 def photos(images: Tensor) -> list[np.ndarray]:

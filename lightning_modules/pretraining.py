@@ -7,15 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
-from lightning_modules.scoring import ScoredModule
+from lightning_modules.reconstruction import Reconstruction
 from models.losses import contrastive_loss, mean_over_images, reconstruction_loss
 from models.masking import box_region, loss_region, random_masking, update_hardness
 from models.parser import FaceParser
 
 
-class MaskedPretraining(ScoredModule):
+class MaskedPretraining(Reconstruction):
     """Masked pre-training of the trunk through the R decoder.
 
     Args:
@@ -62,17 +61,14 @@ class MaskedPretraining(ScoredModule):
         contrastive: float = 0.0,
         temperature: float = 0.1,
     ) -> None:
-        super().__init__()
+        super().__init__(std)
         self.save_hyperparameters(ignore=["encoder_state"], logger=False)
         self.model = FaceParser(3, encoder, features, encoder_state)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         if masking == "adaptive":
             self.register_buffer("hardness", torch.ones(image_size, image_size))
         if contrastive > 0:
             width = self.model.trunk.encoder.out_channels[-1]
             self.projector = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 128))
-        self.mean_loss = MeanMetric()  # Lightning's mean over processes rounds the mean number of faces
-        self.masked_error = MeanMetric()  # squared error over masked values
 
     def forward(self, image: Tensor) -> Tensor:
         """Masked image (N, 3, H, W) -> reconstruction (N, 3, H, W), both normalised."""
@@ -122,16 +118,10 @@ class MaskedPretraining(ScoredModule):
         mask, masked = self.mask(batch)
         prediction = self(masked)
         loss = mean_over_images(self.loss, prediction, batch["image"], mask)
-        self.mean_loss.update(loss, weight=len(batch["id"]))
         if self.hparams["masking"] == "none":
             mask = box_region(mask.shape[-1], mask.device).expand_as(mask)
-        error = ((prediction - batch["image"]) * self.std).float().square() * mask  # for values in 0..1
-        values = 3 * mask.sum()
-        self.masked_error.update(error.sum() / values, weight=values)
+        self.count(loss, prediction, batch["image"], mask)
 
-    def log_scores(self, split: str) -> None:
-        self.log(f"{split}/loss", self.mean_loss.compute())
-        self.log(f"{split}/psnr", -10 * torch.log10(self.masked_error.compute()))
-
-    def configure_optimizers(self) -> Any:
-        return self.optimization(self.parameters())
+    def columns(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        masked = self.mask(batch)[1]
+        return {"image": batch["image"], "masked": masked, "reconstruction": self(masked)}

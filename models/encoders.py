@@ -1,4 +1,4 @@
-"""Published encoder weights: downloaded, or read from a file."""
+"""Published encoder weights: downloaded, of a package, or read from a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 import functools
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from huggingface_hub import constants as hub
 from torch import Tensor
 
+from models.packaged_weights import PACKAGED, PackageError, for_normalization, packaged_file, renamed
 from models.weights import WeightsError, misfit, read_weights, unfit_weights
 
 UNDILATED = ("densenet", "inception", "vgg", "xception")
@@ -123,16 +124,22 @@ def _fitting(architecture: str) -> tuple[str, list[str]]:
 
 
 def encoder_state(
-    encoder: str, weights: str | Path | None, key: str = "model.encoder_weights"
+    encoder: str,
+    weights: str | Path | None,
+    key: str = "model.encoder_weights",
+    normalization: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> dict[str, Tensor] | None:
     """State dictionary of an encoder.
 
     Args:
         encoder: encoder name of segmentation-models-pytorch.
-        weights: ``imagenet`` (downloaded once by segmentation-models-pytorch, then cached), the path of a state
-            dictionary saved by ``torch.save``, or None for random weights. It may be within another dictionary, under a
-            prefix, with a classifier or decoder, or without ``num_batches_tracked``; every weight must be there.
+        weights: ``imagenet`` (downloaded once by segmentation-models-pytorch, then cached), a name of
+            :data:`models.packaged_weights.PACKAGED`, the path of a state dictionary saved by ``torch.save``, or None
+            for random weights. It may be within another dictionary, under a prefix, with a classifier or decoder, or
+            without ``num_batches_tracked``; every weight must be there.
         key: name of the setting, for messages.
+        normalization: mean and deviation of the images, by channel, to which packaged weights are fitted; None: those
+            that they were trained with.
 
     Raises:
         EncoderError: with the reason and possible fixes.
@@ -141,6 +148,8 @@ def encoder_state(
         return None
     if isinstance(weights, Path):
         return _from_file(encoder, weights)
+    if weights in PACKAGED:
+        return _from_package(encoder, weights, normalization)
     was_offline = hub.HF_HUB_OFFLINE
     hub.HF_HUB_OFFLINE = was_offline or not _resolves("huggingface.co")  # else the hub retries for half a minute
     try:
@@ -183,6 +192,29 @@ def _from_file(encoder: str, path: Path) -> dict[str, Tensor]:
             f"{path} does not fit {encoder}: {problem}{held}.\nIt must be a state dictionary of {encoder}."
         )
     return state
+
+
+def _from_package(
+    encoder: str, name: str, normalization: tuple[Sequence[float], Sequence[float]] | None
+) -> dict[str, Tensor]:
+    try:
+        path = packaged_file(name, encoder)
+        content = read_weights(path, before_zip=True)
+    except (PackageError, WeightsError) as error:
+        raise EncoderError(f"The weights {name} cannot be read: {error}") from error
+    expected = smp.encoders.get_encoder(encoder, weights=None).state_dict()
+    try:
+        state = renamed(content, list(expected))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise EncoderError(
+            f"{path} does not fit {encoder}: it holds other tensors.\nInstall its package again."
+        ) from error
+    if problem := unfit_weights(state) or misfit(state, expected):
+        raise EncoderError(f"{path} does not fit {encoder}: {problem}.\nInstall its package again.")
+    if normalization is None:
+        return state
+    trained: Any = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))  # of equal values for each channel
+    return for_normalization(state, *normalization, own_mean=trained.mean[0], own_std=trained.std[0])
 
 
 def _spellings(state: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:

@@ -85,7 +85,7 @@ class FaceParser(nn.Module):
         return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def transfer(target: FaceParser, trained: Mapping[str, Tensor], part: TransferPart = "trunk") -> str:
+def transfer(target: nn.Module, trained: Mapping[str, Tensor], part: TransferPart = "trunk") -> str:
     """Copy the pre-trained part of ``trained`` into ``target``; the head is copied only with ``part="all"``.
 
     The paper fine-tunes "the same encoder". Read as all of UNet++ that is ``part="trunk"``; read as UNet++'s own
@@ -93,8 +93,8 @@ def transfer(target: FaceParser, trained: Mapping[str, Tensor], part: TransferPa
     same classes it can be ``part="all"``.
 
     Args:
-        target: the network to fine-tune, changed in place.
-        trained: state dictionary of a pre-trained :class:`FaceParser`.
+        target: the network to fine-tune, with the names of a :class:`FaceParser`; changed in place.
+        trained: state dictionary of a pre-trained one.
         part: which tensors are copied.
 
     Returns:

@@ -78,9 +78,15 @@ def predictions(runs: Iterable[RecordedRun]) -> list[Panel]:
 
 
 def reconstructions(runs: Iterable[RecordedRun]) -> list[Panel]:
-    """Input, masked input and reconstruction of every finished pre-training run."""
+    """Input, masked or noisy input and reconstruction of every finished pre-training run."""
     pretrainings = (run for run in runs if run.stage == "pretrain" and run.state == "done")
-    return _each(pretrainings, "val", ["image", "masked", "reconstruction"])
+    return [
+        panel
+        for run in pretrainings
+        for panel in _each(
+            [run], "val", ["image", "noisy" if _samples(run, "val", "noisy") else "masked", "reconstruction"]
+        )
+    ]
 
 
 def masks(runs: Iterable[RecordedRun]) -> list[Panel]:
@@ -116,7 +122,7 @@ def masks_by_group(runs: Iterable[RecordedRun]) -> list[Panel]:
     return panels
 
 
-KINDS = ("image", "ground_truth", "masked", "reconstruction", "prediction", "cleaned")
+KINDS = ("image", "ground_truth", "masked", "noisy", "reconstruction", "prediction", "cleaned")
 """Kinds of images of a sample, in their order in a panel."""
 FORMER_KINDS = {"ground_truth": "truth"}
 """Names of kinds in panels of older runs."""

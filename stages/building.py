@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.planning import LEFT_OUT, digest_cache
+from engine.processes import is_leader
 from engine.stage import Run, Stage
 from foundation.digests import DigestCache, digest_of_files
-from foundation.errors import ConfigError
+from foundation.errors import ConfigError, DataError
+from models.packaged_weights import PACKAGED, PackageError, packaged_file
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from datamodules.faces import FaceDataModule
     from datamodules.merging import Merging
     from datamodules.transforms import Augmentation
+
+
+PATCHES, ENCODER_ALONE = "masked_patches", "sparse_masking"
+"""The paper's pretext task, and the one that leaves an encoder and no decoder."""
+HANDED_OVER = "${handed_over:${pretrain.task}}"
+"""In ``conf/``: what a stage after ``pretrain`` takes of it."""
 
 
 class TrainingStage(Stage):
@@ -53,13 +62,19 @@ def _masking(run: Run) -> str | None:
     """The masking of a run's pre-training (the run itself or its upstream run); None without pre-training."""
     own = run.settings.pretrain
     if run.stage.name == "pretrain":
-        return own.masking if own.task is None else own.task["_target_"]
+        return _named(own.task, own.masking)
     for folder in run.upstreams:
         if folder.stage == "pretrain":  # with method=transfer a run of another command
             its = folder.status.get("identity", {}).get("settings", {})
-            task = its.get("pretrain.task", own.task)
-            return its.get("pretrain.masking", own.masking) if task is None else task["_target_"]
+            return _named(its.get("pretrain.task", own.task), its.get("pretrain.masking", own.masking))
     return own.masking if run.stage.name == "classify" else None
+
+
+def _named(task: str | Mapping[str, Any] | None, masking: str) -> str:
+    """A pretext task in tables: its masking for the paper's, else its name."""
+    if task in (None, PATCHES):
+        return masking
+    return task if isinstance(task, str) else task["_target_"]
 
 
 def open_datamodule(
@@ -123,28 +138,63 @@ def encoder_weights(run: Run, key: str, encoder: str) -> dict[str, Tensor] | Non
     Raises:
         ConfigError: if they cannot be loaded or downloaded, or do not fit.
     """
+    from datamodules.transforms import MEAN, STD
     from models.encoders import EncoderError, encoder_state
 
     weights = run.settings[key]
+    named = weights in (None, "imagenet", *PACKAGED)
     try:
-        return encoder_state(encoder, weights if weights in (None, "imagenet") else Path(weights), key)
+        return encoder_state(encoder, weights if named else Path(weights), key, (MEAN, STD))
     except EncoderError as error:
         raise ConfigError(str(error)) from error
 
 
 def identity_of_weights(run: Run, key: str, encoder: str | None, digests: DigestCache) -> dict[str, Any]:
-    """The id's entry for the setting ``key``: a file enters by its content; with an upstream run it does not enter."""
+    """The id's entry for the setting ``key``: a file enters by its content; with an upstream run it does not enter.
+
+    Raises:
+        ConfigError: if there is no such file, or its package is not installed.
+    """
     if run.upstreams:
         return {key: LEFT_OUT}
     weights = run.settings[key]
     if weights in (None, "imagenet"):
         return {}
+    if weights in PACKAGED:
+        try:
+            return {key: f"{weights} {digests.of_file(packaged_file(weights, encoder))}"}
+        except PackageError as error:
+            raise ConfigError(f"{key}={weights}: {error}") from error
     if not Path(weights).is_file():
         raise ConfigError(
             f"{key}={weights} is no file.\n"
-            f"It must be imagenet, null (random weights), or the path of a state dictionary of {encoder}."
+            f"It must be imagenet, {', '.join(PACKAGED)}, null (random weights), or the path of a state dictionary of "
+            f"{encoder}."
         )
     return {key: digests.of_file(Path(weights))}
+
+
+def take_start(run: Run, network: nn.Module) -> None:
+    """Copy the weights of the run that a run starts from, if there is one, into its network.
+
+    Raises:
+        DataError: if they do not fit.
+    """
+    from callbacks.checkpoints import load
+    from models.parser import transfer
+
+    if run.upstream is None:
+        return
+    trained = load(run.upstream.best)["state_dict"]
+    weights = {key.removeprefix("model."): value for key, value in trained.items() if key.startswith("model.")}
+    try:
+        report = transfer(network, weights, run.own.transfer)
+    except ValueError as error:
+        raise DataError(
+            f"{run.upstream.best}: {error}.\nTrain its run again with force=true, or start from another run."
+        ) from error
+    if is_leader():
+        print(f"From {run.upstream.name}: {report}")
 
 
 def hyperparameters(run: Run, fold: tuple[int, int] | None = None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from engine.training import execute
 from engine.validation import validated
 from foundation.errors import ConfigError
 from foundation.files import require_folder
+from stages.building import ENCODER_ALONE
 from stages.classification import Classification, ClassifySettings
 from stages.finetuning import PARSERS, UNETPP, FinetuneSettings, Finetuning, start_of
 from stages.groups import LOCATION_ONLY, DataSettings, ModelSettings, TrainerSettings
@@ -50,6 +51,9 @@ METHODS = {
 """``transfer`` fine-tunes from ``finetune.start_from``, a run on whatever data; ``semi`` learns from unlabelled faces
 too, from random weights or from ``semi.start_from``; ``segment`` trains an occlusion
 segmenter; ``hybrid`` fits heads to features, of pre-training alone if ``classify.after`` says so."""
+
+STARTED = ("pretrain", *PARSERS)
+"""Stages with a setting ``start_from``."""
 
 NAME = "a name; what it sets enters by itself"
 ACTION = "what is done, not what comes of it"
@@ -200,6 +204,11 @@ def _check_model(settings: Command, stages: Iterable[Stage]) -> None:
             f"method={settings.method} and finetune.start_from={start} do not go together.\n"
             f"It must be method=transfer finetune.start_from=<a run>, or neither."
         )
+    if "pretrain" not in names and settings.pretrain.start_from is not None:
+        raise ConfigError(
+            f"method={settings.method} and pretrain.start_from={settings.pretrain.start_from} do not go together.\n"
+            f"It must be method=mtl or stages=[pretrain,semi]; or pretrain.start_from=null."
+        )
     if "semi" not in names and settings.semi.start_from is not None:
         raise ConfigError(
             f"method={settings.method} and semi.start_from={settings.semi.start_from} do not go together.\n"
@@ -216,6 +225,24 @@ def _check_model(settings: Command, stages: Iterable[Stage]) -> None:
                 f"{after}.transfer=all is not for method={settings.method}: a head that reconstructs cannot parse.\n"
                 f"It must be {after}.transfer=trunk or encoder."
             )
+    if settings.pretrain.task == ENCODER_ALONE and "pretrain" in names:
+        _check_encoder_alone(settings, names)
+
+
+def _check_encoder_alone(settings: Command, names: list[str]) -> None:
+    """See that the stage after a pretext task that trains no decoder asks for none."""
+    without_finetuning = settings.stages is None and settings.classify.after != "finetune"
+    after = "classify" if settings.method == "hybrid" and without_finetuning else next(iter(names[1:]), None)
+    if after == "classify":
+        raise ConfigError(
+            "pretrain.task=sparse_masking trains an encoder, and classify reads the features of a decoder.\n"
+            "It must be classify.after=finetune with method=hybrid; or pretrain.task=masked_patches or denoising."
+        )
+    if after in PARSERS and settings[after].transfer != "encoder":
+        raise ConfigError(
+            f"{after}.transfer={settings[after].transfer} with pretrain.task=sparse_masking, which trains the encoder "
+            f"alone.\nIt must be {after}.transfer=encoder."
+        )
 
 
 # From settings to results
@@ -235,7 +262,7 @@ def plan(settings: Any, config: Mapping[str, Any] | None = None) -> list[Run]:
     else:
         layout = outside_layout(data.layout, "datamodule.layout", Path(data.root))
     layout = declared(layout, data.mask)
-    start = start_of(settings, layout, stages[0].name) if stages and stages[0].name in PARSERS else None
+    start = start_of(settings, layout, stages[0].name) if stages and stages[0].name in STARTED else None
     if settings.method == "hybrid" and settings.classify.after != "finetune":
         stages = [stage for stage in stages if stage.name != "finetune"]
     # Runs that a stage is compared with go before it.

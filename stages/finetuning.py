@@ -11,15 +11,22 @@ from pydantic import Field
 from datamodules.labels import recorded_classes
 from engine.planning import LEFT_OUT
 from engine.plugins import require
-from engine.processes import is_leader
 from engine.settings import PathText, Plugin, ScaleRange, Settings, setting
 from engine.stage import Run
 from foundation.digests import DigestCache
-from foundation.errors import ConfigError, DataError
+from foundation.errors import ConfigError
 from foundation.pretrained import run_path, weights
 from foundation.run_folder import RunFolder
 from lightning_modules.records import recorded_settings
-from stages.building import TrainingStage, encoder_weights, hyperparameters, identity_of_weights
+from stages.building import (
+    ENCODER_ALONE,
+    HANDED_OVER,
+    TrainingStage,
+    encoder_weights,
+    hyperparameters,
+    identity_of_weights,
+    take_start,
+)
 from stages.groups import Augmentation, Optimizer, TrainingSettings
 
 if TYPE_CHECKING:
@@ -62,7 +69,7 @@ class FinetuneSettings(TrainingSettings):
         None, "for method=transfer: name or folder of the run to start from", harmless="enters as the id of that run"
     )
     transfer: Literal["trunk", "encoder", "all"] = setting(
-        "trunk", "transferred weights: all of UNet++, only its encoder, or the head too"
+        "trunk", "transferred weights: all of UNet++, only its encoder, or the head too", written=HANDED_OVER
     )
     trained: Literal["all", "decoder", "head"] = setting("all", "trained part; the rest is frozen")
     trunk_lr: float = setting(
@@ -173,21 +180,7 @@ class Finetuning(TrainingStage):
 
     def started(self, run: Run, module: FaceParsing) -> FaceParsing:
         """The module with the weights of the run that it starts from, if there is one."""
-        from callbacks.checkpoints import load
-        from models.parser import transfer
-
-        own = run.own
-        if run.upstream is not None:
-            trained = load(run.upstream.best)["state_dict"]
-            weights = {key.removeprefix("model."): value for key, value in trained.items() if key.startswith("model.")}
-            try:
-                report = transfer(module.model, weights, own.transfer)
-            except ValueError as error:
-                raise DataError(
-                    f"{run.upstream.best}: {error}.\nTrain its run again with force=true, or start from another run."
-                ) from error
-            if is_leader():
-                print(f"From {run.upstream.name}: {report}")
+        take_start(run, module.model)
         return module
 
     def method_description(self, run: Run) -> dict[str, Any]:
@@ -238,6 +231,11 @@ def start_of(settings: Any, layout: Layout, stage: str = "finetune") -> RunFolde
     if folder.stage not in ("pretrain", *PARSERS):
         raise ConfigError(f"{key}={name} is of stage {folder.stage}.\nIt must be a pretrain, finetune or semi run.")
     its = {"model.architecture": UNETPP, **recorded_settings(folder.status, folder.path)}
+    if its.get("pretrain.task") == ENCODER_ALONE and own.transfer != "encoder":
+        raise ConfigError(
+            f"{stage}.transfer={own.transfer} with {key}={name}, which trained an encoder and no decoder.\n"
+            f"It must be {stage}.transfer=encoder."
+        )
     shared = ("model.encoder", *(("model.features",) if settings.model.architecture == UNETPP else ()))
     needed = {key: settings[key] for key in ("model.architecture", *shared)}
     if own.transfer == "all":

@@ -103,7 +103,9 @@ class ModelSettings(Settings):
     )
     network: Plugin | None = setting(None, "your own parser, by _target_; called with classes=<number of classes>")
     encoder: str = setting("resnet50", "any encoder of segmentation-models-pytorch that fits the architecture")
-    encoder_weights: PathText | None = setting("imagenet", "imagenet (downloaded once), null (random), or a file")
+    encoder_weights: PathText | None = setting(
+        "imagenet", "imagenet (downloaded once), null (random), imagenet_lite0 (of a package), or a file"
+    )
     features: int = setting(16, "channels of UNet++'s full-resolution features", ge=1, only="architecture=unetplusplus")
 
 

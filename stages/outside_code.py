@@ -70,7 +70,7 @@ def with_defaults(config: Mapping[str, Any], stages: Iterable[Stage]) -> dict[st
             if name in flat or field.is_required():
                 continue
             written = note(field, "written")  # as ${seed}
-            flat[name] = flat.get(written[2:-1]) if written else field.get_default(call_default_factory=True)
+            flat[name] = flat.get(written[2:-1], field.get_default(call_default_factory=True))
     return nest(flat)
 
 

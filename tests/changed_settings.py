@@ -43,6 +43,12 @@ CHANGES: dict[str, tuple[object, set[str]]] = {
     "pretrain.batch_size": (6, BOTH),
     "pretrain.epochs": (3, BOTH),
     "pretrain.steps_per_epoch": (None, BOTH),
+    "pretrain.start_from": ("finetune-0", BOTH),  # the run itself enters, see test_a_start_enters_as_its_id
+    "pretrain.transfer": ("encoder", NEITHER),  # nothing is transferred
+    "pretrain.mask_ratio": (0.5, NEITHER),  # of another task, as the next three
+    "pretrain.mask_units": (4, NEITHER),
+    "pretrain.decoder_width": (64, NEITHER),
+    "pretrain.noise": (0.5, NEITHER),
     "pretrain.masking": ("random", BOTH),
     "pretrain.patches": (64, BOTH),
     "pretrain.patch_size": ([16, 64], BOTH),
@@ -164,6 +170,7 @@ CHANGES |= {name: (value, NEITHER) for name, (value, _) in CLASSIFY.items()}
 CHANGES |= {name: (value, NEITHER) for name, (value, _) in SEGMENT.items()}
 CHANGES |= {name: (value, NEITHER) for name, (value, _) in SEMI.items()}
 
+SPARSE: dict[str, object] = {"pretrain.task": "sparse_masking", "finetune.transfer": "encoder"}
 WITHIN: list[tuple[dict[str, object], dict[str, object], set[str]]] = [
     ({"pretrain.optimizer.name": "sgd"}, {"pretrain.optimizer.momentum": 0.5}, BOTH),
     ({"finetune.optimizer.name": "sgd"}, {"finetune.optimizer.momentum": 0.5}, SECOND),
@@ -175,6 +182,14 @@ WITHIN: list[tuple[dict[str, object], dict[str, object], set[str]]] = [
     ({"finetune.loss": "focal"}, {"finetune.lambda_dice": 1}, NEITHER),
     ({"pretrain.contrastive": 1}, {"pretrain.temperature": 1}, BOTH),
     ({"pretrain.masking": "none"}, {"pretrain.patches": 1}, NEITHER),
+    (SPARSE, {"pretrain.mask_ratio": 0.5}, BOTH),
+    (SPARSE, {"pretrain.mask_units": 4}, BOTH),
+    (SPARSE, {"pretrain.decoder_width": 64}, BOTH),
+    (SPARSE, {"pretrain.patches": 64}, NEITHER),
+    (SPARSE, {"pretrain.noise": 0.5}, NEITHER),
+    ({"pretrain.task": "denoising"}, {"pretrain.noise": 0.5}, BOTH),
+    ({"pretrain.task": "denoising"}, {"pretrain.masking": "random"}, NEITHER),
+    ({}, {"pretrain.task": "denoising"}, BOTH),
     ({"finetune.trained": "head"}, {"finetune.trunk_lr": 2}, NEITHER),
     ({"finetune.trained": "head"}, {"finetune.frozen_epochs": 2}, NEITHER),
     ({"finetune.trained": "decoder"}, {"finetune.frozen_epochs": 1}, SECOND),
