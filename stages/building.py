@@ -44,6 +44,10 @@ class TrainingStage(Stage):
     def data(self, run: Run) -> LightningDataModule:
         return open_datamodule(run)
 
+    def steps(self, run: Run) -> int | None:
+        steps: int = hyperparameters(run)["steps"]
+        return steps
+
     def method_description(self, run: Run) -> dict[str, Any]:
         """Keys of the status that differ between runs of this stage: ``loss``, ``network`` and so on."""
         return {}

@@ -60,8 +60,10 @@ class FinetuneSettings(TrainingSettings):
     start_from: PathText | None = setting(
         None, "for method=transfer: name or folder of the run to start from", harmless="enters as the id of that run"
     )
-    transfer: Literal["trunk", "encoder", "all"] = setting(
-        "trunk", "transferred weights: all of UNet++, only its encoder, or the head too"
+    transfer: Literal["trunk", "encoder", "all", "auto"] = setting(
+        "trunk",
+        "transferred weights: all of UNet++, only its encoder, or the head too; auto: the head too if both parse the "
+        "same classes",
     )
     trained: Literal["all", "decoder", "head"] = setting("all", "trained part; the rest is frozen")
     trunk_lr: float = setting(
@@ -110,7 +112,7 @@ class Finetuning(TrainingStage):
     settings: ClassVar[type[Settings]] = FinetuneSettings
     reads = (
         *("datamodule.dataset", "datamodule.image_size", "datamodule.layout", "datamodule.merging"),
-        *("model", "finetune", "trainer"),
+        *("datamodule.random_split", "model", "finetune", "trainer"),
     )
 
     def check(self, settings: Any, config: Mapping[str, Any]) -> None:
@@ -136,7 +138,7 @@ class Finetuning(TrainingStage):
     def identity(self, run: Run, digests: DigestCache) -> dict[str, Any]:
         entering = identity_of_weights(run, "model.encoder_weights", run.settings.model.encoder, digests)
         if run.upstreams:
-            return entering
+            return entering | {f"{self.name}.transfer": _transferred(run)}
         return entering | {f"{self.name}.transfer": LEFT_OUT}  # no weights are transferred
 
     def monitored(self, run: Run) -> str | None:
@@ -175,12 +177,11 @@ class Finetuning(TrainingStage):
         from callbacks.checkpoints import load
         from models.parser import transfer
 
-        own = run.own
         if run.upstream is not None:
             trained = load(run.upstream.best)["state_dict"]
             weights = {key.removeprefix("model."): value for key, value in trained.items() if key.startswith("model.")}
             try:
-                report = transfer(module.model, weights, own.transfer)
+                report = transfer(module.model, weights, _transferred(run))
             except ValueError as error:
                 raise DataError(
                     f"{run.upstream.best}: {error}.\nTrain its run again with force=true, or start from another run."
@@ -188,6 +189,15 @@ class Finetuning(TrainingStage):
             if is_leader():
                 print(f"From {run.upstream.name}: {report}")
         return module
+
+    def start_description(self, run: Run) -> str:
+        """One sentence about what is taken of the run that it starts from; "" without one."""
+        if run.upstream is None:
+            return ""
+        taken = {"all": "all weights", "trunk": "all weights but the head's", "encoder": "the encoder's weights"}
+        part = _transferred(run)
+        why = ", since its classes are others" if run.own.transfer == "auto" and part == "trunk" else ""
+        return f"Start: {taken[part]} of {run.upstream.name}{why}."
 
     def method_description(self, run: Run) -> dict[str, Any]:
         model, own, loss = run.settings.model, run.own, run.own.loss
@@ -197,6 +207,15 @@ class Finetuning(TrainingStage):
             "network": None if named == UNETPP else named,
             "validation_labels": len(run.layout.samples("val")) if own.select == "best" else 0,
         }
+
+
+def _transferred(run: Run) -> str:
+    """What a run takes of the run that it starts from: ``trunk``, ``encoder`` or ``all``."""
+    if run.own.transfer != "auto":
+        return run.own.transfer
+    start = run.upstream
+    theirs = None if start is None or start.stage not in PARSERS else recorded_classes(start.status)
+    return "all" if theirs is not None and theirs.is_same_as(run.layout.labels) else "trunk"
 
 
 def require_parser(model: Any, image_size: int) -> None:
