@@ -210,7 +210,9 @@ class FaceDataModule(LightningDataModule):
         """
         if split not in self._labelled:
             if self.fold and self.tested == FOLD:
-                samples = of_fold(self._chosen(self.layout.samples("train")), "train" if split == "train" else "val", *self.fold)
+                samples = of_fold(
+                    self._chosen(self.layout.samples("train")), "train" if split == "train" else "val", *self.fold
+                )
             elif self.fold and split != "test":
                 samples = of_fold(self.layout.samples("train"), split, *self.fold)
             else:

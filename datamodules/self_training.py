@@ -156,7 +156,8 @@ class SelfTrainingDataModule(ParsingDataModule):
         faces, more: arguments of :class:`datamodules.faces.FaceDataModule`.
 
     The unlabelled faces are all images of the training split, those with labels among them (as in FixMatch), without
-    those of a held-out fold. An epoch has ``steps_per_epoch`` batches, or as many as take every image of the split once.
+    those of a held-out fold. An epoch has ``steps_per_epoch`` batches, or as many as take every image of the split
+    once.
     """
 
     def __init__(

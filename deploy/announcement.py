@@ -33,10 +33,10 @@ def announce(run: Run, folds: Sequence[Run], force: bool, console: Console) -> N
     chosen = set() if run.manifest is None else {*run.manifest.ids}
     trained = [one for one in layout.samples("train") if one.id in chosen] if chosen else []
     images = layout.samples("train", labelled=False)
-    classes = ", ".join(layout.labels.classes)
+    without, classes = len(images) - len(trained), ", ".join(layout.labels.classes)
     console.print(
-        f"{layout.root}: {len(images)} images to train on, {len(trained)} with label maps and {len(images) - len(trained)} "
-        f"without. {len(layout.labels)} classes: {classes}."
+        f"{layout.root}: {len(images)} images to train on, {len(trained)} with label maps and {without} without. "
+        f"{len(layout.labels)} classes: {classes}."
     )
     if unlisted := layout.survey(raise_error).get(""):
         console.print(f"Left out: {len(unlisted)} images with label maps that no list names.")
@@ -89,7 +89,7 @@ def report_scores(run: Run, folds: Sequence[Run], out: Path, console: Console) -
     if not scored:
         return
     statuses = [one.folder.status for one in scored]
-    rows = class_scores([status.get("metrics", {}) for status in statuses])
+    rows = class_scores([status.get("metrics", {}) for status in statuses], run.layout.labels.classes)
     if folds:
         title = f"Cross-validation over {len(folds)} folds"
         labels = sorted({status["labelled"] for status in statuses})

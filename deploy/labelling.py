@@ -80,8 +80,8 @@ def _is_fold(run: Run) -> bool:
 
 
 def label_images(run: Run, out: Path, console: Console) -> None:
-    """Write a label map and an overlay for each image of a run's data set, the table of their uncertainty, and the sheet
-    of the ones to label next; what an interrupted command has written is not predicted again.
+    """Write a label map and an overlay for each image of a run's data set, the table of their uncertainty, and the
+    sheet of the ones to label next; what an interrupted command has written is not predicted again.
 
     ``labels/`` is for images without a label map, ``labelled/`` for the others. Names are those of the folder's own
     label maps.
@@ -107,7 +107,7 @@ def label_images(run: Run, out: Path, console: Console) -> None:
             _write_table(run, lines, out)
     chosen = sorted((line for line in lines.values() if not line["labelled"]), key=_most_uncertain)[:NEXT]
     count = sum(not line["labelled"] for line in lines.values())
-    console.print(f"Label maps of {count} images without one: {out / 'labels'}, to be corrected and moved to the labels.")
+    console.print(f"Label maps of {count} images without one, to be corrected and moved to yours: {out / 'labels'}")
     if chosen:
         console.print(f"Label these next ({SHEET}; {TABLE} lists all): {', '.join(line['name'] for line in chosen)}")
 

@@ -26,13 +26,12 @@ class ClassScore:
     f1: tuple[float, ...]
 
 
-def class_scores(folds: Sequence[Mapping[str, float]]) -> list[ClassScore]:
-    """The scores of each class in the order of their ids, and their mean; from the test metrics of each fold."""
+def class_scores(folds: Sequence[Mapping[str, float]], classes: Sequence[str]) -> list[ClassScore]:
+    """The scores of each class, and their mean, from the test metrics of each fold."""
 
     def of(metric: str) -> tuple[float, ...]:
         return tuple(math.nan if (value := fold.get(metric)) is None else float(value) for fold in folds)
 
-    classes = dict.fromkeys(key.removeprefix(IOU) for fold in folds for key in fold if key.startswith(IOU))
     rows = [ClassScore(name, of(IOU + name), of(F1 + name)) for name in classes]
     return [*rows, ClassScore("mean", of(MIOU), of(MEAN_F1))]
 

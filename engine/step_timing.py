@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import statistics
 import time
 from collections.abc import Sequence
@@ -9,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.stage import Run
+from foundation.shown_text import duration
 
 STEPS = 3
 """Steps that are timed, after one that is not."""
@@ -52,10 +55,8 @@ def forecast(runs: Sequence[Run], force: bool = False) -> Forecast | None:
     if steps is None:
         return None
     begun = [status for run in runs if (status := run.folder.status).get("epoch") and status.get("seconds")]
-    if begun:
-        per_step = begun[-1]["seconds"] / begun[-1]["epoch"] * epochs / steps
-    else:
-        per_step = seconds_per_step(pending[0])
+    epoch = begun[-1]["seconds"] / begun[-1]["epoch"] if begun else None
+    per_step = seconds_per_step(pending[0]) if epoch is None else epoch * epochs / steps
     left = [steps * (1 - (0 if force else run.folder.status.get("epoch", 0)) / epochs) for run in pending]
     return Forecast(len(pending), steps, per_step * sum(left), per_step)
 
@@ -80,20 +81,13 @@ def seconds_per_step(run: Run) -> float:
             trainer.should_stop = len(self.times) > STEPS
 
     silence()
+    said = io.StringIO()  # of a start, which the run itself will print
     pl.seed_everything(run.own.seed, workers=True, verbose=False)
-    module = run.stage.timed_module(run)
+    with contextlib.redirect_stdout(said):
+        module = run.stage.timed_module(run)
     allow_single_values(module)
     if run.settings.trainer.channels_last:
         module = module.to(memory_format=torch.channels_last)
     clock = Clock()
     measuring_trainer(run, [Quiet(), clock]).fit(module, run.stage.data(run))
     return statistics.median(after - before for before, after in zip(clock.times, clock.times[1:], strict=False))
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it: ``40 s``, ``12 min``, ``1 h 20 min``."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    hours, rest = divmod(minutes, 60)
-    return f"{minutes} min" if minutes < 90 else f"{hours} h {rest} min" if rest else f"{hours} h"

@@ -209,10 +209,11 @@ class Finetuning(TrainingStage):
         }
 
 
-def _transferred(run: Run) -> str:
-    """What a run takes of the run that it starts from: ``trunk``, ``encoder`` or ``all``."""
-    if run.own.transfer != "auto":
-        return run.own.transfer
+def _transferred(run: Run) -> Literal["trunk", "encoder", "all"]:
+    """What a run takes of the run that it starts from."""
+    given: Literal["trunk", "encoder", "all", "auto"] = run.own.transfer
+    if given != "auto":
+        return given
     start = run.upstream
     theirs = None if start is None or start.stage not in PARSERS else recorded_classes(start.status)
     return "all" if theirs is not None and theirs.is_same_as(run.layout.labels) else "trunk"

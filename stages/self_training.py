@@ -74,7 +74,9 @@ class SelfTrainingSettings(FinetuneSettings):
         ge=0,
         only="fold!=null",
     )
-    fold: int | None = setting(None, "the fold that one run is scored on; null: trained on all labels", ge=0, later=True)
+    fold: int | None = setting(
+        None, "the fold that one run is scored on; null: trained on all labels", ge=0, later=True
+    )
     synthetic: SyntheticSettings = Field(default_factory=SyntheticSettings)
 
 
@@ -99,8 +101,8 @@ class SelfTrainingStage(Finetuning):
             )
         if own.fold is not None and own.fold >= own.folds:
             raise ConfigError(
-                f"semi.fold={own.fold} with semi.folds={own.folds}.\nIt must be null for a run on all labels, or one of "
-                f"the folds, counted from 0."
+                f"semi.fold={own.fold} with semi.folds={own.folds}.\n"
+                f"It must be null for a run on all labels, or one of the folds, counted from 0."
             )
         synthetic_alone = own.synthetic.root is not None and own.synthetic.share == 1
         if settings.label_fraction > 0:
@@ -149,7 +151,9 @@ class SelfTrainingStage(Finetuning):
     def extra_data(self, run: Run, digests: DigestCache) -> str | None:
         """Digest of the images without labels, and of the synthetic faces."""
         found = []
-        labels = {sample.id for sample in run.layout.samples("train")} if "train" in run.layout.labelled_splits else set()
+        labels = (
+            {sample.id for sample in run.layout.samples("train")} if "train" in run.layout.labelled_splits else set()
+        )
         unlabelled = [one for one in run.layout.samples("train", labelled=False) if one.id not in labels]
         if unlabelled:
             found.append(f"unlabelled {digests.of_files([(one.id, one.image) for one in unlabelled])}")
