@@ -99,10 +99,8 @@ class _Reader:
         """The classes of a published set, which ``classes`` names."""
         labels = CLASS_SETS.get(set_name(given))
         if labels is None:
-            self._refuse(
-                f"has no list of classes, but {reprlib.repr(given)}",
-                f"{_one_of(set_name(given), tuple(CLASS_SETS))}\n{EXAMPLE}",
-            )
+            known = _one_of(set_name(given), tuple(CLASS_SETS))
+            self._refuse(f"has no list of classes, but {reprlib.repr(given)}", f"{known}\n{EXAMPLE}")
         if own := [key for key in ("pairs", "left", "maps_to") if key in content]:
             self._refuse(f"has {own[0]} next to classes: {given}", f"Expected: no {own[0]}, which {given} declares.")
         return replace(labels, name=self._name(content.get("name")))

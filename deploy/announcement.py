@@ -16,6 +16,7 @@ from datamodules.layouts.layout import raise_error
 from engine.cross_validation import ClassScore, class_scores, in_per_cent, mean_and_deviation
 from engine.stage import Run
 from engine.step_timing import forecast
+from foundation.errors import BrokenFileError, DataError
 from foundation.files import to_csv, write_text_atomically
 from foundation.notices import notice
 from stages.finetuning import Finetuning
@@ -27,7 +28,7 @@ def announce(run: Run, folds: Sequence[Run], force: bool, console: Console) -> N
     """Print what a command found, how it scores, and how long it takes; reads every label map that is trained on.
 
     Raises:
-        BrokenFileError: if a label map cannot be used.
+        DataError: if a label map cannot be used.
     """
     layout = run.layout
     chosen = set() if run.manifest is None else {*run.manifest.ids}
@@ -57,7 +58,11 @@ def _announce_classes(run: Run, trained: Sequence[Sample], console: Console) -> 
     """Print the shares of the classes; a notice names those that no label map has."""
     from datamodules.label_survey import class_pixels
 
-    labels, pixels = run.layout.labels, class_pixels(trained, run.layout.labels)
+    labels = run.layout.labels
+    try:
+        pixels = class_pixels(trained, labels)
+    except BrokenFileError as error:
+        raise DataError(str(error)) from error  # found before a run has failed of it
     shares = zip(labels.classes, (100 * pixels / max(1, pixels.sum())).tolist(), strict=True)
     console.print(f"Labelled pixels: {', '.join(f'{name} {share:.2g} %' for name, share in shares)}.")
     absent = [name for name, count in zip(labels.classes, pixels.tolist(), strict=True) if not count]

@@ -1,4 +1,4 @@
-"""Few labels in a folder of one's own: its split, folds, uncertainty, scores over folds, and the forecast of the time."""
+"""Few labels in a folder of one's own: its split, folds, uncertainty, scores over folds, forecast of the time."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_lists_and_folders_make_the_split_that_they_name(root: Path, tmp_path: P
     for split, label in (("train", "L"), ("val", None), ("test", "P")):
         add_face(other / split, "one", 1, label)
     assert open_layout("folder", other, random_split=False).labelled_splits == ("train", "test")
-    with pytest.raises(DataError, match="folder has its own split|images of the split val, none with a label map"):
+    with pytest.raises(DataError, match="1 images of the split val, none with a label map"):
         ids(other, "val")
 
 
@@ -110,8 +110,11 @@ def test_the_folds_of_a_part_of_the_labels_divide_that_part(root: Path) -> None:
     both = [
         SelfTrainingDataModule(
             *(layout, 32, 2, 0, Augmentation()),
-            **{"train_ids": ("0", "3"), "fold": (fold, 2), "tested": FOLD, "scored": ("test",)},
-            **{"unlabelled_batch_size": 2, "epochs": 1, "workers": 0},
+            train_ids=("0", "3"),
+            fold=(fold, 2),
+            tested=FOLD,
+            unlabelled_batch_size=2,
+            epochs=1,
         )
         for fold in (0, 1)
     ]
@@ -134,15 +137,15 @@ def test_what_enters_the_ids(root: Path, tmp_path: Path, lapa: Path) -> None:
 
 
 def test_mistakes_of_split_and_folds(root: Path, tmp_path: Path, lapa: Path) -> None:
-    with pytest.raises(ConfigError, match=r"semi.select=best needs validation labels.*\n.*semi.select=last"):
+    with pytest.raises(ConfigError, match=r"semi\.select=best needs validation labels.*\n.*semi\.select=last"):
         runs_of(root, tmp_path, **{"semi.select": "best"})
-    with pytest.raises(ConfigError, match="semi.fold=2 with semi.folds=2"):
+    with pytest.raises(ConfigError, match=r"semi\.fold=2 with semi\.folds=2"):
         runs_of(root, tmp_path, **{"semi.folds": 2, "semi.fold": 2})
-    with pytest.raises(ConfigError, match="random_split=false does not go with datamodule.dataset=lapa"):
+    with pytest.raises(ConfigError, match=r"random_split=false does not go with datamodule\.dataset=lapa"):
         planned(lapa, tmp_path, "semi_lapa", **{"datamodule.random_split": False})
     for file in (root / "labels").iterdir():
         file.unlink()
-    with pytest.raises(DataError, match="6 images of the split train, none with a label map.*(?s:.*)label_fraction=0"):
+    with pytest.raises(DataError, match=r"6 images of the split train, none with a label map(?s:.*)label_fraction=0"):
         runs_of(root, tmp_path)
 
 
@@ -151,10 +154,10 @@ def test_labels_are_counted_and_checked_before_training(root: Path) -> None:
     expected = sum(np.bincount(label_map(number).ravel(), minlength=256)[:4] for number in range(4))
     assert class_pixels(layout.samples("train"), layout.labels).tolist() == expected.tolist()
     Image.fromarray(np.full((SIDE, SIDE), 7, np.uint8)).save(root / "labels" / "2.png")
-    with pytest.raises(BrokenFileError, match=r"2.png holds class id 7"):
+    with pytest.raises(BrokenFileError, match=r"2\.png holds class id 7"):
         class_pixels(layout.samples("train"), layout.labels)
     Image.fromarray(np.zeros((SIDE, 2 * SIDE), np.uint8)).save(root / "labels" / "2.png")
-    with pytest.raises(BrokenFileError, match="2.png is 128x64 pixels, its image 64x64"):
+    with pytest.raises(BrokenFileError, match=r"2\.png is 128x64 pixels, its image 64x64"):
         class_pixels(layout.samples("train"), layout.labels)
 
 
@@ -193,7 +196,10 @@ def test_the_report_has_folds_as_one_table_and_not_as_results(tmp_path: Path) ->
         scores = {"test/iou/eyes": 0.1, "test/iou/skin": value, "test/miou": value, "test/mean_f1": value}
         write_run(
             *(tmp_path, "semi", f"fold{fold}"),
-            **{"method": "semi", "metrics": scores, "class_set": {"classes": classes}, "curves": False},
+            method="semi",
+            metrics=scores,
+            class_set={"classes": classes},
+            curves=False,
             identity={"version": 1, "settings": {"semi.fold": fold, "semi.folds": 2, "semi.epochs": 3}},
         )
     write_run(tmp_path, "semi", "all", method="semi", curves=False, identity={"settings": {"semi.epochs": 3}})

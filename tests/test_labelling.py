@@ -122,7 +122,7 @@ def test_an_interrupted_prediction_resumes(tmp_path: Path, monkeypatch: pytest.M
         with pytest.raises(KeyboardInterrupt):
             command(root, output, "semi.folds=0")
     written.clear()
-    monkeypatch.setattr(labelling, "_write", lambda image, **more: written.append(image.name) or write(image, **more))
+    monkeypatch.setattr(labelling, "_write", lambda one, *_, **more: written.append(one.name) or write(one, *_, **more))
     command(root, output, "semi.folds=0")
     assert written == ["day/03", "day/04", "day/05"]
     (run,) = runs_of(root, output, "semi.folds=0")
@@ -180,7 +180,7 @@ def test_a_start_gives_its_head_where_the_classes_are_the_same(parser_runs: list
     )
 
 
-def test_mistakes_before_anything_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_before_anything_is_trained(tmp_path: Path) -> None:
     root, output = faces(tmp_path / "faces"), tmp_path / "outputs"
 
     def refused(*more: str) -> str:
@@ -196,7 +196,7 @@ def test_mistakes_before_anything_is_trained(tmp_path: Path, capsys: pytest.Capt
     assert "02.png" in refused()
     (root / "classes.yaml").unlink()
     assert "or classes: LaPa" in refused()
-    with pytest.raises(ConfigError, match="predict_to=.* does not go with stage classify"):
+    with pytest.raises(ConfigError, match=r"predict_to=.* does not go with stage classify"):
         command(faces(tmp_path / "more"), output, "stages=[semi,classify]")
 
 
