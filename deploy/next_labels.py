@@ -11,6 +11,7 @@ from PIL.ImageFont import load_default
 
 from datamodules.labels import LabelSet
 from deploy.images import read
+from deploy.prediction import legend
 from foundation.names import shown
 
 SIDE, GAP, TEXT, HEAD = 240, 8, 22, 34
@@ -31,7 +32,10 @@ def contact_sheet(faces: Sequence[tuple[str, Path, np.ndarray, str]], labels: La
     """
     columns = min(COLUMNS, len(faces))
     wide, high = 2 * SIDE + GAP, SIDE + TEXT + GAP
-    sheet = Image.new("RGB", (columns * (wide + GAP) + GAP, HEAD + -(-len(faces) // columns) * high), PAPER)
+    width, height = columns * (wide + GAP) + GAP, HEAD + -(-len(faces) // columns) * high
+    strip = legend(labels, range(len(labels)), width)
+    sheet = Image.new("RGB", (width, height + len(strip)), PAPER)
+    sheet.paste(Image.fromarray(strip), (0, height))
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP, 8), title, INK, load_default(16))
     for index, (name, file, ids, note) in enumerate(faces):

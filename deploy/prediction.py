@@ -263,9 +263,9 @@ def _classes_in(label: np.ndarray) -> list[int]:
 def overlay(image: np.ndarray, masks: Masks, named: Sequence[int] | None = None) -> np.ndarray:
     """An image (H, W, 3) with its masks blended over it; below, a legend of the predicted classes, or of ``named``."""
     labels = masks.labels
-    legend = _legend(labels, named or _classes_in(masks.label), image.shape[1])
-    shown = np.empty((len(image) + len(legend), *image.shape[1:]), np.uint8)
-    shown[len(image) :] = legend
+    strip = legend(labels, named or _classes_in(masks.label), image.shape[1])
+    shown = np.empty((len(image) + len(strip), *image.shape[1:]), np.uint8)
+    shown[len(image) :] = strip
     rows = max(1, OVERLAID_AT_ONCE // image.shape[1])
     for start in range(0, len(image), rows):  # the colours of a large image would take several times its memory
         pixels, ids = image[start : start + rows], masks.label[start : start + rows]
@@ -275,7 +275,7 @@ def overlay(image: np.ndarray, masks: Masks, named: Sequence[int] | None = None)
     return shown
 
 
-def _legend(labels: LabelSet, present: Sequence[int], width: int) -> np.ndarray:
+def legend(labels: LabelSet, present: Sequence[int], width: int) -> np.ndarray:
     """A legend (h, width, 3) of the classes, over several lines if necessary, scaled with the image."""
     unit = max(1.0, width / 600)
     font, size, line = cv2.FONT_HERSHEY_SIMPLEX, 0.4 * unit, round(18 * unit)

@@ -84,7 +84,8 @@ class Stage(ABC):
 
     def is_tested(self, run: Run) -> bool:
         """Whether one run is scored on faces that it is not trained on."""
-        return self.labelled and "test" in self.splits_of(run)
+        del run
+        return self.labelled
 
     def identity(self, run: Run, digests: DigestCache) -> dict[str, Any]:
         """Additional entries of the id, by name; they replace settings of the same name."""

@@ -30,9 +30,11 @@ def _validation_of(run: RecordedRun) -> tuple[str, ...]:
 
 def _table(runs: list[RecordedRun]) -> Table:
     first = runs[0]
-    named = (first.status.get("class_set") or {}).get("classes") or ()
+    class_set = first.status.get("class_set")
+    named = class_set.get("classes") if isinstance(class_set, dict) else None
+    order = named if isinstance(named, list) else []
     scored = [name.removeprefix(IOU) for name in first.metrics if name.startswith(IOU)]
-    classes = sorted(scored, key=lambda name: list(named).index(name) if name in named else len(named))[:MOST_CLASSES]
+    classes = sorted(scored, key=lambda name: order.index(name) if name in order else len(order))[:MOST_CLASSES]
     metrics = [{name: run.metric(name) for name in run.metrics} for run in runs]
     rows = [(as_text(one.name), in_per_cent(one.iou), in_per_cent(one.f1)) for one in class_scores(metrics, classes)]
     title = f"Cross-validation, {len(runs)} of {as_text(first.setting.get('semi.folds'))} folds, {first.data}"

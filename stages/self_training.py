@@ -217,7 +217,8 @@ def _fold_description(run: Run) -> dict[str, Any]:
     own = run.own
     if own.fold is None or run.manifest is None:
         return {}
-    chosen = [sample for sample in run.layout.samples("train") if sample.id in {*run.manifest.ids}]
+    ids = {*run.manifest.ids}
+    chosen = [sample for sample in run.layout.samples("train") if sample.id in ids]
     trained = subsets.of_fold(chosen, "train", own.fold, own.folds)
     return {"fold": own.fold, "folds": own.folds, "labelled": len(trained)}
 

@@ -198,7 +198,7 @@ def test_the_report_has_folds_as_one_table_and_not_as_results(tmp_path: Path) ->
             *(tmp_path, "semi", f"fold{fold}"),
             method="semi",
             metrics=scores,
-            class_set={"classes": classes},
+            class_set={"classes": [*classes]},
             curves=False,
             identity={"version": 1, "settings": {"semi.fold": fold, "semi.folds": 2, "semi.epochs": 3}},
         )

@@ -18,7 +18,7 @@ from deploy.announcement import announce
 from deploy.labelling import images_of, indexed, train_and_label
 from engine.stage import Run
 from foundation.errors import ConfigError
-from stages.command import check, plan
+from stages.command import check, plan, train
 from tests.commands import within
 from tests.conftest import ROOT, TINY, settings_of
 from tests.test_declared_classes import CLASSES, PALETTE, add_face, declare
@@ -67,6 +67,7 @@ def test_every_image_gets_a_label_map_and_the_labels_a_score(
     assert all(one["ran"] for one in results)
     assert "7 images to train on, 4 with label maps and 3 without. 4 classes: background, face" in said.out
     assert "Score: by 2 more trainings, each on all labels but those of one fold (2 or more of 4)" in said.out
+    assert "s left" in said.out
     assert "Training takes about" in said.out.partition("Training semi-")[0]
     place = said.out.index("Label these next")
     assert said.out.index(f"Training {run.folder.name}") < place < said.out.index(f"Training {folds[0].folder.name}")
@@ -129,6 +130,7 @@ def test_an_interrupted_prediction_resumes(tmp_path: Path, monkeypatch: pytest.M
     out = output / "few_labels" / run.folder.name
     assert len(table(out)) == 6
     again = tmp_path / "again"
+    train(OmegaConf.create(settings_of(*words(root, again, "semi.folds=0"))))  # without a forecast of the time
     command(root, again, "semi.folds=0")
     other = again / "few_labels" / run.folder.name
     assert [row["uncertainty"] for row in table(other)] == [row["uncertainty"] for row in table(out)]
