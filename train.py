@@ -16,6 +16,10 @@ from stages.groups import TRAINER_ARGUMENTS
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 @keep_user_errors
 def main(config: DictConfig) -> list[dict[str, Any]]:
+    if config.predict_to is not None:
+        from deploy.labelling import train_and_label
+
+        return train_and_label(config)
     from stages.command import train
 
     return train(config)

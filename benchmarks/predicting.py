@@ -26,7 +26,7 @@ from callbacks.checkpoints import load as load_checkpoint
 from datamodules.layouts.photographs import photographs
 from datamodules.reading import read_photograph
 from datamodules.transforms import FaceTransform
-from deploy.prediction import predict_images
+from deploy.prediction import _write, predict_images
 from deploy.predictor import load
 from deploy.settings import PredictionSettings
 from stages.scoring import scored_module
@@ -79,7 +79,7 @@ def main() -> None:
         for exported in (chosen.checkpoint, *chosen.exported):
             predictor, out = load(exported, faces="whole"), Path(place) / Path(exported).stem
             ways[f"predict.py, {Path(exported).name}"] = lambda some, predictor=predictor, out=out: list(  # type: ignore[misc]
-                predict_images(predictor, some, out, settings, quiet, [])
+                predict_images(predictor, some, partial(_write, out=out, settings=settings), quiet, [])
             )
         took = dict.fromkeys(ways, 0.0)
         for start in range(0, len(files), SLICE):

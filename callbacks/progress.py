@@ -9,21 +9,23 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import RichProgressBar
 
+from foundation.shown_text import duration
+
 SHOWN = ("train/loss", "val/loss", "val/miou", "val/psnr")
 
 
 class EpochProgressBar(RichProgressBar):
-    """Lightning's rich progress bar; without a terminal, one plain line per validated epoch."""
+    """Lightning's rich progress bar; without a terminal, one plain line per validated epoch, with the time left."""
 
     def __init__(self) -> None:
         super().__init__(leave=False)
-        self._start = time.perf_counter()
+        self._start, self._first = time.perf_counter(), 0
         if not sys.stdout.isatty():
             self.disable()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        self._start = time.perf_counter()
+        self._start, self._first = time.perf_counter(), trainer.current_epoch  # a resumed run starts late
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
@@ -31,8 +33,9 @@ class EpochProgressBar(RichProgressBar):
             return
         values = trainer.callback_metrics
         shown = "  ".join(f"{name} {float(values[name]):.4f}" for name in SHOWN if name in values)
-        seconds = time.perf_counter() - self._start
-        print(f"  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {shown}  {seconds:.0f} s", flush=True)
+        seconds, epoch, last = time.perf_counter() - self._start, trainer.current_epoch + 1, trainer.max_epochs or 0
+        left = duration(seconds / (epoch - self._first) * (last - epoch)) if epoch < last else ""
+        print(f"  epoch {epoch}/{last}  {shown}  {seconds:.0f} s{left and f', {left} left'}", flush=True)
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         shown = super().get_metrics(trainer, pl_module)

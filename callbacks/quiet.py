@@ -24,6 +24,7 @@ def silence() -> None:
         ".*isinstance.treespec, LeafSpec.*",
         ".*GPU available but not used.*",
         ".*srun. command is available.*",  # a sweep's jobs go through its launcher
+        ".*Total length of `list` across ranks is zero.*",  # no validation split
         ".*in eval mode at the start of training.*",  # intended by finetune.trained
     ):
         warnings.filterwarnings("ignore", message)

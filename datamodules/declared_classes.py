@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,6 +29,7 @@ EXAMPLE = """Expected, as in
   classes:
     - {name: background, id: 0, color: [0, 0, 0]}
     - {name: skin, id: 1, color: [204, 0, 0]}
+or classes: LaPa (or CelebAMask-HQ) for label maps with the ids of that set.
 docs/your_own_faces.md explains every key."""
 
 
@@ -66,6 +67,8 @@ class _Reader:
         for key in content:
             self._require_known("the unknown key", key, KEYS)
         entries = content.get("classes")
+        if isinstance(entries, str):
+            return DeclaredClasses(self._published(entries, content), self._seed(content.get("split_seed", 0)))
         if not isinstance(entries, list) or not entries:
             self._refuse("has no list of classes", EXAMPLE)
         self._require_class_entries(entries)
@@ -91,6 +94,16 @@ class _Reader:
             ignored_colour=None if ignored is None else colours.get(ignored),
         )
         return DeclaredClasses(labels, self._seed(content.get("split_seed", 0)))
+
+    def _published(self, given: str, content: Mapping[str, Any]) -> LabelSet:
+        """The classes of a published set, which ``classes`` names."""
+        labels = CLASS_SETS.get(set_name(given))
+        if labels is None:
+            known = _one_of(set_name(given), tuple(CLASS_SETS))
+            self._refuse(f"has no list of classes, but {reprlib.repr(given)}", f"{known}\n{EXAMPLE}")
+        if own := [key for key in ("pairs", "left", "maps_to") if key in content]:
+            self._refuse(f"has {own[0]} next to classes: {given}", f"Expected: no {own[0]}, which {given} declares.")
+        return replace(labels, name=self._name(content.get("name")))
 
     def _refuse(self, what: str, expected: str) -> NoReturn:
         raise DataError(f"{self.path} {what}.\n{expected}")

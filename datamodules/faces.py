@@ -25,6 +25,9 @@ from foundation.child_processes import end_with_parent
 from foundation.errors import ConfigError
 from models.masking import PatchSampling, sample_masking
 
+FOLD = "fold"
+"""In place of a split: the fold of the labelled training faces that is held out."""
+
 
 @dataclass(eq=False, repr=False)
 class Faces(Dataset[dict[str, Any]]):
@@ -155,7 +158,8 @@ class FaceDataModule(LightningDataModule):
         cache: keeps training and validation faces decoded; None decodes them each time. Test faces are read once and
             never cached. The samples are the same.
         merging: merges each face's part masks into one label map, for data sets of part masks.
-        tested: the split that is tested; ``all`` takes every face.
+        tested: the split that is tested; ``all`` takes every face, :data:`FOLD` the fold.
+        scored: which of validation and test there are.
 
     Batches: see :class:`LabelledFaces`.
     """
@@ -178,12 +182,14 @@ class FaceDataModule(LightningDataModule):
         cache: Cache | None = None,
         merging: Callable[[Sequence[Sample]], list[Sample]] | None = None,
         tested: str = "test",
+        scored: Sequence[str] = ("val", "test"),
     ) -> None:
         super().__init__()
         self.layout, self.image_size, self.batch_size, self.seed = layout, image_size, batch_size, seed
         self.augmentation, self.train_ids, self.fold = augmentation, train_ids, fold
         self.steps_per_epoch, self.eval_batch_size, self.full_labels = steps_per_epoch, eval_batch_size, full_labels
         self.workers, self.cache, self.merging, self.tested = workers, cache, merging, tested
+        self.scored = scored
         if not self.layout.knows_faces:
             self.augmentation = replace(self.augmentation, crop=0.0)
         self.tested_labels = self.layout.labels
@@ -203,15 +209,22 @@ class FaceDataModule(LightningDataModule):
             DataError: if files are absent or broken.
         """
         if split not in self._labelled:
-            if self.fold and split != "test":
+            if self.fold and self.tested == FOLD:
+                samples = of_fold(
+                    self._chosen(self.layout.samples("train")), "train" if split == "train" else "val", *self.fold
+                )
+            elif self.fold and split != "test":
                 samples = of_fold(self.layout.samples("train"), split, *self.fold)
             else:
                 samples = self.layout.samples(self.tested if split == "test" else split)
-            if split == "train" and self.train_ids is not None:
-                chosen = set(self.train_ids)
-                samples = [sample for sample in samples if sample.id in chosen]
+            samples = self._chosen(samples) if split == "train" else samples
             self._labelled[split] = samples if self.merging is None else self.merging(samples)
         return self._labelled[split]
+
+    def _chosen(self, samples: list[Sample]) -> list[Sample]:
+        """The faces of the training split whose labels may be used."""
+        chosen = None if self.train_ids is None else {*self.train_ids}
+        return [sample for sample in samples if chosen is None or sample.id in chosen]
 
     def require_scored_faces(self) -> None:
         """Check the file headers of all validation and test faces, before hours of training.
@@ -219,7 +232,7 @@ class FaceDataModule(LightningDataModule):
         Raises:
             DataError: if files are absent or broken, or a label map is of another size than its image.
         """
-        for split in ("val", "test"):
+        for split in self.scored:
             for sample in self.labelled(split):
                 if sample.label is not None:
                     label = LabelFiles((sample.label,), self.read_labels).frame(0)
@@ -236,11 +249,11 @@ class FaceDataModule(LightningDataModule):
             sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         return self._loader(dataset, sampler=sampler, batch_size=self.batch_size // world)
 
-    def val_dataloader(self) -> DataLoader:
-        return self.in_order("val")
+    def val_dataloader(self) -> Any:
+        return self.in_order("val") if "val" in self.scored else []
 
-    def test_dataloader(self) -> DataLoader:
-        return self.in_order("test")
+    def test_dataloader(self) -> Any:
+        return self.in_order("test") if "test" in self.scored else []
 
     def in_order(self, split: str) -> DataLoader:
         """Every face of a split once, without augmentation, with labels at their own size if ``full_labels``."""

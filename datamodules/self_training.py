@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, Sampler
 
-from datamodules.faces import Faces, LabelledFaces, ParsingDataModule, collate, open_images, open_labels
+from datamodules.faces import FOLD, Faces, LabelledFaces, ParsingDataModule, collate, open_images, open_labels
 from datamodules.labels import IGNORE
 from datamodules.layouts import Layout, Sample
 from datamodules.reading import DecodedImage
@@ -155,8 +155,9 @@ class SelfTrainingDataModule(ParsingDataModule):
         synthetic: synthetic labelled faces; None: none. With no ``train_ids``, all labelled faces must be synthetic.
         faces, more: arguments of :class:`datamodules.faces.FaceDataModule`.
 
-    The unlabelled faces are all images of the training split, those with labels among them (as in FixMatch). An epoch
-    has ``steps_per_epoch`` batches, or as many as take every unlabelled image once.
+    The unlabelled faces are all images of the training split, those with labels among them (as in FixMatch), without
+    those of a held-out fold. An epoch has ``steps_per_epoch`` batches, or as many as take every image of the split
+    once.
     """
 
     def __init__(
@@ -174,7 +175,8 @@ class SelfTrainingDataModule(ParsingDataModule):
     def train_dataloader(self) -> DataLoader:
         parts = self._parts()
         faces = tuple(len(part) for part in parts)
-        steps = batches_of(faces[2], self.unlabelled_batch_size, self.steps_per_epoch)
+        images = len(self.layout.samples("train", labelled=False))
+        steps = batches_of(images, self.unlabelled_batch_size, self.steps_per_epoch)
         rank, world = self._place()
         sampler = MixedSampler(
             (faces[0], faces[1], faces[2]),
@@ -198,8 +200,9 @@ class SelfTrainingDataModule(ParsingDataModule):
         """Labelled, synthetic and unlabelled faces; either of the first two may be empty."""
         if self._training is None:  # once: a second loader reuses a pack in memory
             transform = FaceTransform(self.image_size, self.augmentation, self.layout.labels, self.seed)
-            real = self._open("train", transform, self.cache) if self.labelled("train") else ()
-            samples = self.layout.samples("train", labelled=False)
+            real = () if self.train_ids == () else self._open("train", transform, self.cache)
+            held_out = {sample.id for sample in self.labelled("test")} if self.tested == FOLD else set()
+            samples = [one for one in self.layout.samples("train", labelled=False) if one.id not in held_out]
             images = open_images(samples, transform.least_source, self.cache)
             self._training = (real, self._open_synthetic(), UnlabelledFaces(samples, transform, images))
         return self._training

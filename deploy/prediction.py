@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def _predict_all(
     """
     earlier = _lines_of(out / LINES)
     require_folder(out / "labels", "out")
-    _write_lines(out / LINES, earlier)  # marks the folder as one of predict.py
+    write_lines(out / LINES, earlier)  # marks the folder as one of predict.py
     remove_drafts(out, LINES)
     for folder in OUTPUT_FOLDERS:  # of a killed predict.py
         remove_drafts(out / folder, recursive=True)
@@ -105,7 +106,8 @@ def _predict_all(
     incomplete: list[str] = []
     unwritten: list[str] = []
     try:
-        for line in predict_images(predictor, images, out, settings, console, failed):
+        write = functools.partial(_write, out=out, settings=settings)
+        for line in predict_images(predictor, images, write, console, failed):
             lines.append(line)
         for name, source in clips.items():
             try:
@@ -120,7 +122,7 @@ def _predict_all(
         again = {line["label"] for line in lines}, {line["image"] for line in lines}
         kept = [line for line in earlier if line["label"] not in again[0] and line["image"] not in again[1]]
         if lines:
-            _write_lines(out / LINES, kept + lines)
+            write_lines(out / LINES, kept + lines)
     if len(failed) == len(images) + len(clips):
         raise RunError(f"None of the {len(failed)} images or videos could be read, the first: {failed[0]}")
     seconds = time.perf_counter() - started
@@ -168,7 +170,7 @@ def _predict_clip(
     """Write the files of each frame of a video or camera."""
 
     def keep(number: int, frame: np.ndarray, masks: Masks) -> dict[str, Any]:
-        read = _Read(f"{name}/{number:06d}", Path(), None, frame.shape[:2], 1)
+        read = ReadImage(f"{name}/{number:06d}", Path(), None, frame.shape[:2], 1)
         line = _write(read, masks, out, settings.model_copy(update={"overlays": False}))
         return {"image": str(source), "frame": number, **{key: line[key] for key in ("label", "faces")}}
 
@@ -181,28 +183,27 @@ def _predict_clip(
 def predict_images(
     predictor: Predictor,
     images: Mapping[str, Path],
-    out: Path,
-    settings: PredictionSettings,
+    write: Callable[[ReadImage, Masks], dict[str, Any]],
     console: Console,
     failed: list[str],
 ) -> Iterator[dict[str, Any]]:
-    """Write the files of each image, yield its entry of predictions.jsonl; append unreadable images to ``failed``."""
+    """Write the files of each image, yield what ``write`` returns; append unreadable images to ``failed``."""
     names = list(images)
     if not names:
         return
     for start in track(range(0, len(names), IMAGES_AT_ONCE), "predicting masks", console=console):
         group = {name: images[name] for name in names[start : start + IMAGES_AT_ONCE]}
-        read: deque[_Read] = deque()
+        read: deque[ReadImage] = deque()
         for masks in predictor.stream(_pixels_of(group, read, failed)):
             image = read.popleft()
             try:
-                yield _write(image, masks, out, settings)
+                yield write(image, masks)
             except BrokenFileError as error:
                 failed.append(str(error).splitlines()[0])
 
 
 @dataclass
-class _Read:
+class ReadImage:
     """An image whose masks are being predicted; ``photo`` is dropped if it is large, and read again for its overlay."""
 
     name: str
@@ -212,7 +213,7 @@ class _Read:
     factor: int
 
 
-def _pixels_of(images: Mapping[str, Path], read: deque[_Read], failed: list[str]) -> Iterator[np.ndarray]:
+def _pixels_of(images: Mapping[str, Path], read: deque[ReadImage], failed: list[str]) -> Iterator[np.ndarray]:
     """The pixels of the readable images, which are appended to ``read``; the others to ``failed``."""
     for name, path in images.items():
         try:
@@ -222,21 +223,21 @@ def _pixels_of(images: Mapping[str, Path], read: deque[_Read], failed: list[str]
             continue
         held = sum(one.photo.pixels.size for one in read if one.photo is not None)
         kept = photo if held + photo.pixels.size <= 3 * PIXELS_HELD else None
-        read.append(_Read(name, path, kept, photo.size, photo.factor))
+        read.append(ReadImage(name, path, kept, photo.size, photo.factor))
         pixels = photo.pixels
         del photo
         yield pixels
 
 
-def _write(image: _Read, masks: Masks, out: Path, settings: PredictionSettings) -> dict[str, Any]:
+def _write(image: ReadImage, masks: Masks, out: Path, settings: PredictionSettings) -> dict[str, Any]:
     """Write the files of an image; returns its entry of predictions.jsonl."""
     enlarge = lambda label: enlarged(label, image.size, image.factor)  # noqa: E731
     for place, pixels in _label_maps(image.name, masks, settings):
-        _write_image(out / place, enlarge(pixels), format="PNG")
+        write_image(out / place, enlarge(pixels), format="PNG")
     if settings.overlays:
         photo = image.photo or read_image(image.path)
         shown = overlay(photo.pixels, masks)
-        _write_image(out / f"overlays/{image.name}.jpg", shown, format="JPEG", quality=92)
+        write_image(out / f"overlays/{image.name}.jpg", shown, format="JPEG", quality=92)
     found = [face.enlarged(image.factor) for face in masks.faces]
     faces = [{"box": face.box, "found": face.found, "classes": face.shares} for face in found]
     return {"image": str(image.path), "label": f"labels/{image.name}.png", "faces": faces}
@@ -262,9 +263,9 @@ def _classes_in(label: np.ndarray) -> list[int]:
 def overlay(image: np.ndarray, masks: Masks, named: Sequence[int] | None = None) -> np.ndarray:
     """An image (H, W, 3) with its masks blended over it; below, a legend of the predicted classes, or of ``named``."""
     labels = masks.labels
-    legend = _legend(labels, named or _classes_in(masks.label), image.shape[1])
-    shown = np.empty((len(image) + len(legend), *image.shape[1:]), np.uint8)
-    shown[len(image) :] = legend
+    strip = legend(labels, named or _classes_in(masks.label), image.shape[1])
+    shown = np.empty((len(image) + len(strip), *image.shape[1:]), np.uint8)
+    shown[len(image) :] = strip
     rows = max(1, OVERLAID_AT_ONCE // image.shape[1])
     for start in range(0, len(image), rows):  # the colours of a large image would take several times its memory
         pixels, ids = image[start : start + rows], masks.label[start : start + rows]
@@ -274,7 +275,7 @@ def overlay(image: np.ndarray, masks: Masks, named: Sequence[int] | None = None)
     return shown
 
 
-def _legend(labels: LabelSet, present: Sequence[int], width: int) -> np.ndarray:
+def legend(labels: LabelSet, present: Sequence[int], width: int) -> np.ndarray:
     """A legend (h, width, 3) of the classes, over several lines if necessary, scaled with the image."""
     unit = max(1.0, width / 600)
     font, size, line = cv2.FONT_HERSHEY_SIMPLEX, 0.4 * unit, round(18 * unit)
@@ -296,10 +297,13 @@ def _legend(labels: LabelSet, present: Sequence[int], width: int) -> np.ndarray:
     return strip
 
 
-def _write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+def write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Write a list of predictions, an entry a line."""
     write_text_atomically(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
-def _write_image(path: Path, pixels: np.ndarray, **options: Any) -> None:
+def write_image(path: Path, pixels: np.ndarray | Image.Image, **options: Any) -> None:
+    """Write an image, uint8, in the ``format`` of the options of Pillow's ``save``."""
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     with atomic_write(path) as file:
-        Image.fromarray(pixels).save(file, **options)
+        image.save(file, **options)

@@ -6,6 +6,7 @@ masks = load("finetune-0123456789ab").predict(image)      # (H, W, 3) uint8 RGB 
 
 from __future__ import annotations
 
+import statistics
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from lightning_modules.classification import PixelClassification
 from lightning_modules.occlusion import OcclusionSegmentation
 from lightning_modules.parsing import FaceParsing
 from models.layers import folded
+from models.uncertainty import expected_error, square_inside
 from stages.scoring import require_size, scored_module
 from stages.trained import Trained, find
 
@@ -62,18 +64,21 @@ class Masks:
         label: class ids of ``labels``, (H, W) uint8.
         faces: the faces, largest first.
         labels: the classes.
+        uncertainty: mean over the faces, see :func:`models.uncertainty.expected_error`; None if it is not measured.
     """
 
     label: np.ndarray
     faces: tuple[PredictedFace, ...]
     labels: LabelSet
+    uncertainty: float | None = None
 
     def enlarged(self, photo: Photo) -> Masks:
         """The masks of :attr:`Photo.pixels` at the size of the image."""
         if photo.factor == 1:
             return self
         label = enlarged(self.label, photo.size, photo.factor)
-        return Masks(label, tuple(face.enlarged(photo.factor) for face in self.faces), self.labels)
+        faces = tuple(face.enlarged(photo.factor) for face in self.faces)
+        return replace(self, label=label, faces=faces)
 
 
 class Predictor:
@@ -87,6 +92,7 @@ class Predictor:
         faces: ``auto``, ``box`` or ``whole``, see ``conf/predict.yaml``.
         batch_size: faces in a batch.
         device: torch device.
+        uncertainty: whether it is measured, of a parser.
     """
 
     def __init__(
@@ -98,6 +104,7 @@ class Predictor:
         faces: str = "auto",
         batch_size: int = 16,
         device: str = "cpu",
+        uncertainty: bool = False,
     ) -> None:
         self.module = module.to(device).eval()
         self.labels = labels
@@ -105,6 +112,7 @@ class Predictor:
         self.faces = faces
         self.batch_size = batch_size
         self.device = device
+        self.uncertainty = uncertainty
         self._transform = FaceTransform(image_size, None, labels, seed=0)
 
     def predict(self, image: np.ndarray) -> Masks:
@@ -128,7 +136,7 @@ class Predictor:
         inputs: list[np.ndarray] = []
         for image in images:
             squares = self.squares(image)
-            unfinished.append(_Unfinished(image.shape[:2], squares, self.labels))
+            unfinished.append(_Unfinished(image.shape[:2], squares, self.labels, self.uncertainty))
             for box, _ in squares:
                 inputs.append(self._network_input(image, box))
                 if len(inputs) == self.batch_size:
@@ -175,10 +183,14 @@ class _Unfinished:
         shape: (H, W) of the image.
         squares: of all its faces, largest first.
         labels: the classes.
+        uncertainty: whether it is measured.
     """
 
-    def __init__(self, shape: tuple[int, ...], squares: Sequence[tuple[Box, str]], labels: LabelSet) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], squares: Sequence[tuple[Box, str]], labels: LabelSet, uncertainty: bool
+    ) -> None:
         self.shape, self.squares, self.labels = shape, squares, labels
+        self.errors: list[float] | None = [] if uncertainty else None
         self.label: np.ndarray | None = None
         self.faces: list[PredictedFace] = []
 
@@ -188,7 +200,8 @@ class _Unfinished:
 
     def masks(self) -> Masks:
         label = np.zeros(self.shape, np.uint8) if self.label is None else self.label
-        return Masks(label, tuple(self.faces), self.labels)
+        uncertainty = statistics.fmean(self.errors) if self.errors else None
+        return Masks(label, tuple(self.faces), self.labels, uncertainty)
 
     @torch.inference_mode()
     def add(self, logits: Tensor) -> None:
@@ -196,6 +209,9 @@ class _Unfinished:
         if self.label is None:
             self.label = np.zeros(self.shape, np.uint8)
         (left, top, side), found = self.squares[len(self.faces)]
+        if self.errors is not None:
+            inside = square_inside((left, top, side), self.shape, logits.shape[-1])
+            self.errors.append(expected_error(logits, inside))
         counts = np.zeros(len(self.labels), np.int64)
         for column, ids in class_id_tiles(logits, side):
             counts += np.bincount(ids.ravel(), minlength=len(self.labels))
@@ -240,6 +256,7 @@ def load(
     device: str = "cpu",
     landmark_model: str | None = None,
     trust: str | None = None,
+    uncertainty: bool = False,
 ) -> Predictor:
     """Load a predictor from a run or a checkpoint.
 
@@ -252,6 +269,7 @@ def load(
         device: torch device.
         landmark_model: see :func:`datamodules.landmarks.landmark_model`.
         trust: package whose code the checkpoint may use, see :func:`engine.plugins.require_trusted`.
+        uncertainty: measure it, of a parser.
 
     Raises:
         ConfigError: if the checkpoint does not exist, or an argument is invalid.
@@ -270,4 +288,4 @@ def load(
         )
     require_size(module, int(size), trained.best)
     finder = None if faces == "whole" else FaceFinder(landmark_model)
-    return Predictor(module, classes_of(trained), int(size), finder, faces, batch_size, device)
+    return Predictor(module, classes_of(trained), int(size), finder, faces, batch_size, device, uncertainty)

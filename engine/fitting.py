@@ -168,7 +168,7 @@ def train_and_test(run: Run, config: dict[str, Any], loggers: list[Logger]) -> d
         check()
         best = load(run.folder.best)
         metrics = best.get("metrics", {})
-        if run.stage.labelled:
+        if run.stage.is_tested(run):
             module.load_state_dict(best["state_dict"])
             (scores,) = trainer.test(module, datamodule, verbose=False)
             metrics |= {name: float(value) for name, value in scores.items()}

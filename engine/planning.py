@@ -53,7 +53,8 @@ def plan(
             upstreams = tuple(before[-1:] or ([] if start is None else [start]))
             manifest = None
             if stage.labelled and stage.takes_fraction:
-                ids = [sample.id for sample in layout.samples("train")]
+                unlabelled = settings.label_fraction == 0 and "train" not in layout.labelled_splits
+                ids = [] if unlabelled else [sample.id for sample in layout.samples("train")]
                 chosen = (settings.label_fraction, settings.subset)
                 manifest = subsets.manifest(output_dir / "manifests", layout.name, ids, *chosen)
             runs.append(_identified(Run(stage, settings, layout, manifest, upstreams), output_dir, digests, added))
@@ -106,7 +107,7 @@ def digest_cache(output_dir: Path) -> Path:
 
 def _data(run: Run, digests: DigestCache) -> str:
     """Digest of all data that a run reads."""
-    digest = data_digest(run.layout, run.stage.splits, run.stage.labelled, digests)
+    digest = data_digest(run.layout, run.stage.splits_of(run), run.stage.labelled, digests)
     return _joined(digest, run.stage.extra_data(run, digests))
 
 
@@ -118,7 +119,8 @@ def data_digest(layout: Layout, splits: Sequence[str], labelled: bool, digests: 
     """Digest of the contents of all files of some splits, with or without label maps and declared classes."""
     files: list[tuple[str, Path]] = []
     for split in splits:
-        for sample in layout.samples(split, labelled=labelled):
+        without = split == "train" and split not in layout.labelled_splits  # with label_fraction=0
+        for sample in layout.samples(split, labelled=labelled and not without):
             files.append((f"{split}/{sample.id}/image", sample.image))
             files += [(f"{split}/{sample.id}/{name}", path) for name, path in sample.label_files]
             if sample.photograph is not None:

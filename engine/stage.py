@@ -73,6 +73,20 @@ class Stage(ABC):
         """Settings of further runs of this stage, planned before this one, that it is compared with."""
         return []
 
+    def after(self, settings: Any, layout: Layout) -> list[Any]:
+        """Settings of further runs of this stage, planned after this one, that say how good it is."""
+        return []
+
+    def splits_of(self, run: Run) -> Sequence[str]:
+        """The splits whose files one run reads."""
+        del run
+        return self.splits
+
+    def is_tested(self, run: Run) -> bool:
+        """Whether one run is scored on faces that it is not trained on."""
+        del run
+        return self.labelled
+
     def identity(self, run: Run, digests: DigestCache) -> dict[str, Any]:
         """Additional entries of the id, by name; they replace settings of the same name."""
         return {}
@@ -88,6 +102,14 @@ class Stage(ABC):
     @abstractmethod
     def module(self, run: Run) -> LightningModule:
         """The Lightning module, with the weights of the upstream run loaded."""
+
+    def timed_module(self, run: Run) -> LightningModule:
+        """The module as it trains for most of its steps, for a forecast of the time."""
+        return self.module(run)
+
+    def steps(self, run: Run) -> int | None:
+        """Number of optimiser steps of the complete run; None if it is not known before."""
+        return None
 
     def fit(self, run: Run, config: dict[str, Any], loggers: list[Logger]) -> dict[str, Any]:
         """Train, and test if it reads labels; returns the result part of the run's status."""

@@ -74,6 +74,26 @@ def scoring_trainer(
     )
 
 
+def measuring_trainer(run: Run, callbacks: list[Callback]) -> pl.Trainer:
+    """A Trainer for some steps of a run's training, in one process, that leaves nothing."""
+    settings = run.settings.trainer
+    return _trainer(
+        "this machine; trainer=auto",
+        accelerator=settings.accelerator,
+        precision=settings.precision,
+        devices=1,
+        deterministic=settings.deterministic,
+        max_epochs=-1,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        logger=False,
+        callbacks=callbacks,
+        plugins=[LightningEnvironment()],
+    )
+
+
 def _trainer(fitting: str, **arguments: Any) -> pl.Trainer:
     require_precision(arguments["precision"], arguments["accelerator"])
     arguments["callbacks"] = [*arguments["callbacks"], Interruption()]

@@ -6,7 +6,7 @@ Torch and Lightning are imported only if something has to be trained.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,13 @@ _forced: set[Path] = set()  # retrained by this sweep: jobs that share a stage f
 console = Console(highlight=False)
 
 
-def execute(runs: list[Run], config: dict[str, Any], force: bool, dry_run: bool = False) -> list[dict[str, Any]]:
+def execute(
+    runs: list[Run],
+    config: dict[str, Any],
+    force: bool,
+    dry_run: bool = False,
+    then: Callable[[Run], None] = lambda _: None,
+) -> list[dict[str, Any]]:
     """Execute the runs that are not finished, each under its lock, and print the results.
 
     Args:
@@ -33,6 +39,7 @@ def execute(runs: list[Run], config: dict[str, Any], force: bool, dry_run: bool 
         config: the composed configuration, saved with each run.
         force: execute finished runs again; the earlier results are moved to ``replaced/``.
         dry_run: only print what would be done.
+        then: called with each run once it is done, before the next one starts.
 
     Returns:
         ``name`` of each run and whether it ``ran`` now or was finished before, as plain data.
@@ -43,12 +50,12 @@ def execute(runs: list[Run], config: dict[str, Any], force: bool, dry_run: bool 
     if not is_leader():
         _follow(runs, config)
         return []
-    executed = _lead(runs, config, force)
+    executed = _lead(runs, config, force, then)
     console.print(results_table(run.folder.path for run in runs))
     return [{"name": run.folder.name, "ran": run in executed} for run in runs]
 
 
-def _lead(runs: list[Run], config: dict[str, Any], force: bool) -> list[Run]:
+def _lead(runs: list[Run], config: dict[str, Any], force: bool, then: Callable[[Run], None]) -> list[Run]:
     """As the leader, train the runs that are not done, each under its lock; returns these runs."""
     pending: list[tuple[Run, FileLock]] = []
     try:
@@ -65,10 +72,12 @@ def _lead(runs: list[Run], config: dict[str, Any], force: bool) -> list[Run]:
         for run in runs:
             if run.folder.done:
                 _log_done(run)
+                then(run)
         for run, lock in pending:
             check()
             _train(run, config, last=run is runs[-1])
             lock.release(force=True)  # other commands may wait for this stage only
+            then(run)
         return [run for run, _ in pending]
     finally:
         for _, lock in pending:

@@ -152,7 +152,7 @@ class RecordedRun:
     @property
     def tested(self) -> bool:
         """Whether this is a finished run of fine-tuning, self-training or classification, with test scores."""
-        return self.stage in ("finetune", "semi", "classify") and self.state == "done"
+        return self.stage in ("finetune", "semi", "classify") and self.state == "done" and not self.in_a_fold
 
     @property
     def evaluated(self) -> bool:
@@ -181,8 +181,8 @@ class RecordedRun:
 
     @property
     def in_a_fold(self) -> bool:
-        """Whether it was trained on one fold of a grid search."""
-        return self.setting.get("segment.folds") is not None
+        """Whether it is scored on one fold of a grid search or a cross-validation, without which it was trained."""
+        return any(self.setting.get(name) is not None for name in ("segment.folds", "semi.fold"))
 
     @property
     def changed(self) -> float:

@@ -21,7 +21,7 @@ from foundation.errors import ConfigError, DataError
 from foundation.files import atomic_write, make_writable, remove_drafts
 from foundation.recorded_runs import RecordedRun, read_runs
 from foundation.shown_text import printable
-from reports import comparisons, figures, limits, panels, papers, tables
+from reports import comparisons, figures, folds, limits, panels, papers, tables
 from reports.run_pages import page_name, write_run_pages
 from reports.tables import Table
 
@@ -163,7 +163,7 @@ def _shown(runs: list[RecordedRun]) -> dict[str, Any]:
         "results": tables.results(runs),
         "across": tables.across(runs),
         "occlusion": tables.occlusion(runs),
-        "grid_searches": tables.grid_searches(runs),
+        "grid_searches": [*tables.grid_searches(runs), *folds.cross_validations(runs)],
         "papers": papers.paper_tables(runs),
         **dict(zip(kinds, kept, strict=True)),
         "charts": figures.charts(runs, recent),

@@ -199,7 +199,8 @@ def occlusion(runs: Iterable[RecordedRun]) -> Table:
 
 def grid_searches(runs: Iterable[RecordedRun]) -> list[Table]:
     """The cells of each grid search, the best first: mean and standard deviation over its folds."""
-    searched = [run for run in runs if run.in_a_fold and run.state == "done" and not math.isnan(run.metric("val/miou"))]
+    folds = [run for run in runs if run.stage == "segment" and run.in_a_fold and run.state == "done"]
+    searched = [run for run in folds if not math.isnan(run.metric("val/miou"))]
     return [_grid_search(group) for group in grouped(searched, lambda run: (*_search_of(run), run.data))]
 
 

@@ -11,6 +11,7 @@ from foundation.errors import ConfigError
 from foundation.recorded_runs import read_runs
 from foundation.shown_text import printable
 from reports.dashboard import Dashboard, allowed_host
+from reports.folds import cross_validations
 from reports.page import require_runs, write_report
 from reports.status import status_table
 from reports.tables import print_results
@@ -56,5 +57,8 @@ def report(config: DictConfig) -> None:
         dashboard.serve()
         return
     page = write_report(output_dir)
-    print_results(read_runs(output_dir))
+    runs = read_runs(output_dir)
+    print_results(runs)
+    for table in cross_validations(runs):
+        Console().print(table.rich())
     print(f"Report: {printable(str(page))}")

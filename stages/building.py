@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from engine.planning import LEFT_OUT, digest_cache
 from engine.processes import is_leader
@@ -52,6 +52,10 @@ class TrainingStage(Stage):
 
     def data(self, run: Run) -> LightningDataModule:
         return open_datamodule(run)
+
+    def steps(self, run: Run) -> int | None:
+        steps: int = hyperparameters(run)["steps"]
+        return steps
 
     def method_description(self, run: Run) -> dict[str, Any]:
         """Keys of the status that differ between runs of this stage: ``loss``, ``network`` and so on."""
@@ -174,8 +178,8 @@ def identity_of_weights(run: Run, key: str, encoder: str | None, digests: Digest
     return {key: digests.of_file(Path(weights))}
 
 
-def take_start(run: Run, network: nn.Module) -> None:
-    """Copy the weights of the run that a run starts from, if there is one, into its network.
+def take_start(run: Run, network: nn.Module, part: Literal["trunk", "encoder", "all"]) -> None:
+    """Copy a part of the weights of the run that a run starts from into its network.
 
     Raises:
         DataError: if they do not fit.
@@ -183,12 +187,11 @@ def take_start(run: Run, network: nn.Module) -> None:
     from callbacks.checkpoints import load
     from models.parser import transfer
 
-    if run.upstream is None:
-        return
+    assert run.upstream is not None  # noqa: S101 (for the type checker)
     trained = load(run.upstream.best)["state_dict"]
     weights = {key.removeprefix("model."): value for key, value in trained.items() if key.startswith("model.")}
     try:
-        report = transfer(network, weights, run.own.transfer)
+        report = transfer(network, weights, part)
     except ValueError as error:
         raise DataError(
             f"{run.upstream.best}: {error}.\nTrain its run again with force=true, or start from another run."

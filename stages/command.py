@@ -92,6 +92,12 @@ class Command(Settings):
     force: bool = setting(False, "train every stage again; old runs move to output_dir/replaced", harmless=ACTION)
     verify: bool = setting(False, "read all data again for their digests, whatever is known of them", harmless=ACTION)
     dry_run: bool = setting(False, "list the stages, their ids and what would run, and stop", harmless=ACTION)
+    predict_to: PathText | None = setting(
+        None,
+        "folder for label maps of all images of the data set by the trained parser, the most uncertain listed first; "
+        "null: none",
+        harmless=ACTION,
+    )
     datamodule: DataSettings = Field(default_factory=DataSettings)
     model: ModelSettings = Field(default_factory=ModelSettings)
     pretrain: PretrainSettings = Field(default_factory=PretrainSettings)
@@ -168,6 +174,11 @@ def _check_data(settings: Command, stages: Iterable[Stage]) -> None:
             f"It must be datamodule=<one of {', '.join(fitting)}> there."
         )
     check_masks(dataset if settings.datamodule.layout is None else None, settings.datamodule.mask, "datamodule.")
+    if not settings.datamodule.random_split and (dataset != "folder" or settings.datamodule.layout is not None):
+        raise ConfigError(
+            f"datamodule.random_split=false does not go with datamodule.dataset={dataset}, which has its own split.\n"
+            f"It must be true there; or datamodule=folder."
+        )
     merging = settings.datamodule.merging
     if (merging is None) == (dataset in MERGED_DATA):
         raise ConfigError(
@@ -258,15 +269,19 @@ def plan(settings: Any, config: Mapping[str, Any] | None = None) -> list[Run]:
     stages = _stages_of({"stages": settings.stages, "method": settings.method})
     data = settings.datamodule
     if data.layout is None:
-        layout = open_layout(data.dataset, data.root)
+        layout = open_layout(data.dataset, data.root, random_split=data.random_split)
     else:
         layout = outside_layout(data.layout, "datamodule.layout", Path(data.root))
     layout = declared(layout, data.mask)
     start = start_of(settings, layout, stages[0].name) if stages and stages[0].name in STARTED else None
     if settings.method == "hybrid" and settings.classify.after != "finetune":
         stages = [stage for stage in stages if stage.name != "finetune"]
-    # Runs that a stage is compared with go before it.
-    steps = [(stage, each) for stage in stages for each in (*stage.before(settings), settings)]
+    # Runs that a stage is compared with go before it; those that score it again follow.
+    steps = [
+        (stage, each)
+        for stage in stages
+        for each in (*stage.before(settings), settings, *stage.after(settings, layout))
+    ]
     return plan_runs(steps, start, layout, Path(settings.output_dir), outside_objects(config or {}))
 
 
@@ -280,11 +295,22 @@ def train(config: DictConfig) -> list[dict[str, Any]]:
         ConfigError: for invalid settings.
         DataError: if data is missing or broken.
     """
+    composed, settings, runs = planned(config)
+    return execute(runs, composed, settings.force, settings.dry_run)
+
+
+def planned(config: DictConfig) -> tuple[dict[str, Any], Any, list[Run]]:
+    """The plain configuration, the settings and the runs of a command.
+
+    Raises:
+        ConfigError: for invalid settings.
+        DataError: if data is missing or broken.
+    """
     composed = plain_config(config)
     settings = check(composed)
     require_one_group(settings)
     require_folder(Path(settings.output_dir), "output_dir")
-    return execute(plan(settings, composed), composed, settings.force, settings.dry_run)
+    return composed, settings, plan(settings, composed)
 
 
 def plain_config(config: DictConfig) -> dict[str, Any]:

@@ -256,7 +256,9 @@ def plan_evaluation(settings: EvaluationSettings) -> Run:
 def _layout(settings: EvaluationSettings, trained: Trained) -> Layout:
     """The reader of the data."""
     if settings.dataset is not None:
-        layout = open_layout(settings.dataset, settings.root or ROOTS[settings.dataset], settings.skip_broken)
+        root = settings.root or ROOTS[settings.dataset]
+        split = trained.settings.get("datamodule.random_split", True)  # none of images that it was trained on
+        layout = open_layout(settings.dataset, root, settings.skip_broken, split)
         return declared(layout, settings.mask)
     layout = outside_layout(settings.layout or {}, "layout", Path(settings.root or ""))
     if (layout.kind == "parsing") == (trained.stage == "segment"):

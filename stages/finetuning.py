@@ -68,8 +68,11 @@ class FinetuneSettings(TrainingSettings):
     start_from: PathText | None = setting(
         None, "for method=transfer: name or folder of the run to start from", harmless="enters as the id of that run"
     )
-    transfer: Literal["trunk", "encoder", "all"] = setting(
-        "trunk", "transferred weights: all of UNet++, only its encoder, or the head too", written=HANDED_OVER
+    transfer: Literal["trunk", "encoder", "all", "auto"] = setting(
+        "trunk",
+        "transferred weights: all of UNet++, only its encoder, or the head too; auto: the head too if both parse the "
+        "same classes",
+        written=HANDED_OVER,
     )
     trained: Literal["all", "decoder", "head"] = setting("all", "trained part; the rest is frozen")
     trunk_lr: float = setting(
@@ -118,7 +121,7 @@ class Finetuning(TrainingStage):
     settings: ClassVar[type[Settings]] = FinetuneSettings
     reads = (
         *("datamodule.dataset", "datamodule.image_size", "datamodule.layout", "datamodule.merging"),
-        *("model", "finetune", "trainer"),
+        *("datamodule.random_split", "model", "finetune", "trainer"),
     )
 
     def check(self, settings: Any, config: Mapping[str, Any]) -> None:
@@ -144,7 +147,7 @@ class Finetuning(TrainingStage):
     def identity(self, run: Run, digests: DigestCache) -> dict[str, Any]:
         entering = identity_of_weights(run, "model.encoder_weights", run.settings.model.encoder, digests)
         if run.upstreams:
-            return entering
+            return entering | {f"{self.name}.transfer": _transferred(run)}
         return entering | {f"{self.name}.transfer": LEFT_OUT}  # no weights are transferred
 
     def monitored(self, run: Run) -> str | None:
@@ -180,8 +183,18 @@ class Finetuning(TrainingStage):
 
     def started(self, run: Run, module: FaceParsing) -> FaceParsing:
         """The module with the weights of the run that it starts from, if there is one."""
-        take_start(run, module.model)
+        if run.upstream is not None:
+            take_start(run, module.model, _transferred(run))
         return module
+
+    def start_description(self, run: Run) -> str:
+        """One sentence about what is taken of the run that it starts from; "" without one."""
+        if run.upstream is None:
+            return ""
+        taken = {"all": "all weights", "trunk": "all weights but the head's", "encoder": "the encoder's weights"}
+        part = _transferred(run)
+        why = ", since its classes are others" if run.own.transfer == "auto" and part == "trunk" else ""
+        return f"Start: {taken[part]} of {run.upstream.name}{why}."
 
     def method_description(self, run: Run) -> dict[str, Any]:
         model, own, loss = run.settings.model, run.own, run.own.loss
@@ -191,6 +204,16 @@ class Finetuning(TrainingStage):
             "network": None if named == UNETPP else named,
             "validation_labels": len(run.layout.samples("val")) if own.select == "best" else 0,
         }
+
+
+def _transferred(run: Run) -> Literal["trunk", "encoder", "all"]:
+    """What a run takes of the run that it starts from."""
+    given: Literal["trunk", "encoder", "all", "auto"] = run.own.transfer
+    if given != "auto":
+        return given
+    start = run.upstream
+    theirs = None if start is None or start.stage not in PARSERS else recorded_classes(start.status)
+    return "all" if theirs is not None and theirs.is_same_as(run.layout.labels) else "trunk"
 
 
 def require_parser(model: Any, image_size: int) -> None:

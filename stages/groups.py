@@ -84,6 +84,11 @@ class DataSettings(Settings):
         None, "painting order for labels with one mask per class"
     )
     mask: MaskSettings = Field(default_factory=MaskSettings)
+    random_split: bool = setting(
+        True,
+        "of folder: split at random where it has no split of its own; false: all its images are for training",
+        later=True,
+    )
     image_size: int = setting(480, "side of the network's input in pixels", ge=32, multiple_of=32)
     eval_batch_size: int = setting(16, "images in a validation or test batch", ge=1, harmless=SPEED_ONLY)
     workers: int | None = setting(None, "loader processes; null: one per core, at most 8", ge=0, harmless=SPEED_ONLY)

@@ -152,7 +152,8 @@ class Pretraining(TrainingStage):
     def module(self, run: Run) -> LightningModule:
         self.require_network(run)
         module = _module(run)
-        take_start(run, module.get_submodule("model"))
+        if run.upstream is not None:
+            take_start(run, module.get_submodule("model"), run.own.transfer)
         return module
 
     def method_description(self, run: Run) -> dict[str, Any]:

@@ -39,6 +39,8 @@ SEMI: dict[str, tuple[object, bool]] = {
     "semi.ramp": (0.5, True),
     "semi.views": (2, True),
     "semi.cutmix": (0.25, True),
+    "semi.folds": (3, False),  # one run is trained on all labels, whatever else is
+    "semi.fold": (1, True),
     "semi.synthetic.root": ("elsewhere", False),
     "semi.synthetic.share": (0.5, True),
     "semi.synthetic.schedule": ("linear", True),

@@ -114,6 +114,21 @@ def test_mistakes_in_classes_yaml_are_named(changes: dict[str, Any], message: st
     assert "Expected" in str(raised.value)
 
 
+def test_the_classes_of_a_published_set_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "classes.yaml"
+    path.write_text("classes: LaPa\nname: mine\n")
+    labels = Folder(tmp_path).labels
+    assert (labels.is_same_as(LAPA), labels.name, labels.mirrored) == (True, "mine", LAPA.mirrored)
+    path.write_text("classes: CelebAMask-HQ\n")
+    assert Folder(tmp_path).labels.table_to(LAPA)[4] == LAPA.classes.index("right_eye")
+    path.write_text("classes: lappa\n")
+    with pytest.raises(DataError, match=r"no list of classes, but 'lappa'.\n.*Did you mean lapa"):
+        Folder(tmp_path)
+    path.write_text("classes: LaPa\npairs: [[left_eye, right_eye]]\n")
+    with pytest.raises(DataError, match="has pairs next to classes: LaPa"):
+        Folder(tmp_path)
+
+
 def test_the_example_of_the_documentation_is_valid(tmp_path: Path) -> None:
     text = (CONF.parent / "docs" / "your_own_faces.md").read_text().partition("```yaml\n")[2].partition("```")[0]
     (tmp_path / "classes.yaml").write_text(text)

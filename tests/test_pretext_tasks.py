@@ -15,7 +15,7 @@ from lightning_modules.denoising import Denoising
 from lightning_modules.sparse_masking import SparseMasking
 from models.masking import PatchSampling
 from tests.conftest import run_training, settings_of
-from tests.training_runs import BARE, assert_same_weights, interrupted_at, planned, rows, weights
+from tests.training_runs import assert_same_weights, interrupted_at, planned, rows, weights
 
 TASKS = {"sparse_masking": SparseMasking, "denoising": Denoising}
 OPTIMIZATION: dict[str, Any] = {
@@ -85,7 +85,7 @@ def test_a_chain_of_starts(task_runs: dict[str, list[Run]], lapa: Path, tmp_path
     for task, part in (("sparse_masking", "encoder"), ("masked_patches", "trunk")):
         words = (f"pretrain.task={task}", f"pretrain.start_from={parser.folder.path}", "stages=[pretrain,semi]")
         words = (*words, "semi.start_from=null", f"semi.transfer={part}")
-        brief = ("pretrain.epochs=1", "semi.epochs=1", *BARE)
+        brief = ("pretrain.epochs=1", "semi.epochs=1")
         pretrain, semi = run_training("semi_lapa_10pct", lapa, tmp_path, *words, *brief)
         assert pretrain.identity["upstreams"] == [parser.id]
         assert semi.identity["upstreams"] == [pretrain.id]

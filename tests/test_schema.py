@@ -46,6 +46,10 @@ def test_every_experiment_composes(experiment: str) -> None:
         assert settings["label_fraction"] == 1
         assert f"svm_{settings['datamodule.dataset']}".startswith(experiment)
         return
+    if experiment == "few_labels":
+        assert (settings["method"], settings["semi.select"], settings["semi.transfer"]) == ("semi", "last", "auto")
+        assert (settings["datamodule.dataset"], settings["datamodule.random_split"]) == ("folder", False)
+        return
     method, dataset, fraction = re.fullmatch(  # type: ignore[union-attr]
         r"(mtl|baseline|semi|synthetic)_(lapa|celebamask|folder)(.*)", experiment
     ).groups()

@@ -49,13 +49,14 @@ __all__ = [
 ]
 
 
-def open_layout(dataset: str, root: str | Path, skip_broken: bool = False) -> Layout:
+def open_layout(dataset: str, root: str | Path, skip_broken: bool = False, random_split: bool = True) -> Layout:
     """The reader of data set ``dataset`` at folder ``root``.
 
     Args:
         dataset: a name of :data:`LAYOUTS`.
         root: its folder.
         skip_broken: leave broken annotations out, of a set of :data:`ANNOTATED`.
+        random_split: see :class:`datamodules.layouts.folder.Folder`.
 
     Raises:
         ConfigError: if no layout has that name.
@@ -64,4 +65,6 @@ def open_layout(dataset: str, root: str | Path, skip_broken: bool = False) -> La
     if dataset not in LAYOUTS:
         raise ConfigError(f"datamodule.dataset={dataset} is not known; expected one of: {', '.join(sorted(LAYOUTS))}.")
     options = {"skip_broken": True} if skip_broken else {}
+    if dataset == Folder.name and not random_split:
+        options["random_split"] = False
     return LAYOUTS[dataset](Path(root), **options)

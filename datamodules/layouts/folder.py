@@ -9,7 +9,8 @@ image without a label map is unlabelled: pre-training uses it, fine-tuning and s
   ``classes.yaml``. They depend on the ids alone; a new image moves at most one other image between splits at each
   border.
 
-Without folders, unlabelled images that no list names are training images; labelled ones are left out.
+Without folders, unlabelled images that no list names are training images; labelled ones are left out. With
+``random_split=False`` all images are training images where neither folders nor lists make a split.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ SCORED = 0.1
 class Folder(Layout):
     """Reads a folder of the user's own images, label maps and classes.
 
+    Args:
+        root: the folder.
+        random_split: split at random where the folder has no split of its own.
+
     Raises:
         DataError: if there is no ``classes.yaml``, or an entry of it is invalid.
     """
@@ -57,8 +62,9 @@ class Folder(Layout):
         "  - put images and label maps there: docs/your_own_faces.md"
     )
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, random_split: bool = True) -> None:
         super().__init__(root)
+        self.random_split = random_split
         if not self.root.is_dir():
             raise self.missing(self.root)
         declared = read_classes(self.root / FILE)
@@ -85,8 +91,16 @@ class Folder(Layout):
         if not found:
             where = f"the split {split}" if split != ALL else "any split"
             what = f"{len(images)} images of {where}, none with a label map" if images else f"no image of {where}"
-            raise DataError(f"{self.root} has {what}.\nExpected: one at least. {self._how()}")
+            message = f"{self.root} has {what}.\nExpected: one at least. {self._how()}"
+            if split == "train" and images:
+                message += "\nWithout any: self-training from synthetic labels, label_fraction=0 (docs/few_labels.md)."
+            raise DataError(message)
         return found
+
+    @property
+    def labelled_splits(self) -> tuple[str, ...]:
+        splits = self._splits(raise_error)
+        return tuple(split for split in SPLITS if any(sample.label is not None for sample in splits[split]))
 
     def survey(self, on_error: ErrorHandler) -> dict[str, list[Sample]]:
         """Every image by its split, see :meth:`Layout.survey`; a missing label map is not an error here."""
@@ -105,6 +119,8 @@ class Folder(Layout):
             return f"Add images to {self.root}/<split>/images and their label maps to {self.root}/<split>/labels."
         if self._lists:
             return f"Name them in {', '.join(str(self.root / f'{split}.txt') for split in SPLITS)}."
+        if not self.random_split:
+            return f"Label maps are {self.root}/labels/<name>.png, of the same names as the images."
         return "A random split takes at least 3 labelled images; or make train.txt, val.txt and test.txt."
 
     def _splits(self, on_error: ErrorHandler) -> dict[str, list[Sample]]:
@@ -122,7 +138,9 @@ class Folder(Layout):
         samples = self._samples_in(self.root, on_error)
         if not samples:
             on_error("missing_folder", ["images"], self.missing(self.root / "images"))
-        return self._split_by_lists(samples, on_error) if self._lists else self._split_at_random(samples)
+        if self._lists:
+            return self._split_by_lists(samples, on_error)
+        return self._split_at_random(samples) if self.random_split else {"train": samples, "val": [], "test": []}
 
     def _split_at_random(self, samples: list[Sample]) -> dict[str, list[Sample]]:
         # By the ids alone: an image more or less moves few others, and every machine splits alike.
@@ -153,12 +171,15 @@ class Folder(Layout):
                 else:
                     splits[known[name]] = split
         found: dict[str, list[Sample]] = {split: [] for split in (*SPLITS, "")}
+        unlisted = "" if self.random_split or (self.root / "train.txt").is_file() else "train"
         for sample in samples:
-            found[splits.get(sample.id, "train" if sample.label is None else "")].append(sample)
+            found[splits.get(sample.id, "train" if sample.label is None else unlisted)].append(sample)
         return found
 
     def _listed(self, file: Path, on_error: ErrorHandler) -> list[tuple[int, str]]:
         """Number and id of each line of a list that is not empty."""
+        if not (self.random_split or file.is_file()):  # then no split but train is needed
+            return []
         try:
             lines = lines_of(file)
         except DataError as reason:

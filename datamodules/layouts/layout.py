@@ -83,6 +83,11 @@ class Layout(abc.ABC):
         return "drawn" if "drawn" in (recorded_origin(self.root), recorded_origin(self._base)) else "real"
 
     @property
+    def labelled_splits(self) -> Sequence[str]:
+        """The splits with labelled faces; a published data set has them in each."""
+        return SPLITS
+
+    @property
     def _base(self) -> Path:
         """The folder that holds the published folders: the root, or one in it, see :func:`folder_with`."""
         return self.root
