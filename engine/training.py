@@ -44,7 +44,8 @@ def execute(runs: list[Run], config: dict[str, Any], force: bool, dry_run: bool 
         _follow(runs, config)
         return []
     executed = _lead(runs, config, force)
-    console.print(results_table(run.folder.path for run in runs))
+    if not is_sweep():  # a sweep prints a line for each job
+        console.print(results_table(run.folder.path for run in runs))
     return [{"name": run.folder.name, "ran": run in executed} for run in runs]
 
 
