@@ -67,7 +67,7 @@ def line(config: DictConfig, outcome: Mapping[str, Any], ended: Sequence[float])
         total, parallel, keys = int(plan["jobs"]), int(plan["parallel"]), {str(key) for key in plan["keys"]}
     except (UnreadableError, KeyError, TypeError, ValueError):  # a sweep of another sweeper has none
         total, parallel, keys = 0, 0, set()
-    own = " ".join(word for word in outcome["overrides"] if word.lstrip("+").partition("=")[0] in keys)
+    own = " ".join(word for word in outcome["overrides"] if word.lstrip("+").partition("=")[0] in keys) or "job"
     shown = f"[{len(ended)}/{total or '?'}] {own}: {_result(config, outcome)}, {clock(outcome['seconds'])}"
     left = total - len(ended)
     if left > 0 and 0 < parallel <= len(ended):
