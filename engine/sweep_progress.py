@@ -1,6 +1,6 @@
 """Progress of a sweep: one line for each job that ends, with the time left for all of them.
 
-The process that the user started writes ``jobs.json`` into the folder of the sweep; each job, in whatever process, reads
+The process that the user started writes ``jobs.json`` into the folder of the sweep. Each job, in whatever process, reads
 it and counts the jobs that have ended.
 """
 

@@ -75,7 +75,9 @@ def _check_module(module: str, words: list[str]) -> None:
 def _check_train(words: list[str]) -> None:
     if "--help" in words or "--cfg" in words:
         return
-    several = "-m" in words or any(word.startswith("sweep=") for word in words) or "experiment=occlusion_table4" in words
+    several = (
+        "-m" in words or any(word.startswith("sweep=") for word in words) or "experiment=occlusion_table4" in words
+    )
     words = [word for word in words if word != "-m"]
     if words and words[0] == "--config-dir":
         own, words = ROOT / words[1], words[2:]
@@ -208,7 +210,9 @@ def run(name: str, line: str, cwd: Path, *more: str, **replaced: Path) -> Finish
     wanted = tuple(line.split())
     (command, *_) = [command for command in commands(name) if command.words[: len(wanted)] == wanted]
     _, script, *words = command.words
-    words = [f"{key}={replaced.get(key.rpartition('.')[2], value)}" for key, _, value in (w.partition("=") for w in words)]
+    words = [
+        f"{key}={replaced.get(key.rpartition('.')[2], value)}" for key, _, value in (w.partition("=") for w in words)
+    ]
     finished = within(script, *words, *more, cwd=cwd)
     assert finished.returncode == 0, finished.stderr
     return finished
@@ -240,7 +244,9 @@ def test_commands_of_training(lapa: Path, tmp_path: Path) -> None:
     assert (tmp_path / "outputs/report/index.html").is_file()
     shown = run("docs/report.md", "python report.py view=status", tmp_path).stdout
     assert "1 done" in shown
-    planned = run("docs/runs.md", "python train.py experiment=mtl_lapa_1pct dry_run=true", tmp_path, f"datamodule.root={lapa}")
+    planned = run(
+        "docs/runs.md", "python train.py experiment=mtl_lapa_1pct dry_run=true", tmp_path, f"datamodule.root={lapa}"
+    )
     assert planned.stdout.count("train") >= 2
 
 

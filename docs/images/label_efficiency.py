@@ -1,6 +1,6 @@
 """The figure of the README: labels against mIoU, from label_efficiency.csv, whose numbers stand in docs/RESULTS.md.
 
-    python -m docs.images.label_efficiency
+python -m docs.images.label_efficiency
 """
 
 from __future__ import annotations

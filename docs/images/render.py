@@ -39,7 +39,9 @@ def rows(seed: int, kind: str, texture: str, style: str) -> list[np.ndarray]:
     mask = FaceMask(kind, texture, style, tilt_of(face.landmarks_68), None, seed)
     masked, occluded = render_mask(face.image, face.landmarks_68, mask, MaskChoices())
     binary = np.where(occluded[..., None] > 0, WHITE, BLACK).astype(np.uint8)
-    return [cv2.resize(one, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for one in (face.image, parts(face), masked, binary)]
+    return [
+        cv2.resize(one, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for one in (face.image, parts(face), masked, binary)
+    ]
 
 
 def parts(face: SyntheticFace) -> np.ndarray:

@@ -35,7 +35,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         shot = Path(folder) / "shot.png"
         flags = ["--headless=new", "--no-sandbox", "--hide-scrollbars", "--virtual-time-budget=10000"]
-        window = [f"--window-size={','.join(map(str, given.size))}", f"--screenshot={shot}", f"--user-data-dir={folder}"]
+        window = [
+            f"--window-size={','.join(map(str, given.size))}",
+            f"--screenshot={shot}",
+            f"--user-data-dir={folder}",
+        ]
         address = given.page.resolve().as_uri() + given.view
         subprocess.run([browser, *flags, *window, address], check=True, timeout=300, capture_output=True)  # noqa: S603
         image = Image.open(shot).convert("RGB")
