@@ -23,7 +23,7 @@ lock: setup ## compile requirements.lock, with hashes, from pyproject.toml; vers
 demo: setup ## few labels in five minutes: three ways to use six labelled synthetic faces, and the report
 	@echo "1 of 3: 700 synthetic faces with labels (ten seconds)"
 	$(PYTHON) prepare.py task=synthetic_faces layout=lapa count=700 size=128 seed=0 out=$(SYNTHETIC)
-	@echo "2 of 3: nine networks, two at a time (three minutes on two cores)"
+	@echo "2 of 3: nine networks, two at a time (three and a half minutes on two cores)"
 	$(PYTHON) train.py experiment=semi_lapa_1pct scale=demo sweep=demo launcher=joblib logger=none \
 		datamodule.root=$(SYNTHETIC)
 	@echo "3 of 3: the report"
