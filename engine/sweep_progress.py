@@ -6,6 +6,7 @@ it and counts the jobs that have ended.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,7 +37,8 @@ def write_plan(config: DictConfig) -> None:
     columns = zip(*jobs, strict=True)
     differing = [key for key, column in zip(keys, columns, strict=True) if len({*column}) > 1]
     plan = {"jobs": len(jobs), "parallel": _parallel(config), "keys": differing}
-    write_text_atomically(Path(config.hydra.sweep.dir) / PLAN, to_json(plan))
+    with contextlib.suppress(OSError):  # a folder that cannot be written is the jobs' error
+        write_text_atomically(Path(config.hydra.sweep.dir) / PLAN, to_json(plan))
 
 
 def _parallel(config: DictConfig) -> int:

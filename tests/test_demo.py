@@ -19,7 +19,7 @@ def training_command() -> list[str]:
     """The words of the demo's training in the Makefile."""
     recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\ndemo:")[2].partition("\n\n")[0]
     joined = recipe.replace("\\\n", " ")
-    (line,) = [line for line in joined.splitlines() if "train.py" in line]
+    (line,) = [line for line in joined.splitlines() if line.startswith("\t$(PYTHON) train.py")]
     return shlex.split(line.replace("$(PYTHON) train.py", "").replace("$(SYNTHETIC)", "data/synthetic/LaPa"))
 
 
