@@ -20,11 +20,18 @@ lock: setup ## compile requirements.lock, with hashes, from pyproject.toml; vers
 	.venv/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate $(UPGRADE) \
 		--extra dev pyproject.toml --output-file requirements.lock
 
-demo: setup ## render synthetic faces, train MTL and its baseline, write outputs/report/index.html (minutes)
+demo: setup ## few labels in five minutes: three ways to use six labelled synthetic faces, and the report
+	@echo "1 of 3: 700 synthetic faces with labels (ten seconds)"
 	$(PYTHON) prepare.py task=synthetic_faces layout=lapa count=700 size=128 seed=0 out=$(SYNTHETIC)
-	$(PYTHON) train.py experiment=mtl_lapa_1pct scale=demo datamodule.root=$(SYNTHETIC)
-	$(PYTHON) train.py experiment=baseline_lapa_1pct scale=demo datamodule.root=$(SYNTHETIC)
+	@echo "2 of 3: nine networks, two at a time (three and a half minutes on two cores)"
+	$(PYTHON) train.py experiment=semi_lapa_1pct scale=demo sweep=demo launcher=joblib logger=none \
+		datamodule.root=$(SYNTHETIC)
+	@echo "3 of 3: the report"
 	$(PYTHON) report.py
+	@printf '\nOpen outputs/report/index.html, or run make dashboard. Next, with images of your own:\n%s\n%s\n%s\n' \
+		'  .venv/bin/python predict.py input=/path/to/photo.jpg' \
+		'  .venv/bin/python train.py experiment=few_labels datamodule.root=/path/to/my_faces' \
+		'  docs/your_own_faces.md says what such a folder holds'
 
 test: setup ## run every test in two processes of one thread each (six minutes on two cores)
 	$(PYTHON) -m pytest --numprocesses 2 --dist worksteal

@@ -8,10 +8,13 @@ defaults of settings that are declared ``later`` than the runs they describe.
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
+from omegaconf import OmegaConf
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
@@ -120,6 +123,22 @@ def subgroup(field: FieldInfo) -> type[Settings] | None:
 def group_options(group: str, own: Iterable[Path] = ()) -> list[str]:
     """The options of a configuration group: the files of its folder in ``conf/`` and in folders of the user."""
     return sorted({path.stem for folder in (CONF, *own) for path in (folder / group).glob("*.yaml")})
+
+
+def _choices(group: str, indent: int) -> str:
+    """The options of a group for ``--help``, in lines of at most 118 characters.
+
+    Experiments that differ in their label fraction alone are one: ``semi_lapa*``.
+    """
+    names = group_options(group)
+    bases = {name for name in names if f"{name}_1pct" in names}
+    shorter = [name for name in names if name.rpartition("_")[0] not in bases or FRACTION.fullmatch(name) is None]
+    words = ", ".join(f"{name}*" if name in bases else name for name in shorter)
+    return textwrap.fill(words, 118, initial_indent=" " * indent, subsequent_indent=" " * indent).lstrip()
+
+
+FRACTION = re.compile(r".*_(\d+pct|full)")
+OmegaConf.register_new_resolver("choices", _choices, replace=True)
 
 
 def groups(own: Iterable[Path] = ()) -> list[str]:

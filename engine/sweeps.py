@@ -5,6 +5,7 @@ Each job leaves ``<output_dir>/sweeps/<time>/<number>/job.json``; the process th
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from engine.clusters import prepare_jobs
+from engine.sweep_progress import line, share_terminal, write_plan
 from foundation.errors import explained
 from foundation.files import to_json, write_text_atomically
 from foundation.reading import UnreadableError, read_json
@@ -34,9 +36,15 @@ class SweepJobs(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         _running[:] = [Path(config.hydra.sweep.dir).absolute()]
         prepare_jobs(config)
+        write_plan(config)
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        self._started = time.time()
+        if _is_job_of_sweep(config):
+            share_terminal(config)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
-        if config.hydra.mode is None or config.hydra.mode.name != "MULTIRUN":
+        if not _is_job_of_sweep(config):
             return
         error = job_return._return_value if job_return.status == JobStatus.FAILED else None
         outcome: dict[str, Any] = {"state": "done", "runs": job_return._return_value or []}
@@ -44,7 +52,24 @@ class SweepJobs(Callback):
             reason = explained(error)
             outcome = {"state": "failed", "runs": [], "error": f"{type(reason).__name__}: {reason}"}
         about = {"number": config.hydra.job.num, "overrides": list(config.hydra.overrides.task)}
-        write_text_atomically(Path(config.hydra.runtime.output_dir) / JOB, to_json(about | outcome))
+        outcome = about | outcome | {"seconds": time.time() - self._started}
+        own = Path(config.hydra.runtime.output_dir)
+        write_text_atomically(own / JOB, to_json(outcome))
+        if outcome["runs"] or outcome["state"] == "failed":  # not a dry run
+            ended = [seconds_of(file.parent) for file in own.parent.glob(f"*/{JOB}")]
+            print(line(config, outcome, ended), flush=True)
+
+
+def _is_job_of_sweep(config: DictConfig) -> bool:
+    return config.hydra.mode is not None and config.hydra.mode.name == "MULTIRUN"
+
+
+def seconds_of(folder: Path) -> float:
+    """Time that a job took; 0 if its file does not give it."""
+    try:
+        return float(read_json(folder, JOB)["seconds"])
+    except (UnreadableError, KeyError, TypeError, ValueError):
+        return 0.0
 
 
 def end_of_sweep(console: Console | None = None) -> bool:

@@ -51,7 +51,8 @@ def execute(
         _follow(runs, config)
         return []
     executed = _lead(runs, config, force, then)
-    console.print(results_table(run.folder.path for run in runs))
+    if not is_sweep():  # a sweep prints a line for each job
+        console.print(results_table(run.folder.path for run in runs))
     return [{"name": run.folder.name, "ran": run in executed} for run in runs]
 
 

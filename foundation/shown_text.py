@@ -22,6 +22,9 @@ PLAIN = {"—": "-", "–": "-", "−": "-", "·": "|", "±": "+-", "×": "x", "
 HOMES = (r"/root", r"/(?:home|Users)/[^/\s'\",:;()]+")
 """Homes of any user, also of another machine that a run was copied from."""
 
+PARALLEL_JOBS = "HALFMASK_PARALLEL_JOBS"
+"""Environment variable of processes that share a terminal with other jobs of a sweep."""
+
 
 def printable(text: str) -> str:
     """A text in one piece: control characters, which can change a terminal, become escapes as ``\\x1b``; lines stay."""

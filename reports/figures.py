@@ -226,6 +226,34 @@ def _by_fraction(
     return means
 
 
+def score_figure(lines: Mapping[str, list[tuple[float, float, float]]], x: str, y: str) -> bytes:
+    """Scores against a number of labels in the report's style, as PNG on white.
+
+    Args:
+        lines: by method (a role of :data:`COLOURS`) and name, as ``"semi: from synthetic faces"``: labels, mean score
+            and its standard deviation. The score at 0 labels, which no logarithmic axis has, is a dashed line.
+        x: label of the horizontal axis.
+        y: label of the vertical axis.
+    """
+    figure, file = Figure(figsize=(8, 4), layout="constrained"), io.BytesIO()
+    with matplotlib.rc_context(_STYLE):
+        axes = figure.subplots()
+        for name, points in lines.items():
+            role, _, label = name.partition(": ")
+            colour = COLOURS.get(role, COLOURS["other"])[0]
+            for _, score, _ in (point for point in points if not point[0]):
+                axes.axhline(score, linestyle="--", color=colour, label=f"{label}, no label")
+            shown = np.array(sorted(point for point in points if point[0]))
+            axes.errorbar(*shown.T[:2], yerr=shown.T[2], capsize=4, marker="o", color=colour, label=label)
+        ticks = sorted({labels for points in lines.values() for labels, *_ in points if labels})
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+        _finish(axes, x, y)
+        figure.savefig(file, format="png", dpi=150, facecolor="white", metadata={"Software": None})
+    return file.getvalue()
+
+
 _AVERAGED = "Faint lines: single steps; bold: moving average over a twentieth of the steps."
 
 _STYLE: Any = {

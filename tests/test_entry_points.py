@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from curation.preparation import TASKS
-from engine.settings import CONF
+from engine.settings import CONF, group_options
 from tests.commands import process, within
 from tests.conftest import ROOT, TINY
 
@@ -68,7 +69,7 @@ def test_a_configuration_that_is_no_yaml(content: bytes, reason: str, tmp_path: 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("train", ("mtl_lapa_1pct", "scale: demo, paper, small, study", "python train.py experiment=")),
+        ("train", ("mtl_lapa_1pct", "scale       demo, paper, small, study", "python train.py experiment=")),
         ("evaluate", ("checkpoint", "split: test", "python evaluate.py checkpoint=")),
         ("predict", ("checkpoint", "input", "python predict.py checkpoint=")),
         ("prepare", ("task", "python prepare.py task=")),
@@ -81,6 +82,11 @@ def test_help_shows_choices_and_examples(name: str, expected: tuple[str, ...], t
     assert finished.returncode == 0
     for word in expected:
         assert word in finished.stdout
+    if name == "train":
+        lines = finished.stdout.rstrip().splitlines()
+        assert len(lines) <= 40, "one screen"
+        assert max(map(len, lines)) <= 120
+        assert set(group_options("ablation")) < set(re.findall(r"\w+", finished.stdout)), "every choice"
 
 
 @pytest.mark.process
