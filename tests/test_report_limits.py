@@ -93,7 +93,7 @@ def test_a_sweep_of_many_rates_is_paired_at_once(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(comparisons, "_unlike", counted)
     found = comparisons.pairs(read_runs(tmp_path))
-    assert {(pair.baseline.id[-2:], pair.mtl.id[-2:]) for pair in found} == {(f"{n:02}", f"{n:02}") for n in range(20)}
+    assert {(pair.baseline.id[-2:], pair.run.id[-2:]) for pair in found} == {(f"{n:02}", f"{n:02}") for n in range(20)}
     assert set(compared) == {1}, "settings that all share are not compared again for each pair"
 
 
