@@ -18,7 +18,7 @@ MOST_LINES, MOST_STUDIES = 16, 12
 
 
 def studies(runs: Iterable[RecordedRun]) -> list[dict[str, Any]]:
-    """Every study, the newest first: runs on the same data, scale and recipe.
+    """Every study: runs on the same data, scale and recipe; those of real faces first, then the largest.
 
     Returns:
         Each as plain values: its title, the label fractions in per cent with their numbers of images, and a line for
@@ -29,15 +29,44 @@ def studies(runs: Iterable[RecordedRun]) -> list[dict[str, Any]]:
     done = FinishedRuns(every)
     scored = [run for run in every if run.tested and not math.isnan(run.metric("test/miou"))]
     scored = [run for run in scored if 0 <= run.number("label_fraction") <= 1]
-    found = newest(grouped(scored, _study), MOST_STUDIES, _changed)
-    return [_plain(group, done) for group in sorted(found, key=_changed, reverse=True)]
+    digests = _digests(scored)
+    groups = grouped(scored, lambda run: None if _about(run) is None else (_about(run), digests[run.path]))
+    found = newest(groups, MOST_STUDIES, _changed)
+    found.sort(key=lambda group: (group[0].origin != "real", -_size(group), -_changed(group)))
+    plain = [_plain(group, done) for group in found]
+    titles = [study["title"] for study in plain]
+    for study, group in zip(plain, found, strict=True):
+        if titles.count(study["title"]) > 1:
+            study["title"] += f", data {digests[group[0].path][:6]}"
+    return plain
 
 
-def _study(run: RecordedRun) -> tuple[str, ...] | None:
+def _about(run: RecordedRun) -> tuple[str, ...] | None:
     values = tuple(run.text(key) for key in ("dataset", "scale", "recipe"))
-    # A self-training has another digest with each set of synthetic faces; what it is scored on is the same.
-    digest = "" if run.number("synthetic") > 0 else run.text("data_digest")
-    return (*values, run.origin, digest, run.text("merging")) if all(values) else None
+    return (*values, run.origin, run.text("merging")) if all(values) else None
+
+
+def _digests(runs: Sequence[RecordedRun]) -> dict[Any, str]:
+    """Digest of the data on which runs are scored, by the run's path.
+
+    A self-training with synthetic faces records one of these too: that of other runs with the same labels counts, or
+    the only one that other runs on its data set have.
+    """
+    alone = [run for run in runs if not run.number("synthetic") > 0]
+    of_labels = {run.labels_digest: run.text("data_digest") for run in alone if run.labels_digest}
+    of_data: dict[Any, set[str]] = {}
+    for run in alone:
+        of_data.setdefault(_about(run), set()).add(run.text("data_digest"))
+    found = {run.path: run.text("data_digest") for run in runs}
+    for run in runs:
+        if run.number("synthetic") > 0:
+            (only,) = known if len(known := of_data.get(_about(run), set())) == 1 else {run.text("data_digest")}
+            found[run.path] = of_labels.get(run.labels_digest, only)
+    return found
+
+
+def _size(runs: Sequence[RecordedRun]) -> int:
+    return len({(run.text("method"), run.text("label_fraction")) for run in runs})
 
 
 def _changed(runs: Iterable[RecordedRun]) -> float:

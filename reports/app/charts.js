@@ -130,7 +130,7 @@ function lines(name, title, series, {x, y, log = false, note = "", height = fals
   const plotted = series.filter(line => line.points.length);
   const option = {
     ...common(`${title}. ${plotted.map(line => `${line.name}: ${digits(line.points.at(-1)[1] ?? NaN)} at the end`).join("; ")}.`),
-    legend: {type: "scroll", bottom: 0, itemWidth: 18, itemHeight: 8, textStyle: {color: colour("ink"), fontSize: 12},
+    legend: {show: plotted.length > 1, type: "scroll", bottom: 0, itemWidth: 18, itemHeight: 8, textStyle: {color: colour("ink"), fontSize: 12},
       pageTextStyle: {color: colour("muted")}, pageIconColor: colour("muted"), data: [...new Set(plotted.map(line => line.name))]},
     grid: {left: 60, right: 20, top: 16, bottom: plotted.length > 1 ? 78 : 48},
     xAxis: axis({type: "value", name: AXES[x] ?? x, min: "dataMin", max: "dataMax", splitLine: {show: false}, nameGap: 28}),
@@ -162,6 +162,7 @@ function hover(parts, x) {
 function efficiency(study, number) {
   const ticks = study.fractions.map(([, text]) => text.replace(" (", "\n").replace(")", ""));
   const place = new Map(study.fractions.map(([share], i) => [share, i]));
+  const names = study.lines.map(line => line.name);
   const used = new Map();
   const styled = study.lines.map(line => {
     const nth = used.get(line.method) ?? 0;
@@ -169,39 +170,44 @@ function efficiency(study, number) {
     const known = ["mtl", "baseline", "transfer", "semi"].includes(line.method);
     return {...line, colour: known ? methodColour(line.method) : colourOf(5 + used.size), dash: DASHES[nth % 3]};
   });
-  const scores = bars(`efficiency-${number}`, "Test mIoU by labels", styled, "scores", "deviation", "test mIoU (%)", ticks, place, []);
+  // With one number of labels, the methods stand next to each other.
+  const one = study.fractions.length === 1;
+  const where = (line, point) => one ? names.indexOf(line.name) : place.get(point.at);
+  const title = one ? `Test mIoU with ${study.fractions[0][1]} labelled` : "Test mIoU by labels";
+  const scores = bars(`efficiency-${number}`, title, styled, "scores", "deviation", "test mIoU (%)", one ? names : ticks, where, []);
   const gaining = styled.filter(line => line.gains.length);
   if (!gaining.length) return [scores];
-  const gains = bars(`gains-${number}`, "Gain over the baseline with the same labels", gaining, "gains", "reach", "mIoU points", ticks, place, study.paper);
+  const gains = bars(`gains-${number}`, "Gain over the baseline with the same labels", gaining, "gains", "reach", "mIoU points", one ? names : ticks, where, one ? [] : study.paper.filter(([share]) => place.has(share)).map(([share, gain]) => [place.get(share), gain]));
   return [scores, gains];
 }
 
-function bars(name, title, styled, kind, spread, unit, ticks, place, paper) {
+function bars(name, title, styled, kind, spread, unit, ticks, where, paper) {
+  const one = ticks.length === styled.length && ticks[0] === styled[0].name;
   const shift = line => (styled.indexOf(line) - (styled.length - 1) / 2) * 7;
   const series = styled.flatMap(line => {
-    const means = line[kind].map(point => [place.get(point.at), point.mean, point]);
+    const means = line[kind].map(point => [where(line, point), point.mean, point]);
     return [
       {type: "line", name: line.name, data: means, symbol: "circle", symbolSize: 8, lineStyle: {color: line.colour, width: 2, type: line.dash},
         itemStyle: {color: line.colour}, emphasis: {focus: "series"}, z: 3},
       {type: "custom", name: line.name, silent: true, z: 2, itemStyle: {color: line.colour},
-        data: line[kind].filter(point => point[spread]).map(point => [place.get(point.at), point.mean - point[spread], point.mean + point[spread]]),
+        data: line[kind].filter(point => point[spread]).map(point => [where(line, point), point.mean - point[spread], point.mean + point[spread]]),
         encode: {x: 0, y: [1, 2]}, renderItem: (_, api) => whisker(api, line.colour)},
       {type: "scatter", name: line.name, silent: true, z: 1, symbolSize: 5, itemStyle: {color: line.colour, opacity: 0.45},
         symbolOffset: [shift(line), 0],
-        data: line[kind].flatMap(point => point.values.length > 1 ? point.values.map(value => [place.get(point.at), value]) : [])},
+        data: line[kind].flatMap(point => point.values.length > 1 ? point.values.map(value => [where(line, point), value]) : [])},
     ];
   });
   if (paper.length) {
     series.push({type: "scatter", name: "the paper (as printed)", symbol: "diamond", symbolSize: 11, z: 4,
       itemStyle: {color: "transparent", borderColor: colour("muted"), borderWidth: 2},
-      data: paper.filter(([share]) => place.has(share)).map(([share, gain]) => [place.get(share), gain])});
+      data: paper});
   }
   const option = {
     ...common(`${title}. ${styled.map(line => line[kind].map(point => `${line.name} ${point.mean} at ${point.at} %`).join(", ")).join("; ")}.`),
-    legend: {type: "scroll", bottom: 0, itemWidth: 18, itemHeight: 8, textStyle: {color: colour("ink"), fontSize: 12},
-      data: [...new Set(series.map(one => one.name))]},
-    grid: {left: 60, right: 20, top: 16, bottom: 100},
-    xAxis: axis({type: "category", data: ticks, name: "labelled images", nameGap: 42, boundaryGap: true,
+    legend: {show: !one, type: "scroll", bottom: 0, itemWidth: 18, itemHeight: 8, textStyle: {color: colour("ink"), fontSize: 12},
+      pageTextStyle: {color: colour("muted")}, pageIconColor: colour("muted"), data: [...new Set(series.map(one => one.name))]},
+    grid: {left: 60, right: 20, top: 16, bottom: one ? 36 : 100},
+    xAxis: axis({type: "category", data: ticks, name: one ? "" : "labelled images", nameGap: 42, boundaryGap: true,
       axisLabel: {color: colour("muted"), fontSize: 12, interval: 0, hideOverlap: true, lineHeight: 15}}),
     yAxis: axis({type: "value", name: unit, nameGap: 44, scale: kind === "scores"}),
     series,
@@ -217,10 +223,12 @@ function bars(name, title, styled, kind, spread, unit, ticks, place, paper) {
     const n = point.values.length;
     const apart = !point[spread] ? "one run" : kind === "gains"
       ? `95 % interval ${signed(point.mean - point[spread])} to ${signed(point.mean + point[spread])}, n = ${n}` : `± ${point[spread]}, n = ${n}`;
-    return element("div", {}, element("strong", {}, part.seriesName), element("div", {}, `${text} at ${digits(point.at)} %`), element("div", {class: "muted"}, apart));
+    return element("div", {}, element("strong", {}, part.seriesName), element("div", {}, `${text} at ${digits(point.at)} % of the labels`), element("div", {class: "muted"}, apart));
   };
   const rows = () => [["method", "labels (%)", unit, spread, "n"], ...styled.flatMap(line => line[kind].map(point => [line.name, point.at, point.mean, point[spread], point.values.length]))];
-  return chart(name, title, option, rows);
+  const figure = chart(name, title, option, rows);
+  find(".plot", figure).classList.toggle("low", one);
+  return figure;
 }
 
 function whisker(api, stroke) {

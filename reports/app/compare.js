@@ -97,21 +97,30 @@ function differences(places, names) {
   const every = [...new Set(settings.flatMap(own => [...own.keys()]))];
   const differing = every.filter(name => new Set(settings.map(own => own.get(name))).size > 1);
   const same = every.filter(name => !differing.includes(name));
+  const common = differing.filter(name => settings.every(own => own.has(name))), partial = differing.filter(name => !common.includes(name));
+  const first = partial.length > 8 ? common : [...common, ...partial];
   const rows = list => list.map(name => element("tr", {}, element("th", {scope: "row"}, element("code", {}, name)),
     settings.map(own => element("td", {}, own.has(name) ? element("code", {}, own.get(name)) : element("span", {class: "muted"}, "not set")))));
   const head = element("thead", {}, element("tr", {}, element("th", {scope: "col"}, "setting"), names.map(name => element("th", {scope: "col"}, name))));
   return section("Settings",
     places.length > 1 ? wide("Settings that differ", element("table", {id: "differing", class: "narrow"}, head, element("tbody", {},
-      differing.length ? rows(differing) : element("tr", {}, element("td", {colspan: places.length + 1}, "All settings are equal."))))) : null,
+      first.length ? rows(first) : differing.length ? null : element("tr", {}, element("td", {colspan: places.length + 1}, "All settings are equal."))))) : null,
+    partial.length > 8 ? element("details", {}, element("summary", {}, `${partial.length} settings that only some of them have`),
+      wide("Settings of some runs", element("table", {class: "narrow"}, head.cloneNode(true), element("tbody", {}, rows(partial))))) : null,
     element("details", {}, element("summary", {}, `${same.length} ${places.length > 1 ? "equal settings" : "settings"}`),
       wide("Equal settings", element("table", {class: "narrow"}, element("tbody", {}, same.map(name => element("tr", {},
         element("th", {scope: "row"}, element("code", {}, name)), element("td", {}, element("code", {}, settings.find(own => own.has(name)).get(name))))))))));
 }
 
-const wide = (label, ...children) => element("div", {class: "wide", role: "region", "aria-label": label, tabindex: 0}, children);
+const wide = (label, ...children) => element("div", {class: "wide", role: "region", "aria-label": `${label}, table`, tabindex: 0}, children);
 
 /** Names of the classes with an IoU, in the order of the class set. */
-const classNames = places => data.columns.filter(column => column.kind === "metric" && column.name.startsWith("test/iou/")
+function classNames(places) {
+  const order = new Map((places.map(place => data.runs[place].classes).find(Boolean) ?? []).map(([name], i) => [name, i]));
+  return scoredClasses(places).sort((a, b) => (order.get(a) ?? 999) - (order.get(b) ?? 999));
+}
+
+const scoredClasses = places => data.columns.filter(column => column.kind === "metric" && column.name.startsWith("test/iou/")
   && places.some(place => valueOf(column, place) !== null)).map(column => column.name.slice("test/iou/".length));
 
 function classSection(places, names) {

@@ -58,7 +58,7 @@ const percent = value => value === null || value === undefined ? "—" : (100 * 
 
 function clock(seconds) {
   if (seconds === null || seconds === undefined) return "—";
-  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 90) return `${seconds < 10 ? Number(seconds.toFixed(1)) : Math.round(seconds)} s`;
   const minutes = Math.round(seconds / 60);
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, "0")} h`;
 }

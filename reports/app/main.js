@@ -69,7 +69,7 @@ async function refresh() {
     if (json !== find("#data").textContent) {
       find("#data").textContent = json;
       load(json);
-      for (const id of ["written", "facts", "tables-body"]) find(`#${id}`).replaceWith(document.adoptNode(find(`#${id}`, newer)));
+      for (const id of ["written", "facts", "news", "tables-body"]) find(`#${id}`).replaceWith(document.adoptNode(find(`#${id}`, newer)));
       const y = scrollY, open = [...document.querySelectorAll("main details[open] > summary")].map(one => one.textContent);
       show();
       for (const summary of document.querySelectorAll("main details > summary")) if (open.includes(summary.textContent)) summary.parentElement.open = true;

@@ -58,17 +58,18 @@ function tableRows(places, shownColumns, by) {
     const column = columns.get(name);
     const values = members.map(place => valueOf(column, place)).filter(value => value !== null);
     const distinct = [...new Set(values)];
-    if (distinct.length < 2 || by.includes(name)) return {sort: distinct[0] ?? null, text: shown(column, distinct[0] ?? null)};
+    if (distinct.length < 2 && (values.length < 2 || column.kind !== "metric") || by.includes(name)) return {sort: distinct[0] ?? null, text: shown(column, distinct[0] ?? null)};
     if (values.some(value => typeof value !== "number")) return {sort: null, text: distinct.length < 4 ? distinct.join(", ") : `${distinct.length} values`};
     const [middle, deviation] = mean(values);
     const spread = deviation === null ? "" : ` ± ${shown(column, deviation).replace("+", "")}`;
-    return {sort: middle, text: shown(column, middle) + spread};
+    const fewer = values.length < members.length ? ` (n = ${values.length})` : "";
+    return {sort: middle, text: shown(column, middle) + spread + fewer};
   })}));
 }
 
 const titleOf = name => {
   const column = columns.get(name);
-  return column.kind === "metric" && isShare(column.name) ? `${column.name} (%)` : column.name.replaceAll("_", " ");
+  return column.kind === "metric" && isShare(column.name) ? `${column.name} (%)` : column.kind === "about" ? column.name.replaceAll("_", " ") : column.name;
 };
 
 function showRuns() {
@@ -79,7 +80,7 @@ function showRuns() {
   dataTable?.destroy();
   dataTable = null;
   const table = element("table", {class: "display", id: "all-runs"});
-  root.replaceChildren(tableTools(shownColumns, by), filterTools(places.length), element("div", {class: "wide", role: "region", "aria-label": "Runs", tabindex: 0}, table));
+  root.replaceChildren(tableTools(shownColumns, by), filterTools(places.length), element("div", {class: "wide", role: "region", "aria-label": "Table of runs", tabindex: 0}, table));
   const numeric = titles.map(name => columns.get(name).values || columns.get(name).numeric);
   dataTable = new DataTable(table, {
     data: rows, autoWidth: false, pageLength: 50, lengthMenu: [25, 50, 100, 500], deferRender: true,
