@@ -45,7 +45,18 @@ TEXTS = (
 )
 """Keys of the status that are shown as text, and by which runs are grouped."""
 NUMBERS = (
-    *("label_fraction", "labelled", "validation_labels", "synthetic", "epoch", "epochs", "seconds", "images_per_second", "peak_memory_mb", "parameters"),
+    *(
+        "label_fraction",
+        "labelled",
+        "validation_labels",
+        "synthetic",
+        "epoch",
+        "epochs",
+        "seconds",
+        "images_per_second",
+        "peak_memory_mb",
+        "parameters",
+    ),
     *("fit_seconds", "megapixels_per_second", "tests_per_pixel"),
 )
 """Keys of the status that are numbers."""
@@ -170,7 +181,7 @@ class RecordedRun:
         return self.status.get("identity") or {}
 
     @functools.cached_property
-    def setting(self) -> Mapping[str, Any]:
+    def setting(self) -> dict[str, Any]:
         """The settings that entered the run's id, by name."""
         return with_current_keys(self._identity.get("settings") or {})
 

@@ -232,8 +232,9 @@ def _same_labels(run: RecordedRun, baseline: RecordedRun) -> bool:
 def _varying(runs: Sequence[RecordedRun]) -> set[str]:
     """Settings that have more than one value in a group of runs: only these can differ between two of them."""
     values: dict[str, set[str]] = {}
+    several = len({run.stage for run in runs}) > 1
     for run in runs:
-        for name, value in {**run.setting, **_without_stage(run)}.items():
+        for name, value in (run.setting | _without_stage(run) if several else run.setting).items():
             values.setdefault(name, set()).add(str(value))
     return {name for name, different in values.items() if len(different) > 1}
 
@@ -243,7 +244,7 @@ def unlike(run: RecordedRun, baseline: RecordedRun) -> dict[str, tuple[str, str]
 
     Settings of two stages, as semi.batch_size and finetune.batch_size, are compared without the stage's name.
     """
-    return _unlike(run, baseline, {**run.setting, **_without_stage(run)})
+    return _unlike(run, baseline, run.setting | _without_stage(run))
 
 
 def _unlike(run: RecordedRun, baseline: RecordedRun, names: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -299,8 +300,8 @@ def _finding(group: list[Pair], name: str) -> Finding:
         reach = confidence(gains)
         certainty = (
             f"Means of {len(group)} pairs ({repeats}); 95 % confidence from {signed(gain - reach)} to "
-            f"{signed(gain + reach)}; single gains from {signed(min(gains))} to {signed(max(gains))}, {first.method} ahead in "
-            f"{ahead} of {len(group)}."
+            f"{signed(gain + reach)}; single gains from {signed(min(gains))} to {signed(max(gains))}, "
+            f"{first.method} ahead in {ahead} of {len(group)}."
         )
     differing = {
         " ".join((as_text(setting, SHOWN), as_text(ours, SHOWN), "against", as_text(theirs, SHOWN)))

@@ -58,8 +58,9 @@ def _group(columns: dict[str, np.ndarray], names: list[str], most: int) -> dict[
     counts = ends - starts + 1
     averaged = [name.startswith("train/") and not name.endswith("/lr") for name in names]
     values = {
-        as_text(name): rounded(np.add.reduceat(columns[name][present], starts) / counts if mean else
-                               columns[name][present][ends])
+        as_text(name): rounded(
+            np.add.reduceat(columns[name][present], starts) / counts if mean else columns[name][present][ends]
+        )
         for name, mean in zip(names, averaged, strict=True)
     }
     return {"step": _integers(steps[ends]), "epoch": _integers(epochs[ends]), "y": values}
@@ -99,5 +100,7 @@ def overfitting(run: RecordedRun) -> str:
             f"fell from {then.mean():.3g} to {now.mean():.3g}.".replace("%", " %")
         )
     if rise > WORSE:
-        return f"The validation loss is {where}, {rise:.0%} higher at the end; so is the training loss.".replace("%", " %")
+        return f"The validation loss is {where}, {rise:.0%} higher at the end; so is the training loss.".replace(
+            "%", " %"
+        )
     return f"No sign of overfitting: the validation loss is {where}, {rise:.1%} higher at the end.".replace("%", " %")

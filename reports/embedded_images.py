@@ -97,10 +97,10 @@ def _encoded(digest: bytes, content: _Content, side: int, exact: bool) -> tuple[
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content.taken()), formats=["PNG"])
-            if max(image.size) > TILE_PIXELS:
+            opened = Image.open(io.BytesIO(content.taken()), formats=["PNG"])
+            if max(opened.size) > TILE_PIXELS:
                 return None
-            image = image.convert("RGB")
+            image = opened.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         return None
     if image.width > side:

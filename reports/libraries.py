@@ -63,8 +63,8 @@ def _itables() -> Path:
 def _data_tables(module: str) -> str:
     """The bundle of DataTables, an ES module, as a script that defines ``DataTable``."""
     body, exports = re.fullmatch(r"(.*)export\{([^}]*)\};?(.*)", module, re.DOTALL).group(1, 2)  # type: ignore[union-attr]
-    names = dict(reversed(part.split(" as ")) for part in exports.split(","))
-    return f"const DataTable = (() => {{ {body}; return {names['jQuery']}.fn.dataTable; }})();"
+    (query,) = (part.partition(" as ")[0] for part in exports.split(",") if part.endswith(" as jQuery"))
+    return f"const DataTable = (() => {{ {body}; return {query}.fn.dataTable; }})();"
 
 
 def _without_fetches(style: str) -> str:

@@ -15,7 +15,7 @@ ILLUSTRATED_PAGES = 500
 """Runs whose own page has images."""
 IMAGES_SIZE = 8_000_000
 """Characters of all images of the page, as base64."""
-MOST_ROWS = 500
+MOST_ROWS = 300
 """Rows of a table on the page."""
 MOST_FINDINGS = 50
 MOST_STUDIES = 6

@@ -123,7 +123,12 @@ def _short_name(run: RecordedRun) -> str:
     """What a legend calls a run, before its settings distinguish it from others."""
     fraction = run.number("label_fraction")
     labels = "" if math.isnan(fraction) else f"{100 * fraction:g} %"
-    parts = (run.method or run.stage, labels, run.text("network"), f"seed {run.text('seed')}" if run.text("seed") else "")
+    parts = (
+        run.method or run.stage,
+        labels,
+        run.text("network"),
+        f"seed {run.text('seed')}" if run.text("seed") else "",
+    )
     return as_text(" · ".join(filter(None, parts)), 80)
 
 
@@ -141,7 +146,9 @@ def columns(runs: Sequence[RecordedRun], gains: Mapping[Any, float | None]) -> l
         found.append(_texts("setting", name, [_plain(own.get(name, UNSET)) for own in settings]))
     for name in _most_common([run.metrics for run in runs], MOST_METRICS):
         found.append(_numbers("metric", name, [run.metric(name) for run in runs]))
-    return [column for column in found if column.get("distinct") or any(v is not None for v in column.get("values", []))]
+    return [
+        column for column in found if column.get("distinct") or any(v is not None for v in column.get("values", []))
+    ]
 
 
 UNSET: Any = object()
@@ -231,7 +238,9 @@ def _attempts(run: RecordedRun) -> list[list[str]]:
     history = run.status.get("history") or []
     keys = ("attempt", "device", "git_sha")
     versions = [attempt.get("versions") for attempt in history[:20]]
-    shown = [", ".join(f"{name} {v}" for name, v in known.items()) if isinstance(known, dict) else "" for known in versions]
+    shown = [
+        ", ".join(f"{name} {v}" for name, v in known.items()) if isinstance(known, dict) else "" for known in versions
+    ]
     return [
         [*(as_text(attempt.get(key), 100) for key in keys), as_text(text, 500)]
         for attempt, text in zip(history, shown, strict=False)
@@ -267,5 +276,3 @@ def _left_out(runs: Sequence[RecordedRun], detailed: Sequence[RecordedRun], imag
             f"{(limits.IMAGES_SIZE + 7_000_000) / 1e6:.0f} MB; their own pages have them."
         )
     return sentences
-
-

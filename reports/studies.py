@@ -108,8 +108,12 @@ def _line(repeats: Repeats, variant: str, paired: dict[Any, Pair]) -> dict[str, 
             gained = [paired[run.path].gain for run in gaining]
             reach = confidence(gained)
             gains.append(
-                {"at": share, **_spread(gained), "reach": None if math.isnan(reach) else round(reach, 2),
-                 "runs": [run.path.name for run in gaining]}
+                {
+                    "at": share,
+                    **_spread(gained),
+                    "reach": None if math.isnan(reach) else round(reach, 2),
+                    "runs": [run.path.name for run in gaining],
+                }
             )
     name = f"{first.method} ({about})" if about else first.method
     return {"name": as_text(name, 200), "method": first.text("method"), "scores": scores, "gains": gains}

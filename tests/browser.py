@@ -100,7 +100,12 @@ class Browser:
         for _ in range(times):
             for kind in ("keyDown", "keyUp"):
                 about = {"key": key, "code": key, "windowsVirtualKeyCode": codes[key]}
-                self.call("Input.dispatchKeyEvent", type=kind, **about, **({"text": text} if text and kind == "keyDown" else {}))
+                self.call(
+                    "Input.dispatchKeyEvent",
+                    type=kind,
+                    **about,
+                    **({"text": text} if text and kind == "keyDown" else {}),
+                )
 
     def screenshot(self, file: Path, full: bool = True) -> None:
         """Write what is seen as PNG."""
@@ -125,7 +130,11 @@ class Browser:
     @property
     def requests(self) -> list[str]:
         """Addresses that the page has asked for, without data that it holds itself."""
-        sent = [event["params"]["request"]["url"] for event in self.events if event.get("method") == "Network.requestWillBeSent"]
+        sent = [
+            event["params"]["request"]["url"]
+            for event in self.events
+            if event.get("method") == "Network.requestWillBeSent"
+        ]
         return [address for address in sent if not address.startswith(("data:", "blob:", "about:"))]
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Run folders of a study to explore: methods, label fractions, curves, images by epoch, confusions, runs in progress."""
+"""Run folders of a study to explore: methods, label fractions, curves, images by epoch, confusions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLUMNS = ("train/loss", "train/lr", "val/loss", "val/miou")
 
 
 def write_study(output_dir: Path) -> None:
-    """Five methods on 1 % of the labels with two seeds, two of them on 10 %, a pre-training, and runs that did not end."""
+    """Five methods on 1 % of the labels with two seeds, two on 10 %, a pre-training, and runs that did not end."""
     pretrain = {"identity": _identity("pretrain", epochs=40), "metrics": {"val/psnr": 24.0, "val/loss": 0.02}}
     _illustrate(write_run(output_dir, "pretrain", "pre1", origin="real", curves=False, **pretrain), (5, 20, 40))
     for method, score in SCORES.items():
@@ -28,17 +28,28 @@ def write_study(output_dir: Path) -> None:
         for seed in (0, 1):
             write_scored(output_dir, stage, f"{method}{seed}", method, score + 0.01 * seed, seed=seed)
     for method in ("baseline", "mtl"):
-        write_scored(output_dir, "finetune", f"{method}ten", method, 0.1 + SCORES[method], label_fraction=0.1, labelled=60)
+        write_scored(
+            output_dir, "finetune", f"{method}ten", method, 0.1 + SCORES[method], label_fraction=0.1, labelled=60
+        )
     about = {"origin": "real", "curves": False, "metrics": {}}
     error = "val/a.png is broken.\nIt must be a PNG file."
     write_run(output_dir, "finetune", "broken1", state="failed", error=error, seed=2, **about)
-    write_run(output_dir, "finetune", "odd1", state="failed", error=HOSTILE, experiment=HOSTILE, method=HOSTILE,
-              identity={"settings": {HOSTILE: HOSTILE, "finetune.optimizer.lr": HOSTILE}}, **about)
+    write_run(
+        output_dir,
+        "finetune",
+        "odd1",
+        state="failed",
+        error=HOSTILE,
+        experiment=HOSTILE,
+        method=HOSTILE,
+        identity={"settings": {HOSTILE: HOSTILE, "finetune.optimizer.lr": HOSTILE}},
+        **about,
+    )
     write_run(output_dir, "finetune", "under1", state="running", epoch=3, epochs=12, seconds=600.0, seed=3, **about)
 
 
 def write_scored(output_dir: Path, stage: str, run_id: str, method: str, score: float, **about: Any) -> Path:
-    """A finished run with curves that overfit, scores of every class, a confusion matrix, images and a configuration."""
+    """A finished run that overfits, with scores of every class, a confusion matrix, images and a configuration."""
     scores: dict[str, float] = {"test/miou": score, "test/mean_f1": score + 0.1, "val/miou": score - 0.02}
     for place, name in enumerate(LAPA.classes):
         lost = 0.2 if (name, method) == ("hair", "mtl") else 0.0
@@ -46,9 +57,21 @@ def write_scored(output_dir: Path, stage: str, run_id: str, method: str, score: 
         scores[f"test/f1/{name}"] = score + 0.05
         scores[f"test/count/{name}"] = 1000.0 * (place + 1)
     run = write_run(
-        output_dir, stage, run_id, curves=False, method=method, origin="real", metrics=scores, recipe="tuned",
-        validation_labels=70, epoch=6, epochs=6, device="a GPU", identity=_identity(stage, epochs=6, lr=0.002 if method == "mtl" else 0.001),
-        upstream=["pre1"] if method == "mtl" else [], **about,
+        output_dir,
+        stage,
+        run_id,
+        curves=False,
+        method=method,
+        origin="real",
+        metrics=scores,
+        recipe="tuned",
+        validation_labels=70,
+        epoch=6,
+        epochs=6,
+        device="a GPU",
+        identity=_identity(stage, epochs=6, lr=0.002 if method == "mtl" else 0.001),
+        upstream=["pre1"] if method == "mtl" else [],
+        **about,
     )
     lines = [",".join(("epoch", "step", *COLUMNS))]
     for step in range(60):

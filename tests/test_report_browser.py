@@ -82,7 +82,8 @@ class Reader:
     def table(self, selector: str) -> list[list[str]]:
         """The cells of a table's rows."""
         rows: list[list[str]] = self.browser.run(
-            f"[...document.querySelectorAll({selector + ' tbody tr'!r})].map(row => [...row.cells].map(cell => cell.innerText.trim()))"
+            f"[...document.querySelectorAll({selector + ' tbody tr'!r})]"
+            ".map(row => [...row.cells].map(cell => cell.innerText.trim()))"
         )
         return rows
 
@@ -176,7 +177,9 @@ def test_the_same_face_under_five_methods(reader: Reader) -> None:
     assert heads[:3] == ["face", "image", "ground truth"]
     assert len(heads) == 3 + 5
     assert all(len(row) == 8 and "none" not in row for row in reader.table("#same-faces"))
-    assert reader.browser.run("[...document.querySelectorAll('#same-faces img')].every(one => one.complete && one.naturalWidth)")
+    assert reader.browser.run(
+        "[...document.querySelectorAll('#same-faces img')].every(one => one.complete && one.naturalWidth)"
+    )
 
 
 def test_columns_filters_and_groups(reader: Reader) -> None:
@@ -192,13 +195,21 @@ def test_columns_filters_and_groups(reader: Reader) -> None:
 
 def test_a_hostile_run_is_text_in_every_view(reader: Reader) -> None:
     for view in ("runs", "compare", "run"):
-        words = {"view": view, "run": "finetune-odd1", "pick": "finetune-odd1", "column": f"setting {HOSTILE}", "by": f"setting {HOSTILE}"}
+        words = {
+            "view": view,
+            "run": "finetune-odd1",
+            "pick": "finetune-odd1",
+            "column": f"setting {HOSTILE}",
+            "by": f"setting {HOSTILE}",
+        }
         reader.browser.run(f"location.hash = {urlencode(words)!r}")
         reader.settle()
         assert HOSTILE in reader.browser.run(f"document.querySelector('#{view}').textContent")
     assert reader.browser.run("document.querySelectorAll('img[src=x]').length") == 0
 
 
+VIOLATIONS = """axe.run().then(found => found.violations.map(
+  one => [one.id, one.nodes.slice(0, 5).map(node => node.html.slice(0, 200))]))"""
 VIEWS = {
     "overview": "",
     "runs": "view=runs&pick=finetune-mtl0&by=about+method",
@@ -216,7 +227,7 @@ def test_every_view_is_accessible(browser: Browser, page: str, width: int, dark:
     for view, words in VIEWS.items():
         browser.run(f"location.hash = {words!r}")
         reader.settle()
-        found = browser.run("axe.run().then(found => found.violations.map(one => [one.id, one.nodes.slice(0, 5).map(node => node.html.slice(0, 200))]))")
+        found = browser.run(VIOLATIONS)
         assert found == [], (view, found)
         assert browser.run("document.documentElement.scrollWidth <= innerWidth"), f"{view} is wider than the screen"
     assert browser.errors == []
