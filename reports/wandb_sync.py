@@ -26,6 +26,7 @@ from foundation.reading import MEBIBYTE, UnreadableError, read_yaml
 from foundation.recorded_runs import RecordedRun
 from foundation.shown_text import printable
 from reports.page import require_no_link
+from reports.panels import file_of, samples_of
 
 OFFLINE: dict[str, Any] = {"project": "halfmask", "mode": "offline", "group": None, "tags": []}
 """W&B settings of a run that was trained with logger=none."""
@@ -101,13 +102,29 @@ def _write(run: RecordedRun, folder: Path) -> None:
         grids = {name.removesuffix(".png"): grid for name in names if (grid := _grid(run, name))}
         if grids:
             opened.log({"panels": [wandb.Image(grid, caption=name) for name, grid in grids.items()]})
+        for kind, images in _test_images(run).items():
+            opened.log({f"test/{kind}": [wandb.Image(image, caption=face) for face, image in images.items()]})
         log_classes(opened, run.metrics)
         opened.summary.update({name: value for name, value in run.metrics.items() if name.startswith("test/")})
 
 
-def _grid(run: RecordedRun, name: str) -> Image.Image | None:
+TEST_KINDS, TEST_FACES = ("image", "ground_truth", "prediction"), 6
+"""Images of test faces, and the number of faces."""
+
+
+def _test_images(run: RecordedRun) -> dict[str, dict[str, Image.Image]]:
+    """Test faces by kind and name, and the confusion matrix."""
+    faces = {kind: samples_of(run, "test", kind)[:TEST_FACES] for kind in TEST_KINDS}
+    files = {kind: {name: file_of(run, "test", name, kind) for name in names} for kind, names in faces.items()}
+    files["confusion"] = {"confusion": "confusion.png"} if "confusion.png" in run.panels.get("test", ()) else {}
+    read = {kind: {face: _grid(run, name, "test") for face, name in named.items()} for kind, named in files.items()}
+    found = {kind: {face: image for face, image in images.items() if image} for kind, images in read.items()}
+    return {kind: images for kind, images in found.items() if images}
+
+
+def _grid(run: RecordedRun, name: str, place: str = "") -> Image.Image | None:
     """An image of ``panels/``; None if it is none."""
-    content = run.panel("", name, GRID_SIZE)
+    content = run.panel(place, name, GRID_SIZE)
     if content is None:
         return None
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from reports.page import write_report
 from tests.browser import CHROMIUM, Browser
 from tests.conftest import skip
 from tests.explored_runs import HOSTILE, changed_status, write_study
+from tests.run_folders import write_run
 
 pytestmark = pytest.mark.process
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
@@ -249,10 +249,9 @@ def test_the_keyboard_reaches_a_run(browser: Browser, page: str) -> None:
 
 
 def test_new_data_keep_what_was_picked(browser: Browser, tmp_path: Path) -> None:
-    write_study(tmp_path)
-    for name in ("transfer0", "transfer1", "hybrid0", "hybrid1"):
-        shutil.rmtree(tmp_path / "runs" / f"finetune-{name}")
-    run = tmp_path / "runs" / "finetune-under1"
+    write_run(tmp_path, "finetune", "mtl0", curves=False)
+    about = {"epoch": 3, "epochs": 12, "seconds": 600.0, "curves": False}
+    run = write_run(tmp_path, "finetune", "under1", state="running", **about)
     folder = RunFolder.at(run)
     assert folder is not None
     dashboard = Dashboard(tmp_path, port=0, every=1)
