@@ -1,4 +1,4 @@
-"""A W&B workspace with the content of the report: scores, curves, images, classes, settings: ``view=wandb_workspace``."""
+"""A W&B workspace with the report's content: scores, curves, images, classes, settings: ``view=wandb_workspace``."""
 
 from __future__ import annotations
 
