@@ -7,6 +7,7 @@ runs have written is never served as it is.
 
 from __future__ import annotations
 
+import functools
 import re
 import socket
 import sys
@@ -42,16 +43,20 @@ LARGEST = 64 * MEBIBYTE
 MOST_CONNECTIONS = 32
 IDLE, LONGEST = 10.0, 30.0
 """Seconds after which a connection is closed: without a byte, and in all."""
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        f"default-src 'none'; script-src {libraries().digests}; img-src data:; style-src 'unsafe-inline'; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+
+
+@functools.cache
+def _headers() -> dict[str, str]:
+    return {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": (
+            f"default-src 'none'; script-src {libraries().digests}; img-src data:; style-src 'unsafe-inline'; "
+            "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        ),
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
 
 
 class _Page(BaseHTTPRequestHandler):
@@ -91,7 +96,7 @@ class _Page(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 (the name that http.server looks for)
 
     def end_headers(self) -> None:
-        for name, value in HEADERS.items():
+        for name, value in _headers().items():
             self.send_header(name, value)
         super().end_headers()
 

@@ -262,9 +262,11 @@ def test_new_data_keep_what_was_picked(browser: Browser, tmp_path: Path) -> None
             reader = Reader(browser, dashboard.address)
             browser.run("location.hash = 'view=runs&pick=finetune-mtl0'")
             reader.settle()
+            reader.click("#all-runs th .dt-column-title", "state")
             changed_status(run, epoch=9)
             browser.wait("document.querySelector('#running')?.textContent.includes('9 of 12')")
             assert browser.run("document.querySelectorAll('#all-runs tr.chosen').length") == 1
+            assert browser.run("document.querySelector('#all-runs th[aria-sort]').textContent") == "state"
             assert browser.run("document.querySelector('#picked').textContent.trim()") == "1"
             assert browser.errors == []
             assert all(address.startswith(dashboard.address.rpartition("/report")[0]) for address in browser.requests)

@@ -21,6 +21,8 @@ function show(focus = false) {
   const anchor = decodeAnchor();
   if (anchor !== null && placeOf.has(anchor)) {
     history.replaceState(null, "", `#${new URLSearchParams({view: "run", run: anchor})}`);
+  } else if (anchor !== null && Object.hasOwn(VIEWS, anchor)) {
+    history.replaceState(null, "", `#view=${anchor}`);
   }
   const view = Object.hasOwn(VIEWS, state.one("view")) ? state.one("view") : "overview";
   for (const name of Object.keys(VIEWS)) find(`#${name}`).hidden = name !== view;
@@ -66,7 +68,8 @@ async function refresh() {
     if (!response.ok) throw new Error(response.statusText);
     const newer = new DOMParser().parseFromString(await response.text(), "text/html");
     const json = find("#data", newer).textContent;
-    if (json !== find("#data").textContent) {
+    const busy = document.activeElement?.matches("main input:not([type=checkbox]):not([type=range]), main select");
+    if (json !== find("#data").textContent && !busy) {
       find("#data").textContent = json;
       load(json);
       for (const id of ["written", "facts", "news", "tables-body"]) find(`#${id}`).replaceWith(document.adoptNode(find(`#${id}`, newer)));
@@ -75,7 +78,8 @@ async function refresh() {
       for (const summary of document.querySelectorAll("main details > summary")) if (open.includes(summary.textContent)) summary.parentElement.open = true;
       scrollTo(0, y);
     }
-    words.textContent = `Live: asks again every ${digits(data.every)} s.`;
+    const live = `Live: asks again every ${digits(data.every)} s.`;
+    if (words.textContent !== live) words.textContent = live;
   } catch {
     words.textContent = "The server does not respond; what is shown is from the time above.";
   }

@@ -9,6 +9,7 @@ const OPERATORS = {
   "≤": (value, other) => typeof value === "number" && value <= Number(other),
 };
 let dataTable = null;
+let tableBefore = "";
 
 const varies = column => column.values ? new Set(column.values).size > 1 : column.distinct.length > 1 || Boolean(column.at);
 
@@ -77,6 +78,10 @@ function showRuns() {
   const places = matching(), chosen = new Set(picked());
   const rows = tableRows(places, [...by.filter(name => !shownColumns.includes(name)), ...shownColumns], by);
   const titles = [...by.filter(name => !shownColumns.includes(name)), ...shownColumns];
+  // Sorting, search and page stay when new data come, and while the columns are the same.
+  const same = dataTable && tableBefore === titles.join("\t") + by.join("\t");
+  const before = same ? {order: dataTable.order(), search: dataTable.search(), page: dataTable.page()} : null;
+  tableBefore = titles.join("\t") + by.join("\t");
   dataTable?.destroy();
   dataTable = null;
   const table = element("table", {class: "display", id: "all-runs"});
@@ -84,7 +89,8 @@ function showRuns() {
   const numeric = titles.map(name => columns.get(name).values || columns.get(name).numeric);
   dataTable = new DataTable(table, {
     data: rows, autoWidth: false, pageLength: 50, lengthMenu: [25, 50, 100, 500], deferRender: true,
-    order: sortOrder(titles, by), language: {search: "Search", emptyTable: "No run fits the filters.", zeroRecords: "No run fits."},
+    order: before?.order ?? sortOrder(titles, by), search: {search: before?.search ?? ""},
+    displayStart: 50 * (before?.page ?? 0), language: {search: "Search", emptyTable: "No run fits the filters.", zeroRecords: "No run fits."},
     layout: {topStart: null, topEnd: "search", bottomStart: rows.length > 25 ? "pageLength" : null, bottomEnd: rows.length > 50 ? "paging" : null, bottom: "info"},
     createdRow: (row, values) => row.classList.toggle("chosen", values.places.every(place => chosen.has(place))),
     columns: [
