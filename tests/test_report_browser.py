@@ -183,13 +183,18 @@ def test_the_same_face_under_five_methods(reader: Reader) -> None:
 
 
 def test_columns_filters_and_groups(reader: Reader) -> None:
-    where = {"view": "runs", "column": "metric test/miou", "where": "about label_fraction\tis\t1", "by": "about method"}
-    reader.browser.run(f"location.hash = {urlencode(where)!r}")
+    where = {
+        "view": "runs",
+        "column": ["metric test/miou", "about seed"],
+        "where": "about label_fraction\tis\t1",
+        "by": "about method",
+    }
+    reader.browser.run(f"location.hash = {urlencode(where, doseq=True)!r}")
     reader.settle()
     rows = {row[1]: row for row in reader.table("#all-runs")}
     assert rows["MTL"][0].strip() == "5", "two seeds, and three runs without a score"
     assert rows["MTL"][2] == "52.50 ± 0.71 (n = 2)"
-    assert rows["baseline"][2] == "45.50 ± 0.71"
+    assert rows["baseline"][2:] == ["45.50 ± 0.71", "0, 1"]
     assert len(rows) == 5 + 1
 
 

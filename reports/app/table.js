@@ -60,7 +60,7 @@ function tableRows(places, shownColumns, by) {
     const values = members.map(place => valueOf(column, place)).filter(value => value !== null);
     const distinct = [...new Set(values)];
     if (distinct.length < 2 && (values.length < 2 || column.kind !== "metric") || by.includes(name)) return {sort: distinct[0] ?? null, text: shown(column, distinct[0] ?? null)};
-    if (values.some(value => typeof value !== "number")) return {sort: null, text: distinct.length < 4 ? distinct.join(", ") : `${distinct.length} values`};
+    if (!column.values || values.some(value => typeof value !== "number")) return {sort: null, text: distinct.length < 4 ? distinct.join(", ") : `${distinct.length} values`};
     const [middle, deviation] = mean(values);
     const spread = deviation === null ? "" : ` ± ${shown(column, deviation).replace("+", "")}`;
     const fewer = values.length < members.length ? ` (n = ${values.length})` : "";
