@@ -1,5 +1,8 @@
 """Time, memory and size of the report of many run folders: python -m benchmarks.report_growth --runs 5000.
 
+Where Chromium is installed, its page is opened too: seconds until it takes clicks, and those of its main thread, which
+do not depend on what else the machine does.
+
 The run folders are synthesised: pairs of a baseline and an MTL run over label fractions, subsets, seeds and learning
 rates, each with scores of every class, curves of 300 steps and 18 images of 96 pixels; each fiftieth is a pre-training.
 """
@@ -93,6 +96,28 @@ def _status(number: int, stage: str, rng: np.random.Generator) -> dict[str, obje
     }
 
 
+def opened(page: Path, profile: Path) -> str:
+    """What opening a page takes, its first view and the table of runs."""
+    from tests.browser import CHROMIUM, Browser
+
+    if CHROMIUM is None:
+        return "no Chromium to open it with"
+    browser, found = Browser(profile), []
+    try:
+        browser.screen(1440)
+        for view in ("overview", "runs"):
+            browser.call("Performance.enable", timeDomain="threadTicks")
+            browser.open(f"{page.as_uri()}#view={view}")
+            browser.wait("document.documentElement.dataset.ready", seconds=120)
+            known = {one["name"]: one["value"] for one in browser.call("Performance.getMetrics")["metrics"]}
+            ready = float(browser.run("document.documentElement.dataset.ready")) / 1000
+            found.append(f"{view} after {ready:.1f} s ({known['TaskDuration']:.1f} s of a CPU)")
+            browser.call("Performance.disable")
+        return ", ".join([*found, *browser.errors])
+    finally:
+        browser.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=200)
@@ -113,6 +138,8 @@ def main() -> None:
                 f"{arguments.runs} runs, {attempt}: {seconds:.1f} s ({worked:.1f} s of a CPU), "
                 f"at most {memory:.0f} MiB of memory, index.html {size / 1e6:.1f} MB, all {pages / 1e6:.0f} MB"
             )
+        with tempfile.TemporaryDirectory() as profile:
+            print(f"in a browser: {opened(page, Path(profile))}")
 
 
 if __name__ == "__main__":

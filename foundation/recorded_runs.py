@@ -45,7 +45,18 @@ TEXTS = (
 )
 """Keys of the status that are shown as text, and by which runs are grouped."""
 NUMBERS = (
-    *("label_fraction", "labelled", "epoch", "seconds", "images_per_second", "peak_memory_mb", "parameters"),
+    *(
+        "label_fraction",
+        "labelled",
+        "validation_labels",
+        "synthetic",
+        "epoch",
+        "epochs",
+        "seconds",
+        "images_per_second",
+        "peak_memory_mb",
+        "parameters",
+    ),
     *("fit_seconds", "megapixels_per_second", "tests_per_pixel"),
 )
 """Keys of the status that are numbers."""
@@ -170,7 +181,7 @@ class RecordedRun:
         return self.status.get("identity") or {}
 
     @functools.cached_property
-    def setting(self) -> Mapping[str, Any]:
+    def setting(self) -> dict[str, Any]:
         """The settings that entered the run's id, by name."""
         return with_current_keys(self._identity.get("settings") or {})
 
@@ -178,6 +189,11 @@ class RecordedRun:
     def version(self) -> str:
         """Version of the stage's code: results of different versions are not comparable."""
         return as_text(self._identity.get("version"))
+
+    @property
+    def labels_digest(self) -> str:
+        """Digest of the set of faces whose labels it may use; "" if it is not recorded."""
+        return as_text(self._identity.get("labels"))
 
     @property
     def in_a_fold(self) -> bool:
@@ -346,7 +362,7 @@ def _config(folder: Path) -> str:
 
 def _data_root(config: str) -> Path | None:
     """The absolute data root of a composed configuration, as text: parsing every run's YAML would take minutes."""
-    found = re.search(r"^datamodule:\n(?:  .*\n)*?  root: ['\"]?(/[^\n'\"]*)", config, re.MULTILINE)
+    found = re.search(r"^(?:datamodule:\n(?:  .*\n)*?  )?root: ['\"]?(/[^\n'\"]*)", config, re.MULTILINE)
     return Path(found[1].rstrip()) if found else None
 
 

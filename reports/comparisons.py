@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.special import stdtrit
@@ -24,17 +24,21 @@ VARIANT = ("ablation", "masking", "loss", "network", "after", "head", "kernel", 
 """Settings that may differ between runs of one method in one figure."""
 
 
+PAIRED = ("mtl", "semi")
+"""Methods whose runs have a gain over a baseline."""
+
+
 @dataclass(frozen=True)
 class Pair:
-    """A finished MTL run and the one finished baseline with the same setting."""
+    """A finished run of one of the methods :data:`PAIRED` and the one finished baseline with the same setting."""
 
     baseline: RecordedRun
-    mtl: RecordedRun
+    run: RecordedRun
 
     @property
     def gain(self) -> float:
-        """mIoU of MTL minus that of the baseline, in points (-100..100); NaN if either is undefined."""
-        return 100 * (self.mtl.metric("test/miou") - self.baseline.metric("test/miou"))
+        """mIoU of the run minus that of the baseline, in points (-100..100); NaN if either is undefined."""
+        return 100 * (self.run.metric("test/miou") - self.baseline.metric("test/miou"))
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,11 @@ class Repeats:
 
 @dataclass(frozen=True)
 class Finding:
-    """One measured comparison: the mean gain in points, and the sentence that states it."""
+    """One measured comparison: the mean gain in points, the sentence that states it, and the compared pairs."""
 
     gain: float
     sentence: str
+    pairs: tuple[Pair, ...] = ()
 
 
 def setting(run: RecordedRun, repeat: bool = True) -> tuple[str, ...] | None:
@@ -189,71 +194,104 @@ def _name(group: Sequence[RecordedRun], labelled: bool = True) -> str:
 
 
 def pairs(runs: Iterable[RecordedRun]) -> list[Pair]:
-    """Every finished MTL run with its baseline: the one on the same data, fraction, subset and seed with the fewest
-    other differences. If two have equally few, the run has no baseline.
+    """Every finished run of :data:`PAIRED` with its baseline: the one on the same data, scale, recipe, fraction, subset
+    and seed with the fewest other differences. If two have equally few, the run has no baseline.
     """
     found = []
-    for group in grouped((run for run in runs if run.tested), setting):
+    for group in grouped((run for run in runs if run.tested), _draw):
         varying = _varying(group)
         baselines = [run for run in group if run.text("method") == "baseline"]
         by_network = {same[0].text("network"): same for same in grouped(baselines, lambda run: run.text("network"))}
-        for mtl in (run for run in group if run.text("method") == "mtl"):
-            comparable = by_network.get(mtl.text("network"), [])
-            differences = [len(_unlike(mtl, baseline, varying)) for baseline in comparable]
+        for run in (run for run in group if run.text("method") in PAIRED):
+            comparable = [base for base in by_network.get(run.text("network"), []) if _same_labels(run, base)]
+            differences = [len(_unlike(run, baseline, varying)) for baseline in comparable]
             if differences and differences.count(min(differences)) == 1:
-                found.append(Pair(comparable[differences.index(min(differences))], mtl))
+                found.append(Pair(comparable[differences.index(min(differences))], run))
     return found
+
+
+def _draw(run: RecordedRun) -> tuple[str, ...] | None:
+    """Settings that a run and its baseline share, whatever their stages; None if the status lacks one of them."""
+    keys = ("dataset", "scale", "recipe", "label_fraction", "subset", "seed")
+    values = tuple(run.text(key) for key in keys)
+    return (*values, run.origin, run.text("merging")) if all(values) else None
+
+
+def _same_labels(run: RecordedRun, baseline: RecordedRun) -> bool:
+    """Whether both read the same data and labels, in the same version of the code if their stage is the same.
+
+    The digest of a self-training's data includes the synthetic faces that it reads besides.
+    """
+    if run.stage == baseline.stage and run.version != baseline.version:
+        return False
+    if run.number("synthetic") > 0:
+        return bool(run.labels_digest) and run.labels_digest == baseline.labels_digest
+    return bool(run.text("data_digest")) and run.text("data_digest") == baseline.text("data_digest")
 
 
 def _varying(runs: Sequence[RecordedRun]) -> set[str]:
     """Settings that have more than one value in a group of runs: only these can differ between two of them."""
     values: dict[str, set[str]] = {}
+    several = len({run.stage for run in runs}) > 1
     for run in runs:
-        for name, value in run.setting.items():
+        for name, value in (run.setting | _without_stage(run) if several else run.setting).items():
             values.setdefault(name, set()).add(str(value))
     return {name for name, different in values.items() if len(different) > 1}
 
 
-def unlike(mtl: RecordedRun, baseline: RecordedRun) -> dict[str, tuple[str, str]]:
-    """The common settings in which an MTL run and a baseline differ: name -> both values."""
-    return _unlike(mtl, baseline, mtl.setting.keys())
+def unlike(run: RecordedRun, baseline: RecordedRun) -> dict[str, tuple[str, str]]:
+    """The common settings in which a run and a baseline differ: name -> both values.
+
+    Settings of two stages, as semi.batch_size and finetune.batch_size, are compared without the stage's name.
+    """
+    return _unlike(run, baseline, run.setting | _without_stage(run))
 
 
-def _unlike(mtl: RecordedRun, baseline: RecordedRun, names: Iterable[str]) -> dict[str, tuple[str, str]]:
+def _unlike(run: RecordedRun, baseline: RecordedRun, names: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Likewise, of the settings with these names."""
-    ours, theirs = mtl.setting, baseline.setting
-    values = {"loss": (mtl.text("loss"), baseline.text("loss"))}
-    for name in sorted(name for name in names if name in ours and name in theirs and name != "finetune.loss"):
+    one_stage = run.stage == baseline.stage
+    ours, theirs = (run.setting, baseline.setting) if one_stage else (_without_stage(run), _without_stage(baseline))
+    values = {"loss": (run.text("loss"), baseline.text("loss"))}
+    for name in sorted(name for name in names if name in ours and name in theirs and name not in LOSSES):
         values[name] = str(ours[name]), str(theirs[name])
     return {name: both for name, both in values.items() if both[0] != both[1]}
 
 
+LOSSES = ("finetune.loss", "semi.loss", "loss")
+"""Settings that the status names as ``loss``."""
+
+
+def _without_stage(run: RecordedRun) -> dict[str, Any]:
+    return {name.removeprefix(f"{run.stage}."): value for name, value in run.setting.items()}
+
+
 def findings(runs: Iterable[RecordedRun]) -> list[Finding]:
-    """One finding for each label fraction and variant of MTL, averaged over repeats; [] without a pair."""
+    """One finding for each label fraction and variant of a method, averaged over repeats; [] without a pair."""
     every = list(runs)
-    paired = {pair.mtl.path: pair for pair in pairs(every) if not math.isnan(pair.gain)}
-    compared = [pair.mtl for pair in paired.values()]
+    paired = {pair.run.path: pair for pair in pairs(every) if not math.isnan(pair.gain)}
+    compared = [pair.run for pair in paired.values()]
     names, done = variants(compared), FinishedRuns(every)
     found = []
     for same in grouped(compared, lambda run: setting(run, repeat=False)):
         for repeats in done.repeats(same):
             group = [paired[run.path] for run in repeats.runs]
             about = ", ".join(filter(None, (names[repeats.runs[0].path], repeats.differing)))
-            name = f"MTL ({about})" if about else "MTL"
-            if len({setting(pair.mtl) for pair in group}) == len(group):
+            method = repeats.runs[0].method
+            name = f"{method} ({about})" if about else method
+            if len({setting(pair.run) for pair in group}) == len(group):
                 found.append(_finding(group, name))
             else:  # they differ in something that is not recorded
-                found += [_finding([pair], f"{name}, run {pair.mtl.id},") for pair in group]
+                found += [_finding([pair], f"{name}, run {pair.run.id},") for pair in group]
     return found
 
 
 def _finding(group: list[Pair], name: str) -> Finding:
-    first = group[0].mtl
+    first = group[0].run
     gains = [pair.gain for pair in group]
     gain = sum(gains) / len(gains)
-    mtl = 100 * sum(pair.mtl.metric("test/miou") for pair in group) / len(group)
+    score = 100 * sum(pair.run.metric("test/miou") for pair in group) / len(group)
     baseline = 100 * sum(pair.baseline.metric("test/miou") for pair in group) / len(group)
-    seeds, subsets = (len({pair.mtl.text(key) for pair in group}) for key in ("seed", "subset"))
+    seeds, subsets = (len({pair.run.text(key) for pair in group}) for key in ("seed", "subset"))
     repeats = f"{_count(seeds, 'seed')}, {_count(subsets, 'subset')}"
     if len(group) == 1:
         certainty = f"{repeats.capitalize()}: within noise until repeated."
@@ -262,18 +300,20 @@ def _finding(group: list[Pair], name: str) -> Finding:
         reach = confidence(gains)
         certainty = (
             f"Means of {len(group)} pairs ({repeats}); 95 % confidence from {signed(gain - reach)} to "
-            f"{signed(gain + reach)}; single gains from {signed(min(gains))} to {signed(max(gains))}, MTL ahead in "
-            f"{ahead} of {len(group)}."
+            f"{signed(gain + reach)}; single gains from {signed(min(gains))} to {signed(max(gains))}, "
+            f"{first.method} ahead in {ahead} of {len(group)}."
         )
     differing = {
         " ".join((as_text(setting, SHOWN), as_text(ours, SHOWN), "against", as_text(theirs, SHOWN)))
         for pair in group
-        for setting, (ours, theirs) in unlike(pair.mtl, pair.baseline).items()
+        for setting, (ours, theirs) in unlike(pair.run, pair.baseline).items()
     }
     otherwise = f" ({', '.join(sorted(differing))})" if differing else ""
-    scores = f"{name} {mtl:.2f} mIoU, baseline {baseline:.2f}{otherwise}: {signed(gain)} points"
+    scores = f"{name} {score:.2f} mIoU, baseline {baseline:.2f}{otherwise}: {signed(gain)} points"
     return Finding(
-        gain, f"{scores} at {first.fraction} labelled, {first.data}, scale {first.text('scale')}. {certainty}"
+        gain,
+        f"{scores} at {first.fraction} labelled, {first.data}, scale {first.text('scale')}. {certainty}",
+        tuple(group),
     )
 
 

@@ -1,4 +1,4 @@
-"""A local web server for the report of running experiments: rewrites it periodically and reloads the page.
+"""A local web server for the report of running experiments: rewrites it periodically; the page takes the new data.
 
 It serves this machine's browsers alone, and the report's own files alone. A page of another site may send requests to
 it: through a name that leads to this machine (DNS rebinding), so the Host header is checked; it may not embed it. What
@@ -7,6 +7,7 @@ runs have written is never served as it is.
 
 from __future__ import annotations
 
+import functools
 import re
 import socket
 import sys
@@ -21,7 +22,8 @@ from foundation.errors import ConfigError
 from foundation.interruption import check
 from foundation.reading import MEBIBYTE, UnreadableError, read_bytes
 from foundation.shown_text import printable
-from reports.page import SCRIPT_DIGEST, write_report
+from reports.libraries import libraries
+from reports.page import write_report
 
 HOST = "127.0.0.1"
 HOST_NAMES = ("localhost", HOST, "[::1]")
@@ -32,27 +34,33 @@ SERVED = (
     (re.compile(r"index\.html"), "text/html; charset=utf-8"),
     (re.compile(r"runs/[^/]+\.html"), "text/html; charset=utf-8"),
     (re.compile(r"tables/[^/]+\.csv"), "text/csv; charset=utf-8"),
+    (re.compile(r"tables/[^/]+\.tex"), "text/plain; charset=utf-8"),
     (re.compile(r"figures/[^/]+\.svg"), "image/svg+xml"),
+    (re.compile(r"figures/[^/]+\.png"), "image/png"),
 )
 """Files of the report and their content types; no other file is served."""
 LARGEST = 64 * MEBIBYTE
 MOST_CONNECTIONS = 32
 IDLE, LONGEST = 10.0, 30.0
 """Seconds after which a connection is closed: without a byte, and in all."""
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        f"default-src 'none'; script-src '{SCRIPT_DIGEST}'; img-src data:; style-src 'unsafe-inline'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+
+
+@functools.cache
+def _headers() -> dict[str, str]:
+    return {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": (
+            f"default-src 'none'; script-src {libraries().digests}; img-src data:; style-src 'unsafe-inline'; "
+            "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        ),
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
 
 
 class _Page(BaseHTTPRequestHandler):
-    """Serves files of the report; the pages refresh themselves."""
+    """Serves files of the report; its page asks for newer data itself."""
 
     server: _Server
     server_version = "report"
@@ -81,8 +89,6 @@ class _Page(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
-        if path == INDEX:
-            self.send_header("Refresh", f"{self.server.every:g}")
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(content)
@@ -90,7 +96,7 @@ class _Page(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 (the name that http.server looks for)
 
     def end_headers(self) -> None:
-        for name, value in HEADERS.items():
+        for name, value in _headers().items():
             self.send_header(name, value)
         super().end_headers()
 
@@ -104,17 +110,15 @@ class _Server(ThreadingHTTPServer):
     Args:
         port: the port; 0 takes any free one.
         report: folder of the report.
-        every: seconds after which the page is to load itself again.
         host_names: names that a Host header may have, without a port.
     """
 
     request_queue_size = 128
     """Connections that wait to be accepted: a further one would be tried again by the system a second later."""
 
-    def __init__(self, port: int, report: Path, every: float, host_names: set[str]) -> None:
+    def __init__(self, port: int, report: Path, host_names: set[str]) -> None:
         super().__init__((HOST, port), _Page)
         self.report = report
-        self.every = every
         self.host_names = host_names
         self._opened: dict[socket.socket, float] = {}
         self._changing = threading.Lock()
@@ -203,10 +207,10 @@ class Dashboard:
     """
 
     def __init__(self, output_dir: Path, port: int, every: float, host: str | None = None) -> None:
-        page = write_report(output_dir)
+        page = write_report(output_dir, every)
         names = {*HOST_NAMES, *([] if host is None else [_host_name(host)])}
         try:
-            self._server = _Server(port, page.parent, every, names)
+            self._server = _Server(port, page.parent, names)
         except OSError as error:
             raise ConfigError(f"port={port} cannot be used: {error.strerror}.\nExpected: a free one.") from error
         self._closed = threading.Event()
@@ -231,6 +235,6 @@ class Dashboard:
     def _write(self, output_dir: Path, every: float) -> None:
         while not self._closed.wait(every):
             try:
-                write_report(output_dir)
+                write_report(output_dir, every)
             except Exception as error:  # a moved folder, a full disk: the next attempt may succeed
                 print(f"The report could not be written: {printable(str(error))}", file=sys.stderr)

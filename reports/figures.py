@@ -6,7 +6,7 @@ import io
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,14 @@ class Chart:
     runs: tuple[RecordedRun, ...]
     light: str
     dark: str
+    figure: Figure = field(repr=False, compare=False)
+
+    def png(self) -> bytes:
+        """The figure as PNG on white."""
+        file = io.BytesIO()
+        with matplotlib.rc_context(_STYLE):
+            self.figure.savefig(file, format="png", dpi=150, facecolor="white", metadata={"Software": None})
+        return file.getvalue()
 
 
 def charts(runs: Iterable[RecordedRun], with_curves: Iterable[RecordedRun] | None = None) -> list[Chart]:
@@ -162,7 +170,7 @@ def _fractions(runs: list[RecordedRun], done: FinishedRuns) -> Chart:
     names, every = variants(runs), done.repeats(runs)
     repeated = newest(every, MOST_LINES, lambda repeats: _changed(repeats.runs))
     kept = {run.path for repeats in repeated for run in repeats.runs}
-    paired = {pair.mtl.path: pair for pair in pairs(runs)}
+    paired = {pair.run.path: pair for pair in pairs(runs)}
     runs = [run for run in runs if run.path in kept]
     labels = {
         run.path: ", ".join(filter(None, (names[repeats.runs[0].path], repeats.differing)))
@@ -177,11 +185,11 @@ def _fractions(runs: list[RecordedRun], done: FinishedRuns) -> Chart:
         means = _by_fraction(left, repeats.runs, scores, lambda values: float(np.std(values, ddof=1)), line)
         alt += [f"{line['label']} {mean:.2f} % at {share:g} %" for share, mean in means.items()]
     for repeats in repeated:
-        mtl = [run for run in repeats.runs if run.path in paired]
-        if not mtl:
+        gaining = [run for run in repeats.runs if run.path in paired]
+        if not gaining:
             continue
-        line = lines[mtl[0].path]
-        gains = _by_fraction(right, mtl, [paired[run.path].gain for run in mtl], confidence, line)
+        line = lines[gaining[0].path]
+        gains = _by_fraction(right, gaining, [paired[run.path].gain for run in gaining], confidence, line)
         alt += [f"gain of {line['label']} {signed(gain)} points at {share:g} %" for share, gain in gains.items()]
     ticks = sorted({100 * run.number("label_fraction") for run in runs})
     printed = published_gains(runs[0].text("dataset"))
@@ -197,7 +205,7 @@ def _fractions(runs: list[RecordedRun], done: FinishedRuns) -> Chart:
     _finish(right, "labelled share of the training images (%)", "gain over the baseline (mIoU points)")
     note = (
         "Left: dots are single runs, lines means over subsets and seeds, bars one standard deviation. Right: mean "
-        "gain of MTL over the baseline with the same labels, bars its 95 % confidence interval if it was repeated; "
+        "gain over the baseline with the same labels, bars its 95 % confidence interval if it was repeated; "
         "the paper's gains are as printed, for other and far larger runs."
     )
     if len(every) > MOST_LINES:
@@ -349,4 +357,4 @@ def _chart(figure: Figure, title: str, alt: str, note: str, runs: list[RecordedR
     light = dark = file.getvalue()
     for on_light, on_dark in COLOURS.values():
         dark = dark.replace(on_light, on_dark)
-    return Chart(title, as_text(alt, LONGEST_ALT), note, tuple(runs), light, dark)
+    return Chart(title, as_text(alt, LONGEST_ALT), note, tuple(runs), light, dark, figure)

@@ -7,18 +7,19 @@ from dataclasses import replace
 from typing import TypeVar
 
 from foundation.recorded_runs import RecordedRun
-from reports.panels import Panel
 from reports.tables import Table
 
 ILLUSTRATED = 40
-"""Runs of each stage whose curves and images the page shows."""
+"""Runs of each stage whose curves are in the figures."""
 ILLUSTRATED_PAGES = 500
 """Runs whose own page has images."""
-IMAGES_SIZE = 6_000_000
-"""Characters of all images of the page."""
-MOST_ROWS = 1000
+IMAGES_SIZE = 8_000_000
+"""Characters of all images of the page, as base64."""
+MOST_ROWS = 300
 """Rows of a table on the page."""
 MOST_FINDINGS = 50
+MOST_STUDIES = 6
+"""Studies whose best run the page names first."""
 
 Item = TypeVar("Item")
 
@@ -65,46 +66,16 @@ def with_fewer_rows(table: Table, file: str) -> Table:
     )
 
 
-def within_size(groups: Sequence[list[Panel]]) -> tuple[list[list[Panel]], int]:
-    """The first panels of each group, as many as fit in :data:`IMAGES_SIZE`, and the number of those left out.
-
-    The groups take turns, so that each kind of image is shown.
-    """
-    kept: list[list[Panel]] = [[] for _ in groups]
-    size = left_out = 0
-    for turn in range(max(map(len, groups), default=0)):
-        for place, group in enumerate(groups):
-            if turn >= len(group):
-                continue
-            panel = group[turn]
-            needed = sum(len(tile.source) for _, tiles in panel.rows for tile in tiles if tile)
-            if size + needed > IMAGES_SIZE:
-                left_out += 1
-            else:
-                kept[place].append(panel)
-                size += needed
-    return kept, left_out
-
-
-def left_out(runs: Sequence[RecordedRun], shown: Sequence[RecordedRun], findings: int, panels: int) -> list[str]:
-    """Sentences that state what the page leaves out.
+def left_out(runs: Sequence[RecordedRun], findings: int) -> list[str]:
+    """Sentences that state what the page and the pages of runs leave out.
 
     Args:
         runs: all runs.
-        shown: the runs with curves and images on the page.
         findings: number of findings that are left out.
-        panels: number of panels that are left out.
     """
     sentences = []
-    if len(shown) < len(runs):
-        sentences.append(
-            f"Curves and images are of the newest {ILLUSTRATED} runs of each stage; the others have theirs on their "
-            "own pages."
-        )
     if len(runs) > ILLUSTRATED_PAGES:
         sentences.append(f"The pages of the newest {ILLUSTRATED_PAGES} runs have images.")
-    if panels:
-        sentences.append(f"{panels} groups of images are left out for their size.")
     if findings:
         sentences.append(f"{findings} further findings are left out.")
     return sentences

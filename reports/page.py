@@ -1,14 +1,15 @@
-"""The report: one self-contained HTML page, and one for each run."""
+"""The report: one self-contained HTML page to explore, and one for each run."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import datetime
 import errno
-import hashlib
 import math
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,30 +22,33 @@ from foundation.errors import ConfigError, DataError
 from foundation.files import atomic_write, make_writable, remove_drafts
 from foundation.recorded_runs import RecordedRun, read_runs
 from foundation.shown_text import printable
-from reports import comparisons, figures, folds, limits, panels, papers, tables
+from reports import comparisons, figures, folds, limits, papers, status, tables
+from reports.libraries import libraries
+from reports.payload import as_script, key_of, payload
 from reports.run_pages import page_name, write_run_pages
 from reports.tables import Table
 
 TABLES = ("grid_searches", "papers", "class_ious")
 """Parts of the page with several tables."""
-SCRIPT = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
-SCRIPT_DIGEST = f"sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}"
-"""The page's script, and its digest: with it, the page's content policy allows no other script."""
+MAIN_TABLES = ("results", "across", "occlusion", "papers")
+"""Those that are written as LaTeX too."""
 FOLDERS = ("", "tables", "figures", "runs")
 """Folders of the report, below its own."""
 LONGEST_NAME = 100
 """Characters of the file name of a table or a figure."""
 
 
-def write_report(output_dir: Path) -> Path:
+def write_report(output_dir: Path, every: float = 0, now: float | None = None) -> Path:
     """Write ``<output_dir>/report/index.html`` from the runs of an output folder, its tables and figures next to it.
 
-    The page is self-contained; ``tables/*.csv`` and ``figures/*.svg`` are for use elsewhere. It links to the pages of
-    single runs, ``runs/*.html``, which link to the run folders. The same run folders give the same bytes, and pages are
-    replaced atomically.
+    The page is self-contained; ``tables/*.csv``, ``tables/*.tex`` and ``figures/*`` are for use elsewhere. It links to
+    the pages of single runs, ``runs/*.html``, which link to the run folders. The same run folders at the same time give
+    the same bytes, and pages are replaced atomically.
 
     Args:
         output_dir: the folder that holds ``runs/``.
+        every: seconds after which the page asks its server for new data; 0: never.
+        now: the time that the page names, seconds since 1970; by default the present.
 
     Returns:
         The page.
@@ -61,26 +65,34 @@ def write_report(output_dir: Path) -> Path:
             require_no_link(page.parent / name)
         make_writable(page.parent)
         remove_drafts(page.parent, recursive=True, shared=True)
-        _write(runs, page, output_dir.resolve().name)
+        _write(runs, page, output_dir.resolve().name, every, time.time() if now is None else now)
     return page
 
 
-def _write(runs: list[RecordedRun], page: Path, name: str) -> None:
-    shown = _shown(runs)
+def _write(runs: list[RecordedRun], page: Path, name: str, every: float, now: float) -> None:
+    shown = _shown(runs, now)
     tables = {key: _listed(shown[key]) for key in ("results", "across", "occlusion", *TABLES)}
     names = _files(table.title for listed in tables.values() for table in listed)
     for key, listed in tables.items():
         fewer = []
         for table, file in zip(listed, names, strict=False):
             _write_text(page.parent / "tables" / f"{file}.csv", table.csv())
+            if key in MAIN_TABLES and table.measured:
+                _write_text(page.parent / "tables" / f"{file}.tex", table.latex())
             fewer.append(limits.with_fewer_rows(table, f"tables/{file}.csv"))
         shown[key] = fewer if key in TABLES else fewer[0] if fewer else shown[key]
     charts = shown["charts"]
     for file, chart in zip(_files(chart.title for chart in charts), charts, strict=True):
         _write_text(page.parent / "figures" / f"{file}.svg", chart.light)
+        if not every:  # a served report is written again and again
+            with atomic_write(page.parent / "figures" / f"{file}.png", sync=False) as image:
+                image.write(chart.png())
     templates = _templates()
     write_run_pages(runs, page.parent / "runs", templates, name=name, colours=figures.COLOURS)
-    _write_text(page, _render(templates, shown, runs, name))
+    data = payload(runs, round(now), every)
+    shown |= {"left_out": [*shown["left_out"], *data["left_out"]], "has_studies": bool(data["studies"])}
+    shown["best"] = [(runs[study["best"]], study["title"]) for study in data["studies"][: limits.MOST_STUDIES]]
+    _write_text(page, _render(templates, shown, runs, name, now, as_script(data)))
 
 
 def _listed(tables: Table | list[Table]) -> list[Table]:
@@ -147,29 +159,39 @@ def _files(titles: Iterable[str]) -> Iterator[str]:
         yield name if seen[name] == 1 else f"{name}_{seen[name]}"
 
 
-def _shown(runs: list[RecordedRun]) -> dict[str, Any]:
-    """All tables, figures and panels of the page, by their names in it."""
-    recent = limits.illustrated(runs)
+def _shown(runs: list[RecordedRun], now: float) -> dict[str, Any]:
+    """All tables, figures and lists of the page, by their names in it."""
     findings = comparisons.findings(runs)
-    kinds = {
-        "predictions": panels.predictions(recent),
-        "masks": panels.masks(recent),
-        "masks_by_group": panels.masks_by_group(recent),
-        "reconstructions": panels.reconstructions(recent),
-    }
-    kept, too_many = limits.within_size(list(kinds.values()))
+    stopped = sorted((run for run in runs if run.state in STOPPED), key=lambda run: -run.changed)
     return {
         "findings": findings[: limits.MOST_FINDINGS],
+        "running": [_running(run, now) for run in runs if run.state == "running"],
+        "failed": [(run, status.described(run)) for run in stopped],
+        "listed": limits.newest(runs, limits.MOST_ROWS, lambda run: run.changed),
         "results": tables.results(runs),
         "across": tables.across(runs),
         "occlusion": tables.occlusion(runs),
         "grid_searches": [*tables.grid_searches(runs), *folds.cross_validations(runs)],
         "papers": papers.paper_tables(runs),
-        **dict(zip(kinds, kept, strict=True)),
-        "charts": figures.charts(runs, recent),
+        "charts": figures.charts(runs, limits.illustrated(runs)),
         "class_ious": tables.class_ious(runs),
-        "left_out": limits.left_out(runs, recent, max(0, len(findings) - limits.MOST_FINDINGS), too_many),
+        "left_out": limits.left_out(runs, max(0, len(findings) - limits.MOST_FINDINGS)),
     }
+
+
+STOPPED = ("failed", "interrupted", "unreadable")
+
+
+def _running(run: RecordedRun, now: float) -> tuple[RecordedRun, str, dict[str, float | None], str, str]:
+    """A running run, its description, progress, best score, and the time when it ends."""
+    progress = status.progress(run, now)
+    left = progress["left"]
+    return run, status.described(run), progress, status.best(run), "" if left is None else _time(now + left)[:16]
+
+
+def _time(seconds: float) -> str:
+    """A time of this machine's clock, as 2026-11-30 21:05:00."""
+    return datetime.datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _templates() -> Environment:
@@ -184,22 +206,27 @@ def _templates() -> Environment:
         "svg": _svg,
         "folder": _folder,
         "page_of": _page_of,
-        "anchor": _anchor,
+        "anchor": key_of,
         "quantity": _quantity,
         "signed": comparisons.signed,
+        "percent": tables.percent,
+        "clock": status.clock,
     }
     return templates
 
 
-def _render(templates: Environment, shown: dict[str, Any], runs: list[RecordedRun], name: str) -> str:
+def _render(
+    templates: Environment, shown: dict[str, Any], runs: list[RecordedRun], name: str, now: float, data: str
+) -> str:
     return templates.get_template("page.html").render(
         name=name,
         runs=runs,
         states=Counter(run.state for run in runs),
         origins={run.origin for run in runs} - {""},
         colours=figures.COLOURS,
-        script=SCRIPT,
-        script_digest=SCRIPT_DIGEST,
+        written=_time(now),
+        data=data,
+        libraries=libraries(),
         **shown,
     )
 
@@ -211,11 +238,6 @@ def _svg(image: str) -> str:
 def _folder(run: RecordedRun) -> str:
     """The run's folder name, quoted for links."""
     return quote(os.fsencode(run.path.name))
-
-
-def _anchor(run: RecordedRun) -> str:
-    """The id of the run's row; links to it quote it."""
-    return printable(run.path.name)
 
 
 def _page_of(run: RecordedRun) -> str:

@@ -68,11 +68,11 @@ def _table(table: Mapping[str, Any], done: FinishedRuns) -> Table:
 def _gains(table: Mapping[str, Any], done: FinishedRuns) -> Table:
     """Gains of MTL over the baseline by label fraction, in points."""
     rows: list[tuple[str, ...]] = []
-    paired = {pair.mtl.path: pair for pair in pairs(done.runs)}
+    paired = {pair.run.path: pair for pair in pairs(done.runs)}
     for row in table["rows"]:
         printed = ("—" if value is None else signed(value) for value in row["values"])
         rows.append((f"the paper: {row['name']}", *printed, ""))
-        ours = [pair.mtl for pair in paired.values() if pair.mtl.text("dataset") == row["dataset"]]
+        ours = [pair.run for pair in paired.values() if _is_mtl_on(pair.run, row["dataset"])]
         for repeats in done.repeats(ours):
             gains = [paired[run.path] for run in repeats.runs]
             cells = [_gain(gains, row["metric"], fraction) for fraction in table["columns"].values()]
@@ -81,11 +81,15 @@ def _gains(table: Mapping[str, Any], done: FinishedRuns) -> Table:
     return _paper_table(table, rows, measured=any(row[0].startswith("here") for row in rows))
 
 
+def _is_mtl_on(run: RecordedRun, dataset: str) -> bool:
+    return run.text("method") == "mtl" and run.text("dataset") == dataset
+
+
 def _gain(group: Sequence[Pair], metric: str, fraction: float) -> str:
     gains = [
-        100 * (pair.mtl.metric(metric) - pair.baseline.metric(metric))
+        100 * (pair.run.metric(metric) - pair.baseline.metric(metric))
         for pair in group
-        if math.isclose(pair.mtl.number("label_fraction"), fraction)
+        if math.isclose(pair.run.number("label_fraction"), fraction)
     ]
     if not gains:
         return "—"
@@ -105,7 +109,7 @@ def _paper_table(table: Mapping[str, Any], rows: Sequence[tuple[str, ...]], meas
     missing = "" if measured else f"Nothing comparable has been measured yet: {table['command']}."
     note = " ".join(filter(None, (own, missing, *table["notes"])))
     title = f"{table['paper']}, {table['where']}: {table['title']}"
-    return Table(title, tuple(columns), tuple(rows), (), note)
+    return Table(title, tuple(columns), tuple(rows), (), note, measured)
 
 
 def _fits(run: RecordedRun, comparable: Mapping[str, Any]) -> bool:

@@ -37,11 +37,11 @@ def status_table(runs: Sequence[RecordedRun], now: float | None = None) -> Table
         shown_state = f"{state}: {error.splitlines()[0]}" if error.strip() else state
         table.add_row(
             Text(printable(run.path.name)),
-            Text(_what(run)),
+            Text(described(run)),
             Text(shown_state),
             _epoch(run),
-            _best(run),
-            *_times(run, state, now),
+            best(run),
+            *_times(run, now),
         )
     counts = Counter(states.values())
     summary = ", ".join(f"{counts[state]} {state}" for state in sorted(counts, key=_rank))
@@ -55,13 +55,27 @@ def _rank(state: str) -> int:
     return ORDER.index(state) if state in ORDER else len(ORDER) - 1
 
 
-def _what(run: RecordedRun) -> str:
+def described(run: RecordedRun) -> str:
+    """Experiment, method and variant, labels and seed."""
     variant = " ".join(filter(None, (run.method, *map(run.text, VARIANT))))
     return ", ".join(filter(None, (run.text("experiment"), variant, run.fraction, f"seed {run.text('seed')}")))
 
 
+def progress(run: RecordedRun, now: float) -> dict[str, float | None]:
+    """Epochs done and to do, seconds so far and left; None for what is unknown or has ended."""
+    seconds, epoch, total = run.number("seconds"), run.number("epoch"), _total(run)
+    known = {"done": epoch, "total": total, "seconds": seconds, "left": math.nan}
+    if run.state == "running" and not math.isnan(seconds):
+        since = max(0.0, now - run.changed)  # the status is written after each validation
+        known["seconds"] = seconds + since
+        if epoch > 0 and not math.isnan(total):
+            known["left"] = max(0.0, seconds / epoch * (total - epoch) - since)
+    return {name: None if math.isnan(value) else value for name, value in known.items()}
+
+
 def _total(run: RecordedRun) -> float:
-    return as_number(run.setting.get(f"{run.stage}.epochs"))
+    total = run.number("epochs")
+    return as_number(run.setting.get(f"{run.stage}.epochs")) if math.isnan(total) else total
 
 
 def _epoch(run: RecordedRun) -> str:
@@ -71,7 +85,7 @@ def _epoch(run: RecordedRun) -> str:
     return f"{0 if math.isnan(done) else done:.0f} of {total:.0f}"
 
 
-def _best(run: RecordedRun) -> str:
+def best(run: RecordedRun) -> str:
     """The best validation score so far."""
     for name, shown in (("val/miou", "{:.1%} mIoU"), ("val/psnr", "{:.1f} dB")):
         value = run.metric(name)
@@ -83,18 +97,16 @@ def _best(run: RecordedRun) -> str:
     return ""
 
 
-def _times(run: RecordedRun, state: str, now: float) -> tuple[str, str]:
+def _times(run: RecordedRun, now: float) -> tuple[str, str]:
     """Time taken, and estimated time left."""
-    seconds, epoch, total = run.number("seconds"), run.number("epoch"), _total(run)
-    if math.isnan(seconds):
-        return "", ""
-    if state != "running" or not epoch > 0 or math.isnan(total):
-        return _clock(seconds), ""
-    since = max(0.0, now - run.changed)  # the status is written after each validation
-    return _clock(seconds + since), _clock(max(0.0, seconds / epoch * (total - epoch) - since))
+    known = progress(run, now)
+    return clock(known["seconds"]), clock(known["left"])
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float | None) -> str:
+    """A duration, as 11 min; "" for None."""
+    if seconds is None:
+        return ""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from foundation.files import to_csv
 from foundation.recorded_runs import RecordedRun, as_text
-from reports.comparisons import grouped, pairs, signed, variants
+from reports.comparisons import PAIRED, grouped, pairs, signed, variants
 
 IOU = "test/iou/"
 SCORES = {
@@ -76,6 +76,7 @@ class Table:
         rows: the cells, as shown.
         runs: the run of each row.
         note: explanation; may be "".
+        measured: whether there are rows of this code, and not of the papers alone.
     """
 
     title: str
@@ -83,10 +84,23 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     runs: tuple[RecordedRun, ...]
     note: str = ""
+    measured: bool = True
 
     def csv(self) -> str:
         """The table as comma-separated values with a header."""
         return to_csv([[column.title for column in self.columns], *self.rows])
+
+    def latex(self) -> str:
+        """The table as LaTeX (a ``tabular`` with the rules of booktabs), its title and note as comments."""
+        right = ("score", "bar")
+        layout = "".join("r" if column.kind in right else "l" for column in self.columns)
+        head, *body = (
+            " & ".join(map(_in_latex, cells)) + r" \\"
+            for cells in ([column.title for column in self.columns], *self.rows)
+        )
+        comments = [f"% {line}" for line in (self.title, self.note) if line]
+        ruled = [r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
+        return "\n".join([*comments, rf"\begin{{tabular}}{{{layout}}}", *ruled, r"\end{tabular}", ""])
 
     def rich(self, without: Collection[str] = ()) -> rich.table.Table:
         """The table for a screen; settings that all rows share are in the caption instead of a column.
@@ -117,12 +131,12 @@ class Table:
 
 
 def results(runs: Iterable[RecordedRun]) -> Table:
-    """Test scores of all finished parsers in per cent, and the gain of MTL over its baseline in points."""
+    """Test scores of all finished parsers in per cent, and the gain over the baseline in points."""
     tested = [run for run in runs if run.tested]
-    gains = {pair.mtl.path: signed(pair.gain) for pair in pairs(tested)}
+    gains = {pair.run.path: signed(pair.gain) for pair in pairs(tested)}
     note = (
         "Scores on the test set in per cent. Gain: mIoU points over the one baseline with the same data, scale, "
-        "recipe, label fraction, subset and seed."
+        "recipe, label fraction, subset and seed. Val. labels: labels of the validation split that chose the epoch."
     )
     if any(run.stage == "classify" for run in tested):
         note += (
@@ -135,13 +149,14 @@ def results(runs: Iterable[RecordedRun]) -> Table:
         tested,
         {
             "labels": [run.fraction for run in tested],
+            "val. labels": [_count(run.number("validation_labels")) for run in tested],
             **{key: [run.text(key) for run in tested] for key in ("subset", "seed")},
         },
         "score",
         {
             **{title: [percent(run.metric(name)) for run in tested] for title, name in SCORES.items()},
             **{title: [_plain(run.number(name)) for run in tested] for title, name in HEADS.items()},
-            "gain": [gains.get(run.path, "not paired" if run.text("method") == "mtl" else "") for run in tested],
+            "gain": [gains.get(run.path, "not paired" if run.text("method") in PAIRED else "") for run in tested],
         },
         note,
         {
@@ -282,6 +297,27 @@ def _table(
 def _plain(number: float) -> str:
     """A number with four digits; "" for NaN."""
     return "" if math.isnan(number) else f"{number:.4g}"
+
+
+LATEX = {
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "−": "$-$",
+    "±": r"$\pm$",
+    "—": "---",
+    "·": r"$\cdot$",
+}
+
+
+def _in_latex(cell: str) -> str:
+    return "".join(LATEX.get(letter, letter) for letter in cell.replace("\n", " "))
+
+
+def _count(number: float) -> str:
+    """A number of images; "" for NaN."""
+    return "" if math.isnan(number) else f"{number:.0f}"
 
 
 def percent(share: float) -> str:

@@ -26,6 +26,7 @@ from foundation.reading import MEBIBYTE, UnreadableError, read_yaml
 from foundation.recorded_runs import RecordedRun
 from foundation.shown_text import printable
 from reports.page import require_no_link
+from reports.panels import file_of, samples_of
 
 OFFLINE: dict[str, Any] = {"project": "halfmask", "mode": "offline", "group": None, "tags": []}
 """W&B settings of a run that was trained with logger=none."""
@@ -62,8 +63,7 @@ def write_wandb_runs(runs: Sequence[RecordedRun], output_dir: Path, console: Con
                 remove_drafts(folder.parent, folder.name)
                 with atomic_path(folder) as draft:
                     draft.mkdir()
-                    _write(run, draft)
-                    _require_complete(run, draft)
+                    _require_complete(draft, _write(run, draft))
         except (UserError, OSError, ValueError) as error:  # a name too long, a foreign file: the other runs are written
             if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -80,7 +80,8 @@ def _require_curves(run: RecordedRun) -> None:
         raise DataError("metrics.csv cannot be read.")
 
 
-def _write(run: RecordedRun, folder: Path) -> None:
+def _write(run: RecordedRun, folder: Path) -> int:
+    """Write the W&B run; the number of rows of its history."""
     import wandb
 
     config = _config(run)
@@ -101,13 +102,31 @@ def _write(run: RecordedRun, folder: Path) -> None:
         grids = {name.removesuffix(".png"): grid for name in names if (grid := _grid(run, name))}
         if grids:
             opened.log({"panels": [wandb.Image(grid, caption=name) for name, grid in grids.items()]})
+        for kind, images in (test_images := _test_images(run)).items():
+            opened.log({f"test/{kind}": [wandb.Image(image, caption=face) for face, image in images.items()]})
         log_classes(opened, run.metrics)
         opened.summary.update({name: value for name, value in run.metrics.items() if name.startswith("test/")})
+        (steps,) = {len(column) for column in curves.values()}
+        return steps + bool(grids) + len(test_images)
 
 
-def _grid(run: RecordedRun, name: str) -> Image.Image | None:
+TEST_KINDS, TEST_FACES = ("image", "ground_truth", "prediction"), 6
+"""Images of test faces, and the number of faces."""
+
+
+def _test_images(run: RecordedRun) -> dict[str, dict[str, Image.Image]]:
+    """Test faces by kind and name, and the confusion matrix."""
+    faces = {kind: samples_of(run, "test", kind)[:TEST_FACES] for kind in TEST_KINDS}
+    files = {kind: {name: file_of(run, "test", name, kind) for name in names} for kind, names in faces.items()}
+    files["confusion"] = {"confusion": "confusion.png"} if "confusion.png" in run.panels.get("test", ()) else {}
+    read = {kind: {face: _grid(run, name, "test") for face, name in named.items()} for kind, named in files.items()}
+    found = {kind: {face: image for face, image in images.items() if image} for kind, images in read.items()}
+    return {kind: images for kind, images in found.items() if images}
+
+
+def _grid(run: RecordedRun, name: str, place: str = "") -> Image.Image | None:
     """An image of ``panels/``; None if it is none."""
-    content = run.panel("", name, GRID_SIZE)
+    content = run.panel(place, name, GRID_SIZE)
     if content is None:
         return None
     try:
@@ -120,13 +139,12 @@ def _grid(run: RecordedRun, name: str) -> Image.Image | None:
     return image
 
 
-def _require_complete(run: RecordedRun, folder: Path) -> None:
+def _require_complete(folder: Path, expected: int) -> None:
     """Read back what W&B's process has written: it reports neither a full disk nor its own end.
 
     Raises:
         RunError: if steps are absent.
     """
-    (expected,) = {len(column) for column in run.curves.values()}
     for _ in range(ATTEMPTS):  # its process may be about to write the last records
         found = sum(map(_history_records, folder.glob("wandb/offline-run-*/*.wandb")))
         if found >= expected:

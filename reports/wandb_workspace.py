@@ -1,4 +1,4 @@
-"""A W&B workspace with the curves and scores of the report: ``view=wandb_workspace``."""
+"""A W&B workspace with the report's content: scores, curves, images, classes, settings: ``view=wandb_workspace``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ SECTIONS = (
     ("Optimisation", "trainer/global_step", ("train/loss", "val/loss", "train/lr")),
 )
 """Title, axis and metrics of each section; metrics that no run has logged are left out."""
+
+IMAGES = ("panels", "test/image", "test/ground_truth", "test/prediction", "test/confusion")
+"""Images of runs: validation faces by epoch, test faces and the confusion matrix, see :mod:`reports.wandb_sync`."""
 
 TESTED = ("test/miou", "test/mean_f1", "test/miou_small", "test/pixel_accuracy", "test/dice")
 
@@ -53,7 +56,37 @@ def workspace(runs: Sequence[RecordedRun], entity: str, project: str) -> Any:
         lines: list[Any] = [panels.LinePlot(title=name, x=axis, y=[name]) for name in metrics if name in logged]
         if lines:
             sections.append(ws.Section(name=title, panels=lines, is_open=True))
+    sections += _tables_and_images(runs, panels, ws)
     return ws.Workspace(entity=entity, project=project, name="Faces: runs and sweeps", sections=sections)
+
+
+def _tables_and_images(runs: Sequence[RecordedRun], panels: Any, ws: Any) -> list[Any]:
+    """Sections of images with a step slider, scores by class, and settings, those that differ first."""
+    found = []
+    if any(run.panels for run in runs):
+        shown = [panels.MediaBrowser(title=name, media_keys=[name], num_columns=3) for name in IMAGES]
+        found.append(ws.Section(name="Images", panels=shown, is_open=True))
+    if any(name.startswith("test/iou/") for run in runs for name in run.metrics):
+        table = panels.WeavePanelSummaryTable(table_name="test/classes")
+        found.append(ws.Section(name="Classes", panels=[table], is_open=True))
+    swept = _swept(runs)
+    compared: list[Any] = [panels.RunComparer(diff_only="split")]
+    if swept and any("test/miou" in run.metrics for run in runs):
+        columns = [panels.ParallelCoordinatesPlotColumn(panels.Config(name)) for name in swept]
+        score = panels.ParallelCoordinatesPlotColumn(panels.SummaryMetric("test/miou"))
+        compared.append(panels.ParallelCoordinatesPlot(columns=[*columns, score], title="Settings and test mIoU"))
+    found.append(ws.Section(name="Settings", panels=compared, is_open=True))
+    return found
+
+
+MOST_SWEPT = 6
+
+
+def _swept(runs: Sequence[RecordedRun]) -> list[str]:
+    """The first settings that differ between finished parsers, by their names in W&B's configuration."""
+    tested = [run.setting for run in runs if run.tested]
+    shared = set.intersection(*map(set, tested)) if tested else set()
+    return [name for name in sorted(shared) if len({str(own[name]) for own in tested}) > 1][:MOST_SWEPT]
 
 
 def save_workspace(runs: Sequence[RecordedRun], entity: str | None, project: str) -> str:

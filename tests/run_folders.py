@@ -19,7 +19,7 @@ SAMPLES = ("face_01", "face_02")
 def write_run(output_dir: Path, stage: str, run_id: str, **changes: Any) -> Path:
     """A run folder with a status, curves (unless ``curves=False``: each takes a chart) and panels, as a run leaves."""
     folder = output_dir / "runs" / f"{stage}-{run_id}"
-    finetune = stage == "finetune"
+    finetune = stage in ("finetune", "semi")
     miou, curves = changes.pop("miou", 0.5), changes.pop("curves", True)
     scores: dict[str, float | None] = {"val/loss": 0.02, "val/psnr": 24.0}
     if finetune:

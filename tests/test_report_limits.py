@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import subprocess
@@ -11,15 +12,18 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from callbacks.confusion import write_confusion
 from foundation.errors import ConfigError, DataError
 from foundation.files import to_csv
 from foundation.recorded_runs import read_runs
-from reports import comparisons, figures, limits, panels, run_pages
+from reports import comparisons, figures, limits, payload, run_pages
+from reports.embedded_images import EmbeddedImages, embed
 from reports.page import write_report
 from tests.commands import ROOT, within
 from tests.run_folders import write_run
@@ -35,34 +39,58 @@ def test_images_and_curves_are_of_the_newest_runs(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(limits, "ILLUSTRATED_PAGES", 3)
     for number in range(5):
         aged(write_run(tmp_path, "finetune", f"run{number}", seed=number, method="baseline"), number)
+    monkeypatch.setattr(payload, "DETAILED", 2)
     page = write_report(tmp_path)
     html = page.read_text()
-    assert "Curves and images are of the newest" in html
+    assert "Images, confusion matrices and commands are of the newest 2 of 5 runs." in html
     assert "The pages of the newest 3 runs have images." in html
-    (cited,) = re.findall(r"moving average.*?Runs (.*?)\.</figcaption>", html, re.DOTALL)
-    assert re.findall(r">(run\d)<", cited) == ["run0", "run1"]
+    found = data_of(page)["runs"]
+    assert {run["id"]: "splits" in run for run in found} == {f"run{number}": number < 2 for number in range(5)}
+    assert all("curves" in run for run in found)
     images = {number: (page.parent / "runs" / f"finetune-run{number}.html").read_text() for number in range(5)}
     assert [text.count("data:image/png") for text in images.values()] == [6, 6, 6, 0, 0]
     assert "Only the pages of the newest" in images[4]
     assert "train/loss" in images[4], "curves are on every page"
-    assert all(f'id="finetune-run{number}"' in html for number in range(5)), "each run is listed"
+    assert all(f'id="finetune-run{number}"' in html for number in range(5)), "each run is listed without scripts too"
+
+
+def data_of(page: Path) -> dict[str, Any]:
+    """The data that a page holds."""
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.DOTALL)
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def test_a_small_report_leaves_nothing_out(output_dir: Path) -> None:
-    html = write_report(output_dir).read_text()
-    assert "newest" not in html
-    assert "left out" not in html
+    assert data_of(write_report(output_dir))["left_out"] == []
 
 
-def test_images_fit_in_the_page_and_take_turns(output_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = read_runs(output_dir)
-    groups = [panels.predictions(runs) * 3, panels.reconstructions(runs) * 2]
-    sizes = [sum(len(tile.source) for _, row in group[0].rows for tile in row if tile) for group in groups]
-    monkeypatch.setattr(limits, "IMAGES_SIZE", sum(sizes) + sizes[0])
-    kept, too_many = limits.within_size(groups)
-    assert ([len(group) for group in kept], too_many) == ([2, 1], 2)
-    monkeypatch.setattr(limits, "IMAGES_SIZE", 1)
-    assert "2 groups of images are left out for their size" in write_report(output_dir).read_text()
+def test_images_fit_in_the_page_newest_first(tmp_path: Path) -> None:
+    for number in range(3):
+        folder = write_run(tmp_path, "finetune", f"run{number}", seed=number, curves=False)
+        Image.effect_noise((16, 16), 50 + number).convert("RGB").save(
+            folder / "panels" / "test" / "face_01.prediction.png"
+        )
+    runs = read_runs(tmp_path)
+    every = EmbeddedImages()
+    embed(runs, every)
+    assert len(every.images) == 5 + 3, "images that runs share are held once"
+    some = EmbeddedImages(sum(len(content) for *_, content in every.images[:7]))
+    found = embed(runs, some)
+    assert [len(found[run.path.name].get("splits", {}).get("test", {}).get("face_01", ())) for run in runs] == [3, 3, 2]
+    assert some.full == {"finetune-run2"}
+    assert (every.full, some.left) == (set(), 0)
+
+
+def test_images_that_are_none_are_left_out(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "finetune", "run1", curves=False) / "panels" / "test"
+    (folder / "face_01.prediction.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 99)
+    (folder / "face_02.prediction.png").write_bytes((folder / "face_01.image.png").read_bytes()[:60])
+    (found,) = embed(read_runs(tmp_path), EmbeddedImages()).values()
+    assert {face: set(kinds) for face, kinds in found["splits"]["test"].items()} == {
+        "face_01": {"image", "ground_truth"},
+        "face_02": {"image", "ground_truth"},
+    }
 
 
 def test_a_long_table_shows_the_newest_rows_and_its_file_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +99,7 @@ def test_a_long_table_shows_the_newest_rows_and_its_file_all(tmp_path: Path, mon
         about = {"seed": number, "method": "baseline", "curves": False, "miou": 0.1 * number}
         aged(write_run(tmp_path, "finetune", f"run{number}", **about), number)
     page = write_report(tmp_path)
-    results = page.read_text().partition('<section aria-labelledby="papers">')[0]
+    results = page.read_text().partition("<h3>IoU by class")[0]
     assert re.findall(r'<th scope="row"><a class="id" href="#finetune-(run\d)"', results) == ["run0", "run1", "run2"]
     assert "The newest 3 of 6 rows are shown; all are in tables/test_results.csv." in results
     with (page.parent / "tables" / "test_results.csv").open(newline="") as file:
@@ -93,7 +121,7 @@ def test_a_sweep_of_many_rates_is_paired_at_once(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(comparisons, "_unlike", counted)
     found = comparisons.pairs(read_runs(tmp_path))
-    assert {(pair.baseline.id[-2:], pair.mtl.id[-2:]) for pair in found} == {(f"{n:02}", f"{n:02}") for n in range(20)}
+    assert {(pair.baseline.id[-2:], pair.run.id[-2:]) for pair in found} == {(f"{n:02}", f"{n:02}") for n in range(20)}
     assert set(compared) == {1}, "settings that all share are not compared again for each pair"
 
 

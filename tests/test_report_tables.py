@@ -12,6 +12,7 @@ from datamodules.labels import LAPA
 from foundation.recorded_runs import read_runs
 from reports import comparisons, panels, tables
 from reports.page import write_report
+from reports.studies import studies
 from tests.run_folders import row, write_evaluations, write_grid_search, write_run, write_segmenters
 
 
@@ -30,8 +31,8 @@ def test_painting_orders_are_never_compared(tmp_path: Path) -> None:
     runs = read_runs(tmp_path)
     assert [run.data for run in runs] == [f"celebamask_hq (real, merged as {order})" for order in ("official", "farl")]
     assert row(tables.results(runs), "mtl1")["gain"] == "not paired"
-    assert len(tables.class_ious(runs)) == len(panels.predictions(runs)) == 2
-    assert [name for name, _ in panels.predictions(runs)[0].legend[:4]] == ["background", "skin", "nose", "eye g"]
+    assert len(tables.class_ious(runs)) == len(studies(runs)) == 2
+    assert [name for name, _ in panels.of_one_run(runs[0])[0].legend[:4]] == ["background", "skin", "nose", "eye g"]
     write_run(tmp_path, "finetune", "base2", miou=0.5, merging="farl", method="baseline", **parts)
     assert row(tables.results(read_runs(tmp_path)), "mtl1")["gain"] == "+10.00"
 
@@ -75,7 +76,6 @@ def test_faces_without_pixel_ground_truth_are_in_the_occlusion_table(output_dir:
         "70.00",
     )
     assert "Dice" not in shown, "no run has it"
-    assert len(panels.masks(runs)) in (0, 1)
 
 
 def test_evaluations_have_their_own_table(output_dir: Path) -> None:
@@ -90,7 +90,7 @@ def test_evaluations_have_their_own_table(output_dir: Path) -> None:
     assert (shown["mIoU"], shown["small mIoU"]) == ("30.00", "10.00")
     assert tables.results(runs) == tables.results(before)
     assert comparisons.findings(runs) == comparisons.findings(before)
-    assert len(panels.predictions(runs)) == len(panels.predictions(before))
+    assert studies(runs) == studies(before)
 
 
 def test_results_are_percentages_and_the_gain_is_in_points(output_dir: Path) -> None:
@@ -188,3 +188,71 @@ def test_a_baseline_is_the_most_alike(tmp_path: Path) -> None:
 def test_real_faces_have_no_note_about_synthetic_ones(tmp_path: Path) -> None:
     write_run(tmp_path, "finetune", "base1", method="baseline", origin="real", curves=False)
     assert "Synthetic faces" not in write_report(tmp_path).read_text()
+
+
+def test_self_training_is_paired_with_the_baseline_of_its_labels(tmp_path: Path) -> None:
+    def identity(stage: str, version: int, labels: str, **settings: object) -> dict[str, object]:
+        named = {f"{stage}.{name}": value for name, value in settings.items()}
+        return {"identity": {"version": version, "labels": labels, "settings": named}}
+
+    about = {"origin": "real", "curves": False}
+    write_run(
+        tmp_path, "finetune", "base1", miou=0.5, method="baseline", **about, **identity("finetune", 4, "six", lr=1)
+    )
+    write_run(
+        tmp_path, "finetune", "base2", miou=0.4, method="baseline", **about, **identity("finetune", 4, "six", lr=2)
+    )
+    write_run(tmp_path, "semi", "semi1", miou=0.6, method="semi", **about, **identity("semi", 1, "six", lr=1))
+    mixed = {"data_digest": "with synthetic faces", "synthetic": 100, "subset": 0}
+    write_run(tmp_path, "semi", "semi2", miou=0.7, method="semi", **about, **mixed, **identity("semi", 1, "six", lr=2))
+    write_run(
+        tmp_path, "semi", "semi3", miou=0.8, method="semi", **about, **mixed, **identity("semi", 1, "others", lr=1)
+    )
+    write_run(
+        tmp_path,
+        "semi",
+        "semi4",
+        miou=0.8,
+        method="semi",
+        **about,
+        data_digest="d2",
+        **identity("semi", 1, "six", lr=1),
+    )
+    write_run(
+        tmp_path,
+        "semi",
+        "semi5",
+        miou=0.8,
+        method="semi",
+        curves=False,
+        origin="drawn",
+        **identity("semi", 1, "six", lr=1),
+    )
+    runs = read_runs(tmp_path)
+    assert {pair.run.id: pair.baseline.id for pair in comparisons.pairs(runs)} == {"semi1": "base1", "semi2": "base2"}
+    gains = {run.id: row(tables.results(runs), run.id)["gain"] for run in runs if run.stage == "semi"}
+    assert gains == {
+        "semi1": "+10.00",
+        "semi2": "+30.00",
+        "semi3": "not paired",
+        "semi4": "not paired",
+        "semi5": "not paired",
+    }
+    assert all(finding.sentence.startswith("self-training") for finding in comparisons.findings(runs))
+    assert all(pair.run.origin == pair.baseline.origin for pair in comparisons.pairs(runs))
+
+
+def test_labels_that_chose_the_epoch_are_counted(tmp_path: Path) -> None:
+    write_run(tmp_path, "finetune", "chosen1", curves=False, validation_labels=70)
+    write_run(tmp_path, "finetune", "last1", curves=False, validation_labels=0, seed=1)
+    table = tables.results(read_runs(tmp_path))
+    assert [row(table, run)["val. labels"] for run in ("chosen1", "last1")] == ["70", "0"]
+
+
+def test_a_table_in_latex_holds_its_cells_as_text() -> None:
+    columns = (tables.Column("a_b", "words"), tables.Column("mIoU", "score"))
+    table = tables.Table("50 %", columns, ((r"x & \y", "−1.50 ± 0.2"),), ())
+    assert table.latex() == (
+        "% 50 %\n\\begin{tabular}{lr}\n\\toprule\na\\_b & mIoU \\\\\n\\midrule\n"
+        "x \\& \\textbackslash{}y & $-$1.50 $\\pm$ 0.2 \\\\\n\\bottomrule\n\\end{tabular}\n"
+    )

@@ -69,6 +69,8 @@ def test_a_run_interrupted_within_a_step_is_written_for_wandb(tmp_path: Path) ->
     (folder,) = write_wandb_runs(read_runs(tmp_path), tmp_path, Console(file=io.StringIO()))
     (kept,) = folder.glob("wandb/offline-run-*")
     rows = [record["history"]["item"] for record in wandb_records(kept) if record["type"] == "history"]
+    assert len(list(kept.glob("files/media/images/test/prediction_*.png"))) == 2
+    rows = [row for row in rows if "train/lr" in row]
     assert [{name: value for name, value in row.items() if name[0] != "_"} for row in rows] == [
         {"epoch": 0, "trainer/global_step": 0, "train/loss": 0.5, "train/lr": 0.1},
         {"trainer/global_step": 1, "train/lr": 0.2},
@@ -89,7 +91,12 @@ def test_a_workspace_shows_the_metrics_of_the_runs(output_dir: Path, monkeypatch
         "Fine-tuning: validation",
         "Pre-training: validation",
         "Optimisation",
+        "Images",
+        "Classes",
+        "Settings",
     ]
+    assert made.sections[4].panels[0].media_keys == ["panels"]
+    assert made.sections[5].panels[0].table_name == "test/classes"
     assert [panel.y for panel in made.sections[1].panels] == [["val/miou"], ["val/mean_f1"]]
 
 
