@@ -84,8 +84,7 @@ def test_a_chain_of_starts(task_runs: dict[str, list[Run]], lapa: Path, tmp_path
     parser = task_runs["denoising"][1]
     for task, part in (("sparse_masking", "encoder"), ("masked_patches", "trunk")):
         words = (f"pretrain.task={task}", f"pretrain.start_from={parser.folder.path}", "stages=[pretrain,semi]")
-        words = (*words, "semi.start_from=null", f"semi.transfer={part}")
-        brief = ("pretrain.epochs=1", "semi.epochs=1")
+        brief = ("semi.start_from=null", f"semi.transfer={part}", "pretrain.epochs=1", "semi.epochs=1")
         pretrain, semi = run_training("semi_lapa_10pct", lapa, tmp_path, *words, *brief)
         assert pretrain.identity["upstreams"] == [parser.id]
         assert semi.identity["upstreams"] == [pretrain.id]
