@@ -195,8 +195,11 @@ def test_mistakes_before_anything_is_trained(tmp_path: Path) -> None:
     assert "02.png" in refused()
     (root / "classes.yaml").unlink()
     assert "or classes: LaPa" in refused()
+    more = faces(tmp_path / "more")
+    for split, number in (("val", 1), ("test", 2)):
+        (more / f"{split}.txt").write_text(f"day/0{number}\n")
     with pytest.raises(ConfigError, match=r"predict_to=.* does not go with stage classify"):
-        command(faces(tmp_path / "more"), output, "stages=[semi,classify]")
+        command(more, output, "stages=[semi,classify]")
 
 
 def test_an_indexed_label_map_has_ids_and_colours(tmp_path: Path) -> None:
