@@ -11,6 +11,7 @@ help: ## list the targets
 setup: .venv/installed ## create the virtual environment with the versions and hashes of requirements.lock
 
 .venv/installed: requirements.lock requirements-uv.lock
+	@echo "Installing the locked versions into .venv (a minute)"
 	@test -x $(PYTHON) || python3 -m venv .venv
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-uv.lock
 	.venv/bin/uv pip install --quiet --compile-bytecode --python $(PYTHON) --require-hashes --requirement requirements.lock

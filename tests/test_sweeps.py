@@ -114,7 +114,8 @@ def sweep(lapa: Path, output: Path, *words: str) -> tuple[int, str, dict[str, di
     assert process.returncode is not None
     newest = max((output / "sweeps").iterdir())
     jobs = [json.loads(file.read_text()) for file in newest.glob("*/job.json")]
-    overrides = [{word.replace("'", "") for word in job["overrides"]} for job in jobs]  # paths are quoted
+    plain = [[word.replace("'", "").replace("=False", "=false") for word in job["overrides"]] for job in jobs]
+    overrides = [{*words} for words in plain]  # Hydra quotes paths, and writes values as Python does
     names = [" ".join(sorted(words - set(common))) for words in overrides]
     return process.returncode, shown, dict(zip(names, jobs, strict=True))
 
