@@ -1,7 +1,7 @@
 """Adds a finished run to the project's weights: python -m deploy.publish parser outputs/runs/finetune-0123456789ab.
 
 The run keeps its id, so what starts from it has the same id everywhere. Its weights are stored in half precision, which
-halves the file; networks read them in single precision. What tells of the computer it was trained on is left out.
+halves the file; networks read them in single precision. What describes the computer it was trained on is left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from foundation.reading import read_json
 from foundation.run_folder import RunFolder
 
 LEFT_OUT = ("manifest", "history", "wandb_ids", "device", "peak_memory_mb", "images_per_second", "error", "attempts")
-"""Keys of a status that tell of a computer, or of how a training went there."""
+"""Keys of a status that describe a computer, or how a training went there."""
 
 
 def publish(name: str, path: Path, folder: Path = FOLDER) -> Path:
