@@ -6,6 +6,7 @@ masks = load("finetune-0123456789ab").predict(image)      # (H, W, 3) uint8 RGB 
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,9 @@ from torch import Tensor
 
 from callbacks.checkpoints import load as load_checkpoint
 from datamodules.labels import OCCLUSION, LabelSet
-from datamodules.landmarks import FaceFinder, crop_box
+from datamodules.finding.finder import BoxFinder, available, box_finder
+from datamodules.finding.names import SMALLEST, FinderName
+from datamodules.landmarks import FaceFinder, square_around
 from datamodules.transforms import FaceTransform
 from deploy.images import Photo, enlarged
 from deploy.squares import Box, class_id_tiles, find_faces, shrunk_square
@@ -94,7 +97,7 @@ class Predictor:
         module: FaceParsing | PixelClassification | OcclusionSegmentation,
         labels: LabelSet,
         image_size: int,
-        finder: FaceFinder | None,
+        finder: FaceFinder | BoxFinder | None,
         faces: str = "auto",
         batch_size: int = 16,
         device: str = "cpu",
@@ -144,8 +147,16 @@ class Predictor:
         whole = [(((width - side) // 2, (height - side) // 2, side), "whole")]
         if self.faces == "whole" or self.finder is None:
             return whole
-        found = [(crop_box(face.landmarks, MARGIN), face.found) for face in find_faces(self.finder, image)]
+        found = [(square_around(face.corners, MARGIN), face.found) for face in find_faces(self.finder, image)]
         return found or ([] if self.faces == "box" else whole)
+
+    def searching(self, smallest: int) -> Predictor:
+        """The same predictor, with another size of the smallest faces, in pixels; dlib's detectors have none."""
+        if not isinstance(self.finder, BoxFinder):
+            return self
+        other = copy.copy(self)
+        other.finder = BoxFinder(self.finder.detector, smallest)
+        return other
 
     def _finished(self, inputs: Sequence[np.ndarray], unfinished: deque[_Unfinished]) -> Iterator[Masks]:
         """Predict a batch; yields the masks of the images that it completes."""
@@ -240,6 +251,9 @@ def load(
     device: str = "cpu",
     landmark_model: str | None = None,
     trust: str | None = None,
+    finder: FinderName = "auto",
+    finder_model: str | None = None,
+    smallest_face: int = SMALLEST,
 ) -> Predictor:
     """Load a predictor from a run or a checkpoint.
 
@@ -252,6 +266,9 @@ def load(
         device: torch device.
         landmark_model: see :func:`datamodules.landmarks.landmark_model`.
         trust: package whose code the checkpoint may use, see :func:`engine.plugins.require_trusted`.
+        finder: the face detector, see :func:`datamodules.finding.available`.
+        finder_model: the file of its model, of YuNet or dlib's network.
+        smallest_face: size of the smallest faces that are searched for, in pixels; not for dlib's detectors.
 
     Raises:
         ConfigError: if the checkpoint does not exist, or an argument is invalid.
@@ -269,5 +286,13 @@ def load(
             f"{trained.best} does not record its training image size.\nSet image_size=480 or the actual size."
         )
     require_size(module, int(size), trained.best)
-    finder = None if faces == "whole" else FaceFinder(landmark_model)
-    return Predictor(module, classes_of(trained), int(size), finder, faces, batch_size, device)
+    opened = None if faces == "whole" else open_finder(finder, finder_model, landmark_model, smallest_face)
+    return Predictor(module, classes_of(trained), int(size), opened, faces, batch_size, device)
+
+
+def open_finder(
+    name: FinderName, model: str | None, landmark_model: str | None, smallest: int
+) -> FaceFinder | BoxFinder:
+    """The face detector of the settings; see :func:`load` for the arguments and errors."""
+    chosen = available(name, model)
+    return FaceFinder(landmark_model) if chosen == "dlib" else box_finder(chosen, model, smallest)

@@ -7,7 +7,7 @@ Neither its pixels nor its logits at full size are ever held together; the value
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from datamodules.finding.finder import BoxFinder, FoundBox
 from datamodules.landmarks import PADDING, FaceFinder, FoundFace, square
 from datamodules.reading import DecodedImage
 
@@ -28,12 +29,14 @@ TILE = 16_000_000
 """Logits of a tile of a square; at most a quarter as many pixels."""
 
 
-def find_faces(finder: FaceFinder, image: np.ndarray) -> list[FoundFace]:
+def find_faces(finder: FaceFinder | BoxFinder, image: np.ndarray) -> Sequence[FoundFace | FoundBox]:
     """The faces of an image (H, W, 3) uint8, the largest first.
 
-    Fallbacks that would search more than :data:`SEARCHED` pixels are not tried: the border of a panorama, and the
+    Fallbacks of dlib that would search more than :data:`SEARCHED` pixels are not tried: the border of a panorama, and the
     enlarged copy of an image above 17 megapixels.
     """
+    if isinstance(finder, BoxFinder):
+        return finder(image)
     height, width = image.shape[:2]
     border = 2 * round(PADDING * max(height, width))
     sizes = {"padded": (height + border) * (width + border), "upsampled": 4 * height * width}
