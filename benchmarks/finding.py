@@ -3,8 +3,8 @@
     python -m benchmarks.finding [--data FOLDER] [--count 60] [--slow 12] [--yunet MODEL] [--only auto ...]
                                  [--sheets FOLDER] [--seed 0]
 
-FOLDER holds native/photos/{with_mask,without_mask}, real/MFSD/images, native/CelebA and real/CelebA, of which those that
-exist are searched; without any, rendered faces are. Images show one face each. Ten group photographs show ten masked
+FOLDER holds native/photos/{with_mask,without_mask}, real/MFSD/images, native/CelebA and real/CelebA; what is missing is
+left out, and without any, rendered faces are searched. Images show one face each. Ten group photographs show ten masked
 faces each, crops of MFSD and with_mask (without those, of rendered faces) of 32 to 192 px, in which faces are 24 px and
 more. --count is the number of images of a set, --slow that for dlib_cnn. --sheets writes the group photographs and the
 images in which a face is missed or more are found, with the boxes.
@@ -89,7 +89,7 @@ def _apart(one: Truth, other: Truth) -> bool:
 def found_in(truths: Sequence[Truth], boxes: Sequence[Box]) -> tuple[int, int]:
     """Number of faces that are found, and of boxes that are none or a second one of a face.
 
-    A box is a face's if its centre lies in the middle half of the crop and its sides are a quarter to 1.5 of the crop's.
+    A box is a face's if its centre lies in the middle half of the crop and its side is 0.25 to 1.5 of the crop's.
     """
     taken: set[int] = set()
     for left, top, right, bottom in boxes:

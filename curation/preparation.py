@@ -159,7 +159,17 @@ class Task:
 
 RENDERING = ("count", "size", "seed", "workers")
 MASKS = ("types", "textures", "styles", "bare", "distractors", "occluders", "templates")
-PHOTOGRAPHS = ("source", "split", "crop", "format", "photographs", "fallbacks", "landmark_model", "finder", "finder_model")
+PHOTOGRAPHS = (
+    "source",
+    "split",
+    "crop",
+    "format",
+    "photographs",
+    "fallbacks",
+    "landmark_model",
+    "finder",
+    "finder_model",
+)
 TASKS = {
     "synthetic_faces": Task(_synthetic_faces, ("layout", *RENDERING)),
     "masked_faces": Task(_masked_faces, (*PHOTOGRAPHS, *MASKS, *RENDERING)),

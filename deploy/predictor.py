@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 
 from callbacks.checkpoints import load as load_checkpoint
-from datamodules.labels import OCCLUSION, LabelSet
 from datamodules.finding.finder import BoxFinder, available, box_finder
 from datamodules.finding.names import SMALLEST, FinderName
-from datamodules.landmarks import FaceFinder, square_around
+from datamodules.labels import OCCLUSION, LabelSet
+from datamodules.landmarks import NETWORKS, FaceFinder, square_around
+from datamodules.reading import shrunk
 from datamodules.transforms import FaceTransform
 from deploy.images import Photo, enlarged
-from deploy.squares import Box, class_id_tiles, find_faces, shrunk_square
+from deploy.squares import Box, class_id_tiles, find_faces, shrunk_square, within
 from foundation.errors import ConfigError, DataError
 from lightning_modules.classification import PixelClassification
 from lightning_modules.occlusion import OcclusionSegmentation
@@ -42,9 +43,11 @@ class PredictedFace:
     """One face of an image.
 
     Args:
-        box: left, top and side in pixels of the square that the network saw; it may extend beyond the image.
+        box: left, top and side in pixels of the square around the face; it may extend beyond the image. The
+            network sees it white outside, as the paper's crops are, or, of a finder other than dlib, its part within
+            the image, stretched as the close crops of training and the images of ``evaluate.py`` are.
         found: how it was found, see :data:`datamodules.landmarks.FOUND`; ``whole`` for the complete image.
-        shares: share of the square of each predicted class, 0..1, without the background.
+        shares: share of what the network saw of each predicted class, 0..1, without the background.
     """
 
     box: Box
@@ -131,9 +134,9 @@ class Predictor:
         inputs: list[np.ndarray] = []
         for image in images:
             squares = self.squares(image)
-            unfinished.append(_Unfinished(image.shape[:2], squares, self.labels))
-            for box, _ in squares:
-                inputs.append(self._network_input(image, box))
+            unfinished.append(_Unfinished((image.shape[0], image.shape[1]), squares, self.labels))
+            for box, found in squares:
+                inputs.append(self._network_input(image, box, found))
                 if len(inputs) == self.batch_size:
                     yield from self._finished(inputs, unfinished)
                     inputs.clear()
@@ -172,9 +175,13 @@ class Predictor:
         """Network inputs (3, S, S) -> logits (N, C, S, S) float32."""
         return self.module(torch.from_numpy(np.stack(inputs)).to(self.device)).float().cpu()
 
-    def _network_input(self, image: np.ndarray, box: Box) -> np.ndarray:
-        """The network's input of a square, as in training: a much larger square is first shrunk by averaging."""
-        photo = shrunk_square(image, box, self._transform.least_source)
+    def _network_input(self, image: np.ndarray, box: Box, found: str = "whole") -> np.ndarray:
+        """The network's input of a face, as in training: a much larger square is first shrunk by averaging."""
+        if found in NETWORKS:
+            left, top, width, height = within(box, *image.shape[:2])
+            photo = shrunk(image[top : top + height, left : left + width], self._transform.least_source)
+        else:
+            photo = shrunk_square(image, box, self._transform.least_source)
         pixels, _ = self._transform(photo.pixels, None, 0, 0, photo.extent)
         return pixels
 
@@ -188,7 +195,7 @@ class _Unfinished:
         labels: the classes.
     """
 
-    def __init__(self, shape: tuple[int, ...], squares: Sequence[tuple[Box, str]], labels: LabelSet) -> None:
+    def __init__(self, shape: tuple[int, int], squares: Sequence[tuple[Box, str]], labels: LabelSet) -> None:
         self.shape, self.squares, self.labels = shape, squares, labels
         self.label: np.ndarray | None = None
         self.faces: list[PredictedFace] = []
@@ -206,17 +213,18 @@ class _Unfinished:
         """Paste the next face, logits (C, S, S); earlier (larger) faces are not overwritten."""
         if self.label is None:
             self.label = np.zeros(self.shape, np.uint8)
-        (left, top, side), found = self.squares[len(self.faces)]
+        box, found = self.squares[len(self.faces)]
+        left, top, width, height = within(box, *self.shape) if found in NETWORKS else (*box, box[2])
         counts = np.zeros(len(self.labels), np.int64)
-        for column, ids in class_id_tiles(logits, side):
+        for column, ids in class_id_tiles(logits, height, width):
             counts += np.bincount(ids.ravel(), minlength=len(self.labels))
             _paste(self.label, ids, left + column, top)
         shares = {
-            name: round(float(count) / side**2, 6)
+            name: round(float(count) / (width * height), 6)
             for name, count in zip(self.labels.classes[1:], counts[1:], strict=True)
             if count
         }
-        self.faces.append(PredictedFace((left, top, side), found, shares))
+        self.faces.append(PredictedFace(box, found, shares))
 
 
 def _paste(label: np.ndarray, ids: np.ndarray, left: int, top: int) -> None:

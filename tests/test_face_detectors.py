@@ -112,7 +112,8 @@ def test_auto_is_libfacedetection_where_it_works(monkeypatch: pytest.MonkeyPatch
         available("dlib", "any.onnx")
 
 
-def test_an_old_processor_is_reported(detector: Libfacedetection, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("detector")
+def test_an_old_processor_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libfacedetection, "INSTRUCTIONS", ("sse2", "none_such"))
     assert missing() == "the processor does not report none_such"
 

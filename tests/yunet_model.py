@@ -25,7 +25,10 @@ def write_yunet(path: Path) -> Path:
                 filters[:] = 100 / (3 * 255 * stride**2) if stride == 8 else 0
             elif kind == "bbox":
                 bias[:] = (0.5, 0.5, *[np.log(BOX / stride)] * 2)
-            weights += [numpy_helper.from_array(filters, f"{name}.weight"), numpy_helper.from_array(bias, f"{name}.bias")]
+            weights += [
+                numpy_helper.from_array(filters, f"{name}.weight"),
+                numpy_helper.from_array(bias, f"{name}.bias"),
+            ]
             weights.append(numpy_helper.from_array(np.array([1, -1, width]), f"{name}.shape"))
             inputs = ["input", f"{name}.weight", f"{name}.bias"]
             nodes.append(helper.make_node("Conv", inputs, [f"{name}.map"], strides=[stride] * 2))

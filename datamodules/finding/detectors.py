@@ -106,4 +106,6 @@ def _dlib_cnn(model: Path) -> Any:
     try:
         return dlib.cnn_face_detection_model_v1(str(model))
     except RuntimeError as error:
-        raise ConfigError(f"finder_model={model} is not a detector of dlib: {error}.\nExpected: {CNN_MODEL}.") from error
+        raise ConfigError(
+            f"finder_model={model} is not a detector of dlib: {error}.\nExpected: {CNN_MODEL}."
+        ) from error

@@ -18,7 +18,6 @@ from foundation.errors import ConfigError
 from foundation.notices import notice
 
 
-
 @dataclass(frozen=True)
 class Geometry:
     """How a detector's boxes lie around faces; medians of faces that it and dlib's HOG find, ``docs/finding_faces.md``.

@@ -48,7 +48,7 @@ def search(image: np.ndarray, detector: Detector, smallest: int | None = SMALLES
         for left, top, tile in tiles(level):
             rows = detector(tile)
             rows = rows[(rows[:, 4] > CONFIDENT) & ~_is_cut(rows, tile.shape, left, top, level.shape)]
-            found = np.concatenate([found, (rows + (left, top, left, top, 0)) * scale])
+            found = np.concatenate([found, ((*rows, left, top, left, top, 0)) * scale])
         found = suppressed(found)
     return found
 
