@@ -43,9 +43,9 @@ GROUPS, WIDTH, HEIGHT = 10, 1024, 768
 CROPS = (32, 32, 40, 48, 56, 64, 80, 96, 128, 192)
 """Longer sides, in pixels, of the crops of a group photograph: their faces are about 0.8 as wide."""
 
-Truth = tuple[int, int, int, int]
+Crop = tuple[int, int, int, int]
 """Left, top, right and bottom of a crop that one face fills."""
-Picture = tuple[np.ndarray, list[Truth]]
+Scene = tuple[np.ndarray, list[Crop]]
 
 
 def images_of(folder: Path, count: int) -> list[np.ndarray]:
@@ -63,10 +63,10 @@ def background(rng: np.random.Generator) -> np.ndarray:
     return np.clip(canvas, 0, 255).astype(np.uint8)
 
 
-def group_photograph(rng: np.random.Generator, crops: Sequence[np.ndarray]) -> Picture:
+def group_photograph(rng: np.random.Generator, crops: Sequence[np.ndarray]) -> Scene:
     """A group photograph of ten faces, none of which touch."""
     canvas = background(rng)
-    placed: list[Truth] = []
+    placed: list[Crop] = []
     for side in sorted(CROPS, reverse=True):
         crop = crops[rng.integers(len(crops))]
         scale = side / max(crop.shape[:2])
@@ -74,26 +74,26 @@ def group_photograph(rng: np.random.Generator, crops: Sequence[np.ndarray]) -> P
         crop = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         while True:
             left, top = int(rng.integers(8, WIDTH - size[0] - 8)), int(rng.integers(8, HEIGHT - size[1] - 8))
-            truth = (left, top, left + size[0], top + size[1])
-            if all(_apart(truth, other) for other in placed):
+            placed_at = (left, top, left + size[0], top + size[1])
+            if all(_apart(placed_at, other) for other in placed):
                 break
-        canvas[top : truth[3], left : truth[2]] = crop
-        placed.append(truth)
+        canvas[top : placed_at[3], left : placed_at[2]] = crop
+        placed.append(placed_at)
     return canvas, placed
 
 
-def _apart(one: Truth, other: Truth) -> bool:
+def _apart(one: Crop, other: Crop) -> bool:
     return one[0] > other[2] + 8 or other[0] > one[2] + 8 or one[1] > other[3] + 8 or other[1] > one[3] + 8
 
 
-def found_in(truths: Sequence[Truth], boxes: Sequence[Box]) -> tuple[int, int]:
+def found_in(crops: Sequence[Crop], boxes: Sequence[Box]) -> tuple[int, int]:
     """Number of faces that are found, and of boxes that are none or a second one of a face.
 
     A box is a face's if its centre lies in the middle half of the crop and its side is 0.25 to 1.5 of the crop's.
     """
     taken: set[int] = set()
     for left, top, right, bottom in boxes:
-        for place, (x0, y0, x1, y1) in enumerate(truths):
+        for place, (x0, y0, x1, y1) in enumerate(crops):
             across, down = ((left + right) / 2 - x0) / (x1 - x0), ((top + bottom) / 2 - y0) / (y1 - y0)
             share = ((right - left) * (bottom - top) / ((x1 - x0) * (y1 - y0))) ** 0.5
             if place not in taken and max(abs(across - 0.5), abs(down - 0.5)) <= 0.25 and 0.25 <= share <= 1.5:
@@ -110,18 +110,18 @@ def searcher(name: str, yunet: str | None) -> Callable[[np.ndarray], list[Box]]:
     return lambda image: [face.corners for face in finder(image)]
 
 
-def boxed(picture: Picture, boxes: Sequence[Box]) -> np.ndarray:
-    """A picture with the boxes in green and, in a group, the crops in blue."""
-    shown = picture[0].copy()
+def boxed(scene: Scene, boxes: Sequence[Box]) -> np.ndarray:
+    """An image with the boxes in green and, in a group, the crops in blue."""
+    shown = scene[0].copy()
     thick = max(1, round(max(shown.shape) / 400))
     for left, top, right, bottom in boxes:
         cv2.rectangle(shown, (round(left), round(top)), (round(right), round(bottom)), (0, 255, 0), thick)
-    for left, top, right, bottom in picture[1] if len(picture[1]) > 1 else ():
+    for left, top, right, bottom in scene[1] if len(scene[1]) > 1 else ():
         cv2.rectangle(shown, (left, top), (right, bottom), (60, 120, 255), 1)
     return shown
 
 
-def pictures(data: Path, count: int, seed: int) -> dict[str, list[Picture]]:
+def scenes(data: Path, count: int, seed: int) -> dict[str, list[Scene]]:
     """The sets of images, and the group photographs."""
     images = {name: images_of(data / place, count) for name, place in SETS.items() if (data / place).is_dir()}
     if not images:
@@ -145,7 +145,7 @@ def main() -> None:
     arguments.add_argument("--seed", type=int, default=0)
     given = arguments.parse_args()
     console = Console()
-    sets = pictures(given.data, given.count, given.seed)
+    sets = scenes(given.data, given.count, given.seed)
     rows = []
     for name in given.only:
         try:
@@ -158,16 +158,16 @@ def main() -> None:
             some = several[: max(1, given.slow // (10 if title == "groups" else 1))] if name == "dlib_cnn" else several
             hits = false = total = 0
             spent = 0.0
-            for place, picture in enumerate(some):
+            for place, scene in enumerate(some):
                 started = time.process_time()
-                boxes = find(picture[0])
+                boxes = find(scene[0])
                 spent += time.process_time() - started
-                right, wrong = found_in(picture[1], boxes)
-                hits, false, total = hits + right, false + wrong, total + len(picture[1])
-                if given.sheets and (title == "groups" or right < len(picture[1]) or wrong):
+                right, wrong = found_in(scene[1], boxes)
+                hits, false, total = hits + right, false + wrong, total + len(scene[1])
+                if given.sheets and (title == "groups" or right < len(scene[1]) or wrong):
                     folder = given.sheets / name / title.replace(" ", "_")
                     folder.mkdir(parents=True, exist_ok=True)
-                    Image.fromarray(boxed(picture, boxes)).save(folder / f"{place:03d}.png")
+                    Image.fromarray(boxed(scene, boxes)).save(folder / f"{place:03d}.png")
             cells.append(f"{hits}/{total}, {false}, {1000 * spent / len(some):.0f}")
         rows.append([name, *cells])
         console.print(f"{name}: {dict(zip(sets, cells, strict=True))}")

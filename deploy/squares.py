@@ -72,7 +72,7 @@ def shrunk_square(image: np.ndarray, box: Box, least: int) -> DecodedImage:
 
 
 def within(box: Box, height: int, width: int) -> Window:
-    """The part of a square that lies within an image; of one that lies beside it, the nearest pixels."""
+    """The part of a square that lies within an image; of one that lies outside, the nearest pixels."""
     left, top, side = box
     right, bottom = min(max(left + side, 1), width), min(max(top + side, 1), height)
     left, top = min(max(left, 0), right - 1), min(max(top, 0), bottom - 1)

@@ -14,7 +14,7 @@ from datamodules.landmarks import packaged_model
 from foundation.errors import ConfigError
 
 CONFIDENT = 0.5
-"""Least confidence of a face. Of 116 photographs with masks, 114 faces have more; see docs/finding_faces.md."""
+"""Least confidence of a face: of 134 faces with masks, 129 have more, see docs/finding_faces.md."""
 MOST = 1000
 """Number of candidates that YuNet's non-maximum suppression compares."""
 
