@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from engine.entry_point import keep_user_errors, run_main
 from engine.settings import CONF, flatten
 
-PATHS = ("out", "source", "templates", "landmark_model", "root", "a", "b")
+PATHS = ("out", "source", "templates", "landmark_model", "finder_model", "root", "a", "b")
 """Settings of conf/prepare.yaml that are paths."""
 
 

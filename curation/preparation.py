@@ -67,11 +67,13 @@ def _synthetic_faces(config: DictConfig) -> None:
 
 def _masked_faces(config: DictConfig) -> None:
     """Render face masks on photographs, with their binary masks."""
+    from datamodules.finding.finder import available
     from synthesis.masked_faces import MaskedFacesConfig, write_masked_faces
     from synthesis.masks.choices import MaskChoices
 
     if not config.source:
         raise ConfigError("source is missing.\nIt must be source=<CelebA's folder, or any folder of photographs>.")
+    finder_model = None if config.finder_model is None else str(config.finder_model)
     chosen = {name: config[name] for name in ("bare", "distractors", "occluders")}
     chosen |= {name: names for name in ("types", "textures") if (names := _names(config, name)) is not None}
     if config.styles is not None:
@@ -82,6 +84,8 @@ def _masked_faces(config: DictConfig) -> None:
         choices=MaskChoices(**chosen, templates=Path(str(config.templates)) if config.templates else None),
         fallbacks=_names(config, "fallbacks"),
         landmark_model=None if config.landmark_model is None else str(config.landmark_model),
+        finder=available(config.finder, finder_model),
+        finder_model=finder_model,
         form=config.format,
         **{name: config[name] for name in ("seed", "split", "size", "crop", "photographs")},
     )
@@ -155,7 +159,17 @@ class Task:
 
 RENDERING = ("count", "size", "seed", "workers")
 MASKS = ("types", "textures", "styles", "bare", "distractors", "occluders", "templates")
-PHOTOGRAPHS = ("source", "split", "crop", "format", "photographs", "fallbacks", "landmark_model")
+PHOTOGRAPHS = (
+    "source",
+    "split",
+    "crop",
+    "format",
+    "photographs",
+    "fallbacks",
+    "landmark_model",
+    "finder",
+    "finder_model",
+)
 TASKS = {
     "synthetic_faces": Task(_synthetic_faces, ("layout", *RENDERING)),
     "masked_faces": Task(_masked_faces, (*PHOTOGRAPHS, *MASKS, *RENDERING)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,10 @@ from foundation.errors import BrokenFileError, ConfigError
 from foundation.paths import ordinary
 
 MODEL = "shape_predictor_68_face_landmarks.dat"
-FOUND = ("detector", "padded", "upsampled", "box", "image", "layout")
-"""Source of a face's landmarks: the detector, one of :data:`FALLBACKS`, or the data set's own file."""
+NETWORKS = ("libfacedetection", "yunet", "dlib_cnn")
+"""Detectors other than dlib's HOG, see :mod:`datamodules.finding`."""
+FOUND = ("detector", *NETWORKS, "padded", "upsampled", "box", "image", "layout")
+"""Source of a face: dlib's HOG detector, another one, one of :data:`FALLBACKS`, or the data set's own file."""
 
 FALLBACKS = ("padded", "upsampled", "box", "image")
 PADDING = 0.25
@@ -43,13 +45,24 @@ class FoundFace:
     landmarks: np.ndarray
     found: str
 
+    @property
+    def corners(self) -> Box:
+        """Left, top, right and bottom of the landmarks."""
+        return (*self.landmarks.min(axis=0), *self.landmarks.max(axis=0))
+
 
 def landmark_model(path: str | Path | None = None) -> Path:
-    """The file of dlib's 68-point predictor.
+    """The file of dlib's 68-point predictor, see :func:`packaged_model`."""
+    return packaged_model(MODEL, path, "landmark_model")
+
+
+def packaged_model(name: str, path: str | Path | None, setting: str) -> Path:
+    """A file of dlib's models.
 
     Args:
-        path: a user's file; None takes that of the package face_recognition_models, without importing the package,
-            since it needs pkg_resources.
+        name: the name of the file in the package face_recognition_models.
+        path: a user's file; None takes that of the package, without importing it, since it needs pkg_resources.
+        setting: the setting that gives the path.
 
     Raises:
         ConfigError: if there is no such file.
@@ -57,14 +70,14 @@ def landmark_model(path: str | Path | None = None) -> Path:
     if path is not None:
         if Path(path).is_file():
             return Path(path)
-        raise ConfigError(f"landmark_model={path} is not a file.\nExpected: dlib's {MODEL}, or null.")
+        raise ConfigError(f"{setting}={path} is not a file.\nExpected: dlib's {name}, or null.")
     spec = importlib.util.find_spec("face_recognition_models")
-    file = Path(spec.origin).parent / "models" / MODEL if spec is not None and spec.origin else None
+    file = Path(spec.origin).parent / "models" / name if spec is not None and spec.origin else None
     if file is None or not file.is_file():
         raise ConfigError(
-            f"dlib's landmark model {MODEL} is missing.\nDo one of:\n"
+            f"dlib's model {name} is missing.\nDo one of:\n"
             f"  - pip install face-recognition-models==0.3.0, which contains it (make setup does)\n"
-            f"  - give its path: landmark_model=/path/to/{MODEL}"
+            f"  - give its path: {setting}=/path/to/{name}"
         )
     return file
 
@@ -72,7 +85,8 @@ def landmark_model(path: str | Path | None = None) -> Path:
 class FaceFinder:
     """Detects faces and their landmarks, and records how each was found.
 
-    HOG finds 94-99 % of bare faces and 4-33 % of masked ones; where it finds none, ``fallbacks`` are tried in order:
+    HOG finds 94-99 % of bare faces and 4-33 % of masked ones; where it finds none, ``network``, if there is one, is
+    tried, then ``fallbacks`` in their order:
 
     - ``padded``: the detector on the image with replicated borders, for faces that fill it: of 60 tight crops of bare
       faces it finds 28, without padding 16;
@@ -85,10 +99,15 @@ class FaceFinder:
         fallbacks: some of :data:`FALLBACKS`.
         aligned: images are aligned as CelebA's are, with one face in the centre of each: the detector searches the
             centre first, which is three times as fast, then the full image.
+        network: another detector: its name, and image (H, W, 3) uint8 RGB -> boxes like those of HOG.
     """
 
     def __init__(
-        self, model: str | Path | None = None, fallbacks: Sequence[str] = FALLBACKS[:2], aligned: bool = False
+        self,
+        model: str | Path | None = None,
+        fallbacks: Sequence[str] = FALLBACKS[:2],
+        aligned: bool = False,
+        network: tuple[str, Callable[[np.ndarray], list[Box]]] | None = None,
     ) -> None:
         for name in fallbacks:
             if name not in FALLBACKS:
@@ -96,6 +115,7 @@ class FaceFinder:
         self.detect, self.predict = _dlib(landmark_model(model))
         self.fallbacks = tuple(fallbacks)
         self.aligned = aligned
+        self.network = network
 
     def __call__(self, image: np.ndarray, box: Box | None = None) -> list[FoundFace]:
         """All faces of an image, the largest first; [] without a face, or for an image below :data:`LEAST`.
@@ -113,22 +133,23 @@ class FaceFinder:
         detection runs for all images before prediction.
         """
         greys = [image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
-        detected = [self._detected(grey, box) for grey, box in zip(greys, boxes, strict=True)]
+        detected = [self._detected(*one) for one in zip(greys, boxes, images, strict=True)]
         return [
             [FoundFace(self.landmarks(seen, corners) - margin, how) for corners in found]
             for found, how, seen, margin in detected
         ]
 
-    def _detected(self, grey: np.ndarray, box: Box | None) -> tuple[list[Box], str, np.ndarray, int]:
+    def _detected(self, grey: np.ndarray, box: Box | None, image: np.ndarray) -> tuple[list[Box], str, np.ndarray, int]:
         """Boxes of faces, how they were found, the searched image, and the width of its border."""
         if min(grey.shape) < LEAST:
             return [], "detector", grey, 0
         if self.aligned and (middle := self.boxes_in_the_middle(grey)):
             return middle[:1], "detector", grey, 0
-        for how in ("detector", *self.fallbacks):
+        network = () if self.network is None else (self.network[0],)
+        for how in ("detector", *network, *self.fallbacks):
             margin = round(PADDING * max(grey.shape)) if how == "padded" else 0
             seen = cv2.copyMakeBorder(grey, margin, margin, margin, margin, cv2.BORDER_REPLICATE) if margin else grey
-            if found := self._boxes(seen, how, box):
+            if found := self.network[1](image) if self.network and how in network else self._boxes(seen, how, box):
                 found.sort(key=lambda corners: (corners[0] - corners[2]) * (corners[3] - corners[1]))
                 return found, how, seen, margin
         return [], "detector", grey, 0
@@ -180,7 +201,12 @@ def crop_box(landmarks: np.ndarray, margin: float = 0.25) -> tuple[int, int, int
         landmarks: (68, 2), in pixels.
         margin: on every side of the box, as a fraction of its longer side; twice that on top, for the forehead.
     """
-    low, high = landmarks.min(axis=0), landmarks.max(axis=0)
+    return square_around((*landmarks.min(axis=0), *landmarks.max(axis=0)), margin)
+
+
+def square_around(corners: Box, margin: float) -> tuple[int, int, int]:
+    """The crop of :func:`crop_box` from left, top, right and bottom of the landmarks' box."""
+    low, high = np.reshape(corners, (2, 2))
     reach = margin * float((high - low).max())
     left, top = low - (reach, 2 * reach)
     right, bottom = high + reach

@@ -18,6 +18,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from datamodules.finding.names import SMALLEST, SMALLEST_IN_VIDEOS
 from datamodules.labels import OCCLUSION, LabelSet
 from deploy.images import Photo, enlarged
 from deploy.images import read as read_image
@@ -72,6 +73,9 @@ def predict(config: DictConfig) -> None:
         device_of(settings.trainer.accelerator),
         settings.landmark_model,
         settings.trust,
+        settings.finder,
+        settings.finder_model,
+        SMALLEST if settings.smallest_face is None else settings.smallest_face,
     )
     console = Console(highlight=False, stderr=True, soft_wrap=True, markup=False)
     with sole_writer(out / LOCK, "out", out):
@@ -126,16 +130,25 @@ def _predict_all(
     if len(failed) == len(images) + len(clips):
         raise RunError(f"None of the {len(failed)} images or videos could be read, the first: {failed[0]}")
     seconds = time.perf_counter() - started
-    without = sum(not line["faces"] for line in lines)
     report = [
         f"{out}: masks of {len(lines)} {'frames' if clips else 'images'}, {len(lines) / seconds:.1f} per second; "
-        f"no face in {without}.",
+        f"{_without_face(lines, settings.faces)}.",
         *(f"Not read: {what}" for what in failed),
         *(f"Read in part: {what}" for what in incomplete),
     ]
     if unwritten:
         raise RunError("\n".join([*unwritten, "The label maps are written.", *report]))
     return report
+
+
+def _without_face(lines: Sequence[Mapping[str, Any]], faces: str) -> str:
+    """The share of images in which no face was found, as a part of a sentence."""
+    if faces == "whole":
+        return "each image taken for a face"
+    missed = sum(all(face["found"] == "whole" for face in line["faces"]) for line in lines)
+    share = f" ({100 * missed / len(lines):.0f} %)" if lines else ""
+    taken = ", the complete image taken for one" if missed and faces == "auto" else ""
+    return f"no face found in {missed}{share}{taken}"
 
 
 def _lines_of(file: Path) -> list[dict[str, Any]]:
@@ -168,6 +181,8 @@ def _predict_clip(
     predictor: Predictor, name: str, source: Path | int, out: Path, settings: PredictionSettings, console: Console
 ) -> PredictedClip:
     """Write the files of each frame of a video or camera."""
+    if settings.smallest_face is None:
+        predictor = predictor.searching(SMALLEST_IN_VIDEOS)
 
     def keep(number: int, frame: np.ndarray, masks: Masks) -> dict[str, Any]:
         read = ReadImage(f"{name}/{number:06d}", Path(), None, frame.shape[:2], 1)

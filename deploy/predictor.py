@@ -6,6 +6,7 @@ masks = load("finetune-0123456789ab").predict(image)      # (H, W, 3) uint8 RGB 
 
 from __future__ import annotations
 
+import copy
 import statistics
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,11 +18,14 @@ import torch
 from torch import Tensor
 
 from callbacks.checkpoints import load as load_checkpoint
+from datamodules.finding.finder import BoxFinder, available, box_finder
+from datamodules.finding.names import SMALLEST, FinderName
 from datamodules.labels import OCCLUSION, LabelSet
-from datamodules.landmarks import FaceFinder, crop_box
+from datamodules.landmarks import NETWORKS, FaceFinder, square_around
+from datamodules.reading import shrunk
 from datamodules.transforms import FaceTransform
 from deploy.images import Photo, enlarged
-from deploy.squares import Box, class_id_tiles, find_faces, shrunk_square
+from deploy.squares import Box, class_id_tiles, find_faces, shrunk_square, within
 from foundation.errors import ConfigError, DataError
 from lightning_modules.classification import PixelClassification
 from lightning_modules.occlusion import OcclusionSegmentation
@@ -41,9 +45,11 @@ class PredictedFace:
     """One face of an image.
 
     Args:
-        box: left, top and side in pixels of the square that the network saw; it may extend beyond the image.
+        box: left, top and side in pixels of the square around the face; it may extend beyond the image. The
+            network sees it white outside, as the paper's crops are, or, of a finder other than dlib, its part within
+            the image, stretched as the close crops of training and the images of ``evaluate.py`` are.
         found: how it was found, see :data:`datamodules.landmarks.FOUND`; ``whole`` for the complete image.
-        shares: share of the square of each predicted class, 0..1, without the background.
+        shares: share of what the network saw of each predicted class, 0..1, without the background.
     """
 
     box: Box
@@ -100,7 +106,7 @@ class Predictor:
         module: FaceParsing | PixelClassification | OcclusionSegmentation,
         labels: LabelSet,
         image_size: int,
-        finder: FaceFinder | None,
+        finder: FaceFinder | BoxFinder | None,
         faces: str = "auto",
         batch_size: int = 16,
         device: str = "cpu",
@@ -136,9 +142,9 @@ class Predictor:
         inputs: list[np.ndarray] = []
         for image in images:
             squares = self.squares(image)
-            unfinished.append(_Unfinished(image.shape[:2], squares, self.labels, self.uncertainty))
-            for box, _ in squares:
-                inputs.append(self._network_input(image, box))
+            unfinished.append(_Unfinished((image.shape[0], image.shape[1]), squares, self.labels, self.uncertainty))
+            for box, found in squares:
+                inputs.append(self._network_input(image, box, found))
                 if len(inputs) == self.batch_size:
                     yield from self._finished(inputs, unfinished)
                     inputs.clear()
@@ -152,8 +158,16 @@ class Predictor:
         whole = [(((width - side) // 2, (height - side) // 2, side), "whole")]
         if self.faces == "whole" or self.finder is None:
             return whole
-        found = [(crop_box(face.landmarks, MARGIN), face.found) for face in find_faces(self.finder, image)]
+        found = [(square_around(face.corners, MARGIN), face.found) for face in find_faces(self.finder, image)]
         return found or ([] if self.faces == "box" else whole)
+
+    def searching(self, smallest: int) -> Predictor:
+        """The same predictor, with another size of the smallest faces, in pixels; dlib's detectors have none."""
+        if not isinstance(self.finder, BoxFinder):
+            return self
+        other = copy.copy(self)
+        other.finder = BoxFinder(self.finder.detector, smallest)
+        return other
 
     def _finished(self, inputs: Sequence[np.ndarray], unfinished: deque[_Unfinished]) -> Iterator[Masks]:
         """Predict a batch; yields the masks of the images that it completes."""
@@ -169,9 +183,13 @@ class Predictor:
         """Network inputs (3, S, S) -> logits (N, C, S, S) float32."""
         return self.module(torch.from_numpy(np.stack(inputs)).to(self.device)).float().cpu()
 
-    def _network_input(self, image: np.ndarray, box: Box) -> np.ndarray:
-        """The network's input of a square, as in training: a much larger square is first shrunk by averaging."""
-        photo = shrunk_square(image, box, self._transform.least_source)
+    def _network_input(self, image: np.ndarray, box: Box, found: str = "whole") -> np.ndarray:
+        """The network's input of a face, as in training: a much larger square is first shrunk by averaging."""
+        if found in NETWORKS:
+            left, top, width, height = within(box, *image.shape[:2])
+            photo = shrunk(image[top : top + height, left : left + width], self._transform.least_source)
+        else:
+            photo = shrunk_square(image, box, self._transform.least_source)
         pixels, _ = self._transform(photo.pixels, None, 0, 0, photo.extent)
         return pixels
 
@@ -187,7 +205,7 @@ class _Unfinished:
     """
 
     def __init__(
-        self, shape: tuple[int, ...], squares: Sequence[tuple[Box, str]], labels: LabelSet, uncertainty: bool
+        self, shape: tuple[int, int], squares: Sequence[tuple[Box, str]], labels: LabelSet, uncertainty: bool
     ) -> None:
         self.shape, self.squares, self.labels = shape, squares, labels
         self.errors: list[float] | None = [] if uncertainty else None
@@ -208,20 +226,22 @@ class _Unfinished:
         """Paste the next face, logits (C, S, S); earlier (larger) faces are not overwritten."""
         if self.label is None:
             self.label = np.zeros(self.shape, np.uint8)
-        (left, top, side), found = self.squares[len(self.faces)]
+        box, found = self.squares[len(self.faces)]
+        closely = found in NETWORKS
+        left, top, width, height = within(box, *self.shape) if closely else (*box, box[2])
         if self.errors is not None:
-            inside = square_inside((left, top, side), self.shape, logits.shape[-1])
+            inside = None if closely else square_inside(box, self.shape, logits.shape[-1])
             self.errors.append(expected_error(logits, inside))
         counts = np.zeros(len(self.labels), np.int64)
-        for column, ids in class_id_tiles(logits, side):
+        for column, ids in class_id_tiles(logits, height, width):
             counts += np.bincount(ids.ravel(), minlength=len(self.labels))
             _paste(self.label, ids, left + column, top)
         shares = {
-            name: round(float(count) / side**2, 6)
+            name: round(float(count) / (width * height), 6)
             for name, count in zip(self.labels.classes[1:], counts[1:], strict=True)
             if count
         }
-        self.faces.append(PredictedFace((left, top, side), found, shares))
+        self.faces.append(PredictedFace(box, found, shares))
 
 
 def _paste(label: np.ndarray, ids: np.ndarray, left: int, top: int) -> None:
@@ -257,6 +277,9 @@ def load(
     landmark_model: str | None = None,
     trust: str | None = None,
     uncertainty: bool = False,
+    finder: FinderName = "auto",
+    finder_model: str | None = None,
+    smallest_face: int = SMALLEST,
 ) -> Predictor:
     """Load a predictor from a run or a checkpoint.
 
@@ -270,6 +293,9 @@ def load(
         landmark_model: see :func:`datamodules.landmarks.landmark_model`.
         trust: package whose code the checkpoint may use, see :func:`engine.plugins.require_trusted`.
         uncertainty: measure it, of a parser.
+        finder: the face detector, see :func:`datamodules.finding.available`.
+        finder_model: the file of its model, of YuNet or dlib's network.
+        smallest_face: size of the smallest faces that are searched for, in pixels; not for dlib's detectors.
 
     Raises:
         ConfigError: if the checkpoint does not exist, or an argument is invalid.
@@ -287,5 +313,13 @@ def load(
             f"{trained.best} does not record its training image size.\nSet image_size=480 or the actual size."
         )
     require_size(module, int(size), trained.best)
-    finder = None if faces == "whole" else FaceFinder(landmark_model)
-    return Predictor(module, classes_of(trained), int(size), finder, faces, batch_size, device, uncertainty)
+    opened = None if faces == "whole" else open_finder(finder, finder_model, landmark_model, smallest_face)
+    return Predictor(module, classes_of(trained), int(size), opened, faces, batch_size, device, uncertainty)
+
+
+def open_finder(
+    name: FinderName, model: str | None, landmark_model: str | None, smallest: int
+) -> FaceFinder | BoxFinder:
+    """The face detector of the settings; see :func:`load` for the arguments and errors."""
+    chosen = available(name, model)
+    return FaceFinder(landmark_model) if chosen == "dlib" else box_finder(chosen, model, smallest)

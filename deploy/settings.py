@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from datamodules.finding.names import CNN_MODEL, YUNET_MODEL, FinderName
 from engine.settings import PathText, Settings, setting
 from engine.validation import validated
 from foundation.errors import ConfigError
@@ -38,7 +39,12 @@ class PredictionSettings(Settings):
     input: PathText | int = setting(..., "an image, a video, a folder, a pattern, or a camera's number")
     out: PathText = setting("outputs/predictions", "folder of the results")
     faces: Literal["auto", "box", "whole"] = setting(
-        "auto", "auto: every face that dlib finds, else the image; box: found faces only; whole: each image is a face"
+        "auto", "auto: every face that is found, else the image; box: found faces only; whole: each image is a face"
+    )
+    finder: FinderName = setting("auto", "face detector; auto: libfacedetection, else yunet with a model, else dlib")
+    finder_model: PathText | None = setting(None, f"{YUNET_MODEL} of yunet; {CNN_MODEL} of dlib_cnn, null: packaged")
+    smallest_face: int | None = setting(
+        None, "size of the smallest faces in pixels, more is faster; null: 24, in videos 64", ge=16
     )
     overlays: bool = setting(True, "write images with the masks over them")
     parts: bool = setting(False, "of a parser: write a mask for each class too")

@@ -7,7 +7,7 @@ Neither its pixels nor its logits at full size are ever held together; the value
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,11 +15,14 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from datamodules.finding.finder import BoxFinder, FoundBox
 from datamodules.landmarks import PADDING, FaceFinder, FoundFace, square
 from datamodules.reading import DecodedImage
 
 Box = tuple[int, int, int]
 """Left, top and side of a square, in pixels; it may extend beyond the image."""
+Window = tuple[int, int, int, int]
+"""Left, top, width and height of a part of an image, in pixels."""
 SEARCHED = 70_000_000
 """Pixels of the largest copy of an image that is searched for faces: the detector needs 7 bytes for each."""
 STRIP = 4_000_000
@@ -28,12 +31,14 @@ TILE = 16_000_000
 """Logits of a tile of a square; at most a quarter as many pixels."""
 
 
-def find_faces(finder: FaceFinder, image: np.ndarray) -> list[FoundFace]:
+def find_faces(finder: FaceFinder | BoxFinder, image: np.ndarray) -> Sequence[FoundFace | FoundBox]:
     """The faces of an image (H, W, 3) uint8, the largest first.
 
-    Fallbacks that would search more than :data:`SEARCHED` pixels are not tried: the border of a panorama, and the
-    enlarged copy of an image above 17 megapixels.
+    Fallbacks of dlib that would search more than :data:`SEARCHED` pixels are not tried: the border of a panorama, and
+    the enlarged copy of an image above 17 megapixels.
     """
+    if isinstance(finder, BoxFinder):
+        return finder(image)
     height, width = image.shape[:2]
     border = 2 * round(PADDING * max(height, width))
     sizes = {"padded": (height + border) * (width + border), "upsampled": 4 * height * width}
@@ -66,17 +71,26 @@ def shrunk_square(image: np.ndarray, box: Box, least: int) -> DecodedImage:
     return DecodedImage(small, (side, side), (side / factor, side / factor))
 
 
-def class_id_tiles(logits: Tensor, side: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Class ids of a square of ``side`` pixels, in tiles of all its rows: first column, ids (side, w) uint8.
+def within(box: Box, height: int, width: int) -> Window:
+    """The part of a square that lies within an image; of one that lies outside, the nearest pixels."""
+    left, top, side = box
+    right, bottom = min(max(left + side, 1), width), min(max(top + side, 1), height)
+    left, top = min(max(left, 0), right - 1), min(max(top, 0), bottom - 1)
+    return left, top, right - left, bottom - top
+
+
+def class_id_tiles(logits: Tensor, down: int, across: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    """Class ids of ``down`` x ``across`` pixels (None: a square), in tiles of all rows: first column, ids (down, w).
 
     Bilinear interpolation of logits (C, S, S), across first, then down: the operations of a single interpolation, in
     the same order. One channel is the logit of occlusion.
     """
     channels, height = logits.shape[:2]
-    wide = F.interpolate(logits[None], size=(height, side), mode="bilinear", align_corners=False)[0]  # [C, S, side]
-    width = max(1, TILE // (max(channels, 4) * side))
-    for start in range(0, side, width):
+    across = down if across is None else across
+    wide = F.interpolate(logits[None], size=(height, across), mode="bilinear", align_corners=False)[0]  # [C, S, across]
+    width = max(1, TILE // (max(channels, 4) * down))
+    for start in range(0, across, width):
         tile = wide[None, :, :, start : start + width]
-        full = F.interpolate(tile, size=(side, tile.shape[-1]), mode="bilinear", align_corners=False)[0]
+        full = F.interpolate(tile, size=(down, tile.shape[-1]), mode="bilinear", align_corners=False)[0]
         ids = (full[0] > 0) if channels == 1 else full.max(dim=0).indices  # argmax takes four times as long
         yield start, ids.to(torch.uint8).numpy()

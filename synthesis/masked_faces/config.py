@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from datamodules.landmarks import NETWORKS
 from foundation.errors import ConfigError
 from synthesis.dataset_build import LARGEST, require_flag, require_integer
 from synthesis.masks.choices import MaskChoices
@@ -30,6 +32,9 @@ class MaskedFacesConfig:
         size: longer side of a written image, in pixels; None leaves it as it is.
         crop: ``paper`` crops the largest face and squares it on white; ``none``.
         fallbacks: see :class:`datamodules.landmarks.FaceFinder`; None chooses by the source.
+        finder: another detector that is tried where dlib's HOG finds no face, of
+            :data:`datamodules.landmarks.NETWORKS`; ``dlib``: none, as in the paper.
+        finder_model: the file of its model, see :func:`datamodules.finding.finder.box_finder`.
         landmark_model: see :func:`datamodules.landmarks.landmark_model`.
         form: ``jpg`` (quality 95) or ``png``, of the images.
         photographs: keep the training images without masks too, so that other masks can be rendered during training.
@@ -49,12 +54,15 @@ class MaskedFacesConfig:
     landmark_model: str | None = None
     form: str = "jpg"
     photographs: bool = False
+    finder: str = "dlib"
+    finder_model: str | None = None
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
             ("split", self.split, ("paper", "partition")),
             ("crop", self.crop, ("paper", "none")),
             ("format", self.form, ("jpg", "png")),
+            ("finder", self.finder, ("dlib", *NETWORKS)),
         ):
             if value not in allowed:
                 raise ConfigError(f"{name}={value} is invalid.\nIt must be {' or '.join(allowed)}.")
@@ -71,6 +79,11 @@ class MaskedFacesConfig:
         chosen["templates"] = chosen["templates"] and str(chosen["templates"])
         if not self.photographs:  # absent by default: older sets do not have the key
             del plain["photographs"]
+        del plain["finder_model"]
+        if self.finder == "dlib":  # likewise
+            del plain["finder"]
+        elif self.finder_model is not None:
+            plain["finder_model"] = hashlib.sha256(Path(self.finder_model).read_bytes()).hexdigest()
         about = {"origin": "augmented", "layout": "augmented_celeba", "version": VERSION}
         return json.loads(json.dumps(about | plain | chosen))  # as read from the file
 

@@ -11,6 +11,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+from datamodules.finding.finder import box_finder
 from datamodules.landmarks import landmark_model
 from datamodules.layouts.photographs import digest, photographs
 from foundation.files import require_outside
@@ -36,7 +37,7 @@ def write_masked_faces(out: Path, config: MaskedFacesConfig, workers: int) -> No
         workers: number of processes; it does not change the result.
 
     Raises:
-        ConfigError: if there is no landmark model.
+        ConfigError: if there is no landmark model, or the finder cannot be used.
         DataError: if the source has no photographs, no face or not the requested splits; or if `out` holds something
             else.
     """
@@ -50,6 +51,8 @@ def write_masked_faces(out: Path, config: MaskedFacesConfig, workers: int) -> No
 
 def _write(build: Build, config: MaskedFacesConfig, workers: int) -> None:
     landmark_model(config.landmark_model)
+    if config.finder != "dlib":
+        box_finder(config.finder, config.finder_model)  # reports what is missing
     photos = photographs(config.source)
     splits = split_photographs(config, photos)
     build.open(digest(photos))

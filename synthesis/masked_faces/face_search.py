@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.finding.finder import box_finder
 from datamodules.landmarks import Box, FaceFinder, read_landmarks
 from datamodules.layouts.photographs import Photograph, is_aligned
 from datamodules.reading import read_photograph
@@ -35,7 +36,7 @@ def find_faces(
         next_done = min(len(chunks), done + max(1, round(1.05 * lacking / CHUNK)))
         files = [build.partial / "found" / f"{split}_{place:06d}.json" for place in range(done, next_done)]
         jobs = list(zip(files, chunks[done:next_done], strict=True))
-        search = partial(_find_faces_of_job, config.landmark_model, fallbacks, aligned)
+        search = partial(_find_faces_of_job, config, fallbacks, aligned)
         for found in build.each(search, jobs, workers, f"finding faces ({split})", chunk=1):
             rows += found
         done = next_done
@@ -45,18 +46,21 @@ def find_faces(
             f"No face was found in the {len(rows)} photographs of {config.source} for the split {split}.\n"
             f"Expected: photographs of faces, 80 px wide or more. Do one of:\n"
             f"  - if each photo is one aligned face: fallbacks=[padded,upsampled,image]\n"
-            f"  - if the faces are masked already, this detector fails on most of them"
+            f"  - finder=libfacedetection, which finds masked faces and tight crops too"
         )
     return with_faces[:count], rows
 
 
 def _find_faces_of_job(
-    model: str | None, fallbacks: tuple[str, ...], aligned: bool, job: tuple[Path, list[Photograph]]
+    config: MaskedFacesConfig, fallbacks: tuple[str, ...], aligned: bool, job: tuple[Path, list[Photograph]]
 ) -> list[dict[str, Any]]:
     """Searches photographs for faces, unless the file of the result, the first part of the job, is there."""
     file, photos = job
     if not file.is_file():
-        finder = FaceFinder(model, fallbacks, aligned)
+        network = None
+        if config.finder != "dlib":
+            network = (config.finder, box_finder(config.finder, config.finder_model).hog_boxes)
+        finder = FaceFinder(config.landmark_model, fallbacks, aligned, network)
         at_once = CHUNK if aligned else 1  # aligned photos are small
         parts = [photos[start : start + at_once] for start in range(0, len(photos), at_once)]
         rows = [row for part in parts for row in _faces_of(part, finder)]
@@ -71,7 +75,7 @@ def _faces_of(photos: Sequence[Photograph], finder: FaceFinder) -> list[dict[str
         row: dict[str, Any] = {"source": photo.id, "image": str(photo.image), "faces": []}
         rows.append(row)
         try:
-            image = read_photograph(photo.image, grey=True)
+            image = read_photograph(photo.image, grey=finder.network is None)
             landmarks = None if photo.landmarks is None else read_landmarks(photo.landmarks)
         except BrokenFileError as error:
             row["error"] = str(error).splitlines()[0]
