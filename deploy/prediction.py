@@ -73,9 +73,9 @@ def predict(config: DictConfig) -> None:
         device_of(settings.trainer.accelerator),
         settings.landmark_model,
         settings.trust,
-        settings.finder,
-        settings.finder_model,
-        SMALLEST if settings.smallest_face is None else settings.smallest_face,
+        finder=settings.finder,
+        finder_model=settings.finder_model,
+        smallest_face=SMALLEST if settings.smallest_face is None else settings.smallest_face,
     )
     console = Console(highlight=False, stderr=True, soft_wrap=True, markup=False)
     with sole_writer(out / LOCK, "out", out):
