@@ -18,7 +18,6 @@ from deploy import labelling, prediction
 from deploy.announcement import announce
 from deploy.labelling import images_of, indexed, train_and_label
 from engine.stage import Run
-from foundation.errors import ConfigError
 from stages.command import check, plan, train
 from tests.commands import within
 from tests.conftest import ROOT, TINY, settings_of
@@ -195,11 +194,6 @@ def test_mistakes_before_anything_is_trained(tmp_path: Path) -> None:
     assert "02.png" in refused()
     (root / "classes.yaml").unlink()
     assert "or classes: LaPa" in refused()
-    more = faces(tmp_path / "more")
-    for split, number in (("val", 1), ("test", 2)):
-        (more / f"{split}.txt").write_text(f"day/0{number}\n")
-    with pytest.raises(ConfigError, match=r"predict_to=.* does not go with stage classify"):
-        command(more, output, "stages=[semi,classify]")
 
 
 def test_an_indexed_label_map_has_ids_and_colours(tmp_path: Path) -> None:
