@@ -93,21 +93,20 @@ def _write(run: RecordedRun, folder: Path) -> int:
         curves = run.curves
         if opened is None:
             raise RunError("W&B cannot open a run.")
-        for row in zip(*curves.values(), strict=True):
+        names = [name for name in run.panels.get("", ()) if name.startswith("epoch_")]
+        grids = {name.removesuffix(".png"): grid for name in names if (grid := _grid(run, name))}
+        media = {"panels": grids} if grids else {}
+        media |= {f"test/{kind}": images for kind, images in _test_images(run).items()}
+        shown = {key: [wandb.Image(image, caption=name) for name, image in one.items()] for key, one in media.items()}
+        (steps,) = {len(column) for column in curves.values()}
+        for number, row in enumerate(zip(*curves.values(), strict=True), 1):
             # A step that Ctrl-C interrupted has a learning rate and no epoch.
             values = {name: float(value) for name, value in zip(curves, row, strict=True) if np.isfinite(value)}
             place = {column: int(values.pop(name)) for name, column in PLACES.items() if name in values}
-            opened.log(values | place)
-        names = [name for name in run.panels.get("", ()) if name.startswith("epoch_")]
-        grids = {name.removesuffix(".png"): grid for name in names if (grid := _grid(run, name))}
-        if grids:
-            opened.log({"panels": [wandb.Image(grid, caption=name) for name, grid in grids.items()]})
-        for kind, images in (test_images := _test_images(run)).items():
-            opened.log({f"test/{kind}": [wandb.Image(image, caption=face) for face, image in images.items()]})
+            opened.log(values | place | (shown if number == steps else {}))
         log_classes(opened, run.metrics)
         opened.summary.update({name: value for name, value in run.metrics.items() if name.startswith("test/")})
-        (steps,) = {len(column) for column in curves.values()}
-        return steps + bool(grids) + len(test_images)
+        return steps
 
 
 TEST_KINDS, TEST_FACES = ("image", "ground_truth", "prediction"), 6

@@ -219,7 +219,7 @@ def test_broken_runs_do_not_stop_the_others_on_their_way_to_wandb(tmp_path: Path
     assert {folder.name.partition("-")[2] for folder in folders} == {"bomb1", "types1", "text1", "none1"}
     assert printed.getvalue().count("Left out: ") == 2
     (kept,) = (tmp_path / "wandb" / "finetune-none1").glob("wandb/offline-run-*")
-    assert len(list(kept.rglob("*.png"))) == 1, "the one image that is a regular file"
+    assert len(list(kept.rglob("panels_*.png"))) == 1, "the one image that is a regular file"
 
 
 def test_a_broken_job_of_a_sweep_is_a_failed_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

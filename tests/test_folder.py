@@ -260,7 +260,7 @@ def test_training_prediction_and_report(runs: list[Run], faces: Path, output: Pa
     report = write_report(output)
     page = report.read_text() if isinstance(report, Path) else (output / "report" / "index.html").read_text()
     assert "IoU by class, four (real)" in page
-    assert "rgb(51, 51, 255)" in page, "the legend has the declared colours"
+    assert "#3333ff" in page, "the legend has the declared colours"
 
 
 @pytest.mark.training
