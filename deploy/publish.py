@@ -1,7 +1,7 @@
 """Adds a finished run to the project's weights: python -m deploy.publish parser outputs/runs/finetune-0123456789ab.
 
 The run keeps its id, so what starts from it has the same id everywhere. Its weights are stored in half precision, which
-halves the file; networks read them in single precision. What tells of the computer it was trained on is left out.
+halves the file; networks read them in single precision. What describes the computer it was trained on is left out.
 """
 
 from __future__ import annotations
