@@ -1,7 +1,7 @@
 """Progress of a sweep: one line for each job that ends, with the time left for all of them.
 
-The process that the user started writes ``jobs.json`` into the folder of the sweep. Each job, in whatever process, reads
-it and counts the jobs that have ended.
+The process that the user started writes ``jobs.json`` into the folder of the sweep. Each job, in whatever process,
+reads it and counts the jobs that have ended.
 """
 
 from __future__ import annotations
