@@ -252,13 +252,8 @@ def score_figure(lines: Mapping[str, list[tuple[float, float, float]]], x: str, 
             for _, score, _ in (point for point in points if not point[0]):
                 axes.axhline(score, linestyle="--", color=colour, label=f"{label}, no label")
             shown = np.array(sorted(point for point in points if point[0]))
-<<<<<<< HEAD
-            labels, mean, deviation = shown.T
-            axes.errorbar(labels, mean, yerr=deviation, capsize=4, marker="o", color=colour, label=label)
-=======
             count, score, deviation = shown.T
             axes.errorbar(count, score, yerr=deviation, capsize=4, marker="o", color=colour, label=label)
->>>>>>> refs/heads/readme
         ticks = sorted({labels for points in lines.values() for labels, *_ in points if labels})
         axes.set_xscale("log")
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
