@@ -238,8 +238,8 @@ def test_generated_files_are_up_to_date(file: Path) -> None:
 
 
 def test_the_composed_defaults_are_those_of_the_settings() -> None:
-    """At the paper's scale and recipe, which set nothing but their names and the model's."""
-    found = settings_of("experiment=mtl_lapa")
+    """At the paper's scale and recipe, which set nothing but their names and the model's, on any processor."""
+    found = settings_of("experiment=mtl_lapa", "trainer.precision=32-true", "trainer.channels_last=false")
     assert flatten(found) == Command(experiment="mtl_lapa").flat() | {
         name: found[name] for name in ("callbacks", "logger")
     } | {"segment.network": None, "finetune.validate_every": 10}
