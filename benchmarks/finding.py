@@ -89,14 +89,14 @@ def _apart(one: Crop, other: Crop) -> bool:
 def found_in(crops: Sequence[Crop], boxes: Sequence[Box]) -> tuple[int, int]:
     """Number of faces that are found, and of boxes that are none or a second one of a face.
 
-    A box is a face's if its centre lies in the middle half of the crop and its side is 0.25 to 1.5 of the crop's.
+    A box is a face's if its centre lies in the middle 0.7 of the crop and its side is 0.25 to 1.5 of the crop's.
     """
     taken: set[int] = set()
     for left, top, right, bottom in boxes:
         for place, (x0, y0, x1, y1) in enumerate(crops):
             across, down = ((left + right) / 2 - x0) / (x1 - x0), ((top + bottom) / 2 - y0) / (y1 - y0)
             share = ((right - left) * (bottom - top) / ((x1 - x0) * (y1 - y0))) ** 0.5
-            if place not in taken and max(abs(across - 0.5), abs(down - 0.5)) <= 0.25 and 0.25 <= share <= 1.5:
+            if place not in taken and max(abs(across - 0.5), abs(down - 0.5)) <= 0.35 and 0.25 <= share <= 1.5:
                 taken.add(place)
                 break
     return len(taken), len(boxes) - len(taken)
