@@ -14,7 +14,7 @@ from foundation.errors import ConfigError
 from lightning_modules.denoising import Denoising
 from lightning_modules.sparse_masking import SparseMasking
 from models.masking import PatchSampling
-from tests.conftest import run_training, settings_of
+from tests.conftest import PANELS, run_training, settings_of
 from tests.training_runs import assert_same_weights, interrupted_at, planned, rows, weights
 
 TASKS = {"sparse_masking": SparseMasking, "denoising": Denoising}
@@ -28,7 +28,9 @@ OPTIMIZATION: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def task_runs(lapa: Path, shared: Path) -> dict[str, list[Run]]:
     """A pre-training of each task and a fine-tuning from it. Read only."""
-    return {task: run_training("mtl_lapa_10pct", lapa, shared / "tasks", f"pretrain.task={task}") for task in TASKS}
+    return {
+        task: run_training("mtl_lapa_10pct", lapa, shared / "tasks", f"pretrain.task={task}", *PANELS) for task in TASKS
+    }
 
 
 @pytest.mark.training

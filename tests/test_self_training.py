@@ -167,7 +167,7 @@ def semi_run(lapa: Path, shared: Path) -> Run:
 
 
 def semi(root: Path, output: Path, *words: str) -> Run:
-    own = ("semi.wait=0", "semi.views=2", "semi.epochs=3", f"semi.synthetic.root={root}")
+    own = ("semi.wait=0", "semi.views=2", "semi.epochs=3", "semi.select=best", f"semi.synthetic.root={root}")
     *_, run = run_training("semi_lapa_10pct", root, output, *own, *words)
     return run
 

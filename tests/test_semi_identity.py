@@ -96,7 +96,10 @@ def test_a_start_has_other_steps_and_rate() -> None:
             {"label_fraction": 0, ROOT: "x", "semi.synthetic.share": 1, "semi.synthetic.schedule": "linear"},
             "semi.synthetic.schedule=constant",
         ),
-        ({"label_fraction": 0, ROOT: "x", "semi.synthetic.share": 1}, "semi.select=best with label_fraction=0"),
+        (
+            {"label_fraction": 0, ROOT: "x", "semi.synthetic.share": 1, "semi.select": "best"},
+            "semi.select=best with label_fraction=0",
+        ),
         ({ROOT: "x", "semi.synthetic.share": 1}, "leaves no place in a batch for real labels"),
         ({"trainer.devices": 4, "semi.unlabelled_batch_size": 6}, "semi.unlabelled_batch_size=6 .*\n.*multiple"),
         ({"stages": ["pretrain", "semi"], "semi.start_from": "x"}, "semi starts from the stage before it"),

@@ -27,9 +27,11 @@ from tests.conftest import TINY, run_training, settings_of, wandb_records
 SHORT = (*TINY, "pretrain.epochs=1", "finetune.epochs=1")
 WAITED = "finetune.epochs=3"
 """One epoch more than the frozen epochs of ablation=frozen_start."""
-PUBLISHED = ("encoder_imagenet", "encoder_imagenet_lite0")
-"""Ablations that need the network, or a package."""
-COMPONENTS = [name for name in group_options("ablation") if name not in PUBLISHED]
+PUBLISHED = ("encoder_imagenet", "encoder_imagenet_lite0", "imagenet_supervised", "imagenet_semi")
+"""Ablations that need a download, or a package."""
+STARTED = [name for name in group_options("ablation") if "synthetic" in name]
+"""Ablations that start from the parser of ``pretrained/``, whose network is not the tests'."""
+COMPONENTS = [name for name in group_options("ablation") if name not in (*PUBLISHED, *STARTED)]
 
 
 def jobs(sweep: str) -> list[list[str]]:
@@ -95,6 +97,19 @@ def test_every_ablation_trains(ablation: str, celebamask: Path, shared: Path) ->
     assert finetune.folder.done
     assert finetune.folder.status["ablation"] is not None
     assert 0 < finetune.folder.status["metrics"]["test/miou"] < 1
+
+
+def test_ablations_of_starts_have_the_same_steps(lapa: Path, tmp_path: Path) -> None:
+    """600 from the parser of ``pretrained/``, 900 from random weights; the start's weights are part of the identity."""
+    for ablation in ("random_supervised", "random_semi", "masked_supervised", "masked_semi", *STARTED):
+        words = ("experiment=semi_lapa_10pct", "scale=small", f"ablation={ablation}", "logger=none")
+        *before, run = plan(check(settings_of(*words, f"datamodule.root={lapa}", f"output_dir={tmp_path}")))
+        started = ablation in STARTED
+        assert run.own.epochs * run.own.steps_per_epoch == (600 if started else 900), ablation
+        assert (run.own.optimizer.lr, run.own.select, run.own.ema_decay) == (1e-3 if started else 2e-3, "last", 0.99)
+        assert run.stage.name == ("semi" if "semi" in ablation else "finetune")
+        first = (before or [run])[0]
+        assert len(first.upstreams) == started, ablation
 
 
 @pytest.mark.slow
