@@ -68,7 +68,7 @@ def group_photograph(rng: np.random.Generator, crops: Sequence[np.ndarray]) -> S
     canvas = background(rng)
     placed: list[Crop] = []
     for side in sorted(CROPS, reverse=True):
-        crop = crops[rng.integers(len(crops))]
+        crop = crops[int(rng.integers(len(crops)))]
         scale = side / max(crop.shape[:2])
         size = (max(1, round(scale * crop.shape[1])), max(1, round(scale * crop.shape[0])))
         crop = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
@@ -131,7 +131,7 @@ def scenes(data: Path, count: int, seed: int) -> dict[str, list[Scene]]:
     if crops:
         rng = np.random.default_rng([seed, 1])
         sets["groups"] = [group_photograph(rng, crops) for _ in range(GROUPS)]
-    return sets  # type: ignore[return-value]
+    return sets
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from datamodules.labels import LAPA
-from datamodules.landmarks import FaceFinder
+from datamodules.landmarks import FOUND, FaceFinder
 from datamodules.reading import read_image
 from datamodules.transforms import FaceTransform
 from deploy.prediction import predict
@@ -86,7 +86,7 @@ def test_images_of_every_format_get_masks_of_their_size(
         "moving.gif.png": (160, 200),
         "turned.jpg.png": (200, 160),
     }
-    assert lines(out)["plain.jpg"]["faces"][0]["found"] in ("detector", "padded", "upsampled", "whole")
+    assert lines(out)["plain.jpg"]["faces"][0]["found"] in (*FOUND, "whole")
     assert len(list((out / "overlays").rglob("*.jpg"))) == 7
 
 
