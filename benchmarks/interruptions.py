@@ -4,11 +4,11 @@ bit for bit, metrics.csv byte for byte.
     python -m benchmarks.interruptions [--command NAME] [--signal KILL|TERM|INT] [--times 20] [--seed 0] [KEY=VALUE ...]
 
 The commands: ``mtl`` (pre-training and fine-tuning), ``segment`` (an occlusion segmenter), ``hybrid`` (pre-training and
-SVM heads) and ``evaluate`` (of a parser). The runs are found in the output folder, so a further stage needs its command
-alone. The times are spread over the command: one random time in each of equally long intervals, from the first run on.
-KILL ends a process at once; after TERM and INT (Ctrl-C) it must exit with code 130, with its run in state interrupted.
-After the command is repeated nothing may be left: no draft, no lock, no process. Further arguments are settings of the
-command, such as trainer.devices=2.
+SVM heads), ``semi`` (self-training with synthetic faces among the labelled) and ``evaluate`` (of a parser). The runs
+are found in the output folder, so a further stage needs its command alone. The times are spread over the command: one
+random time in each of equally long intervals, from the first run on. KILL ends a process at once; after TERM and INT
+(Ctrl-C) it must exit with code 130, with its run in state interrupted. After the command is repeated nothing may be
+left: no draft, no lock, no process. Further arguments are settings of the command, such as trainer.devices=2.
 """
 
 from __future__ import annotations
@@ -40,11 +40,16 @@ from synthesis.synthetic_faces import write_synthetic_faces
 ROOT = Path(__file__).parent.parent
 SMALL = ("scale=demo", "trainer=cpu", "logger=none", "datamodule.image_size=32", "datamodule.workers=1")
 PARSER = (*("pretrain.epochs=4", "pretrain.steps_per_epoch=10", "finetune.epochs=4", "finetune.steps_per_epoch=10"),)
+SEMI = ("semi.epochs=4", "semi.steps_per_epoch=10", "semi.batch_size=4", "semi.unlabelled_batch_size=4")
 SEGMENTER = ("segment.epochs=8", "segment.steps_per_epoch=10", "segment.batch_size=4", "segment.width=8")
 COMMANDS = {
     "mtl": ("train.py", "experiment=mtl_lapa_10pct", *SMALL, *PARSER, "datamodule.root={lapa}"),
     "segment": ("train.py", "experiment=occlusion_celeba", *SMALL, *SEGMENTER, "datamodule.root={masked}"),
     "hybrid": ("train.py", "experiment=svm_lapa", "label_fraction=0.1", *SMALL, *PARSER, "datamodule.root={lapa}"),
+    "semi": (
+        *("train.py", "experiment=semi_lapa_10pct", *SMALL, *SEMI, "datamodule.root={lapa}"),
+        *("semi.synthetic.root={lapa}", "semi.synthetic.share=0.25"),
+    ),
     "evaluate": (
         *("evaluate.py", "dataset=lapa", "root={lapa}", "trainer.accelerator=cpu", "workers=1"),
         *("checkpoint={trained}", "split=all"),
