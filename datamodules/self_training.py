@@ -15,6 +15,7 @@ from datamodules.faces import FOLD, Faces, LabelledFaces, ParsingDataModule, col
 from datamodules.labels import IGNORE
 from datamodules.layouts import Layout, Sample
 from datamodules.reading import DecodedImage
+from datamodules.rendered_faces import RenderedFaces, RenderFace
 from datamodules.sampling import SampleKey
 from datamodules.transforms import FaceTransform
 
@@ -29,6 +30,7 @@ class SyntheticLabels:
         schedule: ``constant``, or ``linear`` from ``share`` at the first step to 0 at the last.
         photometric: strength of their light and colours, see :class:`datamodules.photometric.Photometric`.
         merging: as in :class:`datamodules.faces.FaceDataModule`.
+        render: renders another face, in the layout's classes, each time one is read; None takes them as they are.
     """
 
     layout: Layout
@@ -36,6 +38,7 @@ class SyntheticLabels:
     schedule: Literal["constant", "linear"]
     photometric: float
     merging: Callable[[Sequence[Sample]], list[Sample]] | None = None
+    render: RenderFace | None = None
 
     def count(self, labelled: int, progress: float) -> int:
         """How many of the labelled images of a batch are synthetic, at a ``progress`` of the training, 0..1."""
@@ -212,13 +215,15 @@ class SelfTrainingDataModule(ParsingDataModule):
             return ()
         layout = self.synthetic.layout
         samples = layout.samples("train")
-        if self.synthetic.merging is not None:
-            samples = self.synthetic.merging(samples)
         augmentation = replace(self.augmentation, photometric=self.synthetic.photometric)
         transform = FaceTransform(self.image_size, augmentation, self.layout.labels, self.seed)
+        table = layout.labels.table_to(self.layout.labels)
+        if self.synthetic.render is not None:
+            return RenderedFaces(samples, transform, self.synthetic.render, table)
+        if self.synthetic.merging is not None:
+            samples = self.synthetic.merging(samples)
         images = open_images(samples, transform.least_source, self.cache)
         labels = open_labels(samples, layout.labels, self.cache)
-        table = layout.labels.table_to(self.layout.labels)
         return LabelledFaces(samples, transform, images, labels, False, table)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from datamodules.faces import FaceDataModule
+    from datamodules.layouts import Layout
     from datamodules.merging import Merging
     from datamodules.transforms import Augmentation
 
@@ -116,7 +117,7 @@ def open_datamodule(
         full_labels=run.stage.labelled and run.own.score_at == "label",
         workers=settings.workers,
         cache=None if settings.cache == "none" else Cache(settings.cache, output_dir / "cache" / "decoded", digest),
-        merging=merging_of(run, settings.merging if run.stage.labelled else None),
+        merging=merging_of(run, run.layout, settings.merging if run.stage.labelled else None),
         **own,
     )
     if data.merging is not None:
@@ -127,13 +128,13 @@ def open_datamodule(
     return data
 
 
-def merging_of(run: Run, order: str | None) -> Merging | None:
-    """How part masks are merged into label maps, in the painting order ``order``; None without one."""
+def merging_of(run: Run, layout: Layout, order: str | None) -> Merging | None:
+    """How a data set's part masks are merged into label maps, in the painting order ``order``; None without one."""
     from datamodules.merging import Merging
 
     output_dir = run.folder.output_dir
     merged = output_dir / "cache" / "merged"
-    return None if order is None else Merging(order, run.layout.labels, merged, digest_cache(output_dir))
+    return None if order is None else Merging(order, layout.labels, merged, digest_cache(output_dir))
 
 
 def encoder_weights(run: Run, key: str, encoder: str) -> dict[str, Tensor] | None:

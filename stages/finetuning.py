@@ -25,12 +25,14 @@ from stages.building import (
     encoder_weights,
     hyperparameters,
     identity_of_weights,
+    open_datamodule,
     take_start,
 )
 from stages.groups import Augmentation, Optimizer, TrainingSettings
+from stages.synthetic_labels import RENDERED, face_renderer, rendering_digest
 
 if TYPE_CHECKING:
-    from pytorch_lightning import LightningModule
+    from pytorch_lightning import LightningDataModule, LightningModule
 
     from datamodules.layouts import Layout
     from lightning_modules.parsing import FaceParsing
@@ -59,8 +61,8 @@ class FinetuneOptimizer(Optimizer):
     lr: float = setting(1e-5, "peak learning rate", gt=0)
 
 
-class FinetuneSettings(TrainingSettings):
-    """Face parsing."""
+class ParserSettings(TrainingSettings):
+    """Training of a face parser."""
 
     augmentation: FinetuneAugmentation = Field(default_factory=FinetuneAugmentation)
     optimizer: FinetuneOptimizer = Field(default_factory=FinetuneOptimizer)
@@ -113,6 +115,12 @@ class FinetuneSettings(TrainingSettings):
     )
 
 
+class FinetuneSettings(ParserSettings):
+    """Face parsing."""
+
+    on_the_fly: bool = setting(False, f"of synthetic faces: {RENDERED}", later=True)
+
+
 class Finetuning(TrainingStage):
     """Fine-tuning on the labelled faces of a manifest."""
 
@@ -135,6 +143,11 @@ class Finetuning(TrainingStage):
                 f"{self.name}.frozen_epochs={own.frozen_epochs} with {self.name}.epochs={own.epochs}: the trunk would "
                 f"never be trained.\nIt must be less than {self.name}.epochs; or set {self.name}.trained=head."
             )
+        if settings.finetune.on_the_fly and settings.label_fraction < 1:
+            raise ConfigError(
+                f"finetune.on_the_fly=true with label_fraction={settings.label_fraction}: a rendered face always has "
+                f"labels.\nIt must be label_fraction=1; or finetune.on_the_fly=false."
+            )
         if settings.model.network is not None:
             required = {"trained": "all", "trunk_lr": 1.0, "frozen_epochs": 0, "statistics": "adapt"}
             for name, value in required.items():
@@ -149,6 +162,18 @@ class Finetuning(TrainingStage):
         if run.upstreams:
             return entering | {f"{self.name}.transfer": _transferred(run)}
         return entering | {f"{self.name}.transfer": LEFT_OUT}  # no weights are transferred
+
+    def extra_data(self, run: Run, digests: DigestCache) -> str | None:
+        """With on_the_fly: what determines the rendered faces."""
+        return rendering_digest(run.layout, "datamodule.root") if run.own.on_the_fly else None
+
+    def data(self, run: Run) -> LightningDataModule:
+        if not run.own.on_the_fly:
+            return super().data(run)
+        from datamodules.rendered_faces import RenderedFacesDataModule
+
+        render = face_renderer(run, run.layout, "datamodule.root")
+        return open_datamodule(run, kind=RenderedFacesDataModule, render=render)
 
     def monitored(self, run: Run) -> str | None:
         return self.monitor if run.own.select == "best" else None

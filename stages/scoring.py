@@ -225,7 +225,7 @@ def scored_faces(run: Run) -> FaceDataModule:
         eval_batch_size=settings.batch_size,
         full_labels=settings.score_at == "label",
         workers=settings.workers,
-        merging=merging_of(run, settings.merging),
+        merging=merging_of(run, run.layout, settings.merging),
         tested=settings.split,
         **own,
     )

@@ -2,54 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from omegaconf import OmegaConf
 from pydantic import Field
 
 from datamodules import subsets
-from datamodules.layouts import PARSED, Layout, open_layout
-from engine.planning import data_digest, digest_cache
+from datamodules.layouts import Layout
 from engine.settings import PathText, Settings, setting
 from engine.stage import Run
 from foundation.digests import DigestCache
-from foundation.errors import ConfigError, DataError
+from foundation.errors import ConfigError
 from stages.building import open_datamodule
-from stages.finetuning import FinetuneSettings, Finetuning
+from stages.finetuning import Finetuning, ParserSettings
+from stages.synthetic_labels import SyntheticSettings, synthetic_digest, synthetic_labels, synthetic_layout
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule
 
-    from datamodules.self_training import SyntheticLabels
 
 OmegaConf.register_new_resolver(
     "if_start", lambda run, then, otherwise: otherwise if run is None else then, replace=True
 )
 """One of two values for ``conf/``: whether a run to start from is given."""
-WITH_SYNTHETIC = "root!=null"
 
 
-class SyntheticSettings(Settings):
-    """Synthetic faces among the labelled ones."""
-
-    root: PathText | None = setting(
-        None, "a folder of prepare.py task=synthetic_faces; null: none", harmless="enters by its content"
-    )
-    share: float = setting(
-        0.25, "their share of the labelled images of a batch; 1 with label_fraction=0", gt=0, le=1, only=WITH_SYNTHETIC
-    )
-    schedule: Literal["constant", "linear"] = setting(
-        "constant", "constant, or a linear decrease of the share to 0", only=WITH_SYNTHETIC
-    )
-    photometric: float = setting(
-        1.0, "strength of their random light, colours, blur and noise", ge=0, le=1, only=WITH_SYNTHETIC
-    )
-
-
-class SelfTrainingSettings(FinetuneSettings):
+class SelfTrainingSettings(ParserSettings):
     """Self-training with an averaged teacher."""
 
     batch_size: int = setting(16, "labelled images in a batch, over all devices", ge=1)
@@ -157,9 +136,9 @@ class SelfTrainingStage(Finetuning):
         unlabelled = [one for one in run.layout.samples("train", labelled=False) if one.id not in labels]
         if unlabelled:
             found.append(f"unlabelled {digests.of_files([(one.id, one.image) for one in unlabelled])}")
-        layout = synthetic_layout(run)
-        if layout is not None:
-            found.append(f"synthetic {layout.name} {data_digest(layout, ('train',), True, digests)}")
+        synthetic = synthetic_digest(run, digests)
+        if synthetic is not None:
+            found.append(synthetic)
         return " ".join(found) or None
 
     def data(self, run: Run) -> LightningDataModule:
@@ -176,7 +155,7 @@ class SelfTrainingStage(Finetuning):
             kind=SelfTrainingDataModule,
             unlabelled_batch_size=own.unlabelled_batch_size,
             epochs=own.epochs,
-            synthetic=_synthetic_labels(run),
+            synthetic=synthetic_labels(run),
             **scored,
         )
 
@@ -231,49 +210,3 @@ def _steps(run: Run) -> int:
     batches = batches_of(unlabelled, own.unlabelled_batch_size, own.steps_per_epoch)
     accumulated = (run.settings.trainer.model_extra or {}).get("accumulate_grad_batches", 1)
     return own.epochs * -(-batches // accumulated)
-
-
-def synthetic_layout(run: Run) -> Layout | None:
-    """The reader of a run's synthetic faces; None without any.
-
-    Raises:
-        ConfigError: if their classes do not map to those of the data set.
-        DataError: if the folder was not made by ``prepare.py task=synthetic_faces``.
-    """
-    root = run.own.synthetic.root
-    if root is None:
-        return None
-    try:
-        about = json.loads((Path(root) / "dataset.json").read_text(encoding="utf-8"))
-        name = about["layout"] if about["origin"] == "drawn" else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        name = None
-    if name not in PARSED:
-        raise DataError(
-            f"semi.synthetic.root={root} holds no labelled synthetic faces.\n"
-            f"It must be a folder made by python prepare.py task=synthetic_faces layout=lapa, or layout=celebamask_hq."
-        )
-    layout = open_layout(name, root)
-    if not layout.labels.maps_to(run.layout.labels):
-        raise ConfigError(
-            f"semi.synthetic.root={root} has the classes of {layout.labels.name}, which do not map to those of "
-            f"{run.layout.labels.name}: {', '.join(run.layout.labels.classes)}.\n"
-            f"It must have the same classes, or be of layout=celebamask_hq for data of the classes of lapa."
-        )
-    return layout
-
-
-def _synthetic_labels(run: Run) -> SyntheticLabels | None:
-    from datamodules.merging import Merging
-    from datamodules.self_training import SyntheticLabels
-    from stages.command import MERGED_DATA
-
-    layout, own = synthetic_layout(run), run.own.synthetic
-    if layout is None:
-        return None
-    merging = None
-    if layout.name in MERGED_DATA:
-        output_dir = run.folder.output_dir
-        order = run.settings.datamodule.merging or "official"
-        merging = Merging(order, layout.labels, output_dir / "cache" / "merged", digest_cache(output_dir))
-    return SyntheticLabels(layout, own.share, own.schedule, own.photometric, merging)

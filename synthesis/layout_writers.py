@@ -160,6 +160,17 @@ def _write_lines(path: Path, lines: list[str]) -> None:
     write_file(path, ("\n".join(lines) + "\n").encode())
 
 
+def as_filed(face: SyntheticFace) -> np.ndarray:
+    """A face's image (size, size, 3) uint8 RGB as it is read from its file."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(io.BytesIO(_jpeg(face))) as image:
+        return np.asarray(image)
+
+
 def _jpeg(face: SyntheticFace) -> bytes:
     return encoded(face.image, "JPEG", quality=face.quality)
 

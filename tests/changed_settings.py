@@ -93,6 +93,7 @@ CHANGES: dict[str, tuple[object, set[str]]] = {
     "finetune.augmentation.flip": (0.25, SECOND),
     "finetune.augmentation.color": (0.25, SECOND),
     "finetune.augmentation.photometric": (0.25, SECOND),
+    "finetune.on_the_fly": (True, SECOND),
     "finetune.ema_decay": (0.5, SECOND),
     "finetune.select": ("last", SECOND),
     "finetune.optimizer.name": ("sgd", SECOND),
@@ -171,6 +172,7 @@ CLASSIFY: dict[str, tuple[object, set[str]]] = {
 CHANGES |= {name: (value, NEITHER) for name, (value, _) in CLASSIFY.items()}
 CHANGES |= {name: (value, NEITHER) for name, (value, _) in SEGMENT.items()}
 CHANGES |= {name: (value, NEITHER) for name, (value, _) in SEMI.items()}
+CHANGES["semi.select"] = ("last", NEITHER)  # best is the default where no experiment sets another
 
 SPARSE: dict[str, object] = {"pretrain.task": "sparse_masking", "finetune.transfer": "encoder"}
 WITHIN: list[tuple[dict[str, object], dict[str, object], set[str]]] = [

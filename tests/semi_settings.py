@@ -32,7 +32,7 @@ SEMI: dict[str, tuple[object, bool]] = {
     "semi.schedule.name": ("constant", True),
     "semi.schedule.warmup": (0.5, True),
     "semi.ema_decay": (0.9, True),
-    "semi.select": ("last", True),
+    "semi.select": ("best", True),
     "semi.threshold": (0.8, True),
     "semi.weight": (0.5, True),
     "semi.wait": (0.25, True),
@@ -45,4 +45,5 @@ SEMI: dict[str, tuple[object, bool]] = {
     "semi.synthetic.share": (0.5, True),
     "semi.synthetic.schedule": ("linear", True),
     "semi.synthetic.photometric": (0.5, True),
+    "semi.synthetic.on_the_fly": (True, True),
 }
