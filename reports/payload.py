@@ -127,7 +127,7 @@ def _short_name(run: RecordedRun) -> str:
         run.method or run.stage,
         labels,
         run.text("network"),
-        f"seed {run.text('seed')}" if run.text("seed") else "",
+        *(f"{key} {run.text(key)}" for key in ("subset", "seed") if run.text(key)),
     )
     return as_text(" · ".join(filter(None, parts)), 80)
 

@@ -56,9 +56,10 @@ def _rank(state: str) -> int:
 
 
 def described(run: RecordedRun) -> str:
-    """Experiment, method and variant, labels and seed."""
+    """Experiment, method and variant, labels, their subset, and seed."""
     variant = " ".join(filter(None, (run.method, *map(run.text, VARIANT))))
-    return ", ".join(filter(None, (run.text("experiment"), variant, run.fraction, f"seed {run.text('seed')}")))
+    subset = f"subset {run.text('subset')}" if run.text("subset") else ""
+    return ", ".join(filter(None, (run.text("experiment"), variant, run.fraction, subset, f"seed {run.text('seed')}")))
 
 
 def progress(run: RecordedRun, now: float) -> dict[str, float | None]:

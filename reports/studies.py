@@ -81,7 +81,8 @@ def _plain(runs: list[RecordedRun], done: FinishedRuns) -> dict[str, Any]:
     printed = published_gains(first.text("dataset"))
     labels = {run.number("label_fraction"): run.fraction for run in runs}
     shown = {100 * share: text for share, text in labels.items()}
-    shown |= {share: f"{share:g} %" for share in printed if paired and share not in shown}
+    if len(shown) > 1:  # with one number of labels the methods stand side by side
+        shown |= {share: f"{share:g} %" for share in printed if paired and share not in shown}
     best = max(runs, key=lambda run: run.metric("test/miou"))
     return {
         "title": f"{first.data}, scale {first.text('scale')}, recipe {first.text('recipe')}",

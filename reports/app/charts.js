@@ -162,7 +162,7 @@ function hover(parts, x) {
 function efficiency(study, number) {
   const ticks = study.fractions.map(([, text]) => text.replace(" (", "\n").replace(")", ""));
   const place = new Map(study.fractions.map(([share], i) => [share, i]));
-  const names = study.lines.map(line => line.name);
+  const names = lines => lines.map(line => line.name);
   const used = new Map();
   const styled = study.lines.map(line => {
     const nth = used.get(line.method) ?? 0;
@@ -172,12 +172,12 @@ function efficiency(study, number) {
   });
   // With one number of labels, the methods stand next to each other.
   const one = study.fractions.length === 1;
-  const where = (line, point) => one ? names.indexOf(line.name) : place.get(point.at);
+  const among = lines => (line, point) => one ? lines.indexOf(line) : place.get(point.at);
   const title = one ? `Test mIoU with ${study.fractions[0][1]} labelled` : "Test mIoU by labels";
-  const scores = bars(`efficiency-${number}`, title, styled, "scores", "deviation", "test mIoU (%)", one ? names : ticks, where, []);
+  const scores = bars(`efficiency-${number}`, title, styled, "scores", "deviation", "test mIoU (%)", one ? names(styled) : ticks, among(styled), []);
   const gaining = styled.filter(line => line.gains.length);
   if (!gaining.length) return [scores];
-  const gains = bars(`gains-${number}`, "Gain over the baseline with the same labels", gaining, "gains", "reach", "mIoU points", one ? names : ticks, where, one ? [] : study.paper.filter(([share]) => place.has(share)).map(([share, gain]) => [place.get(share), gain]));
+  const gains = bars(`gains-${number}`, "Gain over the baseline with the same labels", gaining, "gains", "reach", "mIoU points", one ? names(gaining) : ticks, among(gaining), one ? [] : study.paper.filter(([share]) => place.has(share)).map(([share, gain]) => [place.get(share), gain]));
   return [scores, gains];
 }
 

@@ -30,12 +30,12 @@ function showCompare() {
 /** Comparisons that a reader is likely to want. */
 function suggestions() {
   const list = [];
-  data.runs.forEach((run, place) => {
-    if (run.baseline !== undefined && list.length < 6) list.push([`${run.name} against its baseline`, [run.baseline, place]]);
-  });
   data.studies.slice(0, 4).forEach(study => sameFaces(study).slice(0, 2).forEach(([share, places]) => {
     if (places.length > 1) list.push([`all methods at ${share}, ${study.title}`, places]);
   }));
+  data.runs.forEach((run, place) => {
+    if (run.baseline !== undefined && list.length < 6) list.push([`${run.name} against its baseline`, [run.baseline, place]]);
+  });
   return element("ul", {class: "suggestions"}, list.map(([text, places]) => element("li", {},
     element("a", {href: state.address({view: "compare", pick: places.map(place => data.runs[place].key)})}, text))));
 }

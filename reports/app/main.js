@@ -11,7 +11,7 @@ function showOverview() {
     data.studies.length > 1 ? element("div", {class: "controls"}, choice("Study", data.studies.map((one, i) => [String(i), one.title]), String(number), value => state.set({study: value})))
       : element("p", {class: "muted"}, study.title),
     element("div", {class: "pair"}, efficiency(study, number)),
-    element("p", {class: "note muted"}, "Large dots are means over subsets and seeds, small dots single runs; bars are one standard deviation, of gains the 95 % confidence interval of the mean. The paper's gains are as printed, for other and far larger runs."),
+    element("p", {class: "note muted"}, "Large dots are means over subsets and seeds, small dots single runs; bars are one standard deviation, of gains the 95 % confidence interval of the mean. Gains of the paper, where they are shown, are as printed, for other and far larger runs."),
     all.length ? element("p", {}, "The same faces under all methods: ", all.map(([text, places], i) => [i ? ", " : "", element("a", {href: state.address({view: "compare", pick: places.map(place => data.runs[place].key)})}, text)]), ".") : "");
   plotAll(root);
 }
