@@ -21,10 +21,10 @@ lock: setup ## compile requirements.lock, with hashes, from pyproject.toml; vers
 	.venv/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate $(UPGRADE) \
 		--extra dev pyproject.toml --output-file requirements.lock
 
-demo: setup ## few labels in five minutes: three ways to use six labelled synthetic faces, and the report
-	@echo "1 of 3: 700 synthetic faces with labels (ten seconds)"
+demo: setup ## few labels in four minutes: three ways to use six labelled synthetic faces, and the report
+	@echo "1 of 3: 700 synthetic faces with labels (four seconds)"
 	$(PYTHON) prepare.py task=synthetic_faces layout=lapa count=700 size=128 seed=0 out=$(SYNTHETIC)
-	@echo "2 of 3: nine networks, two at a time (three and a half minutes on two cores)"
+	@echo "2 of 3: nine networks, two at a time (three minutes on two cores)"
 	$(PYTHON) train.py experiment=semi_lapa_1pct scale=demo sweep=demo launcher=joblib logger=none \
 		datamodule.root=$(SYNTHETIC)
 	@echo "3 of 3: the report"
@@ -34,7 +34,7 @@ demo: setup ## few labels in five minutes: three ways to use six labelled synthe
 		'  .venv/bin/python train.py experiment=few_labels datamodule.root=/path/to/my_faces' \
 		'  docs/your_own_faces.md says what such a folder holds'
 
-test: setup ## run every test in two processes of one thread each (six minutes on two cores)
+test: setup ## run every test in two processes of one thread each (five minutes on two cores)
 	$(PYTHON) -m pytest --numprocesses 2 --dist worksteal
 
 test-fast: setup ## run the tests without training, processes and a second's work (a minute)
