@@ -88,7 +88,9 @@ const picked = () => state.all("pick").filter(key => placeOf.has(key)).map(key =
 
 /** Names of runs in one figure: short where they differ, with the id where they do not. */
 function namesOf(places) {
-  const names = places.map(place => data.runs[place].name);
+  const parts = places.map(place => data.runs[place].name.split(" · "));
+  const differs = part => parts.length === 1 || parts.some(own => !own.includes(part));
+  const names = parts.map(([first, ...others]) => [first, ...others.filter(differs)].join(" · "));
   return places.map((place, i) => names.filter(name => name === names[i]).length > 1
     ? `${names[i]} · ${data.runs[place].id.slice(0, 6)}` : names[i]);
 }
