@@ -1,16 +1,18 @@
 """Training steps of UNet++ on the CPU: single precision, bfloat16, channels-last and torch.compile, alone and together.
 
     python -m benchmarks.cpu_training [--encoder resnet18] [--sizes 64 128 480] [--threads 2] [--rounds 5]
+                                      [--kinds supervised semi] [--eager]
 
 A step is forward, loss, backward and AdamW; ``semi`` is a step of self-training, in which a teacher also predicts the
 unlabelled half of the batch. All ways take turns in one process, so that other load affects all; compare the ratios.
-Compiling is not timed, but printed: a training has to be long enough to earn it back.
+Compiling is not timed, but printed: a training has to be long enough to earn it back. For UNet++ it takes minutes; --eager
+leaves it out.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,7 @@ WAYS = {
     "all": (True, True, True),
 }
 """Name -> bfloat16, channels-last, compile; the last but one is trainer=auto with bfloat16 instructions."""
+KINDS = ("supervised", "semi")
 BATCH = {64: 8, 128: 8, 480: 2}
 
 
@@ -107,18 +110,21 @@ def main() -> None:
     arguments.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 480], help="sides of the input, in pixels")
     arguments.add_argument("--threads", type=int, default=2, help="torch threads")
     arguments.add_argument("--rounds", type=int, default=5, help="timed steps of each way")
+    arguments.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
+    arguments.add_argument("--eager", action="store_true", help="without torch.compile")
     choice = arguments.parse_args()
     torch.set_num_threads(choice.threads)
     print(f"{choice.encoder}, {choice.threads} threads, bfloat16 instructions: {multiplies_bfloat16()}; median step")
     console = Console()
     for size in choice.sizes:
-        for kind in ("supervised", "semi"):
-            console.print(measured(choice.encoder, size, kind, choice.rounds))
+        for kind in choice.kinds:
+            named = [way for way, (_, _, compiled) in WAYS.items() if not (choice.eager and compiled)]
+            console.print(measured(choice.encoder, size, kind, choice.rounds, named))
 
 
-def measured(encoder: str, size: int, kind: str, rounds: int) -> Any:
+def measured(encoder: str, size: int, kind: str, rounds: int, named: Sequence[str]) -> Any:
     """A table of one kind of step at one size."""
-    ways = {way: steps(encoder, size, way)[kind] for way in WAYS}
+    ways = {way: steps(encoder, size, way)[kind] for way in named}
     first = {way: seconds(step) for way, step in ways.items()}  # compiles
     median = {way: float(np.median(times)) for way, times in in_turns(ways, rounds).items()}
     result = table("way", "ms a step", "speed", "first step, s", title=f"{kind}, {size} px, {BATCH.get(size, 4)} faces")
