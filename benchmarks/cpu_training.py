@@ -5,8 +5,8 @@
 
 A step is forward, loss, backward and AdamW; ``semi`` is a step of self-training, in which a teacher also predicts the
 unlabelled half of the batch. All ways take turns in one process, so that other load affects all; compare the ratios.
-Compiling is not timed, but printed: a training has to be long enough to earn it back. For UNet++ it takes minutes; --eager
-leaves it out.
+Compiling is not timed, but printed: a training has to be long enough to earn it back. For UNet++ it takes minutes;
+--eager leaves it out.
 """
 
 from __future__ import annotations
