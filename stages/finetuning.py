@@ -143,7 +143,7 @@ class Finetuning(TrainingStage):
                 f"{self.name}.frozen_epochs={own.frozen_epochs} with {self.name}.epochs={own.epochs}: the trunk would "
                 f"never be trained.\nIt must be less than {self.name}.epochs; or set {self.name}.trained=head."
             )
-        if settings.finetune.on_the_fly and settings.label_fraction < 1:
+        if self.name == "finetune" and own.on_the_fly and settings.label_fraction < 1:
             raise ConfigError(
                 f"finetune.on_the_fly=true with label_fraction={settings.label_fraction}: a rendered face always has "
                 f"labels.\nIt must be label_fraction=1; or finetune.on_the_fly=false."

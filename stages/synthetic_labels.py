@@ -1,4 +1,4 @@
-"""Synthetic faces as labelled data: a second labelled set beside real faces, and faces rendered during training."""
+"""Synthetic faces as labelled data: a second labelled set next to real ones, and faces rendered during training."""
 
 from __future__ import annotations
 

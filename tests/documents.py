@@ -55,7 +55,16 @@ def commands(name: str) -> list[Command]:
             text = re.sub(pattern, value, text)
         if text.split()[0] in STARTERS:
             found.extend(_split(f"{name}:{line}", shlex.split(text, comments=True)))
-    return found
+    return found + list(_tabled(name))
+
+
+def _tabled(name: str) -> Iterator[Command]:
+    """Commands in the cells of tables."""
+    for number, line in enumerate((ROOT / name).read_text(encoding="utf-8").splitlines(), 1):
+        for text in re.findall(r"`(python [^`]+)`", line) if line.startswith("|") else ():
+            for pattern, value in PLACEHOLDERS.items():
+                text = re.sub(pattern, value, text)
+            yield from _split(f"{name}:{number}", shlex.split(text.replace("\\|", "|"), comments=True))
 
 
 def _split(place: str, words: list[str]) -> Iterator[Command]:
