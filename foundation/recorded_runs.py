@@ -124,8 +124,9 @@ class RecordedRun:
 
     @property
     def method(self) -> str:
-        """The method's display name: MTL, baseline."""
-        return METHODS.get(self.text("method"), self.text("method"))
+        """The method's display name: MTL, baseline. Stages of one's own that end in self-training are self-training."""
+        method = "semi" if self.stage == "semi" else self.text("method")
+        return METHODS.get(method, method)
 
     @property
     def data(self) -> str:

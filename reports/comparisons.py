@@ -119,6 +119,8 @@ class FinishedRuns:
 
     def _all_settings(self, run: RecordedRun) -> dict[str, str]:
         settings = {name: str(value) for name, value in run.setting.items() if not name.endswith(".seed")}
+        if run.number("label_fraction") == 0:  # synthetic labels alone are what this fraction means
+            settings = {name: value for name, value in settings.items() if not name.startswith("semi.synthetic.")}
         settings |= {
             "stage": run.stage,
             "version": run.version,

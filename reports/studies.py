@@ -87,7 +87,7 @@ def _plain(runs: list[RecordedRun], done: FinishedRuns) -> dict[str, Any]:
     return {
         "title": f"{first.data}, scale {first.text('scale')}, recipe {first.text('recipe')}",
         "fractions": [[share, shown[share]] for share in sorted(shown)],
-        "lines": [_line(repeats, names[repeats.runs[0].path], paired) for repeats in lines],
+        "lines": _joined([_line(repeats, names[repeats.runs[0].path], paired) for repeats in lines]),
         "paper": [[share, gain] for share, gain in printed.items()] if paired else [],
         "best": best.path.name,
         "score": 100 * best.metric("test/miou"),
@@ -118,6 +118,20 @@ def _line(repeats: Repeats, variant: str, paired: dict[Any, Pair]) -> dict[str, 
             )
     name = f"{first.method} ({about})" if about else first.method
     return {"name": as_text(name, 200), "method": first.text("method"), "scores": scores, "gains": gains}
+
+
+def _joined(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Lines of one name with different label fractions as one line: without labels other data enter the training."""
+    found: list[dict[str, Any]] = []
+    for line in lines:
+        at = {score["at"] for score in line["scores"]}
+        same = next((one for one in found if one["name"] == line["name"]), None)
+        if same is None or at & {score["at"] for score in same["scores"]}:
+            found.append(line)
+            continue
+        for kind in ("scores", "gains"):
+            same[kind] = sorted(same[kind] + line[kind], key=lambda point: float(point["at"]))
+    return found
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:

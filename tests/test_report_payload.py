@@ -126,3 +126,27 @@ def test_studies_hold_methods_by_labels_and_no_evaluation(tmp_path: Path) -> Non
     ]
     assert [line["name"] for line in synthetic["lines"]] == ["MTL"]
     assert dict(real["paper"])[1.0] > 0
+
+
+def test_no_label_is_a_point_of_the_line_of_its_method(tmp_path: Path) -> None:
+    synthetic = {"semi.wait": 0.05, "semi.synthetic.share": 1.0, "semi.synthetic.photometric": 1.0}
+    for method, ablation, fraction, digest, settings in (
+        ("semi", "synthetic_semi", 0.0, "d0", synthetic),
+        ("semi", "synthetic_semi", 0.01, "d1", {"semi.wait": 0.05}),
+        ("own", "masked_semi", 0.01, "d1", {"semi.wait": 0.4}),
+    ):
+        about = {"method": method, "ablation": ablation, "label_fraction": fraction, "data_digest": digest}
+        own = {"identity": {"settings": settings}, "synthetic": 0 if fraction else 32, "curves": False}
+        write_run(tmp_path, "semi", f"{method}{fraction}".replace(".", "_"), **about, **own)
+    (study,) = studies(read_runs(tmp_path))
+    assert {line["name"]: [score["at"] for score in line["scores"]] for line in study["lines"]} == {
+        "self-training (synthetic_semi)": [0.0, 1.0],
+        "self-training (masked_semi)": [1.0],
+    }
+
+
+def test_one_number_of_labels_is_shown_without_those_of_the_paper(tmp_path: Path) -> None:
+    write_run(tmp_path, "finetune", "base1", miou=0.4, method="baseline", curves=False)
+    write_run(tmp_path, "finetune", "mtl1", curves=False)
+    (study,) = studies(read_runs(tmp_path))
+    assert [share for share, _ in study["fractions"]] == [1.0]

@@ -164,10 +164,12 @@ function efficiency(study, number) {
   const place = new Map(study.fractions.map(([share], i) => [share, i]));
   const names = lines => lines.map(line => line.name);
   const used = new Map();
-  const styled = study.lines.map(line => {
+  const crowded = new Set(study.lines.map(line => line.method)).size < study.lines.length;
+  const styled = study.lines.map((line, place) => {
     const nth = used.get(line.method) ?? 0;
     used.set(line.method, nth + 1);
     const known = ["mtl", "baseline", "transfer", "semi"].includes(line.method);
+    if (crowded) return {...line, colour: colourOf(place), dash: dashOf(place)};
     return {...line, colour: known ? methodColour(line.method) : colourOf(5 + used.size), dash: DASHES[nth % 3]};
   });
   // With one number of labels, the methods stand next to each other.
