@@ -98,6 +98,7 @@ def test_a_file_without_weights(content: Any, tmp_path: Path) -> None:
         encoder_state("resnet18", tmp_path / "weights.pth")
 
 
+@pytest.mark.slow
 def test_invalid_values_and_a_file_that_inflates(resnet: State, tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(resnet | {"conv1.weight": resnet["conv1.weight"] * torch.nan}, path)

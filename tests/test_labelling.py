@@ -178,6 +178,7 @@ def test_a_start_gives_its_head_where_the_classes_are_the_same(parser_runs: list
     )
 
 
+@pytest.mark.slow
 def test_mistakes_before_anything_is_trained(tmp_path: Path) -> None:
     root, output = faces(tmp_path / "faces"), tmp_path / "outputs"
 

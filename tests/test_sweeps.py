@@ -99,6 +99,7 @@ def test_every_ablation_trains(ablation: str, celebamask: Path, shared: Path) ->
     assert 0 < finetune.folder.status["metrics"]["test/miou"] < 1
 
 
+@pytest.mark.slow
 def test_ablations_of_starts_have_the_same_steps(lapa: Path, tmp_path: Path) -> None:
     """600 from the parser of ``pretrained/``, 900 from random weights; the start's weights are part of the identity."""
     for ablation in ("random_supervised", "random_semi", "masked_supervised", "masked_semi", *STARTED):
